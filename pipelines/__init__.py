@@ -1,0 +1,5 @@
+"""Data for the recipes: where images come from, how they are split, scaled, augmented and fed to a model."""
+
+from pipelines import quiet
+
+quiet.install()

@@ -1,0 +1,84 @@
+"""The fast feed from arrays in memory: batch first, then shuffle, flip and crop whole batches at once.
+
+All randomness is stateless: it is a function of the seed, the epoch and the position in it, so a feed repeats with its
+seed on any number of threads, and yet no two epochs are alike.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.cifar10 import Split
+from pipelines.errors import RequestError
+
+
+def training(
+    split: Split, batch_size: int, *, seed: int, augment: bool = True, shift: int = 2, flip: bool = True
+) -> tf.data.Dataset:
+    """Batches of images uint8 (batch_size, 32, 32, 3) and labels int32 (batch_size,), in a new order each epoch.
+
+    An epoch is one iteration over the data set; `len(feed)` is its number of batches. Examples that do not fill a last
+    batch are left out, others each epoch. With `augment`, each image is shifted by up to `shift` pixels both ways,
+    its border mirrored into the gap, and if `flip`, mirrored left to right with probability one half.
+
+    Raises:
+        RequestError: the split holds less than one batch.
+    """
+    steps = len(split) // batch_size if batch_size > 0 else 0
+    if steps < 1:
+        raise RequestError(f"{len(split):,} images do not fill a batch of {batch_size:,}: use a smaller batch size.")
+    if not augment:
+        shift, flip = 0, False
+    height, width = split.images.shape[1:3]
+    rows = tf.constant(_rows(split.images, shift, flip))
+    labels = tf.constant(split.labels)
+
+    def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(split)), seed=tf.stack([seed, number]))
+        order = tf.reshape(order[: steps * batch_size], (steps, batch_size))
+        return tf.data.Dataset.from_tensor_slices((tf.range(steps, dtype=tf.int64), order)).map(
+            lambda step, index: one_batch(index, tf.stack([seed, number * steps + step]))
+        )
+
+    def one_batch(index: tf.Tensor, key: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        draws = tf.random.stateless_uniform((3, batch_size), seed=key)
+        side, down, right = (
+            tf.cast(draws[i] * choices, tf.int32) for i, choices in enumerate((1 + flip, 1 + 2 * shift, 1 + 2 * shift))
+        )
+        top = (index * (1 + flip) + side) * (height + 2 * shift) + down
+        # Images with the same shift to the right are cropped together, by one slice. Their order in the batch is free.
+        tops = tf.dynamic_partition(top, right, 1 + 2 * shift)
+        members = tf.dynamic_partition(index, right, 1 + 2 * shift)
+        crops = [
+            tf.gather(rows, first[:, None] + tf.range(height))[:, :, left : left + width]
+            for left, first in enumerate(tops)
+        ]
+        images = tf.ensure_shape(tf.concat(crops, axis=0), (batch_size, *split.images.shape[1:]))
+        return images, tf.ensure_shape(tf.gather(labels, tf.concat(members, axis=0)), (batch_size,))
+
+    with tf.device("CPU:0"):  # Where tf.data reads it. A counter, because a data set does not know its epoch.
+        epoch = tf.Variable(0, dtype=tf.int64)
+    feed = tf.data.Dataset.range(1).map(lambda _: epoch.assign_add(1)).flat_map(one_epoch)
+    feed = feed.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # There is nothing to tune: one thread is fast enough, and leaves the step alone.
+    options.experimental_optimization.apply_default_optimizations = False
+    options.threading.private_threadpool_size = 1
+    options.threading.max_intra_op_parallelism = 1
+    return feed.with_options(options)
+
+
+def evaluation(split: Split, batch_size: int = 500) -> tf.data.Dataset:
+    """Batches of all images uint8 (≤ batch_size, 32, 32, 3) and labels int32 (≤ batch_size,), in order, as they are."""
+    slices = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+    return slices.batch(batch_size).cache().prefetch(1)
+
+
+def _rows(images: np.ndarray, shift: int, flip: bool) -> np.ndarray:
+    """All pixel rows, uint8 (n · sides · (height + 2 shift), width + 2 shift, 3): each image, and if `flip` its mirror.
+
+    With the border already there, a crop copies whole runs of memory instead of single pixels.
+    """
+    sides = [images, images[:, :, ::-1]] if flip else [images]
+    stacked = np.stack(sides, axis=1)
+    padded = np.pad(stacked, ((0, 0), (0, 0), (shift, shift), (shift, shift), (0, 0)), mode="reflect")
+    return padded.reshape(-1, *padded.shape[3:])

@@ -1,0 +1,64 @@
+"""Keep TensorFlow's start-up messages out of the reader's terminal.
+
+TensorFlow's C++ code writes to file descriptor 2 while the package is imported, past anything that Python's logging
+could filter. So the import itself runs with that descriptor pointing at the null device.
+"""
+
+import importlib.abc
+import importlib.machinery
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+
+
+@contextmanager
+def silenced_stderr() -> Iterator[None]:
+    """Point file descriptor 2 at the null device for the duration of the block."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)
+
+
+class _QuietLoader(importlib.abc.Loader):
+    def __init__(self, loader: importlib.abc.Loader):
+        self.loader = loader
+
+    def __getattr__(self, name: str) -> object:  # Package resources and the like: as the real loader answers.
+        return getattr(self.loader, name)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        with silenced_stderr():
+            self.loader.exec_module(module)
+            module.config.list_physical_devices()  # type: ignore[attr-defined]  # Looks for a GPU, loudly, once.
+
+
+class _QuietFinder(importlib.abc.MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if fullname != "tensorflow":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _QuietLoader(spec.loader)
+        return spec
+
+
+def install() -> None:
+    """Make the first import of TensorFlow, whoever does it, a silent one. Costs nothing if it is never imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # The recipes are for TensorFlow, whatever the user's keras.json says.
+    if not any(isinstance(finder, _QuietFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietFinder())
