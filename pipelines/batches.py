@@ -4,6 +4,8 @@ All randomness is stateless: it is a function of the seed, the epoch and the pos
 seed on any number of threads, and yet no two epochs are alike.
 """
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,7 +31,7 @@ def training(
     if not augment:
         shift, flip = 0, False
     height, width = split.images.shape[1:3]
-    rows = tf.constant(_rows(split.images, shift, flip))
+    rows = _rows(split, shift, flip)
     labels = tf.constant(split.labels)
 
     def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -73,12 +75,14 @@ def evaluation(split: Split, batch_size: int = 500) -> tf.data.Dataset:
     return slices.batch(batch_size).cache().prefetch(1)
 
 
-def _rows(images: np.ndarray, shift: int, flip: bool) -> np.ndarray:
+@functools.lru_cache(maxsize=2)
+def _rows(split: Split, shift: int, flip: bool) -> tf.Tensor:
     """All pixel rows, uint8 (n · sides · (height + 2 shift), width + 2 shift, 3): each image, and if `flip` its mirror.
 
-    With the border already there, a crop copies whole runs of memory instead of single pixels.
+    With the border already there, a crop copies whole runs of memory instead of single pixels. Kept for the next feed
+    from the same arrays.
     """
-    sides = [images, images[:, :, ::-1]] if flip else [images]
+    sides = [split.images, split.images[:, :, ::-1]] if flip else [split.images]
     stacked = np.stack(sides, axis=1)
     padded = np.pad(stacked, ((0, 0), (0, 0), (shift, shift), (shift, shift), (0, 0)), mode="reflect")
-    return padded.reshape(-1, *padded.shape[3:])
+    return tf.constant(padded.reshape(-1, *padded.shape[3:]))

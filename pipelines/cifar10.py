@@ -8,7 +8,6 @@ Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", 
 
 import functools
 import hashlib
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +39,7 @@ class Request:
     split_seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
     """Images uint8 (n, 32, 32, 3) in [0, 255], labels int32 (n,) in [0, 10), and tensorflow-datasets' ids str (n,)."""
 
@@ -134,15 +133,15 @@ def check_sums(folder: Path) -> None:
     restore = "restore it with `git checkout -- pipelines/data`, or build it again with `python -m pipelines.subset`"
     try:
         lines = (folder / SUMS_NAME).read_text(encoding="utf-8").splitlines()
-        sums = dict(reversed(line.split("  ", 1)) for line in lines)
+        sums = {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
     except (OSError, ValueError) as error:
         raise DataError(f"The list of sums {folder / SUMS_NAME} can't be read ({error}): {restore}.") from error
-    for name, expected in sums.items():
+    for name, digest in sums.items():
         try:
             found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         except OSError as error:
             raise DataError(f"The data file {folder / name} can't be read ({error.strerror}): {restore}.") from error
-        if found != expected:
+        if found != digest:
             raise DataError(f"The data file {folder / name} is not as published (its SHA-256 differs): {restore}.")
 
 
@@ -184,7 +183,7 @@ def full_builder():
     builder = tfds.builder("cifar10")
     if builder.is_prepared():
         return builder
-    downloads = Path(os.path.expanduser(builder._data_dir_root)) / "downloads"
+    downloads = Path(builder._data_dir_root).expanduser() / "downloads"
     archive = downloads / "manual" / ARCHIVE_URL.rsplit("/", 1)[1]
     if not archive.exists():
         try:  # tensorflow-datasets itself would try for minutes before it says that there is no network.

@@ -6,6 +6,7 @@ could filter. So the import itself runs with that descriptor pointing at the nul
 
 import importlib.abc
 import importlib.machinery
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ class _QuietLoader(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         with silenced_stderr():
             self.loader.exec_module(module)
-            module.config.list_physical_devices()  # type: ignore[attr-defined]  # Looks for a GPU, loudly, once.
+            module.config.list_physical_devices()  # Looks for a GPU, loudly, once.
 
 
 class _QuietFinder(importlib.abc.MetaPathFinder):
@@ -59,6 +60,7 @@ class _QuietFinder(importlib.abc.MetaPathFinder):
 def install() -> None:
     """Make the first import of TensorFlow, whoever does it, a silent one. Costs nothing if it is never imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # tensorflow-datasets' remarks.
     os.environ["KERAS_BACKEND"] = "tensorflow"  # The recipes are for TensorFlow, whatever the user's keras.json says.
     if not any(isinstance(finder, _QuietFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _QuietFinder())

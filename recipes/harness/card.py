@@ -1,0 +1,325 @@
+"""Tables, figures and Markdown, all of them generated from evidence."""
+
+import hashlib
+import json
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes.harness import evidence
+from recipes.harness.claims import Comparison, Judgement, judge, test_set_margin
+from recipes.harness.recipe import Recipe
+from recipes.harness.tuning import good_decades
+
+RESULTS = evidence.ROOT / "results"
+METRICS = (
+    "test_accuracy",
+    "validation_accuracy",
+    "train_accuracy",
+    "generalization_gap",
+    "epochs_to_target",
+    "seconds_to_target",
+    "images_per_second",
+)
+TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")  # Okabe and Ito 2008
+
+
+@dataclass(frozen=True)
+class Published:
+    """A recipe's committed evidence, and its tuning sweep if it has one."""
+
+    evidence: dict[str, Any]
+    tuning: dict[str, Any] | None
+
+    @classmethod
+    def read(cls, recipe: Recipe, results: Path | None = None) -> "Published | None":
+        """What is in `results`/NAME; None where nothing has been published."""
+        folder = (results or RESULTS) / recipe.name
+        if not (folder / "evidence.json").exists():
+            tuning_only = folder / "tuning.json"
+            return cls({}, evidence.read_json(tuning_only)) if tuning_only.exists() else None
+        tuning = folder / "tuning.json"
+        return cls(
+            evidence.read_json(folder / "evidence.json"), evidence.read_json(tuning) if tuning.exists() else None
+        )
+
+
+class Report:
+    """What evidence says, in numbers and words."""
+
+    def __init__(self, recipe: Recipe, found: dict[str, Any], tuning: dict[str, Any] | None) -> None:
+        self.recipe, self.found, self.tuning = recipe, found, tuning
+        self.records = found["records"]
+
+    def judgements(self) -> list[Judgement]:
+        """One for each claim of the recipe."""
+        return [judge(claim, self._values(claim), len(self.recipe.claims)) for claim in self.recipe.claims]
+
+    def _values(self, claim: Any) -> dict[str, dict[int, float]]:
+        if not claim.from_tuning:
+            return evidence.values_of(self.records, claim.metric)
+        if self.tuning is None or self.recipe.tuning is None:
+            return {}
+        return good_decades(self.tuning["curve"], self.recipe.tuning.swept)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: each variant's mean ± standard deviation over seeds."""
+        shown = [name for name in TABLE if evidence.values_of(self.records, name)]
+        header = ["variant", *(self._heading(name) for name in shown), "peak memory (MiB)", "runs"]
+        rows = []
+        for variant in self.found["variants"]:
+            mine = [record for record in self.records if record["variant"] == variant]
+            row = [variant]
+            for name in shown:
+                values = list(evidence.values_of(mine, name).get(variant, {}).values())
+                row.append(self._spread(name, values))
+            missed = sum(1 for record in mine if record["metrics"].get("target_reached") == 0)
+            if missed and "epochs_to_target" in shown:
+                row[1 + shown.index("epochs_to_target")] += f" ({missed} not reached)"
+            peaks = [record["peak_memory_mib"] for record in mine if record["peak_memory_mib"] is not None]
+            row.append(f"{max(peaks):,.0f}" if peaks else "")
+            row.append(_count(mine))
+            rows.append(row)
+        return header, rows
+
+    def _heading(self, metric: str) -> str:
+        unit = self.recipe.unit(metric)
+        shown = {"points": "%"}.get(unit.name, "")
+        return f"{unit.words} ({shown})" if shown else unit.words
+
+    def _spread(self, metric: str, values: list[float]) -> str:
+        unit = self.recipe.unit(metric)
+        if not values:
+            return "–"
+        spread = f" ± {unit.show(statistics.stdev(values))}" if len(values) > 1 else ""
+        return unit.show(statistics.mean(values)) + spread
+
+    def verdict_lines(self, published: Published | None) -> list[str]:
+        """Each claim's verdict in words with its numbers, and whether the published one agrees."""
+        theirs = {}
+        if published and published.evidence:
+            theirs = {j.claim.id: j for j in Report(self.recipe, published.evidence, published.tuning).judgements()}
+        lines = []
+        for judgement in self.judgements():
+            claim = judgement.claim
+            lines.append(f"\n{claim.id}  {claim.text} [{claim.source}]: {judgement.verdict.upper()}")
+            lines += [f"    {self.words(judgement, comparison)}" for comparison in judgement.comparisons]
+            if claim.from_tuning:
+                lines.append("    (from the published tuning sweep)")
+            elif claim.id in theirs:
+                verdict = theirs[claim.id].verdict
+                same = "agrees" if verdict == judgement.verdict else "differs"
+                lines.append(f"    Published, {theirs[claim.id].comparisons[0].n} seeds: {verdict} ({same}).")
+        return lines
+
+    def words(self, judgement: Judgement, comparison: Comparison) -> str:
+        """One comparison in words: the difference with its interval, and what it is held against."""
+        claim, unit = judgement.claim, self.recipe.unit(judgement.claim.metric)
+        a, b = comparison.between
+        if comparison.n == 0:
+            return f"{a} against {b}: not measured here."
+        sign = -1 if claim.lower or claim.falling else 1
+        low, high = sorted((sign * comparison.low, sign * comparison.high))
+        what = f"slope of {unit.words}, {a} to {b}" if claim.rising or claim.falling else f"{unit.words}, {a} minus {b}"
+        text = f"{what}: {unit.show(sign * comparison.mean, sign=True)} {unit.name}"
+        if comparison.n == 1:
+            return f"{text} at one seed, which can settle nothing."
+        text += f", {judgement.level:.2%} interval {unit.show(low, sign=True)} to {unit.show(high, sign=True)}"
+        effect = "" if np.isnan(comparison.cohen_d) else f", d = {sign * comparison.cohen_d:+.1f}"
+        text += f" (n = {comparison.n}{effect}; what matters: {unit.show(claim.by)})"
+        if len(judgement.comparisons) > 1:
+            text += f": {comparison.verdict}"
+        if comparison.verdict == "unresolved" and comparison.seeds_needed:
+            text += f"; about {comparison.seeds_needed} seeds would likely settle it"
+        elif comparison.verdict == "unresolved":
+            text += "; no practicable number of seeds would settle it"
+        return text + "."
+
+    def test_set_lines(self) -> list[str]:
+        """For claims about test accuracy: how far another test set of the same size might move the difference."""
+        correct: dict[str, dict[int, np.ndarray]] = {}
+        size = {"subset": 4000, "full": 10000}[self.found["data"]["source"]]
+        for record in self.records:
+            if record["correct"]:
+                bits = evidence.unpack_bits(record["correct"], size)
+                correct.setdefault(record["variant"], {})[record["seed"]] = bits
+        lines = []
+        for claim in self.recipe.claims:
+            for a, b in claim.pairs if claim.metric == "test_accuracy" and not (claim.rising or claim.falling) else ():
+                seeds = sorted(set(correct.get(a, {})) & set(correct.get(b, {})))
+                if seeds:
+                    margin = test_set_margin(*(np.array([correct[v][s] for s in seeds]) for v in (a, b)))
+                    lines.append(f"{claim.id}, {a} against {b}: ±{margin * 100:.2f} points")
+        return lines
+
+    def markdown(self, figure: bool = True) -> str:
+        """The card."""
+        found, recipe = self.found, self.recipe
+        seeds = len(found["seeds"])
+        header, rows = self.table()
+        judgements = self.judgements()
+        parts = [
+            f"# {recipe.name}: {recipe.question}",
+            "\n".join(recipe.docstring.strip().splitlines()[2:]) and _prose(recipe.docstring),
+            f"`{found['command']}`: budget `{found['budget']}`, {seeds} seed{'s' if seeds > 1 else ''}, "
+            f"{found['elapsed_seconds']:,.0f} s on {_machine(found['machine'])}.",
+        ]
+        if figure:
+            parts.append(f"![{recipe.name}](figure.png)")
+        parts += ["## Measured", _markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _NOTES]
+        parts.append("## Claims")
+        summary = [[j.claim.id, j.claim.text, j.claim.source, f"**{j.verdict}**"] for j in judgements]
+        parts.append(_markdown_table(["", "claim", "source", "verdict"], summary))
+        for judgement in judgements:
+            lines = [self.words(judgement, comparison) for comparison in judgement.comparisons]
+            if judgement.claim.from_tuning:
+                lines.append("From the tuning sweep.")
+            parts.append(f"**{judgement.claim.id}**: {judgement.verdict}.\n\n" + "\n".join(f"- {x}" for x in lines))
+        if margins := self.test_set_lines():
+            parts.append("## What the finite test set adds")
+            parts.append(
+                "The verdicts speak of training noise on these test images. Another draw of as many images would move "
+                "a difference, 95 % of the time, by up to about\n\n" + "\n".join(f"- {line}" for line in margins)
+            )
+        if self.tuning:
+            parts += ["## Tuning", self._tuning_table()]
+        parts += ["## Where it was measured", _provenance(found)]
+        return "\n\n".join(part for part in parts if part) + "\n"
+
+    def _tuning_table(self) -> str:
+        assert self.tuning is not None and self.recipe.tuning is not None
+        objectives = self.recipe.tuning.objectives
+        rows = []
+        for variant, winners in self.tuning["winners"].items():
+            trials = sum(1 for record in self.tuning["search"] if record["variant"] == variant)
+            row = [variant, str(trials)]
+            for name in objectives:
+                settings = winners.get(name, {})
+                row.append(", ".join(f"{k} {v:g}" for k, v in settings.items() if v is not None))
+            rows.append(row)
+        text = (
+            f"`{self.tuning['command']}`, seed 0, by validation; the curve at other seeds, "
+            f"{self.tuning['elapsed_seconds'] / 60:,.0f} min in all.\n\n"
+        )
+        return text + _markdown_table(["variant", "trials", *(f"best for the {name}" for name in objectives)], rows)
+
+    def write_figure(self, path: Path) -> None:
+        """Accuracy by epoch, and if there is a sweep, final accuracy against the swept field."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        panels = 2 if self.tuning else 1
+        figure = Figure(figsize=(5.5 * panels, 4), dpi=110, layout="constrained")
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+        self._draw_curves(axes[0])
+        if self.tuning:
+            self._draw_sweep(axes[1])
+        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None, "Evidence": self.fingerprint()})
+
+    def fingerprint(self) -> str:
+        """A hash of what the figure is drawn from; it is stored in the figure."""
+        content = json.dumps([self.records, self.tuning], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def _color(self, variant: str) -> str:
+        return COLORS[self.recipe.names.index(variant) % len(COLORS)]
+
+    def _draw_curves(self, axes: Any) -> None:
+        for variant in self.found["variants"]:
+            curves = [
+                record["curves"].get("val_accuracy", [])
+                for record in evidence.finished(self.records)
+                if record["variant"] == variant and record["status"] == "finished"
+            ]
+            if not curves or not curves[0]:
+                continue
+            y = 100 * np.array(curves, dtype=float)
+            x = np.arange(1, y.shape[1] + 1)
+            axes.plot(x, y.mean(axis=0), color=self._color(variant), marker="o", markersize=3, label=variant)
+            axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=self._color(variant), alpha=0.15, linewidth=0)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy (%)")
+        axes.set_title(f"Mean and range over {len(self.found['seeds'])} seeds", fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+
+    def _draw_sweep(self, axes: Any) -> None:
+        assert self.tuning is not None and self.recipe.tuning is not None
+        swept = self.recipe.tuning.swept
+        for variant in self.tuning["variants"]:
+            by_value: dict[float, list[float]] = {}
+            for record in evidence.finished(self.tuning["curve"]):
+                if record["variant"] == variant:
+                    by_value.setdefault(record["config"][swept], []).append(100 * record["metrics"]["test_accuracy"])
+            x = sorted(by_value)
+            if x:
+                color = self._color(variant)
+                axes.plot(x, [statistics.mean(by_value[v]) for v in x], color=color, marker="o", markersize=3)
+                low, high = ([pick(by_value[v]) for v in x] for pick in (min, max))
+                axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xlabel({"rate": "learning rate"}.get(swept, swept))
+        axes.set_ylabel("test accuracy (%)")
+        axes.set_title("Sensitivity: mean and range over 3 seeds", fontsize=10)
+        axes.grid(alpha=0.3)
+
+
+_NOTES = (
+    "Speed and memory come from runs side by side and are information, not evidence for a claim; peak memory is the "
+    "largest of the variant's runs."
+)
+
+
+def _count(records: list[evidence.Record]) -> str:
+    text = str(len(records))
+    for status in ("diverged", "failed"):
+        if n := sum(1 for record in records if record["status"] == status):
+            text += f", {n} {status}"
+    return text
+
+
+def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _prose(docstring: str) -> str:
+    """A docstring below its first line, with its three labelled entries as a list."""
+    labels = ("Use it when", "It hurts when", "Sources")
+    out: list[str] = []
+    for line in docstring.strip().splitlines()[2:]:
+        label = next((label for label in labels if line.startswith(label + "  ")), None)
+        if label:
+            out.append(f"- **{label}** {line[len(label) :].strip()}")
+        elif line.startswith("   "):
+            out.append("  " + line.strip())
+        else:
+            out.append(line)
+    return "\n".join(out)
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    gpus = ", ".join(machine["gpus"]) or "no GPU"
+    return f"{machine['cpu']}, {machine['cores']} cores, {gpus}"
+
+
+def _provenance(found: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    data = found["data"]
+    images = f"{data['train_images']:,}" if data["train_images"] else "all"
+    rows = [
+        [
+            "machine",
+            f"{_machine(found['machine'])}, {found['machine']['memory_gib']} GiB, {found['machine']['system']}",
+        ],
+        ["versions", versions],
+        ["commit", str(found["commit"])],
+        ["code", f"`{found['code']}` (hash of the recipe and the pipelines it uses)"],
+        ["data", f"{data['source']}, {images} training images, split seed {data['split_seed']}"],
+        ["config", ", ".join(f"{k} {v}" for k, v in found["config"].items() if v is not None)],
+    ]
+    return _markdown_table(["", ""], rows)

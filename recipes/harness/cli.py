@@ -1,0 +1,431 @@
+"""A recipe's command line: flags, progress, the closing table."""
+
+import contextlib
+import dataclasses
+import errno
+import math
+import shlex
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pipelines import cifar10
+from pipelines.errors import DataError, RequestError
+from recipes.harness import card, evidence, runner
+from recipes.harness.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.run import Task, read_progress
+
+LOGS = Path("logs")
+
+
+class UsageError(Exception):
+    """What was asked for can't be done as asked. The sentence is printed, and the exit code is 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    budget: BudgetName = "quick"
+    """smoke: seconds, for tests. quick: the bundled subset. full: all of CIFAR-10."""
+    seeds: int | None = None
+    """Number of seeds, 1 to N. Default: 1 at smoke, 3 at quick, 5 at full."""
+    variants: tuple[str, ...] = ()
+    """Which variants. Default: all."""
+    data: Literal["subset", "full"] | None = None
+    """Where images come from. Default: as the budget says."""
+    train_images: int | None = None
+    """How many training images, the same number of each class. Default: as the budget says."""
+    split_seed: int = 0
+    """Which split of the training images into a training and a validation part."""
+    jobs: int | None = None
+    """Runs at a time. Default: one a GPU, or one a core."""
+    backend: Literal["local", "ray"] = "local"
+    """Where runs go: processes on this machine, or a Ray cluster (RAY_ADDRESS; without it, a local one)."""
+    logdir: Path = LOGS
+    """Where TensorBoard's files and the evidence go."""
+    resume: bool = False
+    """Go on with the newest invocation of the same settings: keep its finished runs, do the rest."""
+    profile: bool = False
+    """Profile ten steps of each training, for TensorBoard's Profile page."""
+    tune: bool = False
+    """Search for each variant's settings instead of comparing the variants."""
+    log: bool = True
+    """Write TensorBoard files."""
+
+
+def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
+    """Parse flags, measure, print; return the exit code: 0, 1 for a failed or diverged run, 2 for usage."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    try:
+        options, config = parse(recipe, arguments)
+        invocation = Invocation.begin(recipe, options, config, arguments)
+        with contextlib.ExitStack() as stack:
+            stack.callback(invocation.say_where, console)
+            work = tune if options.tune else measure
+            code = work(invocation, console)
+            stack.pop_all()
+            return code
+    except (UsageError, RequestError) as error:
+        return _complain(str(error), 2)
+    except (DataError, evidence.EvidenceError) as error:
+        return _complain(str(error), 1)
+    except OSError as error:
+        full = " The disk is full: free some space, then add --resume." if error.errno == errno.ENOSPC else ""
+        return _complain(f"{error.filename or 'A file'} could not be written or read: {error.strerror}.{full}", 1)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr)
+    return code
+
+
+def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
+    """Flags as `Options` and the recipe's own `Config`.
+
+    Raises:
+        UsageError: a value that can't be.
+        SystemExit: tyro found an unknown flag or a value of the wrong type (2), or printed the help (0).
+    """
+    budget = next((b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--budget"), "quick")
+    budget = next((a.split("=", 1)[1] for a in arguments if a.startswith("--budget=")), budget)
+    flags = dataclasses.make_dataclass(
+        "Flags",
+        [
+            ("options", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options())),
+            (
+                "config",
+                tyro.conf.OmitArgPrefixes[recipe.config],  # type: ignore[name-defined]
+                dataclasses.field(default=recipe.config_at(budget)),
+            ),
+        ],
+    )
+    parsed = tyro.cli(
+        flags, prog=f"python -m {recipe.module}", description=recipe.question, args=arguments, use_underscores=False
+    )
+    options, config = parsed.options, parsed.config
+    if unknown := [name for name in options.variants if name not in recipe.names]:
+        raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(recipe.names)}.")
+    for name in ("seeds", "jobs"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} must be at least 1, not {value}.")
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        least = 1 if field.name in ("epochs", "batch_size") else 0
+        if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= least):
+            raise UsageError(f"--{field.name.replace('_', '-')} must be at least {least} and finite, not {value}.")
+    if options.tune and recipe.tuning is None:
+        raise UsageError(f"The recipe {recipe.name} has nothing to tune: leave --tune out.")
+    if options.logdir.exists() and not options.logdir.is_dir():
+        raise UsageError(f"--logdir {options.logdir} is a file: name a folder.")
+    return options, config
+
+
+@dataclasses.dataclass
+class Invocation:
+    """One command: what was asked, the folder that its runs go to, and the records that it has."""
+
+    recipe: Recipe
+    options: Options
+    config: Any
+    folder: Path
+    header: dict[str, Any]
+    start: float = dataclasses.field(default_factory=time.perf_counter)
+
+    @classmethod
+    def begin(cls, recipe: Recipe, options: Options, config: Any, arguments: list[str]) -> "Invocation":
+        """Check the data and open a new folder, or with --resume the newest one of the same settings.
+
+        Raises:
+            UsageError: nothing to resume.
+            DataError: the data are missing or broken.
+        """
+        budget = BUDGETS[options.budget]
+        source = options.data or budget.source
+        same_source = source == budget.source
+        train_images = options.train_images or (budget.train_images if same_source else None)
+        if options.train_images == 0:
+            train_images = 0  # For `verify` to complain of.
+        data = cifar10.Request(source, train_images, options.split_seed)
+        cifar10.verify(data)
+        without = ("TUNED",) if options.tune else ()
+        header = {
+            "kind": "tuning" if options.tune else "comparison",
+            "budget": options.budget,
+            "config": dataclasses.asdict(config),
+            "data": dataclasses.asdict(data),
+            "code": evidence.code_hash(recipe.module, without),
+        }
+        header = evidence.stamp(recipe.module, header)
+        home = options.logdir / recipe.name
+        if options.resume:
+            folder = cls._find(home, header)
+        else:
+            folder = home / datetime.now().strftime("%Y%m%d-%H%M%S")
+            while folder.exists():
+                folder = folder.with_name(folder.name + "b")
+        command = shlex.join(["python", "-m", recipe.module, *(a for a in arguments if a != "--resume")])
+        header = {**header, "command": command}
+        folder.mkdir(parents=True, exist_ok=True)
+        if not options.resume:
+            evidence.write_json(folder / "invocation.json", header)
+        return cls(recipe, options, config, folder, header)
+
+    @staticmethod
+    def _find(home: Path, header: dict[str, Any]) -> Path:
+        for folder in sorted(home.glob("*/"), reverse=True):
+            if not (folder / "invocation.json").exists():
+                continue
+            found = evidence.read_json(folder / "invocation.json")
+            keys = ("kind", "budget", "config", "data", "code", "machine", "versions")
+            if all(found.get(key) == header[key] for key in keys):
+                return folder
+        raise UsageError(
+            f"There is nothing to resume under {home}: no invocation with the same settings, code, machine and "
+            "versions; run without --resume."
+        )
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The chosen variants, in the recipe's order."""
+        return tuple(name for name in self.recipe.names if name in (self.options.variants or self.recipe.names))
+
+    @property
+    def seeds(self) -> range:
+        return range(1, 1 + (self.options.seeds or BUDGETS[self.options.budget].seeds))
+
+    def task(self, variants: tuple[str, ...], seed: int, fields: dict[str, Any], folder: Path) -> Task:
+        return Task(
+            module=self.recipe.module,
+            variants=variants,
+            seed=seed,
+            config={**self.header["config"], **fields},
+            data=cifar10.Request(**self.header["data"]),
+            folder=str(folder),
+            logging=self.options.log and folder == self.folder,
+            profile=self.options.profile,
+            intra_op_threads=1 if self.recipe.train else None,
+        )
+
+    def carry_out(self, tasks: list[Task], console: Console) -> list[evidence.Record]:
+        """Do what is not done of `tasks`, save each record at once, and return the records of all of them."""
+        records: dict[tuple[str, str, int], evidence.Record] = {}
+        todo = []
+        for task in tasks:
+            paths = [_record_path(task.folder, variant, task.seed) for variant in task.variants]
+            kept = [evidence.read_json(path) for path in paths if path.exists()]
+            if len(kept) == len(paths) and all(record["status"] != "failed" for record in kept):
+                records |= {(task.folder, record["variant"], task.seed): record for record in kept}
+            else:
+                todo.append(task)
+        if len(tasks) > len(todo) and self.options.resume:
+            console.print(f"Kept {len(tasks) - len(todo)} finished runs of {self.folder}.")
+        if todo:
+            gpus = len(evidence.gpus())
+            jobs = self.options.jobs or gpus or evidence.cores()
+            if self.recipe.compare:
+                jobs = 1  # Times are measured with nothing beside them.
+            log = self.folder / "workers.log"
+            with _view(console, todo, jobs) as view:
+                if self.options.backend == "ray":
+                    outcomes = self._on_ray(todo, jobs, gpus, view.started)
+                else:
+                    outcomes = runner.side_by_side(todo, min(jobs, gpus or jobs), gpus, view.started, log)
+                for task, found in outcomes:
+                    for record in found:
+                        evidence.write_json(_record_path(task.folder, record["variant"], task.seed), record)
+                        records[task.folder, record["variant"], task.seed] = record
+                    view.finished(task, found)
+        return [records[task.folder, variant, task.seed] for task in tasks for variant in task.variants]
+
+    def _on_ray(
+        self, tasks: list[Task], jobs: int, gpus: int, started: Callable[[Task], None]
+    ) -> Iterator[runner.Outcome]:
+        try:
+            yield from runner.on_ray(tasks, jobs, gpus, started)
+        except ImportError as error:
+            raise UsageError("--backend ray needs Ray: install the extra with `pip install -e '.[ray]'`.") from error
+
+    def say_where(self, console: Console) -> None:
+        """After an interruption: nothing is lost, and how to go on."""
+        done = len(list(self.folder.rglob("record.json")))
+        resume = self.header["command"] + " --resume"
+        console.print(f"\nStopped. {done} finished runs are kept in {self.folder}; go on with\n  {resume}")
+
+
+def _record_path(folder: str, variant: str, seed: int) -> Path:
+    return Path(folder) / variant / f"seed-{seed}" / "record.json"
+
+
+def measure(invocation: Invocation, console: Console) -> int:
+    """Do all variants at all seeds, write the evidence, print the closing table and the verdicts."""
+    recipe, folder = invocation.recipe, invocation.folder
+    names, seeds = invocation.variants, invocation.seeds
+    if recipe.train:
+        tasks = [invocation.task((name,), seed, {}, folder) for seed in seeds for name in names]
+    else:
+        tasks = [invocation.task(names, seed, {}, folder) for seed in seeds]
+    console.print(f"{recipe.question}\n{len(names)} variants × {len(seeds)} seeds at {invocation.options.budget}.")
+    if invocation.options.log:
+        from recipes.harness import board
+
+        board.write_overview(folder, names, seeds, card.METRICS)
+    records = invocation.carry_out(tasks, console)
+    found = {
+        **invocation.header,
+        "variants": list(names),
+        "seeds": list(seeds),
+        "elapsed_seconds": round(time.perf_counter() - invocation.start, 1),
+        "records": records,
+    }
+    evidence.write_json(folder / "evidence.json", found)
+    published = card.Published.read(recipe)
+    tuning = published.tuning if published else None
+    report = card.Report(recipe, found, tuning)
+    figure = folder / "figure.png"
+    report.write_figure(figure)
+    (folder / "card.md").write_text(report.markdown(), encoding="utf-8")
+    if invocation.options.log:
+        board.write_text(folder, "card", report.markdown(figure=False))
+    console.print(_closing_table(report))
+    for line in report.verdict_lines(published):
+        console.print(line)
+    console.print(f"\nFigure       {figure}\nEvidence     {folder / 'evidence.json'}")
+    if invocation.options.log:
+        console.print(f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))} --host 127.0.0.1")
+    return _exit_code(records, console)
+
+
+def tune(invocation: Invocation, console: Console) -> int:
+    """Do the recipe's tuning sweep, write it, and print each variant's winning settings."""
+    recipe, tuning = invocation.recipe, invocation.recipe.tuning
+    assert tuning is not None
+
+    def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[evidence.Record]:
+        tasks = []
+        for variant, seed, fields in wanted:
+            name = ",".join(f"{key}={value:g}" for key, value in fields.items())
+            tasks.append(invocation.task((variant,), seed, fields, invocation.folder / name))
+        return invocation.carry_out(tasks, console)
+
+    search, curve = tuning.carry_out(invocation.variants, trials)
+    keep = ("variant", "seed", "status", "cause", "metrics")
+    changed = {field.name for field in dataclasses.fields(recipe.config)}
+
+    def brief(record: evidence.Record) -> evidence.Record:
+        config = {
+            key: record["config"][key] for key in changed if record["config"][key] != getattr(recipe.config(), key)
+        }
+        return {**{key: record[key] for key in keep}, "config": config}
+
+    found = {
+        **invocation.header,
+        "variants": list(invocation.variants),
+        "elapsed_seconds": round(time.perf_counter() - invocation.start, 1),
+        "winners": tuning.winners(search),
+        "search": [brief(record) for record in search],
+        "curve": [brief(record) for record in curve],
+    }
+    evidence.write_json(invocation.folder / "tuning.json", found)
+    for variant, objectives in found["winners"].items():
+        for objective, settings in objectives.items():
+            shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
+            console.print(f"{variant:>12}  {objective:<10} {shown}")
+    console.print(f"Evidence     {invocation.folder / 'tuning.json'}")
+    failures = [record for record in (*search, *curve) if record["status"] == "failed"]
+    return _exit_code(failures, console)
+
+
+def _exit_code(records: list[evidence.Record], console: Console) -> int:
+    bad = [record for record in records if record["status"] != "finished"]
+    for record in bad:
+        console.print(Text(f"{record['variant']} seed {record['seed']} {record['status']}: {record['cause']}", "red"))
+    return 1 if bad else 0
+
+
+def _closing_table(report: "card.Report") -> Table:
+    header, rows = report.table()
+    table = Table(title=None)
+    for i, column in enumerate(header):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+class _View:
+    """Runs done and to come, the accuracy of each in flight, and the time left."""
+
+    def __init__(self, console: Console, tasks: list[Task], jobs: int) -> None:
+        self.console, self.tasks, self.jobs = console, tasks, jobs
+        self.flying: dict[Task, float] = {}
+        self.durations: list[float] = []
+        self.lock = threading.Lock()
+
+    def started(self, task: Task) -> None:
+        with self.lock:
+            self.flying[task] = time.perf_counter()
+
+    def finished(self, task: Task, records: list[evidence.Record]) -> None:
+        with self.lock:
+            self.durations.append(time.perf_counter() - self.flying.pop(task))
+        if not self.console.is_terminal:
+            for record in records:
+                self.console.print(self.line(task, record))
+
+    def line(self, task: Task, record: evidence.Record) -> str:
+        """One plain line that says how a run ended."""
+        swept = "" if task.folder == str(Path(task.folder).parent) else Path(task.folder).name
+        accuracy = record["metrics"].get("test_accuracy")
+        ending = f"test accuracy {accuracy:.1%}" if accuracy is not None else ""
+        if record["status"] != "finished":
+            ending = f"{record['status']}: {record['cause']}"
+        place = f"{len(self.durations)}/{len(self.tasks)}"
+        setting = f" {swept}" if "=" in swept else ""
+        return f"{place:>7}  {record['variant']} seed {record['seed']}{setting}: {ending}, {self.left()}"
+
+    def left(self) -> str:
+        """Time left, from the median run so far."""
+        if not self.durations:
+            return "time left: to be seen"
+        rounds = math.ceil((len(self.tasks) - len(self.durations)) / self.jobs)
+        seconds = rounds * statistics.median(self.durations)
+        return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
+
+    def __rich__(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        with self.lock:
+            done, flying = len(self.durations), dict(self.flying)
+        table.add_row(f"{done} of {len(self.tasks)} runs done", f"{len(flying)} in flight", self.left())
+        for task in flying:
+            for variant in task.variants:
+                said = read_progress(Path(task.folder), variant, task.seed)
+                accuracy = said.get("accuracy")
+                epoch = f"{said.get('part', '')} epoch {said['epoch']} of {said['epochs']}" if said else "starting"
+                table.add_row(
+                    f"  {variant} seed {task.seed}", epoch, f"accuracy {accuracy:.1%}" if accuracy is not None else ""
+                )
+        return table
+
+
+@contextlib.contextmanager
+def _view(console: Console, tasks: list[Task], jobs: int) -> Iterator[_View]:
+    view = _View(console, tasks, jobs)
+    if not console.is_terminal:
+        yield view
+        return
+    with Live(view, console=console, refresh_per_second=2, transient=True):
+        yield view

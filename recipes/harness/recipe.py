@@ -1,0 +1,130 @@
+"""`Recipe`: variants × seeds under a budget; the thing that a module ends with."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from recipes.harness.claims import Claim
+from recipes.harness.run import Run
+from recipes.harness.tuning import Tuning
+
+BudgetName = Literal["smoke", "quick", "full"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to spend: where images come from, how many train (None: all), and how many seeds."""
+
+    source: Literal["subset", "full"]
+    train_images: int | None
+    seeds: int
+
+
+BUDGETS: dict[str, Budget] = {
+    "smoke": Budget("subset", 2_000, 1),
+    "quick": Budget("subset", None, 3),
+    "full": Budget("full", None, 5),
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a metric is shown: its name in words, the factor from its own unit to the shown one, and that one's name."""
+
+    words: str
+    scale: float = 1.0
+    name: str = ""
+    digits: int = 2
+
+    def show(self, value: float, sign: bool = False) -> str:
+        """The value as shown, without its unit's name."""
+        return f"{value * self.scale:{'+' if sign else ''},.{self.digits}f}"
+
+
+UNITS = {
+    "test_accuracy": Unit("test accuracy", 100, "points"),
+    "validation_accuracy": Unit("validation accuracy", 100, "points"),
+    "train_accuracy": Unit("training accuracy", 100, "points"),
+    "generalization_gap": Unit("training minus test accuracy", 100, "points"),
+    "epochs_to_target": Unit("epochs to target", 1, "epochs"),
+    "seconds_to_target": Unit("seconds to target", 1, "s", 1),
+    "images_per_second": Unit("images/s", 1, "images/s", 0),
+    "good_decades": Unit("width of the good range of rates", 1, "decades"),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A question, its variants and its claims, in one of two forms.
+
+    `train(variant, config, run)` does one run and returns its metrics; runs go side by side. `compare(config, runs)` does
+    all variants of one seed in one process, with nothing beside it, and returns the metrics of each variant; `runs`
+    maps variant names to `Run`s.
+
+    Args:
+        variants: their names, as any collection (a recipe's own table of them will do).
+        claims: the advice to be measured.
+        config: a frozen dataclass whose fields are the recipe's own flags, all with defaults.
+        smoke, full: fields of `config` that differ at that budget.
+        tuning: how `--tune` finds each variant's settings.
+        units: how the recipe's own metrics are shown, over and above the usual ones.
+
+    Raises:
+        ValueError: not exactly one form, or a claim about a variant that does not exist.
+    """
+
+    train: Callable[[str, Any, Run], dict[str, float]] | None
+    variants: Iterable[str]
+    claims: Sequence[Claim]
+    config: type
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+    full: Mapping[str, Any] = field(default_factory=dict)
+    compare: Callable[[Any, Mapping[str, Run]], dict[str, dict[str, float]]] | None = None
+    tuning: Tuning | None = None
+    units: Mapping[str, Unit] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.train is None) == (self.compare is None):
+            raise ValueError("A recipe has either train or compare.")
+        for claim in self.claims:
+            if unknown := claim.variants - set(self.names):
+                raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variants' names, in the recipe's order."""
+        return tuple(self.variants)
+
+    @property
+    def module(self) -> str:
+        """The importable name of the module that this recipe is in, also when that runs as a script."""
+        name = (self.train or self.compare).__module__  # type: ignore[union-attr]
+        spec = sys.modules[name].__spec__
+        return spec.name if spec else name
+
+    @property
+    def name(self) -> str:
+        return self.module.rsplit(".", 1)[-1]
+
+    @property
+    def docstring(self) -> str:
+        return sys.modules[(self.train or self.compare).__module__].__doc__ or ""  # type: ignore[union-attr]
+
+    @property
+    def question(self) -> str:
+        """The first line of the module's docstring."""
+        return self.docstring.strip().splitlines()[0] if self.docstring.strip() else self.name
+
+    def config_at(self, budget: str) -> Any:
+        """The recipe's `Config` as it is at a budget."""
+        return self.config(**{"smoke": self.smoke, "full": self.full}.get(budget, {}))
+
+    def unit(self, metric: str) -> Unit:
+        return {**UNITS, **self.units}.get(metric, Unit(metric.replace("_", " ")))
+
+    def main(self) -> None:
+        """Run the command line of this recipe and end the process with its exit code."""
+        from recipes.harness import cli
+
+        sys.exit(cli.main(self))
