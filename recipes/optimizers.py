@@ -1,11 +1,11 @@
 """Which optimizer takes a small convnet furthest, and which gets it going fastest, in the same number of steps?
 
-Plain SGD takes a step of the same scale in every direction. Nesterov momentum averages recent steps and looks ahead.
-RMSprop and Adam rescale each weight's step by its recent gradients, AdamW takes the weight decay out of that rescaling,
-and Muon orthogonalizes the update of a whole matrix of weights at once.
+Plain SGD takes a step of the same scale in every direction; Nesterov momentum averages recent steps and looks ahead.
+RMSprop and Adam rescale each weight's step by its recent gradients, AdamW keeps weight decay out of that rescaling,
+and Muon orthogonalizes the update of a whole matrix of weights.
 
-Each run trains twice from the same weights. The race keeps a constant rate and stops the clock when validation accuracy
-reaches the target. The distance warms up, decays to zero, and counts the final accuracy. Each has its own tuned rate.
+Each run trains twice from the same weights, at separately tuned rates: a race, at a constant rate until validation
+accuracy reaches the target, and a distance, with a warm-up and a decay to zero, for the final accuracy.
 
 Use it when    a model trains too slowly or ends too low, and you can afford a few trial runs to set the rate.
 It hurts when  a learning rate is copied from one optimizer to another: each has its own scale (see the figure).
@@ -101,14 +101,15 @@ def build_model(mean, std) -> keras.Model:
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     data = cifar10.load(run.data)
     validation = batches.evaluation(data.validation)
-    tuned, steps = TUNED[variant], config.epochs * (len(data.train) // config.batch_size)
-    schedule = RaceThenDistance(config.rate or tuned["race"], config.rate or tuned["distance"], steps)
-    decay = tuned.get("weight_decay") if config.weight_decay is None else config.weight_decay
+    given = {"race": config.rate, "distance": config.rate, "weight_decay": config.weight_decay}
+    chosen = TUNED[variant] | {name: value for name, value in given.items() if value is not None}
+    steps = config.epochs * (len(data.train) // config.batch_size)
+    schedule = RaceThenDistance(chosen["race"], chosen["distance"], steps)
 
     keras.utils.set_random_seed(run.seed)
     model = build_model(data.mean, data.std)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(VARIANTS[variant](schedule, decay), loss, metrics=["accuracy"])
+    model.compile(VARIANTS[variant](schedule, chosen.get("weight_decay")), loss, metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     initial = [variable.numpy() for variable in model.variables + model.optimizer.variables]
 

@@ -232,7 +232,7 @@ def write_predictions(folder: Path, logits: np.ndarray, test: cifar10.Split) -> 
 
 
 def confusion_image(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The confusion matrix of class indices (n,) as a picture uint8 (height, width, 3): rows true, columns predicted."""
+    """The confusion matrix of class indices (n,) as a picture uint8 (height, width, 3), a row for each true class."""
     names = cifar10.CLASS_NAMES
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (labels, predicted), 1)

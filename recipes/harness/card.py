@@ -69,7 +69,7 @@ class Report:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: each variant's mean ± standard deviation over seeds."""
         shown = [name for name in TABLE if evidence.values_of(self.records, name)]
-        header = ["variant", *(self._heading(name) for name in shown), "peak memory (MiB)", "runs"]
+        header = ["variant", *(self._heading(name) for name in shown), "memory (MiB)", "runs"]
         rows = []
         for variant in self.found["variants"]:
             mine = [record for record in self.records if record["variant"] == variant]
@@ -79,7 +79,7 @@ class Report:
                 row.append(self._spread(name, values))
             missed = sum(1 for record in mine if record["metrics"].get("target_reached") == 0)
             if missed and "epochs_to_target" in shown:
-                row[1 + shown.index("epochs_to_target")] += f" ({missed} not reached)"
+                row[1 + shown.index("epochs_to_target")] += f" ({missed} missed)"
             peaks = [record["peak_memory_mib"] for record in mine if record["peak_memory_mib"] is not None]
             row.append(f"{max(peaks):,.0f}" if peaks else "")
             row.append(_count(mine))
@@ -116,8 +116,8 @@ class Report:
                 lines.append(f"    Published, {theirs[claim.id].comparisons[0].n} seeds: {verdict} ({same}).")
         return lines
 
-    def words(self, judgement: Judgement, comparison: Comparison) -> str:
-        """One comparison in words: the difference with its interval, and what it is held against."""
+    def words(self, judgement: Judgement, comparison: Comparison, brief: bool = False) -> str:
+        """One comparison in words: the difference with its interval, and unless `brief` what it is held against."""
         claim, unit = judgement.claim, self.recipe.unit(judgement.claim.metric)
         a, b = comparison.between
         if comparison.n == 0:
@@ -128,6 +128,10 @@ class Report:
         text = f"{what}: {unit.show(sign * comparison.mean, sign=True)} {unit.name}"
         if comparison.n == 1:
             return f"{text} at one seed, which can settle nothing."
+        if brief:
+            return (
+                f"{what}: {unit.show(sign * comparison.mean, True)} [{unit.show(low, True)}, {unit.show(high, True)}]"
+            )
         text += f", {judgement.level:.2%} interval {unit.show(low, sign=True)} to {unit.show(high, sign=True)}"
         effect = "" if np.isnan(comparison.cohen_d) else f", d = {sign * comparison.cohen_d:+.1f}"
         text += f" (n = {comparison.n}{effect}; what matters: {unit.show(claim.by)})"
@@ -164,16 +168,16 @@ class Report:
         judgements = self.judgements()
         parts = [
             f"# {recipe.name}: {recipe.question}",
-            "\n".join(recipe.docstring.strip().splitlines()[2:]) and _prose(recipe.docstring),
+            _prose(recipe.docstring),
             f"`{found['command']}`: budget `{found['budget']}`, {seeds} seed{'s' if seeds > 1 else ''}, "
             f"{found['elapsed_seconds']:,.0f} s on {_machine(found['machine'])}.",
         ]
         if figure:
             parts.append(f"![{recipe.name}](figure.png)")
-        parts += ["## Measured", _markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _NOTES]
+        parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _NOTES]
         parts.append("## Claims")
         summary = [[j.claim.id, j.claim.text, j.claim.source, f"**{j.verdict}**"] for j in judgements]
-        parts.append(_markdown_table(["", "claim", "source", "verdict"], summary))
+        parts.append(markdown_table(["", "claim", "source", "verdict"], summary))
         for judgement in judgements:
             lines = [self.words(judgement, comparison) for comparison in judgement.comparisons]
             if judgement.claim.from_tuning:
@@ -191,7 +195,8 @@ class Report:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def _tuning_table(self) -> str:
-        assert self.tuning is not None and self.recipe.tuning is not None
+        assert self.tuning is not None
+        assert self.recipe.tuning is not None
         objectives = self.recipe.tuning.objectives
         rows = []
         for variant, winners in self.tuning["winners"].items():
@@ -205,7 +210,7 @@ class Report:
             f"`{self.tuning['command']}`, seed 0, by validation; the curve at other seeds, "
             f"{self.tuning['elapsed_seconds'] / 60:,.0f} min in all.\n\n"
         )
-        return text + _markdown_table(["variant", "trials", *(f"best for the {name}" for name in objectives)], rows)
+        return text + markdown_table(["variant", "trials", *(f"best for the {name}" for name in objectives)], rows)
 
     def write_figure(self, path: Path) -> None:
         """Accuracy by epoch, and if there is a sweep, final accuracy against the swept field."""
@@ -245,10 +250,12 @@ class Report:
         axes.set_ylabel("validation accuracy (%)")
         axes.set_title(f"Mean and range over {len(self.found['seeds'])} seeds", fontsize=10)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        if axes.lines:
+            axes.legend(fontsize=8)
 
     def _draw_sweep(self, axes: Any) -> None:
-        assert self.tuning is not None and self.recipe.tuning is not None
+        assert self.tuning is not None
+        assert self.recipe.tuning is not None
         swept = self.recipe.tuning.swept
         for variant in self.tuning["variants"]:
             by_value: dict[float, list[float]] = {}
@@ -270,7 +277,7 @@ class Report:
 
 _NOTES = (
     "Speed and memory come from runs side by side and are information, not evidence for a claim; peak memory is the "
-    "largest of the variant's runs."
+    "largest of the variant's runs. A target that was missed counts as all the epochs that were allowed."
 )
 
 
@@ -282,7 +289,7 @@ def _count(records: list[evidence.Record]) -> str:
     return text
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(header) + " |", "| " + " | ".join("---" for _ in header) + " |"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
@@ -322,4 +329,4 @@ def _provenance(found: dict[str, Any]) -> str:
         ["data", f"{data['source']}, {images} training images, split seed {data['split_seed']}"],
         ["config", ", ".join(f"{k} {v}" for k, v in found["config"].items() if v is not None)],
     ]
-    return _markdown_table(["", ""], rows)
+    return markdown_table(["", ""], rows)

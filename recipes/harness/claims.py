@@ -28,7 +28,7 @@ class Claim:
     """A sentence of advice, its source, and the comparison that would refute it.
 
     Say one of
-        higher=A or lower=A, than=B     A's metric lies beyond B's, by more than `by`. Several As or Bs: each against each.
+        higher=A or lower=A, than=B     A's metric lies beyond B's by more than `by`; tuples: each A against each B.
         equal=(A, B, ...)               all pairs lie within `by` of each other.
         equal=(A, B), side="above"      A lies no more than `by` above B ("no better", where more is better).
         equal=(A, B), side="below"      A lies no more than `by` below B ("keeps").

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import errno
+import itertools
 import math
 import shlex
 import statistics
@@ -66,7 +67,7 @@ class Options:
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
     """Parse flags, measure, print; return the exit code: 0, 1 for a failed or diverged run, 2 for usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
     try:
         options, config = parse(recipe, arguments)
         invocation = Invocation.begin(recipe, options, config, arguments)
@@ -99,7 +100,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
         UsageError: a value that can't be.
         SystemExit: tyro found an unknown flag or a value of the wrong type (2), or printed the help (0).
     """
-    budget = next((b for a, b in zip(arguments, arguments[1:], strict=False) if a == "--budget"), "quick")
+    budget = next((b for a, b in itertools.pairwise(arguments) if a == "--budget"), "quick")
     budget = next((a.split("=", 1)[1] for a in arguments if a.startswith("--budget=")), budget)
     flags = dataclasses.make_dataclass(
         "Flags",
@@ -107,12 +108,12 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
             ("options", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options())),
             (
                 "config",
-                tyro.conf.OmitArgPrefixes[recipe.config],  # type: ignore[name-defined]
+                tyro.conf.OmitArgPrefixes[recipe.config],  # type: ignore[name-defined, misc]
                 dataclasses.field(default=recipe.config_at(budget)),
             ),
         ],
     )
-    parsed = tyro.cli(
+    parsed: Any = tyro.cli(
         flags, prog=f"python -m {recipe.module}", description=recipe.question, args=arguments, use_underscores=False
     )
     options, config = parsed.options, parsed.config
@@ -322,14 +323,16 @@ def tune(invocation: Invocation, console: Console) -> int:
         return invocation.carry_out(tasks, console)
 
     search, curve = tuning.carry_out(invocation.variants, trials)
-    keep = ("variant", "seed", "status", "cause", "metrics")
     changed = {field.name for field in dataclasses.fields(recipe.config)}
 
     def brief(record: evidence.Record) -> evidence.Record:
         config = {
             key: record["config"][key] for key in changed if record["config"][key] != getattr(recipe.config(), key)
         }
-        return {**{key: record[key] for key in keep}, "config": config}
+        kept = {key: record[key] for key in ("variant", "seed", "status", "cause")}
+        # Times of runs that shared the machine with a sweep would tell nobody anything.
+        metrics = {key: value for key, value in record["metrics"].items() if "second" not in key}
+        return {**kept, "metrics": metrics, "config": config}
 
     found = {
         **invocation.header,

@@ -28,13 +28,13 @@ def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(content, file, indent=1, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
+        Path(scratch).chmod(0o644)
+        Path(scratch).replace(path)
     except BaseException:
         Path(scratch).unlink(missing_ok=True)
         raise
@@ -140,8 +140,8 @@ def commit() -> str | None:
 def code_hash(module: str, without: tuple[str, ...] = ()) -> str:
     """A hash of the code that makes a recipe's numbers: its module, and what that imports from `pipelines`.
 
-    Comments, docstrings and formatting do not count, nor do the assignments to CLAIMS, TUNING and RECIPE (which say what
-    is asked of the numbers, not what they are) and to the names in `without`.
+    Comments, docstrings and formatting do not count, nor do the assignments to CLAIMS, TUNING and RECIPE (which say
+    what is asked of the numbers, not what they are) and to the names in `without`.
     """
     digest = hashlib.sha256()
     todo, done = [module], set()

@@ -46,7 +46,7 @@ UNITS = {
     "test_accuracy": Unit("test accuracy", 100, "points"),
     "validation_accuracy": Unit("validation accuracy", 100, "points"),
     "train_accuracy": Unit("training accuracy", 100, "points"),
-    "generalization_gap": Unit("training minus test accuracy", 100, "points"),
+    "generalization_gap": Unit("train minus test accuracy", 100, "points"),
     "epochs_to_target": Unit("epochs to target", 1, "epochs"),
     "seconds_to_target": Unit("seconds to target", 1, "s", 1),
     "images_per_second": Unit("images/s", 1, "images/s", 0),
@@ -58,9 +58,9 @@ UNITS = {
 class Recipe:
     """A question, its variants and its claims, in one of two forms.
 
-    `train(variant, config, run)` does one run and returns its metrics; runs go side by side. `compare(config, runs)` does
-    all variants of one seed in one process, with nothing beside it, and returns the metrics of each variant; `runs`
-    maps variant names to `Run`s.
+    `train(variant, config, run)` does one run and returns its metrics; runs go side by side. `compare(config, runs)`
+    does all variants of one seed in one process, with nothing beside it, and returns the metrics of each variant;
+    `runs` maps variant names to `Run`s.
 
     Args:
         variants: their names, as any collection (a recipe's own table of them will do).
@@ -99,7 +99,7 @@ class Recipe:
     @property
     def module(self) -> str:
         """The importable name of the module that this recipe is in, also when that runs as a script."""
-        name = (self.train or self.compare).__module__  # type: ignore[union-attr]
+        name = (self.train or self.compare).__module__
         spec = sys.modules[name].__spec__
         return spec.name if spec else name
 
@@ -109,7 +109,7 @@ class Recipe:
 
     @property
     def docstring(self) -> str:
-        return sys.modules[(self.train or self.compare).__module__].__doc__ or ""  # type: ignore[union-attr]
+        return sys.modules[(self.train or self.compare).__module__].__doc__ or ""
 
     @property
     def question(self) -> str:

@@ -46,8 +46,8 @@ class Task:
 class Run:
     """One variant at one seed.
 
-    A recipe reads `seed` and `data`, gives `callbacks()` to every `fit`, and returns the metrics that it wants recorded,
-    most of them from `scores` and `time_to_target`. All accuracies are fractions in [0, 1].
+    A recipe reads `seed` and `data`, gives `callbacks()` to every `fit`, and returns the metrics that it wants
+    recorded, most of them from `scores` and `time_to_target`. All accuracies are fractions in [0, 1].
     """
 
     variant: str
@@ -185,8 +185,8 @@ def carry_out(task: Task) -> list[evidence.Record]:
     seconds = time.perf_counter() - start
     records = []
     for variant in task.variants:
-        run = runs.get(variant)
-        diverged = run is not None and (run.diverged or not all(map(math.isfinite, metrics[variant].values())))
+        done = runs.get(variant)
+        diverged = done is not None and (done.diverged or not all(map(math.isfinite, metrics[variant].values())))
         record = {
             "variant": variant,
             "seed": task.seed,
@@ -194,13 +194,13 @@ def carry_out(task: Task) -> list[evidence.Record]:
             "status": "failed" if cause else "diverged" if diverged else "finished",
             "cause": cause or ("the loss or the outputs were not finite" if diverged else None),
             "metrics": {name: value for name, value in metrics[variant].items() if math.isfinite(value)},
-            "curves": run.curves if run else {},
-            "correct": evidence.pack_bits(run.correct) if run and run.correct is not None else None,
-            "seconds": {"total": seconds} | (run.watch.seconds if run else {}),
+            "curves": done.curves if done else {},
+            "correct": evidence.pack_bits(done.correct) if done and done.correct is not None else None,
+            "seconds": {"total": seconds} | (done.watch.seconds if done else {}),
             "peak_memory_mib": peak.mib(),
         }
-        if run and task.logging:
-            board.write_hparams(run.folder, record)
+        if done and task.logging:
+            board.write_hparams(done.folder, record)
         records.append(record)
     return records
 

@@ -1,5 +1,6 @@
 """Carries tasks out, side by side or on a Ray cluster, and survives what dies."""
 
+import logging
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import pebble
 
@@ -72,8 +74,10 @@ def on_ray(tasks: list[Task], jobs: int, gpus: int, started: Started) -> Iterato
     import ray
 
     if not ray.is_initialized():
-        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", **local)
+        local: dict[str, Any] = (
+            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
+        )
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
     remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=0, max_calls=RUNS_PER_WORKER)(carry_out)
     waiting = {}
     try:

@@ -65,7 +65,7 @@ class Tuning:
     curve: Mapping[str, Any] = field(default_factory=dict)
 
     def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
-        """Do the search, then the curve, by calling `trials` with (variant, seed, config fields); return their records."""
+        """Do the search, then the curve, by calling `trials` with (variant, seed, config fields) triples."""
         variants = list(variants)
         grids = {variant: list(self.grids[variant]) for variant in variants}
         search: list[Record] = trials([(v, SEED, self._fields(rate)) for v in variants for rate in grids[v]])

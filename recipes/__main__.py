@@ -1,0 +1,110 @@
+"""All recipes at once: list them, run them, publish their evidence.
+
+python -m recipes                          every recipe: its question, its verdicts, how long it takes
+python -m recipes --all --budget smoke     run them one after the other; further flags go to each of them
+python -m recipes publish [NAME ...]       newest evidence in logs/ -> results/NAME/ -> README's table
+python -m recipes floors NAME              measure what the convergence test may expect, at budget smoke, ten seeds
+"""
+
+import argparse
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code: 0, 1 for a failure, 2 for usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=["list", "publish", "floors"], default="list")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="recipes; default: all")
+    parser.add_argument("--all", action="store_true", help="run all recipes")
+    parser.add_argument("--logdir", type=Path, default=Path("logs"), help="where the evidence to publish is")
+    options, rest = parser.parse_known_args(arguments)
+
+    from recipes.harness import publish
+
+    if rest and not options.all:
+        parser.error(f"unknown flag {rest[0]}; a recipe's own flags go with `python -m recipes.NAME` or with --all")
+    if unknown := [name for name in options.names if name not in publish.names()]:
+        parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(publish.names())}")
+    names = options.names or list(publish.names())
+    if options.all:
+        return run_all(names, rest)
+    if options.command == "list":
+        Console().print(listing(names))
+        return 0
+    from recipes.harness.evidence import EvidenceError
+
+    try:
+        work = publish_all if options.command == "publish" else measure_floors
+        return work(names, options.logdir)
+    except EvidenceError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename} could not be written or read: {error.strerror}.", file=sys.stderr)
+        return 1
+
+
+def listing(names: list[str]) -> Table:
+    """Question, verdicts and duration of each recipe, from its source and its published summary."""
+    from recipes.harness import evidence
+    from recipes.harness.card import RESULTS
+
+    table = Table("recipe", "question", "verdicts", "quick takes", show_lines=True)
+    for name in names:
+        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        question = (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
+        path = RESULTS / name / "summary.json"
+        verdicts, duration = "not published yet", ""
+        if path.exists():
+            found = evidence.read_json(path)
+            verdicts = "\n".join(f"{claim['id']} {claim['verdict']}" for claim in found["claims"])
+            duration = f"about {found['quick_seconds'] / 60:.1f} min"
+        table.add_row(name, question, verdicts, duration)
+    return table
+
+
+def run_all(names: list[str], flags: list[str]) -> int:
+    """Run each recipe in a process of its own; the worst exit code is the answer."""
+    codes = [subprocess.run([sys.executable, "-m", f"recipes.{name}", *flags]).returncode for name in names]
+    return max(codes, default=0)
+
+
+def publish_all(names: list[str], logs: Path) -> int:
+    """Publish the newest evidence of each recipe and make README's table anew."""
+    from recipes.harness import publish
+
+    for name in names:
+        recipe = importlib.import_module(f"recipes.{name}").RECIPE
+        paths = [path for kind in ("evidence.json", "tuning.json") if (path := publish.find(recipe, logs, kind))]
+        publish.publish(recipe, paths)
+        for path in paths:
+            print(f"{name}: published {path}")
+    publish.README.write_text(publish.readme(publish.README.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+def measure_floors(names: list[str], logs: Path) -> int:
+    """Run each recipe at budget smoke with ten seeds and store the floors of its convergence test."""
+    from recipes.harness import publish
+
+    for name in names:
+        recipe = importlib.import_module(f"recipes.{name}").RECIPE
+        flags = ["--budget", "smoke", "--seeds", str(publish.LEAST_SEEDS), "--logdir", str(logs)]
+        if code := run_all([name], flags):
+            return code
+        newest = max((logs / name).glob("*/evidence.json"))
+        print(f"{name}: {publish.write_floors(recipe, newest)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
