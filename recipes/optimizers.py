@@ -1,8 +1,7 @@
 """Which optimizer takes a small convnet furthest, and which gets it going fastest, in the same number of steps?
 
-Plain SGD takes a step of the same scale in every direction; Nesterov momentum averages recent steps and looks ahead.
-RMSprop and Adam rescale each weight's step by its recent gradients, AdamW keeps weight decay out of that rescaling,
-and Muon orthogonalizes the update of a whole matrix of weights.
+Nesterov momentum averages recent steps and looks ahead; RMSprop and Adam rescale each weight's step by its recent
+gradients, AdamW keeps weight decay out of that, and Muon orthogonalizes the update of a whole matrix of weights.
 
 Each run trains twice from the same weights, at separately tuned rates: a race, at a constant rate until validation
 accuracy reaches the target, and a distance, with a warm-up and a decay to zero, for the final accuracy.
@@ -64,12 +63,12 @@ VARIANTS = {
 
 # What `python -m recipes.optimizers --tune` finds, on seed 0 and by validation.
 TUNED = {
-    "sgd": {"race": 0.32, "distance": 0.32},
-    "momentum": {"race": 0.032, "distance": 0.1},
-    "rmsprop": {"race": 0.0032, "distance": 0.0032},
-    "adam": {"race": 0.0032, "distance": 0.01},
-    "adamw": {"race": 0.0032, "distance": 0.01, "weight_decay": 0.004},
-    "muon": {"race": 0.0032, "distance": 0.01, "weight_decay": 0.004},
+    "sgd": {"race": 0.1, "distance": 1.0},
+    "momentum": {"race": 0.057, "distance": 0.32},
+    "rmsprop": {"race": 0.0057, "distance": 0.01},
+    "adam": {"race": 0.018, "distance": 0.018},
+    "adamw": {"race": 0.01, "distance": 0.032, "weight_decay": 0.04},
+    "muon": {"race": 0.0056, "distance": 0.018, "weight_decay": 0.004},
 }
 
 

@@ -6,6 +6,7 @@ those numbers, at the level 1 - 0.05/m for a recipe of m claims (Bonferroni), sp
 claim that makes several. Nothing else enters it.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping
@@ -176,11 +177,18 @@ def _read(claim: Claim, low: float, high: float) -> Verdict:
 
 def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> int | None:
     """The smallest number of seeds at which the same mean and deviation would be resolved."""
-    for n in range(2, MOST_SEEDS + 1):
-        half = stats.t.ppf(1 - error / 2, n - 1) * deviation / math.sqrt(n)
+    numbers, half_widths = _half_widths(error)
+    for n, half in zip(numbers, deviation * half_widths, strict=True):
         if _read(claim, mean - half, mean + half) != "unresolved":
-            return n
+            return int(n)
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _half_widths(error: float) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of seeds from 2 on, and the half width of each one's interval in standard deviations."""
+    n = np.arange(2, MOST_SEEDS + 1)
+    return n, stats.t.ppf(1 - error / 2, n - 1) / np.sqrt(n)
 
 
 def test_set_margin(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 Every variant gets the same number of trials: the grid of the swept field first, then two more for each objective's
 winner, the grid's finer neighbours or, for one objective and where the variant has one, two values of a second field.
-Where a winner lies at the edge of its grid, the grid is widened until it does not.
+Where a winner lies at the edge of its grid, or has the highest value of the second field, there are more.
 """
 
 import math
@@ -77,6 +77,11 @@ class Tuning:
                 grids[variant] = sorted([*grids[variant], rate])
             search += trials([(v, SEED, self._fields(rate)) for v, rate in wider])
         search += trials([(v, SEED, fields) for v in variants for fields in self._second_look(search, v)])
+        for _ in range(MOST_WIDENINGS):
+            further = [(v, SEED, fields) for v in self.second for fields in self._beyond_second(search, v)]
+            if not further:
+                break
+            search += trials(further)
         curve = trials(
             [(v, s, {**self._fields(rate), **self.curve}) for s in CURVE_SEEDS for v in variants for rate in grids[v]]
         )
@@ -107,6 +112,17 @@ class Tuning:
         rates = {found[self.swept] for found in self.winners(search).get(variant, {}).values()}
         beyond = {grid[0]: _rounded(grid[0] / HALF_DECADE), grid[-1]: _rounded(grid[-1] * HALF_DECADE)}
         return [wider for edge, wider in beyond.items() if edge in rates]
+
+    def _beyond_second(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+        """The next value of the second field, where the highest one that was tried has won; zero needs no next one."""
+        winner = self.winners(search).get(variant, {}).get(self.second_for)
+        if winner is None:
+            return []
+        name = self.second[variant][0]
+        tried = sorted({record["config"][name] for record in search if record["variant"] == variant})
+        if winner[name] < tried[-1] or tried[-1] == 0:
+            return []
+        return [{**self._fields(winner[self.swept]), name: _rounded(10 * tried[-1])}]
 
     def _second_look(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
         looks = []

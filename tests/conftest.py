@@ -1,0 +1,58 @@
+"""Order: fast checks first, then the harness in processes, then convergence."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
+
+ROOT = Path(__file__).resolve().parents[1]
+ORDER = ["test_project", "test_claims", "test_tuning", "test_evidence", "test_data", "test_feed", "test_published"]
+ORDER += ["test_board", "test_harness", "test_optimizers"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: ORDER.index(item.path.stem))
+
+
+Command = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run `python -m MODULE FLAGS` from the repository with its logs in a folder of the test's own."""
+
+    def run(module: str, *flags: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", module, *flags],
+            cwd=ROOT,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def evidence_in(logs: Path) -> dict:
+    """The one evidence.json under `logs`."""
+    (path,) = logs.rglob("evidence.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def numbers(records: list[dict]) -> dict:
+    """What must repeat bit for bit: metrics but for times, curves and per-image correctness, by variant and seed."""
+    return {
+        (r["variant"], r["seed"]): (
+            {name: value for name, value in r["metrics"].items() if "second" not in name},
+            r["curves"],
+            r["correct"],
+        )
+        for r in records
+    }

@@ -1,0 +1,135 @@
+"""TensorBoard's files, read back with TensorBoard's own reader."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.hparams import plugin_data_pb2
+
+from pipelines import cifar10
+from recipes.harness import board
+from recipes.harness.run import Task, carry_out
+from recipes.optimizers import Config
+
+EPOCHS, BATCH = 2, 100
+PREFIX = "run_"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The logs of one short run of the real recipe, in this process."""
+    logs = tmp_path_factory.mktemp("logs")
+    config = dataclasses.asdict(Config(epochs=EPOCHS, race_epochs=1, batch_size=BATCH))
+    task = Task(
+        "recipes.optimizers", ("adam",), 1, config, cifar10.Request(train_images=1000), str(logs), True, False, None
+    )
+    (record,) = carry_out(task)
+    assert record["status"] == "finished", record["cause"]
+    board.write_overview(logs, ["adam", "sgd"], [1], ["test_accuracy"])
+    board.write_text(logs, "card", "# A card")
+    return logs, record
+
+
+def events(path) -> EventAccumulator:
+    return EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
+
+
+def series(accumulator, tag) -> tuple[list[int], list[float]]:
+    found = accumulator.Tensors(tag)
+    return [e.step for e in found], [float(tf.make_ndarray(e.tensor_proto)) for e in found]
+
+
+def test_loss_and_accuracy_of_both_parts(folder):
+    logs, record = folder
+    for part, prefix in (("train", ""), ("validation", "val_")):
+        found = events(logs / "adam" / "seed-1" / part)
+        for name in ("loss", "accuracy"):
+            steps, numbers = series(found, f"epoch_{name}")
+            assert steps == list(range(EPOCHS))
+            assert numbers == pytest.approx(record["curves"][prefix + name])
+
+
+def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(folder):
+    logs, _ = folder
+    steps, rates = series(events(logs / "adam" / "seed-1" / "train"), "learning_rate/by_step")
+    total = EPOCHS * 1000 // BATCH
+    assert steps == list(range(total))
+    warm_up = total // 5
+    assert rates[0] == 0
+    assert max(rates) == rates[warm_up]
+    assert all(a > b for a, b in zip(rates[warm_up:], rates[warm_up + 1 :], strict=False))
+    assert rates[-1] < 0.05 * max(rates)  # CosineDecay counts its steps from the end of the warm-up.
+    _, race = series(events(logs / "adam" / "seed-1" / "race" / "train"), "learning_rate/by_step")
+    assert len(race) == 1000 // BATCH
+    assert len(set(race)) == 1
+
+
+def test_norms_and_histograms_by_layer(folder):
+    logs, _ = folder
+    found = events(logs / "adam" / "seed-1" / "train")
+    for layer in ("convolution_1", "normalize_1", "convolution_2", "normalize_2", "head"):
+        for norm in ("gradient_norm", "weight_norm"):
+            steps, numbers = series(found, f"{norm}/{layer}")
+            assert steps == list(range(EPOCHS))
+            assert all(number > 0 for number in numbers)
+    tags = set(found.Tags()["tensors"])
+    assert {"weights/head/kernel", "activations/relu_1", "activations/head"} <= tags
+    histogram = tf.make_ndarray(found.Tensors("activations/relu_1")[0].tensor_proto)
+    assert histogram.shape[1] == 3  # Left edge, right edge, count.
+    assert 0 < histogram[:, 2].sum() <= board.HISTOGRAM_VALUES
+
+
+def test_pictures(folder):
+    logs, record = folder
+    found = events(logs / "adam" / "seed-1")
+    assert {"confusion_matrix", "misclassified"} <= set(found.Tags()["tensors"])
+    wide, high, *pictures = tf.make_ndarray(found.Tensors("misclassified")[0].tensor_proto)
+    assert (int(wide), int(high), len(pictures)) == (128, 128, board.SHOWN_IMAGES)
+    assert record["metrics"]["test_accuracy"] > 0.15
+
+
+def test_the_confusion_matrix_counts_what_it_should():
+    labels = np.repeat(np.arange(10), 5)
+    right = board.confusion_image(labels, labels)
+    wrong = board.confusion_image(labels, (labels + 1) % 10)
+    dark = right.mean(axis=2) < 100
+    assert dark.any()
+    assert (right != wrong).any()
+
+
+def test_hparams_hold_the_settings_and_the_final_metrics(folder):
+    logs, record = folder
+    found = events(logs / "adam" / "seed-1")
+    data = plugin_data_pb2.HParamsPluginData.FromString(
+        found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    )
+    hparams = data.session_start_info.hparams
+    assert hparams["variant"].string_value == "adam"
+    assert hparams["seed"].number_value == 1
+    assert hparams["epochs"].number_value == EPOCHS
+    _, (accuracy,) = series(found, "final/test_accuracy")
+    assert accuracy == pytest.approx(record["metrics"]["test_accuracy"])
+
+
+def test_overview_lays_variants_over_one_another(folder):
+    logs, _ = folder
+    found = events(logs)
+    content = tf.make_ndarray(found.Tensors("custom_scalars__config__")[0].tensor_proto).item()
+    layout = layout_pb2.Layout.FromString(content)
+    tags = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
+    assert {"^epoch_accuracy$", "^learning_rate/by_step$", "^gradient_norm/"} <= set(tags)
+    assert "_hparams_/experiment" in found.summary_metadata
+    assert tf.make_ndarray(found.Tensors("card")[0].tensor_proto).item() == b"# A card"
+
+
+def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
+    config = dataclasses.asdict(Config(epochs=1, race_epochs=0, batch_size=BATCH))
+    task = Task(
+        "recipes.optimizers", ("sgd",), 1, config, cifar10.Request(train_images=1000), str(tmp_path), False, False, None
+    )
+    (record,) = carry_out(task)
+    assert record["status"] == "finished"
+    assert not list(tmp_path.rglob("events.*"))

@@ -1,0 +1,198 @@
+"""The harness in real processes, on recipes without a model: what dies, diverges, is killed and goes on."""
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from recipes.harness import cli, evidence
+from tests.conftest import ROOT, evidence_in, numbers
+from tests.toys import guess, pair
+
+
+@pytest.mark.parametrize("backend", ["local", "ray"])
+def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, backend):
+    flags = ["--seeds", "3", "--jobs", "2", "--backend", backend, "--logdir", str(tmp_path)]
+    done = command("tests.toys.guess", *flags, "--kill", "fair:2")
+    records = evidence_in(tmp_path)["records"]
+    bad = [(r["variant"], r["seed"], r["status"]) for r in records if r["status"] != "finished"]
+    assert bad == [("fair", 2, "failed")]
+    assert len(records) == 6
+    assert done.returncode == 1
+    assert "fair seed 2 failed: its worker died" in done.stdout
+    assert "3, 1 failed" in done.stdout
+    if backend == "local":
+        assert "signal 9" in done.stdout
+
+
+def test_exceptions_and_divergence_are_recorded_with_their_cause(command, tmp_path):
+    flags = ["--seeds", "3", "--logdir", str(tmp_path), "--fail", "fair:1", "--diverge", "loaded:2"]
+    done = command("tests.toys.guess", *flags)
+    found = {(r["variant"], r["seed"]): r for r in evidence_in(tmp_path)["records"]}
+    assert found["fair", 1]["status"] == "failed"
+    assert found["fair", 1]["cause"] == "ValueError: the coin rolled under the table"
+    assert found["loaded", 2]["status"] == "diverged"
+    assert found["loaded", 2]["metrics"]["test_accuracy"] == 0.1
+    assert done.returncode == 1
+    assert "n = 2" in done.stdout  # The failed run's pair is missing, the diverged one's is not.
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(command, tmp_path):
+    flags = ["--seeds", "4", "--jobs", "2", "--seconds", "0.8"]
+    assert command("tests.toys.guess", *flags, "--logdir", str(tmp_path / "whole")).returncode == 0
+    start = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / "cut")]
+    running = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "cut").rglob("record.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut").rglob("record.json")}
+    assert 2 <= len(kept) < 8
+    workers = {int(path.read_text()) for path in (tmp_path / "cut").rglob("pid")}
+    deadline = time.monotonic() + 30
+    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in workers), "workers outlive their parent"
+
+    done = command("tests.toys.guess", *flags, "--logdir", str(tmp_path / "cut"), "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+    assert numbers(evidence_in(tmp_path / "cut")["records"]) == numbers(evidence_in(tmp_path / "whole")["records"])
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_resume_does_failed_runs_again(command, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    assert command("tests.toys.guess", *flags, "--variants", "fair").returncode == 0
+    (path,) = tmp_path.rglob("record.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "failed"}))
+    done = command("tests.toys.guess", *flags, "--resume")
+    assert done.returncode == 0
+    assert [r["status"] for r in evidence_in(tmp_path)["records"]] == ["finished", "finished"]
+
+
+def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(command, tmp_path):
+    done = command("tests.toys.pair", "--seeds", "2", "--logdir", str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    by_seed = {}
+    for record in evidence_in(tmp_path)["records"]:
+        by_seed.setdefault(record["seed"], set()).add(record["metrics"]["process"])
+    assert [len(processes) for processes in by_seed.values()] == [1, 1]
+
+
+def test_tuning_widens_the_grid_and_prints_the_winners(command, tmp_path):
+    done = command("tests.toys.guess", "--tune", "--logdir", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.rglob("tuning.json")
+    found = json.loads(path.read_text())
+    assert found["winners"]["fair"]["best"]["rate"] == 1.0
+    assert "fair" in done.stdout
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
+    assert command("tests.toys.guess", "--tune", "--logdir", str(tmp_path), "--resume").returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--variants", "crooked"], "There is no variant 'crooked': use any of fair, loaded."),
+        (["--seeds", "0"], "--seeds must be at least 1, not 0."),
+        (["--jobs", "-2"], "--jobs must be at least 1, not -2."),
+        (["--seconds", "nan"], "--seconds must be at least 0 and finite, not nan."),
+        (["--train-images", "12345"], "12,345 training images can't be had"),
+        (["--train-images", "0"], "0 training images can't be had"),
+        (["--resume"], "There is nothing to resume"),
+        (["--logdir", "pyproject.toml"], "--logdir pyproject.toml is a file: name a folder."),
+        (["--budget", "lavish"], "lavish"),
+        (["--sedes", "3"], "--sedes"),
+    ],
+)
+def test_bad_flags_get_one_sentence_and_exit_code_2(capsys, monkeypatch, tmp_path, flags, sentence):
+    monkeypatch.chdir(ROOT)
+    logs = [] if "--logdir" in flags else ["--logdir", str(tmp_path)]
+    try:
+        code = cli.main(guess.RECIPE, [*flags, *logs])
+    except SystemExit as error:  # tyro ends the process itself.
+        code = error.code
+    assert code == 2
+    printed = capsys.readouterr()
+    assert sentence in printed.err + printed.out
+    assert "Traceback" not in printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_tune_without_anything_to_tune(capsys, tmp_path):
+    assert cli.main(pair.RECIPE, ["--tune", "--logdir", str(tmp_path)]) == 2
+    assert "has nothing to tune" in capsys.readouterr().err
+
+
+def test_a_log_folder_that_cannot_be_made(capsys):
+    assert cli.main(guess.RECIPE, ["--logdir", "/dev/null/logs"]) == 1
+    assert "could not be written or read: Not a directory." in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tmp_path):
+    real, written = evidence.write_json, []
+
+    def fills_up(path, content):
+        if path.name == "record.json" and len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, content)
+        written.extend([path] * (path.name == "record.json"))
+
+    def at_once(tasks, *rest):
+        for task in tasks:
+            yield task, [{**RECORD, "variant": task.variants[0], "seed": task.seed}]
+
+    monkeypatch.setattr(cli.runner, "side_by_side", at_once)
+    monkeypatch.setattr(evidence, "write_json", fills_up)
+    assert cli.main(guess.RECIPE, ["--logdir", str(tmp_path), "--no-log"]) == 1
+    printed = capsys.readouterr()
+    assert "No space left on device. The disk is full: free some space, then add --resume." in printed.err
+    assert "2 finished runs are kept" in printed.out
+    assert "--resume" in printed.out
+    assert len(list(tmp_path.rglob("record.json"))) == 2
+
+
+RECORD = {
+    "config": dataclasses.asdict(guess.Config()),
+    "status": "finished",
+    "cause": None,
+    "metrics": {"test_accuracy": 0.5},
+    "curves": {},
+    "correct": None,
+    "seconds": {},
+    "peak_memory_mib": 1.0,
+}
+
+
+def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
+    from recipes.optimizers import RECIPE
+
+    assert cli.parse(RECIPE, [])[1] == RECIPE.config()
+    assert cli.parse(RECIPE, ["--budget", "smoke"])[1].epochs == 3
+    assert cli.parse(RECIPE, ["--budget=smoke", "--rate", "0.5"])[1].rate == 0.5
+    assert cli.parse(RECIPE, ["--variants", "adam", "sgd"])[0].variants == ("adam", "sgd")
+
+
+def test_unknown_recipes_and_flags_of_the_whole():
+    for flags in (["publish", "no_such_recipe"], ["--sedes", "3"], ["frobnicate"]):
+        done = subprocess.run([sys.executable, "-m", "recipes", *flags], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "error:" in done.stderr
+        assert "Traceback" not in done.stderr

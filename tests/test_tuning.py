@@ -1,0 +1,71 @@
+"""Grids, widening, equal numbers of trials, and the width of the good range."""
+
+import itertools
+import math
+
+import pytest
+
+from recipes.harness.tuning import CURVE_SEEDS, Objective, Tuning, good_decades, half_decades
+from recipes.optimizers import TUNED, TUNING, VARIANTS
+
+
+def record(variant, seed, config, value, status="finished"):
+    metrics = {"validation_accuracy": value, "test_accuracy": value}
+    return {"variant": variant, "seed": seed, "config": config, "metrics": metrics, "status": status}
+
+
+def test_half_decades():
+    assert half_decades(1e-3, 1.0) == (0.001, 0.0032, 0.01, 0.032, 0.1, 0.32, 1.0)
+
+
+def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
+    best = {"a": 3.0, "b": 0.03}
+    tuning = Tuning(
+        "rate",
+        dict.fromkeys(best, half_decades(0.01, 1.0)),
+        {"final": Objective("validation_accuracy")},
+        fixed={"decay": 0.1},
+        second={"b": ("decay", (0.0, 0.5))},
+        second_for="final",
+    )
+
+    def trials(wanted):
+        return [
+            record(v, s, c, 1 - math.log10(c["rate"] / best[v]) ** 2 - (c["decay"] - 0.5) ** 2 / 100)
+            for v, s, c in wanted
+        ]
+
+    search, curve = tuning.carry_out(best, trials)
+    winners = tuning.winners(search)
+    assert winners["a"]["final"]["rate"] == 3.2
+    assert winners["b"]["final"]["rate"] == 0.032
+    assert winners["b"]["final"]["decay"] == 0.5
+    tried = {v: [(r["config"]["rate"], r["config"]["decay"]) for r in search if r["variant"] == v] for v in best}
+    grid = [0.01, 0.032, 0.1, 0.32, 1.0]
+    # Widened until the winner is no edge, then a second look of two: finer rates for a, other decays for b.
+    assert tried["a"] == [(rate, 0.1) for rate in (*grid, 3.2, 10.0, 1.8, 5.7)]
+    # The highest decay has won, so a higher one is tried, and loses.
+    assert tried["b"] == [*((rate, 0.1) for rate in grid), (0.032, 0.0), (0.032, 0.5), (0.032, 5.0)]
+    assert {r["seed"] for r in search} == {0}
+    assert {r["seed"] for r in curve} == set(CURVE_SEEDS)
+    assert {r["config"]["rate"] for r in curve if r["variant"] == "a"} == {*grid, 3.2, 10.0}
+
+
+def test_a_diverged_trial_never_wins_and_no_winner_is_no_crash():
+    objective = Objective("validation_accuracy", lower=True)
+    good, bad = record("a", 0, {}, 0.5), record("a", 0, {}, 0.1, "diverged")
+    assert objective.best([bad, good]) is good
+    assert objective.best([bad]) is None
+
+
+def test_good_decades_interpolates_along_the_logarithm():
+    tent = [record("a", 1, {"rate": rate}, 0.6 - 0.04 * abs(math.log10(rate) + 2)) for rate in half_decades(1e-4, 1)]
+    assert good_decades(tent, "rate")["a"][1] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_optimizers_grids_cover_three_decades_in_half_decade_steps():
+    for grid in TUNING.grids.values():
+        steps = [math.log10(b / a) for a, b in itertools.pairwise(grid)]
+        assert steps == pytest.approx([0.5] * len(steps), abs=0.02)
+        assert math.log10(grid[-1] / grid[0]) >= 3 - 1e-9
+    assert set(TUNING.grids) == set(TUNED) == set(VARIANTS)

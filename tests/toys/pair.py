@@ -1,0 +1,36 @@
+"""Which of two sleeps is longer?
+
+A recipe of the exclusive form, for testing the harness: all variants of a seed in one process.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recipes.harness import Claim, Recipe, Run
+
+
+@dataclass(frozen=True)
+class Config:
+    repeats: int = 3
+
+
+VARIANTS = {"short": 0.002, "long": 0.02}
+
+
+def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
+    seconds = dict.fromkeys(runs, 0.0)
+    for _ in range(config.repeats):
+        for name in runs:
+            start = time.perf_counter()
+            time.sleep(VARIANTS[name])
+            seconds[name] += time.perf_counter() - start
+    return {name: {"seconds": seconds[name], "process": float(os.getpid())} for name in runs}
+
+
+CLAIMS = [Claim("P1", "Long is longer", "us", "seconds", by=0.0, higher="long", than="short")]
+RECIPE = Recipe(None, VARIANTS, CLAIMS, Config, compare=compare)
+
+if __name__ == "__main__":
+    RECIPE.main()
