@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from recipes.harness import cli, evidence
+from recipes.harness import cli, evidence, runner
 from recipes.harness.run import carry_out
 from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
@@ -201,6 +201,18 @@ def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
     assert cli.parse(RECIPE, ["--budget", "smoke"])[1].epochs == 3
     assert cli.parse(RECIPE, ["--budget=smoke", "--rate", "0.5"])[1].rate == 0.5
     assert cli.parse(RECIPE, ["--variants", "adam", "sgd"])[0].variants == ("adam", "sgd")
+
+
+def test_a_worker_sees_the_gpu_of_its_slot_alone(monkeypatch):
+    """On stand-ins: this says which calls are made, not that a GPU obeys them."""
+    import tensorflow as tf
+
+    calls = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"{kind}:0", f"{kind}:1"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *call: calls.append(call))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *call: calls.append(call))
+    runner.see_only(1)
+    assert calls == [("GPU:1", "GPU"), ("GPU:1", True)]
 
 
 def test_unknown_recipes_and_flags_of_the_whole():

@@ -10,7 +10,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -156,10 +156,9 @@ class Invocation:
         """
         budget = BUDGETS[options.budget]
         source = options.data or budget.source
-        same_source = source == budget.source
-        train_images = options.train_images or (budget.train_images if same_source else None)
-        if options.train_images == 0:
-            train_images = 0  # For `verify` to complain of.
+        train_images = budget.train_images if source == budget.source else None
+        if options.train_images is not None:
+            train_images = options.train_images
         data = cifar10.Request(source, train_images, options.split_seed)
         cifar10.verify(data)
         without = ("TUNED",) if options.tune else ()
@@ -245,16 +244,17 @@ class Invocation:
                     outcomes = self._on_ray(todo, jobs, gpus, view.started)
                 else:
                     outcomes = runner.side_by_side(todo, min(jobs, gpus or jobs), gpus, view.started, log)
-                for task, found in outcomes:
-                    for record in found:
-                        evidence.write_json(_record_path(task.folder, record["variant"], task.seed), record)
-                        records[task.folder, record["variant"], task.seed] = record
-                    view.finished(task, found)
+                with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
+                    for task, found in outcomes:
+                        for record in found:
+                            evidence.write_json(_record_path(task.folder, record["variant"], task.seed), record)
+                            records[task.folder, record["variant"], task.seed] = record
+                        view.finished(task, found)
         return [records[task.folder, variant, task.seed] for task in tasks for variant in task.variants]
 
     def _on_ray(
         self, tasks: list[Task], jobs: int, gpus: int, started: Callable[[Task], None]
-    ) -> Iterator[runner.Outcome]:
+    ) -> Generator[runner.Outcome, None, None]:
         try:
             yield from runner.on_ray(tasks, jobs, gpus, started)
         except ImportError as error:
@@ -391,13 +391,13 @@ class _View:
 
     def line(self, task: Task, record: evidence.Record) -> str:
         """One plain line that says how a run ended."""
-        swept = "" if task.folder == str(Path(task.folder).parent) else Path(task.folder).name
         accuracy = record["metrics"].get("test_accuracy")
         ending = f"test accuracy {accuracy:.1%}" if accuracy is not None else ""
         if record["status"] != "finished":
             ending = f"{record['status']}: {record['cause']}"
         place = f"{len(self.durations)}/{len(self.tasks)}"
-        setting = f" {swept}" if "=" in swept else ""
+        folder = Path(task.folder).name
+        setting = f" {folder}" if "=" in folder else ""  # A trial's folder is named after its settings.
         return f"{place:>7}  {record['variant']} seed {record['seed']}{setting}: {ending}, {self.left()}"
 
     def left(self) -> str:

@@ -6,7 +6,7 @@ import multiprocessing.connection
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ Outcome = tuple[Task, list[Record]]
 Started = Callable[[Task], None]
 
 
-def side_by_side(tasks: list[Task], jobs: int, gpus: int, started: Started, log: Path) -> Iterator[Outcome]:
+def side_by_side(
+    tasks: list[Task], jobs: int, gpus: int, started: Started, log: Path
+) -> Generator[Outcome, None, None]:
     """Do `tasks` in `jobs` worker processes, one to a GPU where there are some; yield each when it is done.
 
     A worker that dies takes its own task down, and is replaced. When the caller stops early, so do all workers.
@@ -65,7 +67,7 @@ def side_by_side(tasks: list[Task], jobs: int, gpus: int, started: Started, log:
             pool.join()
 
 
-def on_ray(tasks: list[Task], jobs: int, gpus: int, started: Started) -> Iterator[Outcome]:
+def on_ray(tasks: list[Task], jobs: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
     """Do `tasks` on the Ray cluster that RAY_ADDRESS names, or on a local one of `jobs` workers.
 
     Raises:
@@ -109,11 +111,16 @@ def _prepare(gpu: int | None, log: str) -> None:
     os.dup2(descriptor, 2)
     os.close(descriptor)
     if gpu is not None:
-        import tensorflow as tf
+        see_only(gpu)
 
-        device = tf.config.list_physical_devices("GPU")[gpu]
-        tf.config.set_visible_devices(device, "GPU")
-        tf.config.experimental.set_memory_growth(device, True)
+
+def see_only(gpu: int) -> None:
+    """Use one of the machine's GPUs, by its position, and no more of its memory than is needed."""
+    import tensorflow as tf
+
+    device = tf.config.list_physical_devices("GPU")[gpu]
+    tf.config.set_visible_devices(device, "GPU")
+    tf.config.experimental.set_memory_growth(device, True)
 
 
 def _cause_of_death(exitcode: int | None) -> str:
