@@ -67,7 +67,8 @@ def listing(names: list[str]) -> Table:
         if path.exists():
             found = evidence.read_json(path)
             verdicts = "\n".join(f"{claim['id']} {claim['verdict']}" for claim in found["claims"])
-            duration = f"about {found['quick_seconds'] / 60:.1f} min"
+            if found["quick_seconds"]:
+                duration = f"about {found['quick_seconds'] / 60:.1f} min"
         table.add_row(name, question, verdicts, duration)
     return table
 

@@ -170,7 +170,7 @@ class Report:
             f"# {recipe.name}: {recipe.question}",
             _prose(recipe.docstring),
             f"`{found['command']}`: budget `{found['budget']}`, {seeds} seed{'s' if seeds > 1 else ''}, "
-            f"{found['elapsed_seconds']:,.0f} s on {_machine(found['machine'])}.",
+            f"{_duration(found)}on {_machine(found['machine'])}.",
         ]
         if figure:
             parts.append(f"![{recipe.name}](figure.png)")
@@ -207,8 +207,8 @@ class Report:
                 row.append(", ".join(f"{k} {v:g}" for k, v in settings.items() if v is not None))
             rows.append(row)
         text = (
-            f"`{self.tuning['command']}`, seed 0, by validation; the curve at other seeds, "
-            f"{self.tuning['elapsed_seconds'] / 60:,.0f} min in all.\n\n"
+            f"`{self.tuning['command']}`: settings by validation on seed 0, the sensitivity curve on other seeds; "
+            f"{self.tuning['worker_seconds'] / 60:,.0f} minutes of workers' time.\n\n"
         )
         return text + markdown_table(["variant", "trials", *(f"best for the {name}" for name in objectives)], rows)
 
@@ -307,6 +307,10 @@ def _prose(docstring: str) -> str:
         else:
             out.append(line)
     return "\n".join(out)
+
+
+def _duration(found: dict[str, Any]) -> str:
+    return f"{found['elapsed_seconds']:,.0f} s " if found["elapsed_seconds"] else ""
 
 
 def _machine(machine: dict[str, Any]) -> str:

@@ -260,6 +260,10 @@ class Invocation:
         except ImportError as error:
             raise UsageError("--backend ray needs Ray: install the extra with `pip install -e '.[ray]'`.") from error
 
+    def elapsed(self) -> float | None:
+        """Seconds since the command began; None for a resumed one, which took only part of the time that it needs."""
+        return None if self.options.resume else round(time.perf_counter() - self.start, 1)
+
     def say_where(self, console: Console) -> None:
         """After an interruption: nothing is lost, and how to go on."""
         done = len(list(self.folder.rglob("record.json")))
@@ -289,7 +293,7 @@ def measure(invocation: Invocation, console: Console) -> int:
         **invocation.header,
         "variants": list(names),
         "seeds": list(seeds),
-        "elapsed_seconds": round(time.perf_counter() - invocation.start, 1),
+        "elapsed_seconds": invocation.elapsed(),
         "records": records,
     }
     evidence.write_json(folder / "evidence.json", found)
@@ -337,7 +341,7 @@ def tune(invocation: Invocation, console: Console) -> int:
     found = {
         **invocation.header,
         "variants": list(invocation.variants),
-        "elapsed_seconds": round(time.perf_counter() - invocation.start, 1),
+        "worker_seconds": round(sum(record["seconds"]["total"] for record in (*search, *curve)), 1),
         "winners": tuning.winners(search),
         "search": [brief(record) for record in search],
         "curve": [brief(record) for record in curve],

@@ -72,7 +72,7 @@ def summary(report: Report) -> dict[str, Any]:
     return {
         "question": report.recipe.question,
         "seeds": len(found["seeds"]),
-        "quick_seconds": round(found["elapsed_seconds"] * BUDGETS["quick"].seeds / len(found["seeds"])),
+        "quick_seconds": _quick_seconds(found),
         "claims": [
             {
                 "id": judgement.claim.id,
@@ -84,6 +84,12 @@ def summary(report: Report) -> dict[str, Any]:
             for judgement in report.judgements()
         ],
     }
+
+
+def _quick_seconds(found: dict[str, Any]) -> int | None:
+    """About how long the default number of seeds takes, from what all of them took."""
+    elapsed = found["elapsed_seconds"]
+    return round(elapsed * BUDGETS["quick"].seeds / len(found["seeds"])) if elapsed else None
 
 
 def readme(text: str, results: Path = RESULTS) -> str:
