@@ -276,8 +276,10 @@ class Report:
 
 
 _NOTES = (
-    "Speed and memory come from runs side by side and are information, not evidence for a claim; peak memory is the "
-    "largest of the variant's runs. A target that was missed counts as all the epochs that were allowed."
+    "Speed and memory come from runs side by side and are information, not evidence for a claim. Memory is the growth "
+    "of a worker's peak during a run, the largest of the variant's; a worker keeps what was freed, so it is whole only "
+    "where a run was its worker's first, and small numbers mean memory used again. A target that was missed counts as "
+    "all the epochs that were allowed."
 )
 
 
