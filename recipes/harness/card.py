@@ -246,6 +246,7 @@ class Report:
             x = np.arange(1, y.shape[1] + 1)
             axes.plot(x, y.mean(axis=0), color=self._color(variant), marker="o", markersize=3, label=variant)
             axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=self._color(variant), alpha=0.15, linewidth=0)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel("epoch")
         axes.set_ylabel("validation accuracy (%)")
         axes.set_title(f"Mean and range over {len(self.found['seeds'])} seeds", fontsize=10)
