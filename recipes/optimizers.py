@@ -154,7 +154,7 @@ TUNING = Tuning(
     curve={"race_epochs": 0},
 )
 
-RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, smoke={"epochs": 3, "race_epochs": 2}, tuning=TUNING)
+RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, smoke={"race_epochs": 1, "batch_size": 64}, tuning=TUNING)
 
 if __name__ == "__main__":
     RECIPE.main()

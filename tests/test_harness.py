@@ -198,7 +198,7 @@ def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
     from recipes.optimizers import RECIPE
 
     assert cli.parse(RECIPE, [])[1] == RECIPE.config()
-    assert cli.parse(RECIPE, ["--budget", "smoke"])[1].epochs == 3
+    assert cli.parse(RECIPE, ["--budget", "smoke"])[1].batch_size == 64
     assert cli.parse(RECIPE, ["--budget=smoke", "--rate", "0.5"])[1].rate == 0.5
     assert cli.parse(RECIPE, ["--variants", "adam", "sgd"])[0].variants == ("adam", "sgd")
 
