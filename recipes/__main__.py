@@ -9,12 +9,17 @@ python -m recipes floors NAME              measure what the convergence test may
 import argparse
 import ast
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+# What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
+HERE = Path(__file__).parent
+NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,13 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--logdir", type=Path, default=Path("logs"), help="where the evidence to publish is")
     options, rest = parser.parse_known_args(arguments)
 
-    from recipes.harness import publish
-
     if rest and not options.all:
         parser.error(f"unknown flag {rest[0]}; a recipe's own flags go with `python -m recipes.NAME` or with --all")
-    if unknown := [name for name in options.names if name not in publish.names()]:
-        parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(publish.names())}")
-    names = options.names or list(publish.names())
+    if unknown := [name for name in options.names if name not in NAMES]:
+        parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(NAMES)}")
+    names = options.names or NAMES
     if options.all:
         return run_all(names, rest)
     if options.command == "list":
@@ -55,17 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def listing(names: list[str]) -> Table:
     """Question, verdicts and duration of each recipe, from its source and its published summary."""
-    from recipes.harness import evidence
-    from recipes.harness.card import RESULTS
-
     table = Table("recipe", "question", "verdicts", "quick takes", show_lines=True)
     for name in names:
-        source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        source = (HERE / f"{name}.py").read_text(encoding="utf-8")
         question = (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
-        path = RESULTS / name / "summary.json"
+        path = HERE.parent / "results" / name / "summary.json"
         verdicts, duration = "not published yet", ""
         if path.exists():
-            found = evidence.read_json(path)
+            found = json.loads(path.read_text(encoding="utf-8"))
             verdicts = "\n".join(f"{claim['id']} {claim['verdict']}" for claim in found["claims"])
             if found["quick_seconds"]:
                 duration = f"about {found['quick_seconds'] / 60:.1f} min"

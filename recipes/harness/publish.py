@@ -1,6 +1,5 @@
 """From logs to `results/NAME/` and README's table: what is published is generated, and a test compares it anew."""
 
-import functools
 import shutil
 import statistics
 from pathlib import Path
@@ -180,10 +179,3 @@ def write_floors(recipe: Recipe, path: Path, results: Path = RESULTS) -> Path:
     target = results / recipe.name / "floors.json"
     evidence.write_json(target, {**{key: found[key] for key in keys}, "floors": floors(found["records"])})
     return target
-
-
-@functools.cache
-def names() -> tuple[str, ...]:
-    """All recipes: the modules beside the harness."""
-    folder = Path(__file__).parents[1]
-    return tuple(sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_")))
