@@ -6,6 +6,7 @@ those numbers, at the level 1 - 0.05/m for a recipe of m claims (Bonferroni), sp
 claim that makes several. Nothing else enters it.
 """
 
+import bisect
 import functools
 import itertools
 import math
@@ -178,10 +179,14 @@ def _read(claim: Claim, low: float, high: float) -> Verdict:
 def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> int | None:
     """The smallest number of seeds at which the same mean and deviation would be resolved."""
     numbers, half_widths = _half_widths(error)
-    for n, half in zip(numbers, deviation * half_widths, strict=True):
-        if _read(claim, mean - half, mean + half) != "unresolved":
-            return int(n)
-    return None
+
+    def settled(position: int) -> bool:
+        half = deviation * half_widths[position]
+        return _read(claim, mean - half, mean + half) != "unresolved"
+
+    # Intervals of more seeds lie within those of fewer: once settled, always settled.
+    first = bisect.bisect_left(range(len(numbers)), True, key=settled)
+    return int(numbers[first]) if first < len(numbers) else None
 
 
 @functools.lru_cache(maxsize=64)
