@@ -151,10 +151,11 @@ def _compare(claim: Claim, pair: tuple[str, str], differences: np.ndarray, error
     if deviation <= 1e-12 * max(1.0, abs(mean)):
         verdict = _read(claim, mean, mean) if claim.exact else "unresolved"
         return Comparison(pair, n, mean, mean, mean, math.nan, verdict, None)
-    low, high = stats.t.interval(1 - error, n - 1, loc=mean, scale=deviation / math.sqrt(n))
+    half = deviation * _half_width(error, n)
+    low, high = mean - half, mean + half
     verdict = _read(claim, low, high)
     needed = _seeds_needed(claim, mean, deviation, error) if verdict == "unresolved" else None
-    return Comparison(pair, n, mean, float(low), float(high), mean / deviation, verdict, needed)
+    return Comparison(pair, n, mean, low, high, mean / deviation, verdict, needed)
 
 
 def _read(claim: Claim, low: float, high: float) -> Verdict:
@@ -187,6 +188,12 @@ def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> 
     # Intervals of more seeds lie within those of fewer: once settled, always settled.
     first = bisect.bisect_left(range(len(numbers)), True, key=settled)
     return int(numbers[first]) if first < len(numbers) else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _half_width(error: float, n: int) -> float:
+    """Half the width of Student's t-interval of n seeds, in standard deviations."""
+    return float(stats.t.ppf(1 - error / 2, n - 1) / math.sqrt(n))
 
 
 @functools.lru_cache(maxsize=64)
