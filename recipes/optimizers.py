@@ -85,7 +85,7 @@ class RaceThenDistance(optimizers.schedules.LearningRateSchedule):
 
 
 def build_model(mean, std) -> keras.Model:
-    """Map images uint8 (batch, 32, 32, 3) to logits float32 (batch, 10), by 24,890 trained weights."""
+    """Map images uint8 (batch, 32, 32, 3) to logits float32 (batch, 10), by 24,898 trained weights."""
     images = keras.Input((32, 32, 3), dtype="uint8", name="images")
     x = layers.Normalization(mean=mean, variance=std**2, name="standardize")(images)
     for number, (filters, strides) in enumerate([(24, 2), (64, 1)], start=1):

@@ -15,7 +15,6 @@ from recipes.harness.run import Task, carry_out
 from recipes.optimizers import Config
 
 EPOCHS, BATCH = 2, 100
-PREFIX = "run_"
 
 
 @pytest.fixture(scope="module")
