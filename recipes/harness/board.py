@@ -13,6 +13,7 @@ import tensorflow as tf
 from PIL import Image, ImageDraw, ImageFont
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from pipelines import cifar10
@@ -20,7 +21,7 @@ from recipes.harness import evidence
 
 PROBE_IMAGES = 32
 SHOWN_IMAGES = 12
-HISTOGRAM_VALUES = 10_000
+HISTOGRAM_VALUES = 4_096
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -111,14 +112,25 @@ class StopAt(keras.callbacks.Callback):
 
 
 @functools.lru_cache(maxsize=1)
-def _tabulator(schedule: keras.optimizers.schedules.LearningRateSchedule) -> Any:
-    """A compiled function from steps int64 (n,) to rates float32 (n,): as single operations they would take longer."""
-    return tf.function(
-        lambda steps: tf.map_fn(
-            lambda step: tf.cast(schedule(step), tf.float32), steps, fn_output_signature=tf.float32
-        ),
-        reduce_retracing=True,
-    )
+def _rate_writer(schedule: keras.optimizers.schedules.LearningRateSchedule | None) -> Any:
+    """A compiled function that writes the rate of each step as an event: of a schedule, or those that it is given.
+
+    As single operations, hundreds of them an epoch, this would take as long as many a training step.
+    """
+    metadata = scalar_metadata.create_summary_metadata(display_name=None, description="").SerializeToString()
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def write(writer: tf.Tensor, first: tf.Tensor, last: tf.Tensor, rates: tf.Tensor) -> None:
+        def one(step: tf.Tensor) -> tf.Tensor:
+            rate = rates[step - first] if schedule is None else tf.cast(schedule(step), tf.float32)
+            tf.raw_ops.WriteSummary(
+                writer=writer, step=step, tensor=rate, tag="learning_rate/by_step", summary_metadata=metadata
+            )
+            return step + 1
+
+        tf.while_loop(lambda step: step < last, one, [first], parallel_iterations=1)
+
+    return write
 
 
 class Board(keras.callbacks.TensorBoard):
@@ -167,11 +179,9 @@ class Board(keras.callbacks.TensorBoard):
     def _write_rates(self) -> None:
         """Write the rate of each step since the last call; a schedule is asked for all of them at once."""
         rate = self.model.optimizer._learning_rate
-        steps = range(self._written, self._step)
-        if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            self._rates = _tabulator(rate)(tf.constant(steps, dtype=tf.int64)).numpy().tolist()
-        for step, value in zip(steps, self._rates, strict=True):
-            self._write([scalar_pb("learning_rate/by_step", value)], step)
+        schedule = rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
+        span = [tf.constant(step, tf.int64) for step in (self._written, self._step)]
+        _rate_writer(schedule)(self._train_writer._resource, *span, tf.constant(self._rates, tf.float32))
         self._rates, self._written = [], self._step
 
     def _write(self, summaries: Iterable[Any], step: int) -> None:
@@ -236,7 +246,7 @@ def confusion_image(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     names = cifar10.CLASS_NAMES
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (labels, predicted), 1)
-    cell, margin = 44, 80
+    cell, margin = 36, 80
     side = margin + cell * len(names)
     picture = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(picture)

@@ -5,6 +5,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
@@ -31,13 +32,14 @@ def side_by_side(
     A worker that dies takes its own task down, and is replaced. When the caller stops early, so do all workers.
     """
     workers: queue.SimpleQueue[pebble.ProcessPool] = queue.SimpleQueue()
+    context = _context(gpus)
     pools = [
         pebble.ProcessPool(
             max_workers=1,
             max_tasks=RUNS_PER_WORKER,
             initializer=_prepare,
             initargs=(slot if gpus else None, str(log)),
-            context=multiprocessing.get_context("spawn"),
+            context=context,
         )
         for slot in range(min(jobs, len(tasks)))
     ]
@@ -95,6 +97,18 @@ def on_ray(tasks: list[Task], jobs: int, gpus: int, started: Started) -> Generat
                 yield task, failed(task, f"its worker died ({type(error).__name__})")
     finally:
         ray.shutdown()
+
+
+def _context(gpus: int) -> Any:
+    """How workers come to be: forked, on Linux, from one process that has imported TensorFlow and run nothing with it.
+
+    A driver for GPUs may not be forked, so where there are GPUs each worker imports TensorFlow for itself.
+    """
+    if gpus or not sys.platform.startswith("linux"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["recipes.harness.run", "keras", "tensorflow", "tensorflow_datasets"])
+    return context
 
 
 def _prepare(gpu: int | None, log: str) -> None:
