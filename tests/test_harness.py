@@ -17,6 +17,18 @@ from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
 
 
+@pytest.fixture
+def in_process(monkeypatch):
+    """Carry tasks out right here: what is tested is neither processes nor how they end."""
+
+    def one_by_one(tasks, jobs, gpus, started, log):
+        for task in tasks:
+            started(task)
+            yield task, carry_out(dataclasses.replace(task, intra_op_threads=None))
+
+    monkeypatch.setattr(cli.runner, "side_by_side", one_by_one)
+
+
 @pytest.mark.parametrize("backend", ["local", "ray"])
 def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, backend):
     flags = ["--seeds", "3", "--jobs", "2", "--backend", backend, "--logdir", str(tmp_path)]
@@ -30,18 +42,6 @@ def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, 
     assert "3, 1 failed" in done.stdout
     if backend == "local":
         assert "signal 9" in done.stdout
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Carry tasks out right here: what is tested is neither processes nor how they end."""
-
-    def one_by_one(tasks, jobs, gpus, started, log):
-        for task in tasks:
-            started(task)
-            yield task, carry_out(dataclasses.replace(task, intra_op_threads=None))
-
-    monkeypatch.setattr(cli.runner, "side_by_side", one_by_one)
 
 
 def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, capsys, tmp_path):
@@ -58,9 +58,9 @@ def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, cap
     assert "loaded seed 2 diverged" in printed
 
 
-def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(command, tmp_path):
+def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, command, tmp_path):
     flags = ["--seeds", "4", "--jobs", "2", "--seconds", "0.8"]
-    assert command("tests.toys.guess", *flags, "--logdir", str(tmp_path / "whole")).returncode == 0
+    assert cli.main(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
     start = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / "cut")]
     running = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
