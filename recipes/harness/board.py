@@ -152,13 +152,24 @@ class Board(keras.callbacks.TensorBoard):
         self._step = self._written = 0
         self._rates: list[float] = []
         self._inspector: Any = None
+        self._marker: Any = None  # Of the step in progress, where it is profiled.
 
     def on_train_begin(self, logs: Any = None) -> None:
         with self.watch.timing("logging"):
             super().on_train_begin(logs)
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._should_trace:  # All that Keras's own method is needed for; it takes its time at every step.
+            super().on_train_batch_begin(batch, logs)
+            if self._is_tracing:  # Keras does not tell the profiler where steps begin and end.
+                self._marker = tf.profiler.experimental.Trace("train", step_num=self._step, _r=1)
+                self._marker.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if self._should_trace:
+            if self._marker is not None:
+                self._marker.__exit__(None, None, None)
+                self._marker = None
             super().on_train_batch_end(batch, logs)
         rate = self.model.optimizer._learning_rate
         if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
@@ -222,8 +233,17 @@ def _inspector(model: keras.Model) -> Any:
         named = {layer.name: layer.output for layer in layers}
     except AttributeError:  # A subclassed model.
         return lambda images: (model(images, training=False), {})
-    graph = keras.Model(model.inputs, [model.output, named])
+    graph = keras.Model(model.inputs, [model.outputs[0], named])
     return lambda images: graph(images, training=False)
+
+
+def write_curve(folder: Path, name: str, values: Sequence[float]) -> None:
+    """Write numbers as one series of scalars, a step for each, to the run's own folder."""
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        for step, value in enumerate(values):
+            tf.summary.scalar(name, value, step=step)
+    writer.close()
 
 
 def write_predictions(folder: Path, logits: np.ndarray, test: cifar10.Split) -> None:

@@ -9,23 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from recipes.harness import evidence
+from recipes.harness import evidence, figure
 from recipes.harness.claims import Comparison, Judgement, judge, test_set_margin
 from recipes.harness.recipe import Recipe
 from recipes.harness.tuning import good_decades
 
 RESULTS = evidence.ROOT / "results"
-METRICS = (
-    "test_accuracy",
-    "validation_accuracy",
-    "train_accuracy",
-    "generalization_gap",
-    "epochs_to_target",
-    "seconds_to_target",
-    "images_per_second",
-)
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")  # Okabe and Ito 2008
 
 
 @dataclass(frozen=True)
@@ -57,7 +47,8 @@ class Report:
 
     def judgements(self) -> list[Judgement]:
         """One for each claim of the recipe."""
-        return [judge(claim, self._values(claim), len(self.recipe.claims)) for claim in self.recipe.claims]
+        measured = sum(claim.asserted is None for claim in self.recipe.claims)
+        return [judge(claim, self._values(claim), measured) for claim in self.recipe.claims]
 
     def _values(self, claim: Any) -> dict[str, dict[int, float]]:
         if not claim.from_tuning:
@@ -68,8 +59,10 @@ class Report:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: each variant's mean ± standard deviation over seeds."""
-        shown = [name for name in TABLE if evidence.values_of(self.records, name)]
-        header = ["variant", *(self._heading(name) for name in shown), "memory (MiB)", "runs"]
+        wanted = dict.fromkeys((*TABLE, *self.recipe.units))
+        shown = [name for name in wanted if evidence.values_of(self.records, name)]
+        peaks_known = any(record["peak_memory_mib"] is not None for record in self.records)
+        header = ["variant", *(self._heading(name) for name in shown), *["memory (MiB)"] * peaks_known, "runs"]
         rows = []
         for variant in self.found["variants"]:
             mine = [record for record in self.records if record["variant"] == variant]
@@ -81,10 +74,17 @@ class Report:
             if missed and "epochs_to_target" in shown:
                 row[1 + shown.index("epochs_to_target")] += f" ({missed} missed)"
             peaks = [record["peak_memory_mib"] for record in mine if record["peak_memory_mib"] is not None]
-            row.append(f"{max(peaks):,.0f}" if peaks else "")
+            if peaks_known:
+                row.append(f"{max(peaks):,.0f}" if peaks else "")
             row.append(_count(mine))
             rows.append(row)
         return header, rows
+
+    def _notes(self) -> str:
+        text = _ALONE if self.recipe.compare else _BESIDE
+        if evidence.values_of(self.records, "epochs_to_target"):
+            text += " A target that was missed counts as all the epochs that were allowed."
+        return text
 
     def _heading(self, metric: str) -> str:
         unit = self.recipe.unit(metric)
@@ -108,7 +108,9 @@ class Report:
             claim = judgement.claim
             lines.append(f"\n{claim.id}  {claim.text} [{claim.source}]: {judgement.verdict.upper()}")
             lines += [f"    {self.words(judgement, comparison)}" for comparison in judgement.comparisons]
-            if claim.from_tuning:
+            if claim.asserted is not None:
+                lines.append(f"    {ASSERTED}")
+            elif claim.from_tuning:
                 lines.append("    (from the published tuning sweep)")
             elif claim.id in theirs:
                 verdict = theirs[claim.id].verdict
@@ -160,7 +162,7 @@ class Report:
                     lines.append(f"{claim.id}, {a} against {b}: ±{margin * 100:.2f} points")
         return lines
 
-    def markdown(self, figure: bool = True) -> str:
+    def markdown(self, with_figure: bool = True) -> str:
         """The card."""
         found, recipe = self.found, self.recipe
         seeds = len(found["seeds"])
@@ -172,14 +174,16 @@ class Report:
             f"`{found['command']}`: budget `{found['budget']}`, {seeds} seed{'s' if seeds > 1 else ''}, "
             f"{_duration(found)}on {_machine(found['machine'])}.",
         ]
-        if figure:
+        if with_figure:
             parts.append(f"![{recipe.name}](figure.png)")
-        parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _NOTES]
+        parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + self._notes()]
         parts.append("## Claims")
         summary = [[j.claim.id, j.claim.text, j.claim.source, f"**{j.verdict}**"] for j in judgements]
         parts.append(markdown_table(["", "claim", "source", "verdict"], summary))
         for judgement in judgements:
             lines = [self.words(judgement, comparison) for comparison in judgement.comparisons]
+            if judgement.claim.asserted is not None:
+                lines.append(ASSERTED)
             if judgement.claim.from_tuning:
                 lines.append("From the tuning sweep.")
             parts.append(f"**{judgement.claim.id}**: {judgement.verdict}.\n\n" + "\n".join(f"- {x}" for x in lines))
@@ -213,74 +217,27 @@ class Report:
         return text + markdown_table(["variant", "trials", *(f"best for the {name}" for name in objectives)], rows)
 
     def write_figure(self, path: Path) -> None:
-        """Accuracy by epoch, and if there is a sweep, final accuracy against the swept field."""
+        """The recipe's panels, and if there is a sensitivity curve, that."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
 
-        panels = 2 if self.tuning else 1
-        figure = Figure(figsize=(5.5 * panels, 4), dpi=110, layout="constrained")
-        axes = figure.subplots(1, panels, squeeze=False)[0]
-        self._draw_curves(axes[0])
-        if self.tuning:
-            self._draw_sweep(axes[1])
-        FigureCanvasAgg(figure).print_png(path, metadata={"Software": None, "Evidence": self.fingerprint()})
+        panels = [*self.recipe.panels, *([figure.Sweep()] if self.tuning and self.tuning["curve"] else [])]
+        swept = self.recipe.tuning.swept if self.recipe.tuning else ""
+        picture = figure.Picture(self.records, self.recipe.names, self.recipe.unit, self.tuning, swept)
+        canvas = FigureCanvasAgg(figure.draw(panels, picture))
+        canvas.print_png(path, metadata={"Software": None, "Evidence": self.fingerprint()})
 
     def fingerprint(self) -> str:
         """A hash of what the figure is drawn from; it is stored in the figure."""
         content = json.dumps([self.records, self.tuning], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def _color(self, variant: str) -> str:
-        return COLORS[self.recipe.names.index(variant) % len(COLORS)]
 
-    def _draw_curves(self, axes: Any) -> None:
-        for variant in self.found["variants"]:
-            curves = [
-                record["curves"].get("val_accuracy", [])
-                for record in evidence.finished(self.records)
-                if record["variant"] == variant and record["status"] == "finished"
-            ]
-            if not curves or not curves[0]:
-                continue
-            y = 100 * np.array(curves, dtype=float)
-            x = np.arange(1, y.shape[1] + 1)
-            axes.plot(x, y.mean(axis=0), color=self._color(variant), marker="o", markersize=3, label=variant)
-            axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=self._color(variant), alpha=0.15, linewidth=0)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.set_xlabel("epoch")
-        axes.set_ylabel("validation accuracy (%)")
-        axes.set_title(f"Mean and range over {len(self.found['seeds'])} seeds", fontsize=10)
-        axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=8)
-
-    def _draw_sweep(self, axes: Any) -> None:
-        assert self.tuning is not None
-        assert self.recipe.tuning is not None
-        swept = self.recipe.tuning.swept
-        for variant in self.tuning["variants"]:
-            by_value: dict[float, list[float]] = {}
-            for record in evidence.finished(self.tuning["curve"]):
-                if record["variant"] == variant:
-                    by_value.setdefault(record["config"][swept], []).append(100 * record["metrics"]["test_accuracy"])
-            x = sorted(by_value)
-            if x:
-                color = self._color(variant)
-                axes.plot(x, [statistics.mean(by_value[v]) for v in x], color=color, marker="o", markersize=3)
-                low, high = ([pick(by_value[v]) for v in x] for pick in (min, max))
-                axes.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
-        axes.set_xscale("log")
-        axes.set_xlabel({"rate": "learning rate"}.get(swept, swept))
-        axes.set_ylabel("test accuracy (%)")
-        axes.set_title("Sensitivity: mean and range over 3 seeds", fontsize=10)
-        axes.grid(alpha=0.3)
-
-
-_NOTES = (
+ASSERTED = "Arithmetic, not statistics: asserted each time that the recipe is loaded."
+_ALONE = "All variants of a seed were measured in one process, one after the other in turn, with nothing beside it."
+_BESIDE = (
     "Speed and memory come from runs side by side and are information, not evidence for a claim. Memory is the growth "
     "of a worker's peak during a run, the largest of the variant's; a worker keeps what was freed, so it is whole only "
-    "where a run was its worker's first, and small numbers mean memory used again. A target that was missed counts as "
-    "all the epochs that were allowed."
+    "where a run was its worker's first, and small numbers mean memory used again."
 )
 
 

@@ -35,6 +35,8 @@ class Claim:
         equal=(A, B), side="above"      A lies no more than `by` above B ("no better", where more is better).
         equal=(A, B), side="below"      A lies no more than `by` below B ("keeps").
         rising={A: x, B: y, ...}        the metric's slope against x is above `by`; `falling` is its mirror image.
+        asserted=(2 + 2 == 4)           arithmetic: it holds or not, without any run, and is not counted among claims
+                                        that statistics decide.
 
     `by` is the smallest effect that matters, in the metric's own unit (a share of images is a fraction, not a
     percentage). `exact` says that the metric has no noise, so that equal numbers are a result and not an accident.
@@ -47,8 +49,8 @@ class Claim:
     id: str
     text: str
     source: str
-    metric: str
-    by: float
+    metric: str = ""
+    by: float = 0.0
     higher: Names = ()
     lower: Names = ()
     than: Names = ()
@@ -58,11 +60,20 @@ class Claim:
     falling: Mapping[str, float] = field(default_factory=dict)
     exact: bool = False
     from_tuning: bool = False
+    asserted: bool | None = None
 
     def __post_init__(self) -> None:
         kinds = [bool(self.higher), bool(self.lower), bool(self.equal), bool(self.rising), bool(self.falling)]
+        if self.asserted is not None:
+            if any(kinds) or self.metric:
+                raise ValueError(f"Claim {self.id}: what is asserted compares no runs.")
+            return
+        if not self.metric:
+            raise ValueError(f"Claim {self.id}: name the metric.")
         if sum(kinds) != 1 or bool(self.than) != bool(self.higher or self.lower):
-            raise ValueError(f"Claim {self.id}: give one of higher/lower with than, equal, rising or falling.")
+            raise ValueError(
+                f"Claim {self.id}: give one of higher/lower with than, equal, rising, falling or asserted."
+            )
         if self.by < 0 or len(self.equal) == 1 or (self.side != "both" and len(self.equal) != 2):
             raise ValueError(f"Claim {self.id}: `by` must not be negative, and `equal` needs two names for a side.")
 
@@ -73,6 +84,8 @@ class Claim:
             return list(itertools.product(_names(self.higher or self.lower), _names(self.than)))
         if self.equal:
             return list(itertools.combinations(self.equal, 2))
+        if self.asserted is not None:
+            return []
         ordered = sorted(self.rising or self.falling, key=(self.rising or self.falling).__getitem__)
         return [(ordered[0], ordered[-1])]
 
@@ -111,6 +124,8 @@ def judge(claim: Claim, values: Values, claims_in_recipe: int) -> Judgement:
 
     A claim of several comparisons holds if all of them hold, and is refuted if any of them is.
     """
+    if claim.asserted is not None:
+        return Judgement(claim, 1.0, "holds" if claim.asserted else "refuted", ())
     pairs = claim.pairs
     error = FAMILY_ERROR / claims_in_recipe / len(pairs)
     comparisons = tuple(_compare(claim, pair, _differences(claim, pair, values), error) for pair in pairs)

@@ -24,7 +24,7 @@ from rich.text import Text
 from pipelines import cifar10
 from pipelines.errors import DataError, RequestError
 from recipes.harness import card, evidence, runner
-from recipes.harness.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.recipe import BUDGETS, UNITS, BudgetName, Recipe
 from recipes.harness.run import Task, read_progress
 
 LOGS = Path("logs")
@@ -287,7 +287,7 @@ def measure(invocation: Invocation, console: Console) -> int:
     if invocation.options.log:
         from recipes.harness import board
 
-        board.write_overview(folder, names, seeds, card.METRICS)
+        board.write_overview(folder, names, seeds, list(dict.fromkeys([*UNITS, *recipe.units])))
     records = invocation.carry_out(tasks, console)
     found = {
         **invocation.header,
@@ -304,7 +304,7 @@ def measure(invocation: Invocation, console: Console) -> int:
     report.write_figure(figure)
     (folder / "card.md").write_text(report.markdown(), encoding="utf-8")
     if invocation.options.log:
-        board.write_text(folder, "card", report.markdown(figure=False))
+        board.write_text(folder, "card", report.markdown(with_figure=False))
     console.print(_closing_table(report))
     for line in report.verdict_lines(published):
         console.print(line)
@@ -396,7 +396,8 @@ class _View:
     def line(self, task: Task, record: evidence.Record) -> str:
         """One plain line that says how a run ended."""
         accuracy = record["metrics"].get("test_accuracy")
-        ending = f"test accuracy {accuracy:.1%}" if accuracy is not None else ""
+        name, value = next(iter(record["metrics"].items()), ("", 0.0))
+        ending = f"test accuracy {accuracy:.1%}" if accuracy is not None else f"{name.replace('_', ' ')} {value:.4g}"
         if record["status"] != "finished":
             ending = f"{record['status']}: {record['cause']}"
         place = f"{len(self.durations)}/{len(self.tasks)}"

@@ -78,7 +78,7 @@ def summary(report: Report) -> dict[str, Any]:
                 "text": judgement.claim.text,
                 "source": judgement.claim.source,
                 "verdict": judgement.verdict,
-                "numbers": [report.words(judgement, c, brief=True) for c in judgement.comparisons],
+                "numbers": [report.words(judgement, c, brief=True) for c in judgement.comparisons] or ["arithmetic"],
             }
             for judgement in report.judgements()
         ],

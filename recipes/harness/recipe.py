@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from recipes.harness.claims import Claim
+from recipes.harness.figure import Lines, Panel
 from recipes.harness.run import Run
 from recipes.harness.tuning import Tuning
 
@@ -44,6 +45,7 @@ class Unit:
 
 UNITS = {
     "test_accuracy": Unit("test accuracy", 100, "points"),
+    "val_accuracy": Unit("validation accuracy", 100, "points"),
     "validation_accuracy": Unit("validation accuracy", 100, "points"),
     "train_accuracy": Unit("training accuracy", 100, "points"),
     "generalization_gap": Unit("train minus test accuracy", 100, "points"),
@@ -68,7 +70,9 @@ class Recipe:
         config: a frozen dataclass whose fields are the recipe's own flags, all with defaults.
         smoke, full: fields of `config` that differ at that budget.
         tuning: how `--tune` finds each variant's settings.
-        units: how the recipe's own metrics are shown, over and above the usual ones.
+        units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
+            column each in the closing table.
+        panels: what the figure shows, from left to right.
 
     Raises:
         ValueError: not exactly one form, or a claim about a variant that does not exist.
@@ -83,6 +87,7 @@ class Recipe:
     compare: Callable[[Any, Mapping[str, Run]], dict[str, dict[str, float]]] | None = None
     tuning: Tuning | None = None
     units: Mapping[str, Unit] = field(default_factory=dict)
+    panels: Sequence[Panel] = (Lines("val_accuracy"),)
 
     def __post_init__(self) -> None:
         if (self.train is None) == (self.compare is None):

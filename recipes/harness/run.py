@@ -5,7 +5,7 @@ import math
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,12 @@ class Run:
                 board.write_predictions(self.folder, logits["test"], data.test)
         return metrics
 
+    def keep(self, name: str, values: Sequence[float]) -> None:
+        """Record a curve, numbers in order: in the evidence, for the figure, and in TensorBoard, a step for each."""
+        self.curves[name] = [float(value) for value in values]
+        if self.logging:
+            board.write_curve(self.folder, name, self.curves[name])
+
     def worst(self) -> dict[str, float]:
         """What a diverged run counts as: chance accuracy on everything."""
         self.diverged = True
@@ -197,7 +203,7 @@ def carry_out(task: Task) -> list[evidence.Record]:
             "curves": done.curves if done else {},
             "correct": evidence.pack_bits(done.correct) if done and done.correct is not None else None,
             "seconds": {"total": seconds} | (done.watch.seconds if done else {}),
-            "peak_memory_mib": peak.mib(),
+            "peak_memory_mib": peak.mib() if len(task.variants) == 1 else None,  # Of several it would be one number.
         }
         if done and task.logging:
             board.write_hparams(done.folder, record)

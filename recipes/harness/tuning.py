@@ -53,7 +53,8 @@ class Tuning:
 
     `fixed` are fields that all trials share unless they try another value. `second` gives some variants another field
     and two values of it to try where objective `second_for` was best; only that objective may choose one of them.
-    `curve` are fields of Config for the runs of the sensitivity curve, which needs final accuracies only.
+    `curve` are fields of Config for the runs of the sensitivity curve, which needs final accuracies only; None: no
+    such curve.
     """
 
     swept: str
@@ -62,7 +63,7 @@ class Tuning:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     second: Mapping[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     second_for: str = ""
-    curve: Mapping[str, Any] = field(default_factory=dict)
+    curve: Mapping[str, Any] | None = field(default_factory=dict)
 
     def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
         """Do the search, then the curve, by calling `trials` with (variant, seed, config fields) triples."""
@@ -82,6 +83,8 @@ class Tuning:
             if not further:
                 break
             search += trials(further)
+        if self.curve is None:
+            return search, []
         curve = trials(
             [(v, s, {**self._fields(rate), **self.curve}) for s in CURVE_SEEDS for v in variants for rate in grids[v]]
         )
