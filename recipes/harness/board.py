@@ -291,7 +291,9 @@ def write_hparams(folder: Path, record: evidence.Record) -> None:
     """Write a run's settings and final metrics for the HParams page."""
     from tensorboard.plugins.hparams import api
 
-    settings = {name: value for name, value in record["config"].items() if value is not None}
+    plain = (bool, int, float, str)  # All that the page can show.
+    config = {name: value for name, value in record["config"].items() if value is not None}
+    settings = {name: value if isinstance(value, plain) else str(value) for name, value in config.items()}
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
         hparams = {"variant": record["variant"], "seed": record["seed"], **settings}

@@ -1,5 +1,6 @@
 """Carries tasks out, side by side or on a Ray cluster, and survives what dies."""
 
+import contextlib
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -9,13 +10,14 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
 import pebble
 
 from recipes.harness.evidence import Record
-from recipes.harness.run import Task, carry_out, failed
+from recipes.harness.run import Task, carry_out, explain, failed
 
 # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
 RUNS_PER_WORKER = 12
@@ -46,15 +48,23 @@ def side_by_side(
     for pool in pools:
         workers.put(pool)
 
+    stopping = threading.Event()
+
     def do(task: Task) -> Outcome:
         pool = workers.get()
         try:
             started(task)
-            return task, pool.schedule(carry_out, args=[task]).result()
+            future = pool.schedule(carry_out, args=[task])
+            while not stopping.is_set():  # A pool that is stopped says nothing more of what was in flight.
+                with contextlib.suppress(FutureTimeout):
+                    return task, future.result(timeout=0.5)
+            return task, failed(task, "stopped")
         except pebble.ProcessExpired as error:
             return task, failed(task, f"its worker died ({_cause_of_death(error.exitcode)})")
         except CancelledError:
             return task, failed(task, "stopped")
+        except Exception as error:
+            return task, failed(task, explain(error))
         finally:
             workers.put(pool)
 
@@ -63,6 +73,7 @@ def side_by_side(
         for future in as_completed([threads.submit(do, task) for task in tasks]):
             yield future.result()
     finally:
+        stopping.set()
         threads.shutdown(wait=False, cancel_futures=True)
         for pool in pools:
             pool.stop()
