@@ -140,8 +140,8 @@ def commit() -> str | None:
 def code_hash(module: str, without: tuple[str, ...] = ()) -> str:
     """A hash of the code that makes a recipe's numbers: its module, and what that imports from `pipelines`.
 
-    Comments, docstrings and formatting do not count, nor do the assignments to CLAIMS, TUNING and RECIPE (which say
-    what is asked of the numbers, not what they are) and to the names in `without`.
+    Comments, docstrings and formatting do not count, nor do the assignments to CLAIMS, TUNING, UNITS, PANELS and RECIPE
+    (which say what is asked of the numbers and how they are shown, not what they are) and to the names in `without`.
     """
     digest = hashlib.sha256()
     todo, done = [module], set()
@@ -152,7 +152,7 @@ def code_hash(module: str, without: tuple[str, ...] = ()) -> str:
             continue
         done.add(name)
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        skip = {"CLAIMS", "TUNING", "RECIPE", *without} if name == module else set()
+        skip = {"CLAIMS", "TUNING", "UNITS", "PANELS", "RECIPE", *without} if name == module else set()
         digest.update(json.dumps([name, _canonical(tree, skip)]).encode())
         for node in ast.walk(tree):
             if not isinstance(node, ast.ImportFrom) or node.module is None:

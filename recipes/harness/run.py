@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import time
 import traceback
@@ -235,7 +236,7 @@ def explain(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
         return f"out of memory ({name})"
-    text = " ".join(str(error).split())
+    text = re.sub(r"\x1b\[[0-9;]*m", "", " ".join(str(error).split()))  # Keras prints in bold.
     return f"{name}: {text[:300]}" if text else name
 
 
