@@ -28,10 +28,10 @@ VARIANTS = ("always_shallow", "always_deep", "batch_variance", "variance", "conf
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = 6
+    epochs: int = 5
     batch_size: int = 128
     rate: float = 3e-3
-    rounds: int = 3  # Timed passes over the test images, of which the median counts.
+    rounds: int = 2  # Timed passes over the test images, of which the mean counts.
     inference_batch: int = 100
 
 
@@ -52,7 +52,7 @@ class Routed(keras.Model):
         standardize = [keras.Input((32, 32, 3), dtype="uint8"), layers.Normalization(mean=mean, variance=variance)]
         self.stem = keras.Sequential([*standardize, path((32, 32, 3), 24, strides=2)])
         self.shallow = keras.Sequential([path((8, 8, 24), 24), layers.Flatten(), layers.Dense(10)])
-        self.deep = keras.Sequential([path((8, 8, 24), 96, 96, 96), layers.Flatten(), layers.Dense(10)])
+        self.deep = keras.Sequential([path((8, 8, 24), 64, 64, 64), layers.Flatten(), layers.Dense(10)])
         self.threshold = self.add_weight(name="threshold", initializer=lambda *_, **__: 0.5, trainable=False)
         self.dice = keras.random.SeedGenerator(0)
 
@@ -119,7 +119,8 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
         settings += [(name, share, float(np.quantile(means, 1 - share))) for share in shares]
     compiled = {name: tf.function(model) for name, model in models.items()}
     images = tf.data.Dataset.from_tensor_slices(data.test.images).batch(config.inference_batch).cache()
-    seconds, correct = {setting[:2]: [] for setting in settings}, {}
+    seconds: dict[tuple[str, float], list[float]] = {setting[:2]: [] for setting in settings}
+    correct: dict[tuple[str, float], np.ndarray] = {}
     for _ in range(1 + config.rounds):  # The first one compiles, and does not count.
         for name, share, threshold in settings:
             models[name].threshold.assign(threshold)
@@ -127,15 +128,15 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
             logits = np.concatenate([compiled[name](batch) for batch in images])
             seconds[name, share].append(time.perf_counter() - start)
             correct[name, share] = logits.argmax(axis=1) == data.test.labels
-    rates, metrics = {key: len(data.test) / np.median(times[1:]) for key, times in seconds.items()}, {}
+    rates, metrics = {key: len(data.test) / float(np.mean(times[1:])) for key, times in seconds.items()}, {}
     for name, run in runs.items():
         mine = [setting for setting in rates if setting[0] == name]
         run.keep("rate", [rates[setting] for setting in mine])
-        run.keep("accuracy", [correct[setting].mean() for setting in mine])
+        run.keep("test_accuracy", [float(correct[setting].mean()) for setting in mine])
         middle = mine[len(mine) // 2]
         run.correct = correct[middle]
         speed_up = rates[middle] / rates["always_deep", 1.0]
-        metrics[name] = {"test_accuracy": float(run.correct.mean()), "rate": rates[middle], "speed_up": speed_up}
+        metrics[name] = {"test_accuracy": float(correct[middle].mean()), "rate": rates[middle], "speed_up": speed_up}
     return metrics
 
 
@@ -150,9 +151,8 @@ CLAIMS = [
           metric="test_accuracy", equal=("variance", "confidence"), side="below", by=0.01),
 ]  # fmt: skip
 
-RATE, SPEED_UP = Unit("images/s at inference", digits=0), Unit("against the deep path", name="times")
-UNITS = {"rate": RATE, "speed_up": SPEED_UP, "accuracy": Unit("test accuracy", 100, "points")}
-PANELS = (Lines("accuracy", "rate", title="A quarter, half and three quarters of the images deep"),)
+UNITS = {"rate": Unit("images/s at inference", digits=0), "speed_up": Unit("against the deep path", name="times")}
+PANELS = (Lines("test_accuracy", "rate", title="A quarter, half and three quarters of the images deep"),)
 SMOKE = {"epochs": 2, "batch_size": 64, "rounds": 1}
 RECIPE = Recipe(None, VARIANTS, CLAIMS, Config, compare=compare, smoke=SMOKE, units=UNITS, panels=PANELS)
 
