@@ -13,7 +13,7 @@ import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = ["test_project", "test_claims", "test_tuning", "test_evidence", "test_data", "test_feed", "test_published"]
-ORDER += ["test_board", "test_harness", "test_optimizers"]
+ORDER += ["test_board", "test_harness", "test_optimizers", "test_recipes"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

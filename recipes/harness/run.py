@@ -58,7 +58,7 @@ class Run:
     folder: Path
     logging: bool = True
     profile: bool = False
-    curves: dict[str, list[float]] = field(default_factory=dict)
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
     correct: np.ndarray | None = None
     diverged: bool = False
     watch: board.Stopwatch = field(default_factory=lambda: board.Stopwatch())
@@ -133,9 +133,9 @@ class Run:
 
     def keep(self, name: str, values: Sequence[float]) -> None:
         """Record a curve, numbers in order: in the evidence, for the figure, and in TensorBoard, a step for each."""
-        self.curves[name] = [float(value) for value in values]
+        self.curves[name] = _finite(values)
         if self.logging:
-            board.write_curve(self.folder, name, self.curves[name])
+            board.write_curve(self.folder, name, values)
 
     def worst(self) -> dict[str, float]:
         """What a diverged run counts as: chance accuracy on everything."""
@@ -145,8 +145,12 @@ class Run:
 
     def _keep_curves(self, history: Any, prefix: str = "") -> None:
         for name, values in history.history.items():
-            finite = [float(value) if math.isfinite(value) else None for value in values]
-            self.curves[prefix + name] = finite  # type: ignore[assignment]  # JSON has no NaN.
+            self.curves[prefix + name] = _finite(values)
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    """The values, with None for what is not finite: JSON has no NaN."""
+    return [float(value) if math.isfinite(value) else None for value in values]
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
