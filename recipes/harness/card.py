@@ -194,15 +194,9 @@ class Report:
                 "a difference, 95 % of the time, by up to about\n\n" + "\n".join(f"- {line}" for line in margins)
             )
         if self.tuning:
-            parts += ["## Tuning", self._tuning_table()] if self.tuning["winners"] else ["## The table", self._sweep()]
+            parts += ["## Tuning", self._tuning_table()]
         parts += ["## Where it was measured", _provenance(found)]
         return "\n\n".join(part for part in parts if part) + "\n"
-
-    def _sweep(self) -> str:
-        assert self.tuning is not None
-        runs = self.tuning["search"]
-        minutes = self.tuning["worker_seconds"] / 60
-        return f"`{self.tuning['command']}`: {len(runs)} runs, {minutes:,.0f} minutes of workers' time."
 
     def _tuning_table(self) -> str:
         assert self.tuning is not None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from recipes.harness.claims import Claim
 from recipes.harness.figure import Lines, Panel
 from recipes.harness.run import Run
-from recipes.harness.tuning import Factorial, Tuning
+from recipes.harness.tuning import Tuning
 
 BudgetName = Literal["smoke", "quick", "full"]
 
@@ -85,7 +85,7 @@ class Recipe:
     smoke: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
     compare: Callable[[Any, Mapping[str, Run]], dict[str, dict[str, float]]] | None = None
-    tuning: Tuning | Factorial | None = None
+    tuning: Tuning | None = None
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
 

@@ -5,15 +5,14 @@ winner, the grid's finer neighbours or, for one objective and where the variant 
 Where a winner lies at the edge of its grid, or has the highest value of the second field, there are more.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from recipes.harness.evidence import ROOT, Record, finished, read_json
+from recipes.harness.evidence import Record, finished
 
 SEED = 0
 CURVE_SEEDS = (1, 2, 3)
@@ -156,37 +155,3 @@ def good_decades(curve: Iterable[Record], swept: str) -> dict[str, dict[int, flo
         good = np.interp(fine, x, y) >= y.max() - GOOD
         widths.setdefault(variant, {})[seed] = float(good.mean() * (x[-1] - x[0]))
     return widths
-
-
-@dataclass(frozen=True)
-class Factorial:
-    """`--tune` for a recipe that looks results up: every combination of the fields' values at every seed, no winners.
-
-    Its runs have the variant "setting"; what the recipe reads back are their metrics.
-    """
-
-    fields: Mapping[str, tuple[Any, ...]]
-    seeds: tuple[int, ...]
-    swept: str = ""
-    objectives: Mapping[str, Objective] = field(default_factory=dict)
-
-    def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
-        """Do all of it, by calling `trials` with (variant, seed, config fields) triples."""
-        settings = [dict(zip(self.fields, values, strict=True)) for values in itertools.product(*self.fields.values())]
-        return trials([("setting", seed, setting) for seed in self.seeds for setting in settings]), []
-
-    def winners(self, search: Iterable[Record]) -> dict[str, Any]:
-        return {}
-
-    def read(self, recipe: str, metrics: Sequence[str]) -> dict[tuple[Any, ...], list[list[float]]]:
-        """The published sweep of a recipe: setting, in the order of the fields -> for each seed the metrics' values.
-
-        Raises:
-            EvidenceError: it is missing or broken.
-        """
-        table: dict[tuple[Any, ...], list[list[float]]] = {}
-        for record in read_json(ROOT / "results" / recipe / "tuning.json")["search"]:
-            # Fields that have the recipe's default value are left out of the published settings.
-            setting = tuple(record["config"].get(name, values[0]) for name, values in self.fields.items())
-            table.setdefault(setting, []).append([record["metrics"][metric] for metric in metrics])
-        return table
