@@ -1,5 +1,6 @@
 """Order: fast checks first, then the harness in processes, then convergence."""
 
+import functools
 import json
 import os
 import subprocess
@@ -13,7 +14,15 @@ import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = ["test_project", "test_claims", "test_tuning", "test_evidence", "test_data", "test_feed", "test_published"]
-ORDER += ["test_board", "test_harness", "test_optimizers", "test_recipes"]
+ORDER += [
+    "test_board",
+    "test_search",
+    "test_harness",
+    "test_optimizers",
+    "test_recipes",
+    "test_notebooks",
+    "test_dashboard",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +45,19 @@ def command(tmp_path: Path) -> Command:
             text=True,
             timeout=300,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
+    """Run a recipe at budget smoke as a user does, once a session, and say what it printed and where it logged."""
+
+    @functools.cache
+    def run(name: str) -> tuple[subprocess.CompletedProcess, Path]:
+        logs = tmp_path_factory.mktemp(name)
+        start = [sys.executable, "-m", f"recipes.{name}", "--budget", "smoke", "--logdir", str(logs)]
+        return subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=300), logs
 
     return run
 

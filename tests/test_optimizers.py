@@ -25,11 +25,9 @@ def floor(variant: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
+def ran(smoke):
     """One invocation at budget smoke, as a user starts it."""
-    logs = tmp_path_factory.mktemp("smoke")
-    start = [sys.executable, "-m", "recipes.optimizers", "--budget", "smoke", "--logdir", str(logs)]
-    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True)
+    done, logs = smoke("optimizers")
     return done, evidence_in(logs)
 
 
@@ -43,13 +41,13 @@ def test_floors_come_from_the_recorded_distribution_of_this_code():
 
 
 @pytest.mark.parametrize("variant", optimizers.VARIANTS)
-def test_each_variant_learns(smoke, variant):
-    (record,) = (r for r in smoke[1]["records"] if r["variant"] == variant)
+def test_each_variant_learns(ran, variant):
+    (record,) = (r for r in ran[1]["records"] if r["variant"] == variant)
     assert record["metrics"]["test_accuracy"] >= floor(variant)
 
 
-def test_the_closing_output_tells_all(smoke):
-    done, _ = smoke
+def test_the_closing_output_tells_all(ran):
+    done, _ = ran
     assert done.returncode == 0
     assert done.stderr == ""
     for expected in (*optimizers.VARIANTS, "test accuracy", "O1", "O6", "one seed", "Figure", "tensorboard --logdir"):
@@ -98,7 +96,7 @@ def test_a_thousand_times_the_rate_fails_and_is_reported(tmp_path, variant):
         assert record["cause"]
 
 
-def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bits(smoke, command, tmp_path):
+def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bits(ran, command, tmp_path):
     flags = ["--budget", "smoke", "--variants", "sgd", "muon", "--jobs", "1", "--logdir", str(tmp_path)]
     running = subprocess.Popen(
         [sys.executable, "-m", "recipes.optimizers", *flags],
@@ -113,7 +111,7 @@ def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bit
     running.wait()
     assert len(list(tmp_path.rglob("record.json"))) == 1
     assert command("recipes.optimizers", *flags, "--resume").returncode == 0
-    beside, resumed = numbers(smoke[1]["records"]), numbers(evidence_in(tmp_path)["records"])
+    beside, resumed = numbers(ran[1]["records"]), numbers(evidence_in(tmp_path)["records"])
     assert resumed == {key: beside[key] for key in (("sgd", 1), ("muon", 1))}
     assert resumed["sgd", 1] != resumed["muon", 1]
 

@@ -1,16 +1,22 @@
 """What is published agrees with the evidence beside it, and the evidence with the code."""
 
+import importlib
 import json
 import re
 import shutil
 
 import pytest
 
+from recipes.__main__ import NAMES
 from recipes.harness import evidence, publish
 from recipes.harness.card import RESULTS
 from recipes.optimizers import RECIPE, TUNED
 
 FOLDER = RESULTS / "optimizers"
+
+
+def recipe_of(name):
+    return importlib.import_module(f"recipes.{name}").RECIPE
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +29,29 @@ def tuning():
     return evidence.read_json(FOLDER / "tuning.json")
 
 
-def test_nothing_has_drifted(tmp_path):
-    assert publish.drift(RECIPE, tmp_path) == []
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_has_drifted(tmp_path, name):
+    assert publish.drift(recipe_of(name), tmp_path) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_evidence_is_of_the_code_at_hand(name):
+    recipe = recipe_of(name)
+    found = evidence.read_json(RESULTS / name / "evidence.json")
+    assert publish.objections(recipe, found) == []
+    assert len(found["seeds"]) >= publish.LEAST_SEEDS
+    assert 0 not in found["seeds"]
+    assert len(found["records"]) == len(found["seeds"]) * len(recipe.names)
+    if recipe.tuning:
+        assert publish.objections(recipe, evidence.read_json(RESULTS / name / "tuning.json")) == []
+
+
+@pytest.mark.parametrize("name", ["functional_skip", "sequential"])
+def test_the_tuned_rates_are_the_sweeps_winners(name):
+    sweep = evidence.read_json(RESULTS / name / "tuning.json")
+    assert {record["seed"] for record in sweep["search"]} == {0}
+    tuned = importlib.import_module(f"recipes.{name}").TUNED
+    assert tuned == {variant: winners["accuracy"]["rate"] for variant, winners in sweep["winners"].items()}
 
 
 def changed(path, old, new):
@@ -53,13 +80,6 @@ def test_drift_is_noticed_in_each_file(tmp_path):
     (tmp_path / "two").mkdir()
     wrong = publish.drift(RECIPE, tmp_path / "two", results, readme)
     assert {"card.md", "figure.png"} <= set(wrong)
-
-
-def test_the_evidence_is_of_the_code_at_hand(found, tuning):
-    assert publish.objections(RECIPE, found) == []
-    assert publish.objections(RECIPE, tuning) == []
-    assert len(found["seeds"]) >= publish.LEAST_SEEDS
-    assert len(found["records"]) == len(found["seeds"]) * len(found["variants"])
 
 
 def test_reported_seeds_were_not_tuned_on(found, tuning):

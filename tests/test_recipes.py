@@ -2,8 +2,6 @@
 
 import importlib
 import itertools
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -15,7 +13,7 @@ from recipes import functional_skip, input_pipeline, sequential, subclassed_rout
 from recipes.harness import evidence
 from recipes.harness.card import RESULTS
 from recipes.harness.run import CHANCE, Run
-from tests.conftest import ROOT, evidence_in
+from tests.conftest import evidence_in
 
 NAMES = ["sequential", "functional_skip", "subclassed_routing", "input_pipeline"]
 MEAN, STD = np.full(3, 120, "float32"), np.full(3, 60, "float32")
@@ -31,23 +29,22 @@ def images() -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_at_smoke_every_variant_ends_above_its_floor(tmp_path, name):
-    start = [sys.executable, "-m", f"recipes.{name}", "--budget", "smoke", "--logdir", str(tmp_path)]
-    done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def test_at_smoke_every_variant_ends_above_its_floor(smoke, name):
+    done, logs = smoke(name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     recipe = importlib.import_module(f"recipes.{name}").RECIPE
     for claim in recipe.claims:
         assert f"\n{claim.id}  {claim.text} [{claim.source}]: " in done.stdout
-    found = evidence_in(tmp_path)
+    found = evidence_in(logs)
     assert {record["variant"] for record in found["records"]} == set(recipe.names)
     accuracies = evidence.values_of(found["records"], "test_accuracy")
     floors = floors_of(name)["floors"]
     assert set(accuracies) == set(floors)
     for variant, values in accuracies.items():
         assert values[1] >= floors[variant]["floor"], variant
-    assert list(tmp_path.rglob("figure.png"))
-    assert list(tmp_path.rglob("events.out.tfevents.*"))
+    assert list(logs.rglob("figure.png"))
+    assert list(logs.rglob("events.out.tfevents.*"))
 
 
 @pytest.mark.parametrize("name", NAMES)
