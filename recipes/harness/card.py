@@ -95,7 +95,8 @@ class Report:
         unit = self.recipe.unit(metric)
         if not values:
             return "–"
-        spread = f" ± {unit.show(statistics.stdev(values))}" if len(values) > 1 else ""
+        # What is the same in all runs has been counted, not measured.
+        spread = f" ± {unit.show(statistics.stdev(values))}" if len(set(values)) > 1 else ""
         return unit.show(statistics.mean(values)) + spread
 
     def verdict_lines(self, published: Published | None) -> list[str]:
@@ -210,8 +211,9 @@ class Report:
                 settings = winners.get(name, {})
                 row.append(", ".join(f"{k} {v:g}" for k, v in settings.items() if v is not None))
             rows.append(row)
+        curve = ", the sensitivity curve on other seeds" if self.tuning["curve"] else ""
         text = (
-            f"`{self.tuning['command']}`: settings by validation on seed 0, the sensitivity curve on other seeds; "
+            f"`{self.tuning['command']}`: settings by validation on seed 0{curve}; "
             f"{self.tuning['worker_seconds'] / 60:,.0f} minutes of workers' time.\n\n"
         )
         return text + markdown_table(["variant", "trials", *(f"best for the {name}" for name in objectives)], rows)

@@ -166,7 +166,11 @@ def draw(panels: Sequence[Panel], picture: Picture) -> Any:
 
 
 def _scale(axes: Any, log: str) -> None:
-    if "x" in log:
-        axes.set_xscale("log")
-    if "y" in log:
-        axes.set_yscale("log")
+    from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
+
+    for name in log:
+        getattr(axes, f"set_{name}scale")("log")
+        axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+        axis.set_minor_formatter(NullFormatter())
