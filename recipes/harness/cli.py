@@ -367,7 +367,7 @@ def _closing_table(report: "card.Report") -> Table:
     header, rows = report.table()
     table = Table(title=None)
     for i, column in enumerate(header):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
         table.add_row(*row)
     return table
