@@ -67,7 +67,9 @@ class Options:
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
     """Parse flags, measure, print; return the exit code: 0, 1 for a failed or diverged run, 2 for usage."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.
+    width = None if terminal else 120
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width, force_terminal=terminal)
     try:
         options, config = parse(recipe, arguments)
         invocation = Invocation.begin(recipe, options, config, arguments)
