@@ -119,7 +119,8 @@ class Bars:
         values = [picture.values(name, self.metric) for name in names]
         means = [statistics.mean(v) for v in values]
         spread = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values]
-        axes.barh(range(len(names)), means, xerr=spread, ecolor="gray", color=[picture.style(name)["color"] for name in names])
+        colors = [picture.style(name)["color"] for name in names]
+        axes.barh(range(len(names)), means, xerr=spread, ecolor="gray", color=colors)
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.invert_yaxis()
         _scale(axes, self.log)
