@@ -5,7 +5,8 @@ plain and the residual networks here are the same but for that line, at three de
 
 Looking inside: the norm of the loss's gradient with respect to each convolution's kernel, at initialization and after
 training. The claim about vanishing gradients is about initialization, where training must start, and its metric is the
-norm in the first convolution, in decades: "vanished" means that its steps are too small to matter.
+norm in the first convolution, in decades: "vanished" means that its steps are too small to matter. In a plain network
+without BatchNorm it vanishes in all layers alike: what activations lose on the way up, gradients lose on the way down.
 
 Use it when    a network is deeper than some ten layers, or a deeper one trains worse than a shallow one.
 It hurts when  shapes change within a block: the addition then needs a projection of its own.
