@@ -64,7 +64,7 @@ def test_drift_is_noticed_in_each_file(tmp_path):
     """The same check on copies with one number changed: it can fail."""
     readme = publish.README.read_text(encoding="utf-8")
     results = tmp_path / "results"
-    shutil.copytree(FOLDER, results / "optimizers")
+    shutil.copytree(RESULTS, results)
     number = re.search(r"\d\d\.\d\d ± \d\.\d\d", (FOLDER / "card.md").read_text(encoding="utf-8"))
     assert number
     changed(results / "optimizers" / "card.md", number.group(), "99.99 ± 0.01")
@@ -73,7 +73,7 @@ def test_drift_is_noticed_in_each_file(tmp_path):
     assert publish.drift(RECIPE, tmp_path / "one", results, readme) == ["card.md", "summary.json"]
 
     shutil.rmtree(results)
-    shutil.copytree(FOLDER, results / "optimizers")
+    shutil.copytree(RESULTS, results)
     content = json.loads((results / "optimizers" / "evidence.json").read_text())
     content["records"][0]["metrics"]["test_accuracy"] += 0.1
     (results / "optimizers" / "evidence.json").write_text(json.dumps(content))
