@@ -34,7 +34,7 @@ def ran(smoke):
 def test_floors_come_from_the_recorded_distribution_of_this_code():
     assert FLOORS["code"] == evidence.code_hash("recipes.optimizers")
     for found in FLOORS["floors"].values():
-        values = found["test_accuracies"]
+        values = found["values"]
         assert len(values) >= 10
         assert found["floor"] == pytest.approx(np.mean(values) - 5 * np.std(values, ddof=1))
         assert found["floor"] > 2 * CHANCE

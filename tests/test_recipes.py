@@ -52,7 +52,7 @@ def test_floors_come_from_the_recorded_distribution_of_this_code(name):
     found = floors_of(name)
     assert found["code"] == evidence.code_hash(f"recipes.{name}")
     for variant, floor in found["floors"].items():
-        values = floor["test_accuracies"]
+        values = floor["values"]
         assert len(values) >= 10
         assert floor["floor"] == pytest.approx(np.mean(values) - 5 * np.std(values, ddof=1)), variant
     assert max(floor["floor"] for floor in found["floors"].values()) > 1.5 * CHANCE

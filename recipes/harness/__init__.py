@@ -4,6 +4,18 @@ from recipes.harness.claims import Claim
 from recipes.harness.figure import Bars, Lines, Points
 from recipes.harness.recipe import Recipe, Unit
 from recipes.harness.run import Run
-from recipes.harness.tuning import Objective, Tuning, half_decades
+from recipes.harness.tuning import Factorial, Objective, Tuning, half_decades
 
-__all__ = ["Bars", "Claim", "Lines", "Objective", "Points", "Recipe", "Run", "Tuning", "Unit", "half_decades"]
+__all__ = [
+    "Bars",
+    "Claim",
+    "Factorial",
+    "Lines",
+    "Objective",
+    "Points",
+    "Recipe",
+    "Run",
+    "Tuning",
+    "Unit",
+    "half_decades",
+]

@@ -26,6 +26,7 @@ from pipelines.errors import DataError, RequestError
 from recipes.harness import card, evidence, runner
 from recipes.harness.recipe import BUDGETS, UNITS, BudgetName, Recipe
 from recipes.harness.run import Task, read_progress
+from recipes.harness.tuning import Factorial
 
 LOGS = Path("logs")
 
@@ -163,14 +164,16 @@ class Invocation:
             train_images = options.train_images
         data = cifar10.Request(source, train_images, options.split_seed)
         cifar10.verify(data)
-        without = ("TUNED",) if options.tune else ()
+        tuning = recipe.tuning if options.tune else None
         header = {
-            "kind": "tuning" if options.tune else "comparison",
+            "kind": "tuning" if tuning else "comparison",
             "budget": options.budget,
-            "config": dataclasses.asdict(config),
+            "config": {} if isinstance(tuning, Factorial) else dataclasses.asdict(config),
             "data": dataclasses.asdict(data),
-            "code": evidence.code_hash(recipe.module, without),
+            "code": tuning.code(recipe.module) if tuning else evidence.code_hash(recipe.module),
         }
+        if isinstance(recipe.tuning, Factorial) and not tuning:
+            header["table"] = recipe.tuning.digest(recipe.name)
         header = evidence.stamp(recipe.module, header)
         home = options.logdir / recipe.name
         if options.resume:
@@ -192,8 +195,8 @@ class Invocation:
             if not (folder / "invocation.json").exists():
                 continue
             found = evidence.read_json(folder / "invocation.json")
-            keys = ("kind", "budget", "config", "data", "code", "machine", "versions")
-            if all(found.get(key) == header[key] for key in keys):
+            keys = ("kind", "budget", "config", "data", "code", "table", "machine", "versions")
+            if all(found.get(key) == header.get(key) for key in keys):
                 return folder
         raise UsageError(
             f"There is nothing to resume under {home}: no invocation with the same settings, code, machine and "
@@ -329,12 +332,10 @@ def tune(invocation: Invocation, console: Console) -> int:
         return invocation.carry_out(tasks, console)
 
     search, curve = tuning.carry_out(invocation.variants, trials)
-    changed = {field.name for field in dataclasses.fields(recipe.config)}
+    defaults = {} if isinstance(tuning, Factorial) else dataclasses.asdict(recipe.config())
 
     def brief(record: evidence.Record) -> evidence.Record:
-        config = {
-            key: record["config"][key] for key in changed if record["config"][key] != getattr(recipe.config(), key)
-        }
+        config = {key: value for key, value in record["config"].items() if value != defaults.get(key)}
         kept = {key: record[key] for key in ("variant", "seed", "status", "cause")}
         # Times of runs that shared the machine with a sweep would tell nobody anything.
         metrics = {key: value for key, value in record["metrics"].items() if "second" not in key}

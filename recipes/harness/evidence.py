@@ -137,11 +137,12 @@ def commit() -> str | None:
 
 
 @functools.cache
-def code_hash(module: str, without: tuple[str, ...] = ()) -> str:
+def code_hash(module: str, without: tuple[str, ...] = (), only: str = "") -> str:
     """A hash of the code that makes a recipe's numbers: its module, and what that imports from `pipelines`.
 
     Comments, docstrings and formatting do not count, nor do the assignments to CLAIMS, TUNING, UNITS, PANELS and RECIPE
     (which say what is asked of the numbers and how they are shown, not what they are) and to the names in `without`.
+    With `only`, the name of a function of the module, nothing counts but that and what it uses.
     """
     digest = hashlib.sha256()
     todo, done = [module], set()
@@ -152,6 +153,8 @@ def code_hash(module: str, without: tuple[str, ...] = ()) -> str:
             continue
         done.add(name)
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        if only and name == module:
+            tree = _used_by(only, tree)
         skip = {"CLAIMS", "TUNING", "UNITS", "PANELS", "RECIPE", *without} if name == module else set()
         digest.update(json.dumps([name, _canonical(tree, skip)]).encode())
         for node in ast.walk(tree):
@@ -162,6 +165,30 @@ def code_hash(module: str, without: tuple[str, ...] = ()) -> str:
             elif node.module.startswith("pipelines."):
                 todo.append(node.module)
     return digest.hexdigest()[:16]
+
+
+def _used_by(function: str, tree: ast.Module) -> ast.Module:
+    """The statements of a module that define a function and, however indirectly, the names that it uses."""
+    defined: dict[str, ast.stmt] = {}
+    for statement in tree.body:
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            defined[statement.name] = statement
+        elif isinstance(statement, ast.Assign):
+            defined |= {
+                node.id: statement for t in statement.targets for node in ast.walk(t) if isinstance(node, ast.Name)
+            }
+        elif isinstance(statement, ast.Import):
+            defined |= {alias.asname or alias.name: ast.Import([alias]) for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            parts = [(alias, ast.ImportFrom(statement.module, [alias], 0)) for alias in statement.names]
+            defined |= {alias.asname or alias.name: part for alias, part in parts}
+    todo, needed = [function], set()
+    while todo:
+        name = todo.pop()
+        if name in defined and name not in needed:
+            needed.add(name)
+            todo += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
+    return ast.Module([defined[name] for name in sorted(needed)], [])
 
 
 def _canonical(node: Any, skip: set[str] = frozenset()) -> Any:  # type: ignore[assignment]

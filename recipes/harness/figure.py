@@ -3,9 +3,10 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
 from recipes.harness import evidence
 
@@ -51,7 +52,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Lines:
-    """A line for each variant: mean and range over seeds of the curve `y`, against the curve `x` or 1, 2, 3, …"""
+    """A line for each variant: the curve `y`'s mean over seeds, against the curve `x` or 1, 2, 3, …
+
+    The band about it is the range over seeds, or the mean's 95 % interval.
+    """
 
     y: str
     x: str = ""
@@ -59,6 +63,7 @@ class Lines:
     x_label: str = "epoch"
     title: str = ""
     log: str = ""  # Which axes: "x", "y" or "xy".
+    band: Literal["range", "interval"] = "range"
 
     def draw(self, axes: Any, picture: Picture) -> None:
         most = 0
@@ -69,14 +74,19 @@ class Lines:
             x = picture.curves(variant, self.x).mean(axis=0) if self.x else np.arange(1, y.shape[1] + 1)
             style = picture.style(variant)
             axes.plot(x, y.mean(axis=0), marker="o", markersize=3, label=variant, **style)
-            axes.fill_between(x, y.min(axis=0), y.max(axis=0), color=style["color"], alpha=0.15, linewidth=0)
+            low, high = y.min(axis=0), y.max(axis=0)
+            if self.band == "interval" and len(y) > 1:
+                half = stats.t.ppf(0.975, len(y) - 1) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
+                low, high = y.mean(axis=0) - half, y.mean(axis=0) + half
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
             most = max(most, len(y))
         _scale(axes, self.log)
         if not self.x and "x" not in self.log:
             axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlabel(picture.label(self.x) if self.x else self.x_label)
         axes.set_ylabel(picture.label(self.y))
-        axes.set_title(self.title or f"Mean and range over {most} seeds", fontsize=10)
+        band = {"range": "range", "interval": "95 % interval"}[self.band]
+        axes.set_title(self.title or f"Mean and {band} over {most} seeds", fontsize=10)
         if axes.lines:
             axes.legend(fontsize=8)
 

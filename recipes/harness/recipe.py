@@ -8,7 +8,7 @@ from typing import Any, Literal
 from recipes.harness.claims import Claim
 from recipes.harness.figure import Lines, Panel
 from recipes.harness.run import Run
-from recipes.harness.tuning import Tuning
+from recipes.harness.tuning import Factorial, Tuning
 
 BudgetName = Literal["smoke", "quick", "full"]
 
@@ -69,7 +69,8 @@ class Recipe:
         claims: the advice to be measured.
         config: a frozen dataclass whose fields are the recipe's own flags, all with defaults.
         smoke, full: fields of `config` that differ at that budget.
-        tuning: how `--tune` finds each variant's settings.
+        tuning: how `--tune` finds each variant's settings, or measures the table that the recipe looks results up in.
+        floor: the metric that the convergence test looks at.
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
         panels: what the figure shows, from left to right.
@@ -85,7 +86,8 @@ class Recipe:
     smoke: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
     compare: Callable[[Any, Mapping[str, Run]], dict[str, dict[str, float]]] | None = None
-    tuning: Tuning | None = None
+    tuning: Tuning | Factorial | None = None
+    floor: str = "test_accuracy"
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipelines import cifar10
 from recipes.harness import board, evidence
+from recipes.harness.tuning import Factorial
 
 CHANCE = 1 / len(cifar10.CLASS_NAMES)
 PREDICT_BATCH = 500
@@ -177,14 +178,18 @@ def carry_out(task: Task) -> list[evidence.Record]:
         if evidence.gpus():
             tf.config.experimental.enable_op_determinism()
         recipe = importlib.import_module(task.module).RECIPE
-        config = recipe.config(**task.config)
+        of_a_table = task.variants == (Factorial.VARIANT,)
+        config = dict(task.config) if of_a_table else recipe.config(**task.config)
         for variant in task.variants:
             folder = Path(task.folder) / variant / f"seed-{task.seed}"
             shutil.rmtree(folder, ignore_errors=True)  # What an attempt that was killed has left.
             folder.mkdir(parents=True)
             runs[variant] = Run(variant, task.seed, task.data, config, folder, task.logging, task.profile)
         keras.utils.set_random_seed(task.seed)
-        if recipe.train is not None:
+        if of_a_table:
+            (run,) = runs.values()
+            metrics = {run.variant: recipe.tuning.train(config, run)}
+        elif recipe.train is not None:
             (run,) = runs.values()
             metrics = {run.variant: recipe.train(run.variant, config, run)}
         else:

@@ -3,8 +3,13 @@
 Every variant gets the same number of trials: the grid of the swept field first, then two more for each objective's
 winner, the grid's finer neighbours or, for one objective and where the variant has one, two values of a second field.
 Where a winner lies at the edge of its grid, or has the highest value of the second field, there are more.
+
+A recipe that looks results up, instead of training, has a `Factorial`: there `--tune` measures the table.
 """
 
+import hashlib
+import itertools
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.harness.evidence import Record, finished
+from recipes.harness.evidence import ROOT, Record, code_hash, finished, read_json
 
 SEED = 0
 CURVE_SEEDS = (1, 2, 3)
@@ -64,6 +69,10 @@ class Tuning:
     second: Mapping[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     second_for: str = ""
     curve: Mapping[str, Any] | None = field(default_factory=dict)
+
+    def code(self, module: str) -> str:
+        """A hash of the code that the sweep depends on: all but its own findings."""
+        return code_hash(module, without=("TUNED",))
 
     def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
         """Do the search, then the curve, by calling `trials` with (variant, seed, config fields) triples."""
@@ -155,3 +164,54 @@ def good_decades(curve: Iterable[Record], swept: str) -> dict[str, dict[int, flo
         good = np.interp(fine, x, y) >= y.max() - GOOD
         widths.setdefault(variant, {})[seed] = float(good.mean() * (x[-1] - x[0]))
     return widths
+
+
+@dataclass(frozen=True)
+class Factorial:
+    """A table of results: `train(setting, run)`, the metrics of a setting, for every combination of the `fields`'
+    values at every seed. Nothing wins.
+
+    `train` is a function of the recipe's module. Its runs are of variant "setting", and their config is the setting.
+    """
+
+    train: Callable[[dict[str, Any], Any], dict[str, float]]
+    fields: Mapping[str, tuple[Any, ...]]
+    seeds: tuple[int, ...]
+
+    VARIANT = "setting"
+
+    def code(self, module: str) -> str:
+        """A hash of the code that the table depends on: `train` and what it uses."""
+        return code_hash(module, only=self.train.__name__)
+
+    def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
+        """Measure all of it, by calling `trials` with (variant, seed, config fields) triples."""
+        settings = [dict(zip(self.fields, values, strict=True)) for values in itertools.product(*self.fields.values())]
+        return trials([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
+
+    def winners(self, search: Iterable[Record]) -> dict[str, Any]:
+        return {}
+
+    def read(self, recipe: str) -> dict[tuple[Any, ...], np.ndarray]:
+        """The published table of a recipe: setting, in the order of the fields -> float (seeds, metrics).
+
+        Raises:
+            EvidenceError: it is missing or broken.
+        """
+        table: dict[tuple[Any, ...], list[list[float]]] = {}
+        for record in self._published(recipe)["search"]:
+            setting = tuple(record["config"][name] for name in self.fields)
+            table.setdefault(setting, []).append(list(record["metrics"].values()))
+        return {setting: np.array(rows) for setting, rows in table.items()}
+
+    def digest(self, recipe: str) -> str:
+        """A hash of the published table, for the evidence of what was looked up.
+
+        Raises:
+            EvidenceError: it is missing or broken.
+        """
+        return hashlib.sha256(json.dumps(self._published(recipe)["search"]).encode()).hexdigest()[:16]
+
+    @staticmethod
+    def _published(recipe: str) -> dict[str, Any]:
+        return read_json(ROOT / "results" / recipe / "tuning.json")
