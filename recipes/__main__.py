@@ -10,7 +10,6 @@ import argparse
 import ast
 import importlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from rich.table import Table
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 HERE = Path(__file__).parent
+INTERRUPTED = 130
+LOGS = Path("logs")
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", nargs="?", choices=["list", "publish", "floors"], default="list")
     parser.add_argument("names", nargs="*", metavar="NAME", help="recipes; default: all")
     parser.add_argument("--all", action="store_true", help="run all recipes")
-    parser.add_argument("--logdir", type=Path, default=Path("logs"), help="where the evidence to publish is")
+    parser.add_argument("--logdir", type=Path, default=LOGS, help="where the evidence is, or goes with --all")
     options, rest = parser.parse_known_args(arguments)
 
     if rest and not options.all:
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(NAMES)}")
     names = options.names or NAMES
     if options.all:
-        return run_all(names, rest)
+        return run_all(names, rest if options.logdir == LOGS else [*rest, "--logdir", str(options.logdir)])
     if options.command == "list":
         Console().print(listing(names))
         return 0
@@ -74,9 +75,16 @@ def listing(names: list[str]) -> Table:
 
 
 def run_all(names: list[str], flags: list[str]) -> int:
-    """Run each recipe in a process of its own; the worst exit code is the answer."""
-    codes = [subprocess.run([sys.executable, "-m", f"recipes.{name}", *flags]).returncode for name in names]
-    return max(codes, default=0)
+    """Run one recipe after the other, from one process, as importing TensorFlow takes long; the worst exit code."""
+    from recipes.harness import cli
+
+    worst = 0
+    for name in names:
+        code = cli.main(importlib.import_module(f"recipes.{name}").RECIPE, flags)
+        if code == INTERRUPTED:
+            return code
+        worst = max(worst, code)
+    return worst
 
 
 def publish_all(names: list[str], logs: Path) -> int:

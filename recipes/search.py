@@ -27,18 +27,18 @@ from recipes.harness import Claim, Factorial, Lines, Recipe, Run, Unit
 RATES = tuple(float(f"{10 ** (-4 + 4 * i / 15):.2g}") for i in range(16))
 SPACE = {"rate": RATES, "dropout": (0.0, 0.2, 0.4, 0.6), "width": (8, 16, 32, 64)}
 EPOCHS = 4  # Of a whole trial.
-# In whole trials, Hyperband gets as many epochs. Beside them the grid of so many trials: how many values of each.
+LIVE_TRIALS, LIVE_EPOCHS = 4, 2
+# In whole trials; Hyperband gets as many epochs. Beside them the grid of so many trials: how many values of each.
 BUDGETS = {4: (4, 1, 1), 8: (4, 2, 1), 12: (6, 2, 1), 16: (4, 2, 2), 20: (5, 2, 2), 24: (6, 2, 2)}
 TUNERS = (kt.GridSearch, kt.RandomSearch, kt.RandomSearch, kt.BayesianOptimization, kt.Hyperband)
 VARIANTS = dict(zip(("grid", "random", "random_twice", "bayesian", "hyperband"), TUNERS, strict=True))
+SHARE = {**dict.fromkeys(VARIANTS, 1), "random_twice": 2}  # How many times each budget it gets.
 
 
 @dataclass(frozen=True)
 class Config:
     replays: int = 4  # Of each search, at each seed.
     live: int = 1  # At how many seeds trials are trained, too.
-    trials: int = 8
-    epochs: int = EPOCHS
 
 
 def build_model(setting: dict) -> keras.Model:
@@ -72,11 +72,11 @@ def make_tuner(how, variant: str, trials: int, epochs: int, seed: int, folder) -
         space.Choice(name, values)
     rounds = trials * epochs // {2: 7, 4: 30}[epochs]  # By what one round of all of Hyperband's brackets costs.
     halving = {"max_epochs": epochs, "factor": 2, "hyperband_iterations": rounds}
-    limits = halving if variant == "hyperband" else {"max_trials": trials}
+    limits = {"hyperparameters": space, "directory": folder, "max_consecutive_failed_trials": 10**6}
+    limits |= halving if variant == "hyperband" else {"max_trials": trials}
     # KerasTuner draws its values with seed, seed + 1, …: searches with neighbouring seeds would walk the same settings.
-    limits |= {"seed": 1000 * seed, "hyperparameters": space, "max_consecutive_failed_trials": 10**6}
-    model = build_model if how is Live else None
-    return type(variant, (how, VARIANTS[variant]), {})(model, objective="val_accuracy", directory=folder, **limits)
+    model, kind = build_model if how is Live else None, VARIANTS[variant]
+    return type(variant, (how, kind), {})(model, objective="val_accuracy", seed=1000 * seed, **limits)
 
 
 class Live:
@@ -107,32 +107,30 @@ class Replayed:
 def replay(variant: str, table: dict, seed: int) -> list[float]:
     """For each budget the score that counts of the setting that looked best to a search of the table."""
     found: list[float] = []
-    share = 2 if variant == "random_twice" else 1
     for budget in BUDGETS:
         if variant == "grid" or not found:  # A grid is laid for its budget; other searches are cut short.
             log: list[tuple] = []
             with tempfile.TemporaryDirectory() as folder:
-                trials = budget if variant == "grid" else share * max(BUDGETS)
+                trials = budget if variant == "grid" else SHARE[variant] * max(BUDGETS)
                 tuner = make_tuner(Replayed, variant, trials, EPOCHS, seed, folder)
                 tuner.search(table=table, seed=seed, log=log, verbose=0)
             spent, seen, counts = np.array(log).T
-        found.append(counts[np.where(spent.cumsum() <= share * budget * EPOCHS, seen, 0).argmax()])
+        found.append(counts[np.where(spent.cumsum() <= SHARE[variant] * budget * EPOCHS, seen, 0).argmax()])
     return found
 
 
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     seeds, table = range(run.seed * config.replays, (run.seed + 1) * config.replays), TUNING.read("search")
     found = np.mean([replay(variant, table, seed) for seed in seeds], axis=0)
+    run.keep("epochs", [SHARE[variant] * budget * EPOCHS for budget in BUDGETS])
     run.keep("chosen", found)
-    run.keep("epochs", [(2 if variant == "random_twice" else 1) * budget * EPOCHS for budget in BUDGETS])
     metrics = {f"best_at_{budget}": float(score) for budget, score in zip(BUDGETS, found, strict=True)}
-    if run.seed > config.live or variant == "random_twice":
+    if run.seed > config.live or SHARE[variant] > 1:
         return metrics
     folder = run.folder.with_name(f"{run.folder.name}-trials")  # It outlives a run that is killed.
-    tuner = make_tuner(Live, variant, config.trials, config.epochs, run.seed, folder)
+    tuner = make_tuner(Live, variant, LIVE_TRIALS, LIVE_EPOCHS, run.seed, folder)
     board = keras.callbacks.TensorBoard(str(folder), write_graph=False)  # With a line in HParams for each trial.
-    callbacks = [board, keras.callbacks.TerminateOnNaN()]
-    tuner.search(data=cifar10.load(run.data), seed=run.seed, epochs=config.epochs, callbacks=callbacks, verbose=0)
+    tuner.search(data=cifar10.load(run.data), seed=run.seed, epochs=LIVE_EPOCHS, callbacks=[board], verbose=0)
     scores = [t.score if t.status == "COMPLETED" else np.nan for _, t in sorted(tuner.oracle.trials.items())]
     run.keep("trial_score", scores)
     return metrics | {"live_best": float(np.nanmax([0.1, *scores])), "live_failed": float(np.isnan(scores).sum())}
@@ -149,14 +147,13 @@ CLAIMS = [
          {"equal": ("random_twice", "bayesian"), "side": "below"}),
         ("H4", "Hyperband reaches random search's best in a fraction (half) of its compute", "Li et al. 2018",
          {"equal": ("hyperband", "random_twice"), "side": "below"}),
-    )
-] + [Claim("H5", "A full grid of 5 × 5 × 5 is 125 trainings", source="DL", asserted=5 * 5 * 5 == 125)]  # fmt: skip
+    )] + [Claim("H5", "A full grid of 5 × 5 × 5 is 125 trainings", source="DL", asserted=5 * 5 * 5 == 125)]  # fmt: skip
 
 TUNING = Factorial(measure, SPACE, seeds=(1, 2))
 UNITS = {f"best_at_{n}": Unit(f"chosen at {n} trials", 100, "points") for n in BUDGETS}
 UNITS |= {"chosen": Unit("validation accuracy of the chosen setting", 100, "points"), "epochs": Unit("epochs spent")}
 PANELS = (Lines("chosen", "epochs", band="interval"),)
-SMOKE = {"replays": 1, "live": 10, "trials": 4, "epochs": 2}
+SMOKE = {"replays": 1, "live": 10}
 RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, SMOKE, tuning=TUNING, floor="live_best", units=UNITS, panels=PANELS)
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
+from recipes.__main__ import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = ["test_project", "test_claims", "test_tuning", "test_evidence", "test_data", "test_feed", "test_published"]
@@ -50,16 +51,25 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def smoke(tmp_path_factory) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
-    """Run a recipe at budget smoke as a user does, once a session, and say what it printed and where it logged."""
+def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
+    """Run recipes at budget smoke as a user does, once a session; say what was printed and where a recipe logged.
+
+    One command runs all that the selected tests name: they import TensorFlow together.
+    """
 
     @functools.cache
-    def run(name: str) -> tuple[subprocess.CompletedProcess, Path]:
-        logs = tmp_path_factory.mktemp(name)
-        start = [sys.executable, "-m", f"recipes.{name}", "--budget", "smoke", "--logdir", str(logs)]
-        return subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=300), logs
+    def run(names: tuple[str, ...]) -> tuple[subprocess.CompletedProcess, Path]:
+        logs = tmp_path_factory.mktemp("smoke")
+        start = [sys.executable, "-m", "recipes", "list", *names, "--all", "--budget", "smoke", "--logdir", str(logs)]
+        return subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=600), logs
 
-    return run
+    selected = tuple(name for name in NAMES if any(name in item.nodeid for item in request.session.items))
+
+    def of(name: str) -> tuple[subprocess.CompletedProcess, Path]:
+        done, logs = run(selected if name in selected else (name,))
+        return done, logs / name
+
+    return of
 
 
 def evidence_in(logs: Path) -> dict:

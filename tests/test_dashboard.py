@@ -35,7 +35,7 @@ def address(smoke):
     done, logs = smoke("sequential")
     assert done.returncode == 0, done.stdout
     port = free_port()
-    (folder,) = (logs / "sequential").iterdir()
+    (folder,) = logs.iterdir()
     start = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
     server = subprocess.Popen([*start, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}/"

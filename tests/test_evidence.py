@@ -91,3 +91,31 @@ def test_the_code_hash_covers_the_pipelines_and_can_leave_the_tuned_rates_out(mo
     )
     assert evidence.code_hash(module) != whole
     evidence.code_hash.cache_clear()
+
+
+ONLY = "from pipelines import cifar10, batches\nBASE = 1\nOTHER = 2\ndef used(): return BASE\n"
+ONLY += "def train(setting, run): return {'a': used() + cifar10.SIZE}\ndef replay(): return OTHER\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("BASE = 1", "BASE = 3", True),
+        ("return BASE", "return BASE + 1", True),
+        ("cifar10.SIZE", "0", True),
+        ("OTHER = 2", "OTHER = 3", False),
+        ("return OTHER", "return 0", False),
+        ("cifar10, batches", "cifar10", False),
+        ("def used", "# Why.\ndef used", False),
+    ],
+)
+def test_the_hash_of_a_function_sees_what_it_uses_and_nothing_else(tmp_path, monkeypatch, old, new, changes):
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def hashed(text):
+        (tmp_path / "only_one.py").write_text(text)
+        evidence.code_hash.cache_clear()
+        return evidence.code_hash("only_one", only="train")
+
+    assert old in ONLY
+    assert (hashed(ONLY) != hashed(ONLY.replace(old, new))) == changes

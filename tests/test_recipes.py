@@ -15,7 +15,7 @@ from recipes.harness.card import RESULTS
 from recipes.harness.run import CHANCE, Run
 from tests.conftest import evidence_in
 
-NAMES = ["sequential", "functional_skip", "subclassed_routing", "input_pipeline"]
+NAMES = ["sequential", "functional_skip", "subclassed_routing", "input_pipeline", "search"]
 MEAN, STD = np.full(3, 120, "float32"), np.full(3, 60, "float32")
 
 
@@ -38,7 +38,7 @@ def test_at_smoke_every_variant_ends_above_its_floor(smoke, name):
         assert f"\n{claim.id}  {claim.text} [{claim.source}]: " in done.stdout
     found = evidence_in(logs)
     assert {record["variant"] for record in found["records"]} == set(recipe.names)
-    accuracies = evidence.values_of(found["records"], "test_accuracy")
+    accuracies = evidence.values_of(found["records"], recipe.floor)
     floors = floors_of(name)["floors"]
     assert set(accuracies) == set(floors)
     for variant, values in accuracies.items():

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from recipes.harness.tuning import CURVE_SEEDS, Objective, Tuning, good_decades, half_decades
+from recipes.harness.tuning import CURVE_SEEDS, Factorial, Objective, Tuning, good_decades, half_decades
 from recipes.optimizers import TUNED, TUNING, VARIANTS
 
 
@@ -69,3 +69,12 @@ def test_the_optimizers_grids_cover_three_decades_in_half_decade_steps():
         assert steps == pytest.approx([0.5] * len(steps), abs=0.02)
         assert math.log10(grid[-1] / grid[0]) >= 3 - 1e-9
     assert set(TUNING.grids) == set(TUNED) == set(VARIANTS)
+
+
+def test_a_factorial_tries_every_setting_at_every_seed():
+    asked = []
+    table = Factorial(lambda setting, run: {}, {"rate": (0.1, 1.0), "width": (1, 2, 3)}, seeds=(1, 2))
+    table.carry_out(["whatever"], lambda wanted: asked.extend(wanted) or [])
+    assert len(asked) == 2 * 3 * 2
+    assert {variant for variant, *_ in asked} == {"setting"}
+    assert len({(seed, *fields.values()) for _, seed, fields in asked}) == len(asked)

@@ -172,9 +172,11 @@ def carry_out(task: Task) -> list[evidence.Record]:
     try:
         import keras
         import tensorflow as tf
+        import threadpoolctl
 
         if task.intra_op_threads:  # Also where workers are many: thread counts change the order of sums.
             tf.config.threading.set_intra_op_parallelism_threads(task.intra_op_threads)
+            threadpoolctl.threadpool_limits(task.intra_op_threads)
         if evidence.gpus():
             tf.config.experimental.enable_op_determinism()
         recipe = importlib.import_module(task.module).RECIPE

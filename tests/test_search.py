@@ -1,0 +1,267 @@
+"""KerasTuner's searches keep to their seeds and budgets, survive doomed trials, and resume; the chief is supervised."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import keras_tuner as kt
+import numpy as np
+import pytest
+
+from pipelines import cifar10
+from recipes import search
+from recipes.harness import evidence, supervise
+from recipes.harness.card import RESULTS
+from recipes.harness.run import Run
+from tests.conftest import ROOT, evidence_in, numbers
+
+
+@pytest.fixture(scope="module")
+def table():
+    return search.TUNING.read("search")
+
+
+def walk(variant, seed, table, tmp_path, trials=8):
+    """What a replayed search does: each trial's hyperparameters, and its epochs, score seen and score that counts."""
+    log = []
+    folder = tempfile.mkdtemp(dir=tmp_path)
+    tuner = search.make_tuner(search.Replayed, variant, trials, search.EPOCHS, seed, folder)
+    tuner.search(table=table, seed=seed, log=log, verbose=0)
+    return [trial.hyperparameters.values for trial in tuner.oracle.trials.values()], log
+
+
+def obeys_its_seed(variant, table, folder):
+    first, again, other = (walk(variant, seed, table, folder) for seed in (3, 3, 4))
+    return first == again and first[0] != other[0]
+
+
+@pytest.mark.parametrize("variant", search.VARIANTS)
+def test_a_search_repeats_with_its_seed_and_only_with_it(variant, table, tmp_path):
+    assert obeys_its_seed(variant, table, tmp_path)
+
+
+@pytest.mark.parametrize("ignored", [None, 7])
+def test_a_search_that_ignores_its_seed_is_noticed(ignored, table, tmp_path, monkeypatch):
+    class Forgetful(kt.RandomSearch):
+        def __init__(self, *arguments, seed, **rest):
+            super().__init__(*arguments, seed=ignored, **rest)
+
+    monkeypatch.setitem(search.VARIANTS, "random", Forgetful)
+    assert not obeys_its_seed("random", table, tmp_path)
+
+
+def test_keras_tuners_neighbouring_seeds_walk_the_same_settings(tmp_path):
+    """The trap that the factor of 1000 is there for; if this fails, it can go."""
+
+    def settings(seed):
+        space = kt.HyperParameters()
+        for name, values in search.SPACE.items():
+            space.Choice(name, values)
+        oracle = kt.oracles.RandomSearchOracle("val_accuracy", 5, hyperparameters=space, seed=seed)
+        oracle._set_project_dir(tmp_path, str(seed))
+        return [tuple(oracle.populate_space(str(number))["values"].values()) for number in range(5)]
+
+    assert settings(5)[:4] == settings(2)[1:]
+    assert settings(1005)[:4] != settings(2)[1:]
+
+
+def test_the_table_is_complete_and_small(table):
+    assert len(table) == math.prod(len(values) for values in search.SPACE.values()) == 16 * 4 * 4
+    assert all(curves.shape == (2, search.EPOCHS) for curves in table.values())
+    assert max(search.SPACE["rate"]) / min(search.SPACE["rate"]) == 10_000
+    assert (RESULTS / "search" / "tuning.json").stat().st_size <= 5e6
+
+
+@pytest.mark.parametrize("budget", search.BUDGETS)
+def test_grids_are_complete_and_evenly_spaced(budget, tmp_path):
+    tuner = search.make_tuner(search.Replayed, "grid", budget, search.EPOCHS, 1, tmp_path)
+    counts = [len(choice.values) for choice in tuner.oracle.get_space().space]
+    assert tuple(counts) == search.BUDGETS[budget]
+    assert math.prod(counts) == budget
+    rates = [search.SPACE["rate"].index(rate) for rate in tuner.oracle.get_space().space[0].values]
+    assert np.ptp(np.diff(rates)) <= 1
+
+
+def test_grids_begin_anywhere(tmp_path):
+    lowest = {
+        search.make_tuner(search.Replayed, "grid", 8, 4, seed, tmp_path / str(seed))
+        .oracle.get_space()
+        .space[0]
+        .values[0]
+        for seed in range(1, 30)
+    }
+    assert lowest == set(search.SPACE["rate"][:4])
+
+
+@pytest.mark.parametrize("trials", [8, 24])
+def test_hyperband_spends_no_more_than_the_others(trials, table, tmp_path):
+    spent = sum(epochs for epochs, *_ in walk("hyperband", 1, table, tmp_path, trials)[1])
+    assert trials * search.EPOCHS * 0.9 <= spent <= trials * search.EPOCHS
+    assert sum(epochs for epochs, *_ in walk("grid", 1, table, tmp_path, trials)[1]) == trials * search.EPOCHS
+
+
+@pytest.mark.parametrize("variant", ["grid", "random", "random_twice", "hyperband"])
+def test_replays_are_those_that_were_published(variant, tmp_path):
+    """Tables are looked up: the same bits everywhere. (Bayesian optimization takes minutes, and linear algebra.)"""
+    found = evidence.read_json(RESULTS / "search" / "evidence.json")
+    published = next(r for r in found["records"] if (r["variant"], r["seed"]) == (variant, 1))
+    config = search.Config(**{**found["config"], "live": 0})
+    metrics = search.train(variant, config, Run(variant, 1, cifar10.Request(), config, tmp_path, logging=False))
+    assert metrics == {name: published["metrics"][name] for name in metrics}
+
+
+def trials_in(logs):
+    return [json.loads(path.read_text()) for path in sorted(logs.rglob("trial_*/trial.json"))]
+
+
+def test_every_live_trial_has_its_seed_and_its_line_in_hparams(smoke):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, logs = smoke("search")
+    trials = trials_in(logs)
+    assert len(trials) >= 4 * search.LIVE_TRIALS
+    assert {trial["status"] for trial in trials} == {"COMPLETED"}
+    for folder in logs.rglob("seed-1-trials"):
+        numbers_of = [json.loads(path.read_text())["trial_id"] for path in sorted(folder.rglob("trial.json"))]
+        for number in numbers_of:
+            events = EventAccumulator(str(folder / number / "execution0"))
+            events.Reload()
+            assert "_hparams_/session_start_info" in events.summary_metadata
+    seeds = {trial["trial_id"]: trial["metrics"]["metrics"]["seed"]["observations"][0]["value"][0] for trial in trials}
+    assert len(set(seeds.values())) == len(seeds)
+
+
+def test_a_trial_can_be_trained_again_from_what_is_recorded(smoke):
+    _, logs = smoke("search")
+    (path,) = logs.rglob("random/seed-1-trials/*/trial_0/trial.json")
+    trial = json.loads(path.read_text())
+    seed = int(trial["metrics"]["metrics"]["seed"]["observations"][0]["value"][0])
+    keras.utils.set_random_seed(seed)
+    data = cifar10.load(cifar10.Request(train_images=2000))
+    model = search.build_model(trial["hyperparameters"]["values"])
+    history = model.fit(epochs=search.LIVE_EPOCHS, verbose=0, **search.fit_arguments(data, seed))
+    # Workers have one thread, this process has more: sums in another order.
+    assert max(history.history["val_accuracy"]) == pytest.approx(trial["score"], abs=0.03)
+
+
+def test_doomed_trials_are_recorded_as_failed_and_the_search_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "SPACE", {"rate": (1e-3, 1e30), "dropout": (0.0,), "width": (8, 2**22)})
+    tuner = search.make_tuner(search.Live, "random", 4, 2, 1, tmp_path)
+    tuner.search(data=cifar10.load(cifar10.Request(train_images=1000)), seed=1, epochs=1, verbose=0)
+    ended = {tuple(t.hyperparameters.values.values()): t for t in tuner.oracle.trials.values()}
+    assert ended[1e-3, 0.0, 8].status == "COMPLETED"
+    assert ended[1e30, 0.0, 8].status == "FAILED"
+    assert "The loss is not finite" in ended[1e30, 0.0, 8].message
+    for rate in (1e-3, 1e30):
+        assert ended[rate, 0.0, 2**22].status == "FAILED"
+        assert re.search("OOM|out of memory|ResourceExhausted", ended[rate, 0.0, 2**22].message)
+
+
+def test_a_killed_search_resumes_without_training_a_finished_trial_again(smoke, tmp_path):
+    flags = ["--budget", "smoke", "--variants", "random", "--logdir", str(tmp_path)]
+    start = [sys.executable, "-m", "recipes.search", *flags]
+    process = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while not any(trial["status"] == "COMPLETED" for trial in trials_in(tmp_path)):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("trial_*/*") if done(p.parent)}
+    assert before
+    assert len(list(tmp_path.rglob("trial_*"))) < search.LIVE_TRIALS or len(before) < len(
+        list(tmp_path.rglob("trial_*/*"))
+    )
+    resumed = subprocess.run([*start, "--resume"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    unbroken = numbers(evidence_in(smoke("search")[1])["records"])
+    assert numbers(evidence_in(tmp_path)["records"]) == {("random", 1): unbroken["random", 1]}
+
+
+def done(folder):
+    return json.loads((folder / "trial.json").read_text())["status"] == "COMPLETED"
+
+
+# Chief and workers
+
+
+def test_a_chief_and_two_workers_do_the_search_of_the_readme_though_one_is_killed(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(# my_search.py\n.*?)```", readme, re.DOTALL)
+    (tmp_path / "my_search.py").write_text(script, encoding="utf-8")
+    command = [sys.executable, "-m", "recipes.harness.supervise", "--workers", "2", "--timeout", "280", "my_search.py"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    victim = None
+    while victim is None and process.poll() is None:
+        time.sleep(0.1)
+        if any(trial["status"] == "RUNNING" for trial in trials_in(tmp_path)):
+            victim = worker_of(process.pid)
+    if victim:
+        os.kill(victim, signal.SIGKILL)
+    printed, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert "died (exit code -9) and is started again" in said
+    trials = trials_in(tmp_path)
+    assert [trial["status"] for trial in trials] == ["COMPLETED"] * 4
+    assert "rate" in printed
+
+
+def worker_of(parent):
+    """The process id of a worker among the children of `parent`."""
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if b"KERASTUNER_TUNER_ID=worker" in Path(f"/proc/{child}/environ").read_bytes():
+            return int(child)
+    return None
+
+
+ROLE = "import os, sys, time\nchief = os.environ['KERASTUNER_TUNER_ID'] == 'chief'\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "complaint"),
+    [
+        ("time.sleep(1 if chief else 0.1)", ""),
+        ("time.sleep(100 if chief else 0.1)", ""),  # It waits for a worker that is gone.
+        ("time.sleep(0.1 if chief else 100)", ""),
+        ("sys.exit(3) if chief else time.sleep(100)", "The chief died"),
+        (
+            "time.sleep(100) if chief else sys.exit(3)",
+            "died (exit code 3), and workers were started again often enough",
+        ),
+        ("time.sleep(100)", "took longer than 3 s"),
+    ],
+)
+def test_whatever_happens_everyone_ends(script, complaint, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervise, "GRACE", 1)
+    (tmp_path / "toy.py").write_text(ROLE + "open(f'{os.getpid()}.pid', 'w').close()\n" + script)
+    monkeypatch.chdir(tmp_path)
+    said = supervise.supervise([sys.executable, "toy.py"], workers=2, restarts=1, timeout=3)
+    assert complaint in said if complaint else said == ""
+    pids = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    assert pids
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [(["no_such.py"], "there is no script no_such.py"), (["--workers", "0", __file__], "--workers must be at least 1")],
+)
+def test_bad_usage_is_one_sentence(flags, sentence, capsys):
+    with pytest.raises(SystemExit) as ended:
+        supervise.main(flags)
+    assert ended.value.code == 2
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
