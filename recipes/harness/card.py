@@ -306,6 +306,7 @@ def _provenance(found: dict[str, Any]) -> str:
         ["versions", versions],
         ["commit", str(found["commit"])],
         ["code", f"`{found['code']}` (hash of the recipe and the pipelines it uses)"],
+        *([["table", f"`{found['table']}` (hash of the results that were looked up)"]] if "table" in found else []),
         ["data", f"{data['source']}, {images} training images, split seed {data['split_seed']}"],
         ["config", ", ".join(f"{k} {v}" for k, v in found["config"].items() if v is not None)],
     ]
