@@ -22,7 +22,7 @@ import numpy as np
 from keras import layers
 
 from pipelines import batches, cifar10
-from recipes.harness import Claim, Factorial, Lines, Recipe, Run, Unit
+from recipes.harness import Claim, Factorial, Lines, Recipe, Run, TrialBoard, Unit
 
 RATES = tuple(float(f"{10 ** (-4 + 4 * i / 15):.2g}") for i in range(16))
 SPACE = {"rate": RATES, "dropout": (0.0, 0.2, 0.4, 0.6), "width": (8, 16, 32, 64)}
@@ -79,20 +79,21 @@ def make_tuner(how, variant: str, trials: int, epochs: int, seed: int, folder) -
     return type(variant, (how, kind), {})(model, objective="val_accuracy", seed=1000 * seed, **limits)
 
 
-class Live:
-    """Trains a trial, with a seed of its own, which is kept with the trial's metrics."""
+class Live(kt.Tuner):
+    """Trains a trial, with a seed of its own, which its line in HParams tells."""
 
-    def run_trial(self, trial, data: cifar10.Data, seed: int, **fit):
+    def run_trial(self, trial, data: cifar10.Data, seed: int, log: bool = True, **fit):
         seed = zlib.crc32(f"{seed}/{trial.trial_id}".encode())
         keras.utils.set_random_seed(seed)
-        (history,) = super().run_trial(trial, **fit, **fit_arguments(data, seed))  # type: ignore[misc]  # The tuner's.
+        board = TrialBoard(f"{self.directory}/{trial.trial_id}", {**trial.hyperparameters.values, "seed": seed})
+        fit |= fit_arguments(data, seed) | {"callbacks": [board] * log}
+        (history,) = super().run_trial(trial, **fit)
         if not np.isfinite(history.history["loss"]).all():
             raise kt.errors.FailedTrialError("The loss is not finite.")
-        history.history["seed"] = [seed] * len(history.epoch)
         return [history]
 
 
-class Replayed:
+class Replayed(kt.Tuner):
     """Looks a trial up in the table; a setting keeps its seed, also where Hyperband trains it further."""
 
     def run_trial(self, trial, table: dict, seed: int, log: list, **_):
@@ -129,8 +130,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
         return metrics
     folder = run.folder.with_name(f"{run.folder.name}-trials")  # It outlives a run that is killed.
     tuner = make_tuner(Live, variant, LIVE_TRIALS, LIVE_EPOCHS, run.seed, folder)
-    board = keras.callbacks.TensorBoard(str(folder), write_graph=False)  # With a line in HParams for each trial.
-    tuner.search(data=cifar10.load(run.data), seed=run.seed, epochs=LIVE_EPOCHS, callbacks=[board], verbose=0)
+    tuner.search(data=cifar10.load(run.data), seed=run.seed, epochs=LIVE_EPOCHS, log=run.logging, verbose=0)
     scores = [t.score if t.status == "COMPLETED" else np.nan for _, t in sorted(tuner.oracle.trials.items())]
     run.keep("trial_score", scores)
     return metrics | {"live_best": float(np.nanmax([0.1, *scores])), "live_failed": float(np.isnan(scores).sum())}
@@ -151,7 +151,7 @@ CLAIMS = [
 
 TUNING = Factorial(measure, SPACE, seeds=(1, 2))
 UNITS = {f"best_at_{n}": Unit(f"chosen at {n} trials", 100, "points") for n in BUDGETS}
-UNITS |= {"chosen": Unit("validation accuracy of the chosen setting", 100, "points"), "epochs": Unit("epochs spent")}
+UNITS |= {"chosen": Unit("accuracy of what was chosen", 100, "points"), "live_best": Unit("best live", 100, "points")}
 PANELS = (Lines("chosen", "epochs", band="interval"),)
 SMOKE = {"replays": 1, "live": 10}
 RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, SMOKE, tuning=TUNING, floor="live_best", units=UNITS, panels=PANELS)

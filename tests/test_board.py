@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     )
     (record,) = carry_out(task)
     assert record["status"] == "finished", record["cause"]
-    board.write_overview(logs, ["adam", "sgd"], [1], ["test_accuracy"])
+    board.write_overview(logs, ["adam", "sgd"], [1], ["rate"], ["test_accuracy"])
     board.write_text(logs, "card", "# A card")
     return logs, record
 

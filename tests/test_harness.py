@@ -58,7 +58,7 @@ def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, cap
     assert "loaded seed 2 diverged" in printed
 
 
-def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, command, tmp_path):
+def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, tmp_path):
     flags = ["--seeds", "4", "--jobs", "2", "--seconds", "0.8"]
     assert cli.main(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
     start = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / "cut")]
@@ -76,8 +76,7 @@ def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, c
         time.sleep(0.1)
     assert not any(alive(pid) for pid in workers), "workers outlive their parent"
 
-    done = command("tests.toys.guess", *flags, "--logdir", str(tmp_path / "cut"), "--resume")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert cli.main(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
     assert numbers(evidence_in(tmp_path / "cut")["records"]) == numbers(evidence_in(tmp_path / "whole")["records"])
 
@@ -99,9 +98,8 @@ def test_resume_does_failed_runs_again(in_process, tmp_path):
     assert [r["status"] for r in evidence_in(tmp_path)["records"]] == ["finished", "finished"]
 
 
-def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(command, tmp_path):
-    done = command("tests.toys.pair", "--seeds", "2", "--logdir", str(tmp_path))
-    assert done.returncode == 0, done.stdout
+def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path):
+    assert cli.main(pair.RECIPE, ["--seeds", "2", "--logdir", str(tmp_path)]) == 0
     by_seed = {}
     for record in evidence_in(tmp_path)["records"]:
         by_seed.setdefault(record["seed"], set()).add(record["metrics"]["process"])

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines import cifar10
 from recipes import optimizers
-from recipes.harness import evidence
+from recipes.harness import cli, evidence
 from recipes.harness.card import RESULTS
 from recipes.harness.run import CHANCE, Task, carry_out
 from tests.conftest import ROOT, evidence_in, numbers
@@ -96,7 +96,7 @@ def test_a_thousand_times_the_rate_fails_and_is_reported(tmp_path, variant):
         assert record["cause"]
 
 
-def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bits(ran, command, tmp_path):
+def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bits(ran, tmp_path):
     flags = ["--budget", "smoke", "--variants", "sgd", "muon", "--jobs", "1", "--logdir", str(tmp_path)]
     running = subprocess.Popen(
         [sys.executable, "-m", "recipes.optimizers", *flags],
@@ -110,7 +110,7 @@ def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bit
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert len(list(tmp_path.rglob("record.json"))) == 1
-    assert command("recipes.optimizers", *flags, "--resume").returncode == 0
+    assert cli.main(optimizers.RECIPE, [*flags, "--resume"]) == 0
     beside, resumed = numbers(ran[1]["records"]), numbers(evidence_in(tmp_path)["records"])
     assert resumed == {key: beside[key] for key in (("sgd", 1), ("muon", 1))}
     assert resumed["sgd", 1] != resumed["muon", 1]

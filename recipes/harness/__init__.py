@@ -1,5 +1,6 @@
 """What all recipes share, none of it a technique."""
 
+from recipes.harness.board import TrialBoard
 from recipes.harness.claims import Claim
 from recipes.harness.figure import Bars, Lines, Points
 from recipes.harness.recipe import Recipe, Unit
@@ -15,6 +16,7 @@ __all__ = [
     "Points",
     "Recipe",
     "Run",
+    "TrialBoard",
     "Tuning",
     "Unit",
     "half_decades",

@@ -303,8 +303,34 @@ def write_hparams(folder: Path, record: evidence.Record) -> None:
     writer.close()
 
 
-def write_overview(folder: Path, variants: Sequence[str], seeds: Sequence[int], metrics: Sequence[str]) -> None:
-    """Write to an invocation's folder what the HParams and Custom Scalars pages need to lay variants side by side."""
+class TrialBoard(keras.callbacks.TensorBoard):
+    """Loss and accuracy of one trial of a search, and its line in HParams: `settings`, name -> bool, number or text.
+
+    KerasTuner writes such lines, too, where it is given a callback that is called TensorBoard; but it names trials by
+    their numbers, and so the page shows the first trials of all searches as one.
+    """
+
+    def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
+        super().__init__(folder, write_graph=False)
+        self.folder, self.settings = folder, dict(settings)
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        from tensorboard.plugins.hparams import api
+
+        super().on_train_begin(logs)
+        writer = tf.summary.create_file_writer(self.folder)
+        with writer.as_default():
+            api.hparams(self.settings, trial_id=self.folder)
+        writer.close()
+
+
+def write_overview(
+    folder: Path, variants: Sequence[str], seeds: Sequence[int], fields: Sequence[str], metrics: Sequence[str]
+) -> None:
+    """Write to an invocation's folder what the HParams and Custom Scalars pages need to lay variants side by side.
+
+    `fields` and `metrics` are the names of HParams' columns, beside variant and seed.
+    """
     from tensorboard.plugins.custom_scalar import layout_pb2
     from tensorboard.plugins.custom_scalar import summary as custom_scalar
     from tensorboard.plugins.hparams import api
@@ -334,8 +360,12 @@ def write_overview(folder: Path, variants: Sequence[str], seeds: Sequence[int], 
             hparams=[
                 api.HParam("variant", api.Discrete(list(variants))),
                 api.HParam("seed", api.Discrete(list(seeds))),
+                *(api.HParam(name) for name in fields),
             ],
-            metrics=[api.Metric(f"final/{name}", display_name=name) for name in metrics],
+            metrics=[
+                *(api.Metric(f"final/{name}", display_name=name) for name in metrics),
+                api.Metric("epoch_accuracy", group="validation", display_name="validation accuracy by epoch"),
+            ],
         )
         tf.summary.experimental.write_raw_pb(custom_scalar.pb(layout).SerializeToString(), step=0)
     writer.close()

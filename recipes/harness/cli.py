@@ -292,7 +292,9 @@ def measure(invocation: Invocation, console: Console) -> int:
     if invocation.options.log:
         from recipes.harness import board
 
-        board.write_overview(folder, names, seeds, list(dict.fromkeys([*UNITS, *recipe.units])))
+        looked_up = recipe.tuning.fields if isinstance(recipe.tuning, Factorial) else ()
+        metrics = list(dict.fromkeys([*UNITS, *recipe.units]))
+        board.write_overview(folder, names, seeds, [*invocation.header["config"], *looked_up], metrics)
     records = invocation.carry_out(tasks, console)
     found = {
         **invocation.header,
