@@ -38,6 +38,7 @@ SHARE = {**dict.fromkeys(VARIANTS, 1), "random_twice": 2}  # How many times each
 @dataclass(frozen=True)
 class Config:
     replays: int = 4  # Of each search, at each seed.
+    most: int = 24  # Trials of the largest budget that is replayed.
     live: int = 1  # At how many seeds trials are trained, too.
 
 
@@ -93,9 +94,7 @@ class Live(kt.Tuner):
         return [history]
 
 
-class Replayed(kt.Tuner):
-    """Looks a trial up in the table; a setting keeps its seed, also where Hyperband trains it further."""
-
+class Replayed(kt.Tuner):  # Looks a trial up. A setting keeps its seed, also where Hyperband trains it further.
     def run_trial(self, trial, table: dict, seed: int, log: list, **_):
         values = trial.hyperparameters.values
         before, epochs = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", EPOCHS)
@@ -105,14 +104,14 @@ class Replayed(kt.Tuner):
         return {"val_accuracy": curves[seen, epochs - 1]}
 
 
-def replay(variant: str, table: dict, seed: int) -> list[float]:
+def replay(variant: str, budgets: list[int], table: dict, seed: int) -> list[float]:
     """For each budget the score that counts of the setting that looked best to a search of the table."""
     found: list[float] = []
-    for budget in BUDGETS:
+    for budget in budgets:
         if variant == "grid" or not found:  # A grid is laid for its budget; other searches are cut short.
             log: list[tuple] = []
             with tempfile.TemporaryDirectory() as folder:
-                trials = budget if variant == "grid" else SHARE[variant] * max(BUDGETS)
+                trials = budget if variant == "grid" else SHARE[variant] * max(budgets)
                 tuner = make_tuner(Replayed, variant, trials, EPOCHS, seed, folder)
                 tuner.search(table=table, seed=seed, log=log, verbose=0)
             spent, seen, counts = np.array(log).T
@@ -121,11 +120,12 @@ def replay(variant: str, table: dict, seed: int) -> list[float]:
 
 
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
+    budgets = [budget for budget in BUDGETS if budget <= config.most]
     seeds, table = range(run.seed * config.replays, (run.seed + 1) * config.replays), TUNING.read("search")
-    found = np.mean([replay(variant, table, seed) for seed in seeds], axis=0)
-    run.keep("epochs", [SHARE[variant] * budget * EPOCHS for budget in BUDGETS])
+    found = np.mean([replay(variant, budgets, table, seed) for seed in seeds], axis=0)
+    run.keep("epochs", [SHARE[variant] * budget * EPOCHS for budget in budgets])
     run.keep("chosen", found)
-    metrics = {f"best_at_{budget}": float(score) for budget, score in zip(BUDGETS, found, strict=True)}
+    metrics = {f"best_at_{budget}": float(score) for budget, score in zip(budgets, found, strict=True)}
     if run.seed > config.live or SHARE[variant] > 1:
         return metrics
     folder = run.folder.with_name(f"{run.folder.name}-trials")  # It outlives a run that is killed.
@@ -153,7 +153,7 @@ TUNING = Factorial(measure, SPACE, seeds=(1, 2))
 UNITS = {f"best_at_{n}": Unit(f"chosen at {n} trials", 100, "points") for n in BUDGETS}
 UNITS |= {"chosen": Unit("accuracy of what was chosen", 100, "points"), "live_best": Unit("best live", 100, "points")}
 PANELS = (Lines("chosen", "epochs", band="interval"),)
-SMOKE = {"replays": 1, "live": 10}
+SMOKE = {"replays": 1, "most": 8, "live": 10}
 RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, SMOKE, tuning=TUNING, floor="live_best", units=UNITS, panels=PANELS)
 
 if __name__ == "__main__":
