@@ -22,15 +22,15 @@ import numpy as np
 from keras import layers
 
 from pipelines import batches, cifar10
-from recipes.harness import Claim, Factorial, Lines, Recipe, Run, TrialBoard, Unit
+from recipes.harness import Claim, Factorial, Lines, Recipe, ResumableGridSearch, Run, TrialBoard, Unit
 
 RATES = tuple(float(f"{10 ** (-4 + 4 * i / 15):.2g}") for i in range(16))
 SPACE = {"rate": RATES, "dropout": (0.0, 0.2, 0.4, 0.6), "width": (8, 16, 32, 64)}
 EPOCHS = 4  # Of a whole trial.
 LIVE_TRIALS, LIVE_EPOCHS = 4, 2
 # In whole trials; Hyperband gets as many epochs. Beside them the grid of so many trials: how many values of each.
-BUDGETS = {4: (4, 1, 1), 8: (4, 2, 1), 12: (6, 2, 1), 16: (4, 2, 2), 20: (5, 2, 2), 24: (6, 2, 2)}
-TUNERS = (kt.GridSearch, kt.RandomSearch, kt.RandomSearch, kt.BayesianOptimization, kt.Hyperband)
+BUDGETS = {4: (4, 1, 1), 8: (4, 2, 1), 12: (6, 2, 1), 16: (4, 2, 2), 20: (5, 2, 2)}
+TUNERS = (ResumableGridSearch, kt.RandomSearch, kt.RandomSearch, kt.BayesianOptimization, kt.Hyperband)
 VARIANTS = dict(zip(("grid", "random", "random_twice", "bayesian", "hyperband"), TUNERS, strict=True))
 SHARE = {**dict.fromkeys(VARIANTS, 1), "random_twice": 2}  # How many times each budget it gets.
 
@@ -38,7 +38,7 @@ SHARE = {**dict.fromkeys(VARIANTS, 1), "random_twice": 2}  # How many times each
 @dataclass(frozen=True)
 class Config:
     replays: int = 4  # Of each search, at each seed.
-    most: int = 24  # Trials of the largest budget that is replayed.
+    most: int = 20  # Trials of the largest budget that is replayed.
     live: int = 1  # At how many seeds trials are trained, too.
 
 
@@ -71,18 +71,16 @@ def make_tuner(how, variant: str, trials: int, epochs: int, seed: int, folder) -
             places = np.arange(BUDGETS[trials][place]) * len(values) // BUDGETS[trials][place]
             values = tuple(np.array(values)[places + generator.integers(len(values) - places[-1])].tolist())
         space.Choice(name, values)
-    rounds = trials * epochs // {2: 7, 4: 30}[epochs]  # By what one round of all of Hyperband's brackets costs.
+    rounds = max(1, round(trials * epochs / {2: 7, 4: 30}.get(epochs, np.inf)))  # One of all brackets costs so much.
     halving = {"max_epochs": epochs, "factor": 2, "hyperband_iterations": rounds}
-    limits = {"hyperparameters": space, "directory": folder, "max_consecutive_failed_trials": 10**6}
-    limits |= halving if variant == "hyperband" else {"max_trials": trials}
     # KerasTuner draws its values with seed, seed + 1, …: searches with neighbouring seeds would walk the same settings.
-    model, kind = build_model if how is Live else None, VARIANTS[variant]
-    return type(variant, (how, kind), {})(model, objective="val_accuracy", seed=1000 * seed, **limits)
+    limits = {"hyperparameters": space, "directory": folder, "max_consecutive_failed_trials": 999, "seed": 1000 * seed}
+    limits |= halving if variant == "hyperband" else {"max_trials": trials}
+    limits |= {"num_initial_points": 2} if (how, variant) == (Live, "bayesian") else {}  # Else all would be random.
+    return type(variant, (how, VARIANTS[variant]), {})(build_model if how is Live else None, "val_accuracy", **limits)
 
 
-class Live(kt.Tuner):
-    """Trains a trial, with a seed of its own, which its line in HParams tells."""
-
+class Live(kt.Tuner):  # Trains a trial, with a seed of its own, which its line in HParams tells.
     def run_trial(self, trial, data: cifar10.Data, seed: int, log: bool = True, **fit):
         seed = zlib.crc32(f"{seed}/{trial.trial_id}".encode())
         keras.utils.set_random_seed(seed)
@@ -122,9 +120,8 @@ def replay(variant: str, budgets: list[int], table: dict, seed: int) -> list[flo
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     budgets = [budget for budget in BUDGETS if budget <= config.most]
     seeds, table = range(run.seed * config.replays, (run.seed + 1) * config.replays), TUNING.read("search")
-    found = np.mean([replay(variant, budgets, table, seed) for seed in seeds], axis=0)
+    run.keep("chosen", found := np.mean([replay(variant, budgets, table, seed) for seed in seeds], axis=0))
     run.keep("epochs", [SHARE[variant] * budget * EPOCHS for budget in budgets])
-    run.keep("chosen", found)
     metrics = {f"best_at_{budget}": float(score) for budget, score in zip(budgets, found, strict=True)}
     if run.seed > config.live or SHARE[variant] > 1:
         return metrics
@@ -133,12 +130,14 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     tuner.search(data=cifar10.load(run.data), seed=run.seed, epochs=LIVE_EPOCHS, log=run.logging, verbose=0)
     scores = [t.score if t.status == "COMPLETED" else np.nan for _, t in sorted(tuner.oracle.trials.items())]
     run.keep("trial_score", scores)
-    return metrics | {"live_best": float(np.nanmax([0.1, *scores])), "live_failed": float(np.isnan(scores).sum())}
+    if np.isnan(scores).all():
+        raise RuntimeError(f"None of the live trials could be trained; {folder} says why.")
+    return metrics | {"live_best": float(np.nanmax(scores)), "live_failed": float(np.isnan(scores).sum())}
 
 
 CLAIMS = [
     Claim(f"{name} at {n}", f"{text} ({n} trials)", source, f"best_at_{n}", by=0.005, **comparison)
-    for n in (8, 16, 24) for name, text, source, comparison in (
+    for n in (12, 16, 20) for name, text, source, comparison in (
         ("H1", "At an equal number of trials random search finds a better setting than grid search",
          "DL; Bergstra and Bengio 2012", {"higher": "random", "than": "grid"}),
         ("H2", "Bayesian optimization needs fewer trials (half) than random search for the same score", "DL",
@@ -152,8 +151,9 @@ CLAIMS = [
 TUNING = Factorial(measure, SPACE, seeds=(1, 2))
 UNITS = {f"best_at_{n}": Unit(f"chosen at {n} trials", 100, "points") for n in BUDGETS}
 UNITS |= {"chosen": Unit("accuracy of what was chosen", 100, "points"), "live_best": Unit("best live", 100, "points")}
+UNITS |= {"live_failed": Unit("failed live trials", digits=0)}
 PANELS = (Lines("chosen", "epochs", band="interval"),)
-SMOKE = {"replays": 1, "most": 8, "live": 10}
+SMOKE = {"replays": 1, "most": 12, "live": 10}
 RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, SMOKE, tuning=TUNING, floor="live_best", units=UNITS, panels=PANELS)
 
 if __name__ == "__main__":

@@ -303,27 +303,6 @@ def write_hparams(folder: Path, record: evidence.Record) -> None:
     writer.close()
 
 
-class TrialBoard(keras.callbacks.TensorBoard):
-    """Loss and accuracy of one trial of a search, and its line in HParams: `settings`, name -> bool, number or text.
-
-    KerasTuner writes such lines, too, where it is given a callback that is called TensorBoard; but it names trials by
-    their numbers, and so the page shows the first trials of all searches as one.
-    """
-
-    def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
-        super().__init__(folder, write_graph=False)
-        self.folder, self.settings = folder, dict(settings)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        from tensorboard.plugins.hparams import api
-
-        super().on_train_begin(logs)
-        writer = tf.summary.create_file_writer(self.folder)
-        with writer.as_default():
-            api.hparams(self.settings, trial_id=self.folder)
-        writer.close()
-
-
 def write_overview(
     folder: Path, variants: Sequence[str], seeds: Sequence[int], fields: Sequence[str], metrics: Sequence[str]
 ) -> None:
