@@ -80,7 +80,10 @@ def run_all(names: list[str], flags: list[str]) -> int:
 
     worst = 0
     for name in names:
-        code = cli.main(importlib.import_module(f"recipes.{name}").RECIPE, flags)
+        try:
+            code = cli.main(importlib.import_module(f"recipes.{name}").RECIPE, flags)
+        except SystemExit as ended:  # A flag that this recipe does not have.
+            code = int(ended.code or 0)
         if code == INTERRUPTED:
             return code
         worst = max(worst, code)
@@ -93,7 +96,7 @@ def publish_all(names: list[str], logs: Path) -> int:
 
     for name in names:
         recipe = importlib.import_module(f"recipes.{name}").RECIPE
-        paths = [path for kind in ("evidence.json", "tuning.json") if (path := publish.find(recipe, logs, kind))]
+        paths = [path for kind in ("tuning.json", "evidence.json") if (path := publish.find(recipe, logs, kind))]
         publish.publish(recipe, paths)
         for path in paths:
             print(f"{name}: published {path}")

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from recipes import __main__ as whole
 from recipes.harness import cli, evidence, runner
 from recipes.harness.run import carry_out
 from tests.conftest import ROOT, evidence_in, numbers
@@ -211,6 +212,20 @@ def test_a_worker_sees_the_gpu_of_its_slot_alone(monkeypatch):
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *call: calls.append(call))
     runner.see_only(1)
     assert calls == [("GPU:1", "GPU"), ("GPU:1", True)]
+
+
+def test_all_goes_on_after_a_recipe_that_has_no_such_flag(monkeypatch):
+    asked = []
+
+    def main(recipe, flags):
+        asked.append(recipe.name)
+        if recipe.name == "search":
+            sys.exit(2)
+        return 0
+
+    monkeypatch.setattr(cli, "main", main)
+    assert whole.main(["list", "search", "sequential", "--all", "--epochs", "3"]) == 2
+    assert asked == ["search", "sequential"]
 
 
 def test_unknown_recipes_and_flags_of_the_whole():

@@ -43,6 +43,7 @@ def test_at_smoke_every_variant_ends_above_its_floor(smoke, name):
     assert set(accuracies) == set(floors)
     for variant, values in accuracies.items():
         assert values[1] >= floors[variant]["floor"], variant
+    assert not any(record["metrics"].get("live_failed") for record in found["records"])
     assert list(logs.rglob("figure.png"))
     assert list(logs.rglob("events.out.tfevents.*"))
 

@@ -1,5 +1,6 @@
 """KerasTuner's searches keep to their seeds and budgets, survive doomed trials, and resume; the chief is supervised."""
 
+import itertools
 import json
 import math
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import keras_tuner as kt
@@ -102,11 +104,43 @@ def test_grids_begin_anywhere(tmp_path):
     assert lowest == set(search.SPACE["rate"][:4])
 
 
-@pytest.mark.parametrize("trials", [8, 24])
+@pytest.mark.parametrize("trials", [8, 16])
 def test_hyperband_spends_no_more_than_the_others(trials, table, tmp_path):
     spent = sum(epochs for epochs, *_ in walk("hyperband", 1, table, tmp_path, trials)[1])
     assert trials * search.EPOCHS * 0.9 <= spent <= trials * search.EPOCHS
     assert sum(epochs for epochs, *_ in walk("grid", 1, table, tmp_path, trials)[1]) == trials * search.EPOCHS
+
+
+@pytest.fixture
+def toy():
+    """A table in which what is seen of a setting is 0.1 times its width; the other seed has 0.1 times its dropout."""
+
+    def table(variant, seed, settings):
+        found = {}
+        for setting in settings:
+            seen = zlib.crc32(f"{seed}/{setting}".encode()) % 2
+            curves = np.zeros((2, search.EPOCHS))
+            curves[seen], curves[1 - seen] = 0.1 * setting[2], 0.1 * setting[1]
+            found[setting] = curves
+        return found
+
+    return table
+
+
+@pytest.mark.parametrize("variant", ["random", "hyperband"])
+def test_what_counts_is_what_the_other_seed_says_of_the_best_that_was_affordable(variant, toy, tmp_path):
+    settings = list(itertools.product(*search.SPACE.values()))
+    table = toy(variant, 3, settings)
+    found = search.replay(variant, list(search.BUDGETS), table, 3)
+    tried, log = walk(variant, 3, table, tmp_path, trials=20)
+    for budget, score in zip(search.BUDGETS, found, strict=True):
+        spent, best = 0, None
+        for values, (epochs, *_) in zip(tried, log, strict=True):
+            spent += epochs
+            if spent <= budget * search.EPOCHS and (best is None or values["width"] > best["width"]):
+                best = values
+        assert score == pytest.approx(0.1 * best["dropout"])
+    assert len(set(found)) > 1
 
 
 @pytest.mark.parametrize("variant", ["grid", "random", "random_twice", "hyperband"])
@@ -185,32 +219,57 @@ def test_doomed_trials_are_recorded_as_failed_and_the_search_goes_on(tmp_path, m
         assert re.search("OOM|out of memory|ResourceExhausted", ended[rate, 0.0, 2**36].message)
 
 
-def test_a_killed_search_resumes_without_training_a_finished_trial_again(smoke, tmp_path):
-    flags = ["--budget", "smoke", "--variants", "random", "--logdir", str(tmp_path)]
+def test_killed_searches_resume_without_training_a_finished_trial_again(smoke, tmp_path):
+    variants = ("grid", "hyperband")
+    flags = ["--budget", "smoke", "--variants", *variants, "--jobs", "2", "--logdir", str(tmp_path)]
     start = [sys.executable, "-m", "recipes.search", *flags]
     process = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + 200
-        while not any(trial["status"] == "COMPLETED" for trial in trials_in(tmp_path)):
+        # A search has put a trial away when it begins the next one.
+        while not all(len(list(tmp_path.rglob(f"{name}/*/*/trial_*/trial.json"))) >= 2 for name in variants):
             assert process.poll() is None
             assert time.monotonic() < deadline
-            time.sleep(0.05)
+            time.sleep(0.02)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("trial_*/*") if done(p.parent)}
-    assert before
-    assert len(list(tmp_path.rglob("trial_*"))) < search.LIVE_TRIALS or len(before) < len(
-        list(tmp_path.rglob("trial_*/*"))
-    )
+    trials = {path.parent: json.loads(path.read_text())["status"] for path in tmp_path.rglob("trial_*/trial.json")}
+    assert set(trials.values()) == {"COMPLETED", "RUNNING"}
+    before = {p: p.stat().st_mtime_ns for folder in trials if trials[folder] == "COMPLETED" for p in folder.iterdir()}
     assert cli.main(search.RECIPE, [*flags, "--resume"]) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
     unbroken = numbers(evidence_in(smoke("search")[1])["records"])
-    assert numbers(evidence_in(tmp_path)["records"]) == {("random", 1): unbroken["random", 1]}
+    assert numbers(evidence_in(tmp_path)["records"]) == {(name, 1): unbroken[name, 1] for name in variants}
 
 
-def done(folder):
-    return json.loads((folder / "trial.json").read_text())["status"] == "COMPLETED"
+@pytest.mark.parametrize("variant", search.VARIANTS)
+def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(variant, table, tmp_path):
+    assert resumes(variant, table, tmp_path)
+
+
+def test_keras_tuners_own_grid_search_cannot_go_on(table, tmp_path, monkeypatch):
+    """When this fails, a new version of KerasTuner remembers where it was, and ResumableGridSearch can go."""
+    monkeypatch.setitem(search.VARIANTS, "grid", kt.GridSearch)
+    with pytest.raises(KeyError):
+        resumes("grid", table, tmp_path)
+
+
+def resumes(variant, table, folder):
+    class Stopped(BaseException):
+        pass
+
+    class Stopping(search.Replayed):
+        def run_trial(self, trial, log, **rest):
+            if len(log) == 5:
+                raise Stopped
+            return super().run_trial(trial, log=log, **rest)
+
+    log, rest = [], {"table": table, "seed": 3, "verbose": 0}
+    with pytest.raises(Stopped):
+        search.make_tuner(Stopping, variant, 8, search.EPOCHS, 3, folder).search(log=log, **rest)
+    search.make_tuner(search.Replayed, variant, 8, search.EPOCHS, 3, folder).search(log=log, **rest)
+    return log == walk(variant, 3, table, folder)[1]
 
 
 # Chief and workers
@@ -225,7 +284,7 @@ def test_a_chief_and_two_workers_do_the_search_of_the_readme_though_one_is_kille
     victim = None
     while victim is None and process.poll() is None:
         time.sleep(0.1)
-        if any(trial["status"] == "RUNNING" for trial in trials_in(tmp_path)):
+        if list(tmp_path.rglob("trial_*/trial.json")):
             victim = worker_of(process.pid)
     if victim:
         os.kill(victim, signal.SIGKILL)
@@ -255,6 +314,7 @@ ROLE = "import os, sys, time\nchief = os.environ['KERASTUNER_TUNER_ID'] == 'chie
         ("time.sleep(100 if chief else 0.1)", ""),  # It waits for a worker that is gone.
         ("time.sleep(0.1 if chief else 100)", ""),
         ("sys.exit(3) if chief else time.sleep(100)", "The chief died"),
+        ("time.sleep(1)\nif chief: sys.exit(3)", "failed after it (exit code 3)"),
         (
             "time.sleep(100) if chief else sys.exit(3)",
             "died (exit code 3), and workers were started again often enough",

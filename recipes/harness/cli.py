@@ -128,7 +128,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
             raise UsageError(f"--{name} must be at least 1, not {value}.")
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        least = 1 if field.name in ("epochs", "batch_size", "replays") else 0
+        least = 1 if field.name in ("epochs", "batch_size", "replays", "images", "passes") else 0
         if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{field.name.replace('_', '-')} must be at least {least} and finite, not {value}.")
     if options.tune and recipe.tuning is None:

@@ -169,26 +169,27 @@ def code_hash(module: str, without: tuple[str, ...] = (), only: str = "") -> str
 
 def _used_by(function: str, tree: ast.Module) -> ast.Module:
     """The statements of a module that define a function and, however indirectly, the names that it uses."""
-    defined: dict[str, ast.stmt] = {}
+    defined: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
-        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
-            defined[statement.name] = statement
-        elif isinstance(statement, ast.Assign):
-            defined |= {
-                node.id: statement for t in statement.targets for node in ast.walk(t) if isinstance(node, ast.Name)
-            }
-        elif isinstance(statement, ast.Import):
-            defined |= {alias.asname or alias.name: ast.Import([alias]) for alias in statement.names}
-        elif isinstance(statement, ast.ImportFrom):
-            parts = [(alias, ast.ImportFrom(statement.module, [alias], 0)) for alias in statement.names]
-            defined |= {alias.asname or alias.name: part for alias, part in parts}
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            for alias in statement.names:
+                part: ast.stmt = ast.Import([alias])
+                if isinstance(statement, ast.ImportFrom):
+                    part = ast.ImportFrom(statement.module, [alias], 0)
+                defined.setdefault((alias.asname or alias.name).split(".")[0], []).append(part)
+        elif isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            defined.setdefault(statement.name, []).append(statement)
+        else:  # Assignments, of all kinds and also within an `if`.
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    defined.setdefault(node.id, []).append(statement)
     todo, needed = [function], set()
     while todo:
         name = todo.pop()
         if name in defined and name not in needed:
             needed.add(name)
-            todo += [node.id for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
-    return ast.Module([defined[name] for name in sorted(needed)], [])
+            todo += [node.id for part in defined[name] for node in ast.walk(part) if isinstance(node, ast.Name)]
+    return ast.Module([part for name in sorted(needed) for part in defined[name]], [])
 
 
 def _canonical(node: Any, skip: set[str] = frozenset()) -> Any:  # type: ignore[assignment]

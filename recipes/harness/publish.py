@@ -29,7 +29,7 @@ def objections(recipe: Recipe, found: dict[str, Any]) -> list[str]:
     code = recipe.tuning.code(recipe.module) if tuning and recipe.tuning else evidence.code_hash(recipe.module)
     if found["code"] != code:
         reasons.append("The code that makes the numbers has changed since they were measured: measure again.")
-    if not tuning and isinstance(recipe.tuning, Factorial) and found["table"] != recipe.tuning.digest(recipe.name):
+    if not tuning and isinstance(recipe.tuning, Factorial) and found.get("table") != recipe.tuning.digest(recipe.name):
         reasons.append("The table that it was looked up in is another one: measure again.")
     if found["budget"] != "quick" or found["data"]["source"] != BUDGETS["quick"].source:
         reasons.append("It is not of budget quick.")

@@ -84,7 +84,10 @@ def supervise(command: list[str], workers: int, restarts: int = 3, timeout: floa
         latest = time.monotonic() + GRACE
         while any(process.poll() is None for process in running.values()) and time.monotonic() < latest:
             time.sleep(0.2)
-        return ""
+        code = running["chief"].poll()
+        if code is None:
+            print("The chief waited for a worker that is gone, and was ended.", file=sys.stderr)
+        return f"The search is over, but the chief failed after it (exit code {code})." if code else ""
     finally:
         for process in running.values():
             process.kill()
