@@ -4,8 +4,8 @@ KerasTuner's four tuners look for a learning rate, a dropout and a width. A hand
 so each is also replayed many times on a table of trainings made beforehand (`--tune`): a setting is seen with one of
 the table's seeds and judged by the other. Intervals tell the searches' luck on this table, not that of the table.
 
-The table flatters the grid, whose values are the table's own. It hurts Bayesian optimization, which would choose rates
-in between, and whose first nine trials are random; and Hyperband, as trials of four epochs leave little to save.
+The table flatters grids (few values leave random search little that is new) and lets Hyperband's promoted trials lose
+nothing, but their four epochs leave little to save. It hurts Bayesian optimization, which buys some settings twice.
 
 Use it when    a training is cheap enough to be run ten times or more.
 It hurts when  settings differ by less than seeds do: the best of many trials is then mostly luck.
