@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -132,3 +133,57 @@ def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
     (record,) = carry_out(task)
     assert record["status"] == "finished"
     assert not list(tmp_path.rglob("events.*"))
+
+
+class Counting(keras.Sequential):
+    """Counts how often its training step is traced."""
+
+    traces = 0
+
+    def train_step(self, *data):
+        self.traces += 1
+        return super().train_step(*data)
+
+
+def fitted(loss, labels, callbacks) -> tuple[Counting, dict]:
+    keras.utils.set_random_seed(1)
+    layers = keras.layers
+    model = Counting([keras.Input((4,)), layers.Dense(5), layers.BatchNormalization(), layers.Dense(3)])
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
+    images = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+    history = model.fit(images, labels, batch_size=8, epochs=2, callbacks=callbacks, verbose=0)
+    return model, history.history
+
+
+def test_a_training_step_is_traced_once_and_no_number_changes():
+    loss, labels = keras.losses.SparseCategoricalCrossentropy(from_logits=True), np.arange(40) % 3
+    alone, numbers = fitted(loss, labels, [])
+    watched, same_numbers = fitted(loss, labels, [board.Stopwatch()])
+    assert watched.traces == 1
+    assert alone.traces == 2, "Keras traces once on its own now: `build_early` may go."
+    assert same_numbers == numbers
+    for weight, other in zip(alone.get_weights(), watched.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_other_labels_keep_the_metric_that_keras_finds_for_them():
+    loss, labels = keras.losses.CategoricalCrossentropy(from_logits=True), np.eye(3)[np.arange(40) % 3]
+    _, numbers = fitted(loss, labels, [])
+    _, same_numbers = fitted(loss, labels, [board.Stopwatch()])
+    assert same_numbers == numbers
+
+
+def test_models_that_do_not_know_their_outputs_are_left_to_keras():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = keras.layers.Dense(3)
+
+        def call(self, images):
+            return self.head(images)
+
+    model = Subclassed()
+    model(np.zeros((1, 4)))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    history = model.fit(np.ones((8, 4)), np.arange(8) % 3, callbacks=[board.Stopwatch()], verbose=0)
+    assert 0 <= history.history["accuracy"][0] <= 1

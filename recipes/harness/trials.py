@@ -7,6 +7,8 @@ import keras
 import keras_tuner as kt
 import tensorflow as tf
 
+from recipes.harness.board import build_early
+
 
 class TrialBoard(keras.callbacks.TensorBoard):
     """Loss and accuracy of one trial of a search, and its line in HParams: `settings`, name -> bool, number or text.
@@ -23,6 +25,7 @@ class TrialBoard(keras.callbacks.TensorBoard):
         from tensorboard.plugins.hparams import api
 
         super().on_train_begin(logs)
+        build_early(self.model)
         writer = tf.summary.create_file_writer(self.folder)
         with writer.as_default():
             api.hparams(self.settings, trial_id=self.folder)
