@@ -1,7 +1,7 @@
 """All recipes at once: list them, run them, publish their evidence.
 
 python -m recipes                          every recipe: its question, its verdicts, how long it takes
-python -m recipes --all --budget smoke     run them one after the other; further flags go to each of them
+python -m recipes --all --budget smoke     run them; further flags go to each of them
 python -m recipes publish [NAME ...]       newest evidence in logs/ -> results/NAME/ -> README's table
 python -m recipes floors NAME              measure what the convergence test may expect, at budget smoke, ten seeds
 """
@@ -9,6 +9,7 @@ python -m recipes floors NAME              measure what the convergence test may
 import argparse
 import ast
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -18,36 +19,44 @@ from rich.table import Table
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 HERE = Path(__file__).parent
-INTERRUPTED = 130
+COMMANDS = ("list", "publish", "floors")
 LOGS = Path("logs")
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0, 1 for a failure, 2 for usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     parser = argparse.ArgumentParser(
-        prog="python -m recipes", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m recipes",
+        usage="python -m recipes [list | publish | floors] [NAME ...] [--all] [--logdir LOGDIR] [-h]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
-    parser.add_argument("command", nargs="?", choices=["list", "publish", "floors"], default="list")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="recipes; default: all")
-    parser.add_argument("--all", action="store_true", help="run all recipes")
+    parser.add_argument("--all", action="store_true", help="run all recipes, or those that are named")
     parser.add_argument("--logdir", type=Path, default=LOGS, help="where the evidence is, or goes with --all")
-    options, rest = parser.parse_known_args(arguments)
+    options, rest = parser.parse_known_args(arguments[len(words) :])
+    command = words.pop(0) if words and words[0] in COMMANDS else "list"
 
     if rest and not options.all:
-        parser.error(f"unknown flag {rest[0]}; a recipe's own flags go with `python -m recipes.NAME` or with --all")
-    if unknown := [name for name in options.names if name not in NAMES]:
+        parser.error(
+            f"unknown flag {rest[0]}: names come before flags, and a recipe's own flags go with --all or with "
+            "`python -m recipes.NAME`"
+        )
+    if unknown := [name for name in words if name not in NAMES]:
         parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(NAMES)}")
-    names = options.names or NAMES
+    names = words or NAMES
     if options.all:
         return run_all(names, rest if options.logdir == LOGS else [*rest, "--logdir", str(options.logdir)])
-    if options.command == "list":
+    if command == "list":
         Console().print(listing(names))
         return 0
     from recipes.harness.evidence import EvidenceError
 
     try:
-        work = publish_all if options.command == "publish" else measure_floors
+        work = publish_all if command == "publish" else measure_floors
         return work(names, options.logdir)
     except EvidenceError as error:
         print(error, file=sys.stderr)
@@ -75,19 +84,10 @@ def listing(names: list[str]) -> Table:
 
 
 def run_all(names: list[str], flags: list[str]) -> int:
-    """Run one recipe after the other, from one process, as importing TensorFlow takes long; the worst exit code."""
+    """Run recipes from one process, as importing TensorFlow takes long; return the worst exit code."""
     from recipes.harness import cli
 
-    worst = 0
-    for name in names:
-        try:
-            code = cli.main(importlib.import_module(f"recipes.{name}").RECIPE, flags)
-        except SystemExit as ended:  # A flag that this recipe does not have.
-            code = int(ended.code or 0)
-        if code == INTERRUPTED:
-            return code
-        worst = max(worst, code)
-    return worst
+    return cli.main_of_all([importlib.import_module(f"recipes.{name}").RECIPE for name in names], flags)
 
 
 def publish_all(names: list[str], logs: Path) -> int:

@@ -60,7 +60,7 @@ def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.Complet
     @functools.cache
     def run(names: tuple[str, ...]) -> tuple[subprocess.CompletedProcess, Path]:
         logs = tmp_path_factory.mktemp("smoke")
-        start = [sys.executable, "-m", "recipes", "list", *names, "--all", "--budget", "smoke", "--logdir", str(logs)]
+        start = [sys.executable, "-m", "recipes", *names, "--all", "--budget", "smoke", "--logdir", str(logs)]
         return subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=1800), logs
 
     selected = tuple(name for name in NAMES if any(name in item.nodeid for item in request.session.items))

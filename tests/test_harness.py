@@ -22,7 +22,7 @@ from tests.toys import guess, pair
 def in_process(monkeypatch):
     """Carry tasks out right here: what is tested is neither processes nor how they end."""
 
-    def one_by_one(tasks, jobs, gpus, started, log):
+    def one_by_one(tasks, jobs, gpus, started):
         for task in tasks:
             started(task)
             yield task, carry_out(dataclasses.replace(task, intra_op_threads=None))
@@ -166,7 +166,7 @@ def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tm
         real(path, content)
         written.extend([path] * (path.name == "record.json"))
 
-    def at_once(tasks, jobs, gpus, started, log):
+    def at_once(tasks, jobs, gpus, started):
         for task in tasks:
             started(task)
             yield task, [{**RECORD, "variant": task.variants[0], "seed": task.seed}]
@@ -214,22 +214,46 @@ def test_a_worker_sees_the_gpu_of_its_slot_alone(monkeypatch):
     assert calls == [("GPU:1", "GPU"), ("GPU:1", True)]
 
 
-def test_all_goes_on_after_a_recipe_that_has_no_such_flag(monkeypatch):
+def test_several_recipes_share_workers_at_smoke_and_each_gets_its_own_evidence(capsys, tmp_path):
+    flags = ["--budget", "smoke", "--jobs", "2", "--logdir", str(tmp_path)]
+    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    printed = capsys.readouterr().out
+    for recipe in (pair.RECIPE, guess.RECIPE):
+        found = evidence_in(tmp_path / recipe.name)["records"]
+        assert [record["status"] for record in found] == ["finished"] * 2
+        assert recipe.question in printed
+        assert list((tmp_path / recipe.name).rglob("figure.png"))
+        assert list((tmp_path / recipe.name).rglob("workers.log"))
+    assert "3/3" in printed
+    assert "guess fair seed 1" in printed
+
+
+def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_process, tmp_path):
+    flags = ["--budget", "smoke", "--rate", "0.5", "--logdir", str(tmp_path)]
+    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 2
+    assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
+
+
+def test_at_other_budgets_one_recipe_follows_the_other(in_process, capsys, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    assert "2/2" in capsys.readouterr().out
+    assert all(evidence["elapsed_seconds"] for evidence in map(evidence_in, tmp_path.iterdir()))
+
+
+def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
     asked = []
-
-    def main(recipe, flags):
-        asked.append(recipe.name)
-        if recipe.name == "search":
-            sys.exit(2)
-        return 0
-
-    monkeypatch.setattr(cli, "main", main)
-    assert whole.main(["list", "search", "sequential", "--all", "--epochs", "3"]) == 2
-    assert asked == ["search", "sequential"]
+    monkeypatch.setattr(cli, "main_of_all", lambda recipes, flags: asked.append(([r.name for r in recipes], flags)))
+    whole.main(["--all", "--budget", "smoke", "--no-log"])
+    whole.main(["search", "sequential", "--all", "--logdir", "there", "--epochs", "3"])
+    assert asked == [
+        (whole.NAMES, ["--budget", "smoke", "--no-log"]),
+        (["search", "sequential"], ["--epochs", "3", "--logdir", "there"]),
+    ]
 
 
 def test_unknown_recipes_and_flags_of_the_whole():
-    for flags in (["publish", "no_such_recipe"], ["--sedes", "3"], ["frobnicate"]):
+    for flags in (["publish", "no_such_recipe"], ["--sedes", "3"], ["frobnicate"], ["--logdir", "logs", "publish"]):
         done = subprocess.run([sys.executable, "-m", "recipes", *flags], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2
         assert "error:" in done.stderr

@@ -29,6 +29,7 @@ from recipes.harness.run import Task, read_progress
 from recipes.harness.tuning import Factorial
 
 LOGS = Path("logs")
+INTERRUPTED = 130
 
 
 class UsageError(Exception):
@@ -67,33 +68,84 @@ class Options:
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
     """Parse flags, measure, print; return the exit code: 0, 1 for a failed or diverged run, 2 for usage."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    return _run([recipe], list(sys.argv[1:] if arguments is None else arguments))
+
+
+def main_of_all(recipes: Sequence[Recipe], arguments: Sequence[str]) -> int:
+    """Do several recipes with the same flags; return the worst exit code.
+
+    At smoke, where no time counts, all their runs go side by side in the same workers. At other budgets one recipe
+    follows the other, for what takes time is part of their evidence. A recipe that can't go on stops no other.
+    """
+    arguments = list(arguments)
+    if _budget(arguments) == "smoke" and "--tune" not in arguments:
+        return _run(recipes, arguments)
+    worst = 0
+    for recipe in recipes:
+        worst = max(worst, main(recipe, arguments))
+        if worst == INTERRUPTED:
+            break
+    return worst
+
+
+def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
     terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.
     width = None if terminal else 120
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width, force_terminal=terminal)
+    codes: list[int] = []
+    begun: list[Invocation] = []
     try:
-        options, config = parse(recipe, arguments)
-        invocation = Invocation.begin(recipe, options, config, arguments)
-        with contextlib.ExitStack() as stack:
-            stack.callback(invocation.say_where, console)
-            work = tune if options.tune else measure
-            code = work(invocation, console)
-            stack.pop_all()
-            return code
+        for recipe in recipes:
+            with _explained(codes):
+                options, config = parse(recipe, arguments)
+                together = len(recipes) > 1
+                begun.append(Invocation.begin(recipe, options, config, arguments, together=together))
+        with _explained(codes, begun, console):
+            if begun and begun[0].options.tune:
+                codes.append(tune(begun[0], console))
+            else:
+                for invocation, records in carry_out([(each, each.plan(console)) for each in begun], console):
+                    with _explained(codes, [invocation], console):
+                        codes.append(report(invocation, records, console))
+    except KeyboardInterrupt:
+        for invocation in begun:
+            invocation.say_where(console)
+        return INTERRUPTED
+    return max(codes, default=0)
+
+
+@contextlib.contextmanager
+def _explained(
+    codes: list[int], begun: "Sequence[Invocation]" = (), console: Console | None = None
+) -> Generator[None, None, None]:
+    """Turn what went wrong into a sentence and an exit code, and say where the runs are that are not lost."""
+    try:
+        yield
+    except SystemExit as ended:  # Of tyro, which has said why.
+        codes.append(int(ended.code or 0))
     except (UsageError, RequestError) as error:
-        return _complain(str(error), 2)
+        codes.append(_complain(str(error), 2))
     except (DataError, evidence.EvidenceError) as error:
-        return _complain(str(error), 1)
+        codes.append(_complain(str(error), 1))
     except OSError as error:
         full = " The disk is full: free some space, then add --resume." if error.errno == errno.ENOSPC else ""
-        return _complain(f"{error.filename or 'A file'} could not be written or read: {error.strerror}.{full}", 1)
-    except KeyboardInterrupt:
-        return 130
+        sentence = f"{error.filename or 'A file'} could not be written or read: {error.strerror}.{full}"
+        codes.append(_complain(sentence, 1))
+    else:
+        return
+    for invocation in begun:
+        assert console is not None
+        invocation.say_where(console)
 
 
 def _complain(sentence: str, code: int) -> int:
     print(sentence, file=sys.stderr)
     return code
+
+
+def _budget(arguments: list[str]) -> str:
+    budget = next((b for a, b in itertools.pairwise(arguments) if a == "--budget"), "quick")
+    return next((a.split("=", 1)[1] for a in arguments if a.startswith("--budget=")), budget)
 
 
 def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
@@ -103,8 +155,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
         UsageError: a value that can't be.
         SystemExit: tyro found an unknown flag or a value of the wrong type (2), or printed the help (0).
     """
-    budget = next((b for a, b in itertools.pairwise(arguments) if a == "--budget"), "quick")
-    budget = next((a.split("=", 1)[1] for a in arguments if a.startswith("--budget=")), budget)
+    budget = _budget(arguments)
     flags = dataclasses.make_dataclass(
         "Flags",
         [
@@ -147,10 +198,13 @@ class Invocation:
     config: Any
     folder: Path
     header: dict[str, Any]
+    together: bool = False  # With other recipes.
     start: float = dataclasses.field(default_factory=time.perf_counter)
 
     @classmethod
-    def begin(cls, recipe: Recipe, options: Options, config: Any, arguments: list[str]) -> "Invocation":
+    def begin(
+        cls, recipe: Recipe, options: Options, config: Any, arguments: list[str], *, together: bool = False
+    ) -> "Invocation":
         """Check the data and open a new folder, or with --resume the newest one of the same settings.
 
         Raises:
@@ -187,7 +241,7 @@ class Invocation:
         folder.mkdir(parents=True, exist_ok=True)
         if not options.resume:
             evidence.write_json(folder / "invocation.json", header)
-        return cls(recipe, options, config, folder, header)
+        return cls(recipe, options, config, folder, header, together)
 
     @staticmethod
     def _find(home: Path, header: dict[str, Any]) -> Path:
@@ -212,6 +266,11 @@ class Invocation:
     def seeds(self) -> range:
         return range(1, 1 + (self.options.seeds or BUDGETS[self.options.budget].seeds))
 
+    @property
+    def alone(self) -> bool:
+        """Whether its runs have the machine to themselves, since they measure times."""
+        return self.recipe.compare is not None and not self.together
+
     def task(self, variants: tuple[str, ...], seed: int, fields: dict[str, Any], folder: Path) -> Task:
         return Task(
             module=self.recipe.module,
@@ -222,48 +281,27 @@ class Invocation:
             folder=str(folder),
             logging=self.options.log and folder == self.folder,
             profile=self.options.profile,
-            intra_op_threads=1 if self.recipe.train else None,
+            intra_op_threads=None if self.alone else 1,
+            log=str(self.folder / "workers.log"),
         )
 
-    def carry_out(self, tasks: list[Task], console: Console) -> list[evidence.Record]:
-        """Do what is not done of `tasks`, save each record at once, and return the records of all of them."""
-        records: dict[tuple[str, str, int], evidence.Record] = {}
-        todo = []
-        for task in tasks:
-            paths = [_record_path(task.folder, variant, task.seed) for variant in task.variants]
-            kept = [evidence.read_json(path) for path in paths if path.exists()]
-            if len(kept) == len(paths) and all(record["status"] != "failed" for record in kept):
-                records |= {(task.folder, record["variant"], task.seed): record for record in kept}
-            else:
-                todo.append(task)
-        if len(tasks) > len(todo) and self.options.resume:
-            console.print(f"Kept {len(tasks) - len(todo)} finished runs of {self.folder}.")
-        if todo:
-            gpus = len(evidence.gpus())
-            jobs = self.options.jobs or gpus or evidence.cores()
-            if self.recipe.compare:
-                jobs = 1  # Times are measured with nothing beside them.
-            log = self.folder / "workers.log"
-            with _view(console, todo, jobs) as view:
-                if self.options.backend == "ray":
-                    outcomes = self._on_ray(todo, jobs, gpus, view.started)
-                else:
-                    outcomes = runner.side_by_side(todo, min(jobs, gpus or jobs), gpus, view.started, log)
-                with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
-                    for task, found in outcomes:
-                        for record in found:
-                            evidence.write_json(_record_path(task.folder, record["variant"], task.seed), record)
-                            records[task.folder, record["variant"], task.seed] = record
-                        view.finished(task, found)
-        return [records[task.folder, variant, task.seed] for task in tasks for variant in task.variants]
+    def plan(self, console: Console) -> list[Task]:
+        """The tasks of a comparison; TensorBoard learns what will be compared."""
+        recipe, names, seeds = self.recipe, self.variants, self.seeds
+        if not self.together:
+            console.print(self.title())
+        if self.options.log:
+            from recipes.harness import board
 
-    def _on_ray(
-        self, tasks: list[Task], jobs: int, gpus: int, started: Callable[[Task], None]
-    ) -> Generator[runner.Outcome, None, None]:
-        try:
-            yield from runner.on_ray(tasks, jobs, gpus, started)
-        except ImportError as error:
-            raise UsageError("--backend ray needs Ray: install the extra with `pip install -e '.[ray]'`.") from error
+            looked_up = recipe.tuning.fields if isinstance(recipe.tuning, Factorial) else ()
+            metrics = list(dict.fromkeys([*UNITS, *recipe.units]))
+            board.write_overview(self.folder, names, seeds, [*self.header["config"], *looked_up], metrics)
+        groups = [(name,) for name in names] if recipe.train else [names]
+        return [self.task(group, seed, {}, self.folder) for seed in seeds for group in groups]
+
+    def title(self) -> str:
+        size = f"{len(self.variants)} variants × {len(self.seeds)} seeds at {self.options.budget}."
+        return f"{self.recipe.question}\n{size}"
 
     def elapsed(self) -> float | None:
         """Seconds since the command began; None for a resumed one, which took only part of the time that it needs."""
@@ -280,40 +318,94 @@ def _record_path(folder: str, variant: str, seed: int) -> Path:
     return Path(folder) / variant / f"seed-{seed}" / "record.json"
 
 
-def measure(invocation: Invocation, console: Console) -> int:
-    """Do all variants at all seeds, write the evidence, print the closing table and the verdicts."""
-    recipe, folder = invocation.recipe, invocation.folder
-    names, seeds = invocation.variants, invocation.seeds
-    if recipe.train:
-        tasks = [invocation.task((name,), seed, {}, folder) for seed in seeds for name in names]
-    else:
-        tasks = [invocation.task(names, seed, {}, folder) for seed in seeds]
-    console.print(f"{recipe.question}\n{len(names)} variants × {len(seeds)} seeds at {invocation.options.budget}.")
-    if invocation.options.log:
-        from recipes.harness import board
+def carry_out(
+    work: Sequence[tuple[Invocation, list[Task]]], console: Console
+) -> Generator[tuple[Invocation, list[evidence.Record]], None, None]:
+    """Do what is not done of each invocation's tasks, save each record at once, and yield an invocation with the
+    records of all its tasks as soon as it has them."""
+    records: dict[tuple[str, str, int], evidence.Record] = {}
+    waiting: list[tuple[Invocation, list[Task], set[Task]]] = []
 
-        looked_up = recipe.tuning.fields if isinstance(recipe.tuning, Factorial) else ()
-        metrics = list(dict.fromkeys([*UNITS, *recipe.units]))
-        board.write_overview(folder, names, seeds, [*invocation.header["config"], *looked_up], metrics)
-    records = invocation.carry_out(tasks, console)
+    def of(tasks: list[Task]) -> list[evidence.Record]:
+        return [records[task.folder, variant, task.seed] for task in tasks for variant in task.variants]
+
+    for invocation, tasks in work:
+        todo = []
+        for task in tasks:
+            paths = [_record_path(task.folder, variant, task.seed) for variant in task.variants]
+            kept = [evidence.read_json(path) for path in paths if path.exists()]
+            if len(kept) == len(paths) and all(record["status"] != "failed" for record in kept):
+                records |= {(task.folder, record["variant"], task.seed): record for record in kept}
+            else:
+                todo.append(task)
+        if len(tasks) > len(todo) and invocation.options.resume:
+            console.print(f"Kept {len(tasks) - len(todo)} finished runs of {invocation.folder}.")
+        if todo:
+            waiting.append((invocation, tasks, set(todo)))
+        else:
+            yield invocation, of(tasks)
+    # Tasks of many variants take longest, so they come first.
+    ordered = [task for _, tasks, rest in waiting for task in tasks if task in rest]
+    ordered.sort(key=lambda task: -len(task.variants))
+    if not ordered:
+        return
+    gpus = len(evidence.gpus())
+    options = waiting[0][0].options
+    jobs = options.jobs or gpus or evidence.cores()
+    if any(invocation.alone for invocation, _, _ in waiting):
+        jobs = 1  # Times are measured with nothing beside them.
+    with _view(console, ordered, jobs) as view:
+        if options.backend == "ray":
+            outcomes = _on_ray(ordered, jobs, gpus, view.started)
+        else:
+            outcomes = runner.side_by_side(ordered, min(jobs, gpus or jobs), gpus, view.started)
+        with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
+            for task, found in outcomes:
+                for record in found:
+                    evidence.write_json(_record_path(task.folder, record["variant"], task.seed), record)
+                    records[task.folder, record["variant"], task.seed] = record
+                view.finished(task, found)
+                for invocation, tasks, rest in waiting:
+                    if task in rest:
+                        rest.remove(task)
+                        if not rest:
+                            yield invocation, of(tasks)
+
+
+def _on_ray(
+    tasks: list[Task], jobs: int, gpus: int, started: Callable[[Task], None]
+) -> Generator[runner.Outcome, None, None]:
+    try:
+        yield from runner.on_ray(tasks, jobs, gpus, started)
+    except ImportError as error:
+        raise UsageError("--backend ray needs Ray: install the extra with `pip install -e '.[ray]'`.") from error
+
+
+def report(invocation: Invocation, records: list[evidence.Record], console: Console) -> int:
+    """Write the evidence, the card and the figure, print the closing table and the verdicts."""
+    recipe, folder = invocation.recipe, invocation.folder
     found = {
         **invocation.header,
-        "variants": list(names),
-        "seeds": list(seeds),
+        "variants": list(invocation.variants),
+        "seeds": list(invocation.seeds),
         "elapsed_seconds": invocation.elapsed(),
         "records": records,
     }
     evidence.write_json(folder / "evidence.json", found)
     published = card.Published.read(recipe)
     tuning = published.tuning if published else None
-    report = card.Report(recipe, found, tuning)
+    made = card.Report(recipe, found, tuning)
     figure = folder / "figure.png"
-    report.write_figure(figure)
-    (folder / "card.md").write_text(report.markdown(), encoding="utf-8")
+    made.write_figure(figure)
+    (folder / "card.md").write_text(made.markdown(), encoding="utf-8")
     if invocation.options.log:
-        board.write_text(folder, "card", report.markdown(with_figure=False))
-    console.print(_closing_table(report))
-    for line in report.verdict_lines(published):
+        from recipes.harness import board
+
+        board.write_text(folder, "card", made.markdown(with_figure=False))
+    if invocation.together:
+        console.print(f"\n{invocation.title()}")
+    console.print(_closing_table(made))
+    for line in made.verdict_lines(published):
         console.print(line)
     console.print(f"\nFigure       {figure}\nEvidence     {folder / 'evidence.json'}")
     if invocation.options.log:
@@ -331,7 +423,8 @@ def tune(invocation: Invocation, console: Console) -> int:
         for variant, seed, fields in wanted:
             name = ",".join(f"{key}={value:g}" for key, value in fields.items())
             tasks.append(invocation.task((variant,), seed, fields, invocation.folder / name))
-        return invocation.carry_out(tasks, console)
+        ((_, records),) = carry_out([(invocation, tasks)], console)
+        return records
 
     search, curve = tuning.carry_out(invocation.variants, trials)
     defaults = {} if isinstance(tuning, Factorial) else dataclasses.asdict(recipe.config())
@@ -385,6 +478,7 @@ class _View:
         self.console, self.tasks, self.jobs = console, tasks, jobs
         self.flying: dict[Task, float] = {}
         self.durations: list[float] = []
+        self.several = len({task.module for task in tasks}) > 1
         self.lock = threading.Lock()
 
     def started(self, task: Task) -> None:
@@ -401,14 +495,20 @@ class _View:
     def line(self, task: Task, record: evidence.Record) -> str:
         """One plain line that says how a run ended."""
         accuracy = record["metrics"].get("test_accuracy")
-        name, value = next(iter(record["metrics"].items()), ("", 0.0))
-        ending = f"test accuracy {accuracy:.1%}" if accuracy is not None else f"{name.replace('_', ' ')} {value:.4g}"
+        metric, value = next(iter(record["metrics"].items()), ("", 0.0))
+        ending = f"test accuracy {accuracy:.1%}" if accuracy is not None else f"{metric.replace('_', ' ')} {value:.4g}"
         if record["status"] != "finished":
             ending = f"{record['status']}: {record['cause']}"
         place = f"{len(self.durations)}/{len(self.tasks)}"
         folder = Path(task.folder).name
         setting = f" {folder}" if "=" in folder else ""  # A trial's folder is named after its settings.
-        return f"{place:>7}  {record['variant']} seed {record['seed']}{setting}: {ending}, {self.left()}"
+        name = self.name(task, record["variant"])
+        return f"{place:>7}  {name}{setting}: {ending}, {self.left()}"
+
+    def name(self, task: Task, variant: str) -> str:
+        """Variant and seed, after the recipe's name where there are several."""
+        recipe = f"{task.module.rsplit('.', 1)[-1]} " if self.several else ""
+        return f"{recipe}{variant} seed {task.seed}"
 
     def left(self) -> str:
         """Time left, from the median run so far."""
@@ -428,9 +528,8 @@ class _View:
                 said = read_progress(Path(task.folder), variant, task.seed)
                 accuracy = said.get("accuracy")
                 epoch = f"{said.get('part', '')} epoch {said['epoch']} of {said['epochs']}" if said else "starting"
-                table.add_row(
-                    f"  {variant} seed {task.seed}", epoch, f"accuracy {accuracy:.1%}" if accuracy is not None else ""
-                )
+                shown = f"accuracy {accuracy:.1%}" if accuracy is not None else ""
+                table.add_row(f"  {self.name(task, variant)}", epoch, shown)
         return table
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import time
@@ -25,7 +26,8 @@ PREDICT_BATCH = 500
 class Task:
     """One unit of work, made of names and numbers only, so that it travels to any worker.
 
-    `variants` holds one name for a recipe of `train`, and all of them for a recipe of `compare`.
+    `variants` holds one name for a recipe of `train`, and all of them for a recipe of `compare`. `log` is the file that
+    a local worker prints to.
     """
 
     module: str
@@ -37,6 +39,7 @@ class Task:
     logging: bool = True
     profile: bool = False
     intra_op_threads: int | None = 1
+    log: str = os.devnull
 
     @property
     def name(self) -> str:

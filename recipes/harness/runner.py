@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as FutureTimeout
-from pathlib import Path
 from typing import Any
 
 import pebble
@@ -26,9 +25,7 @@ Outcome = tuple[Task, list[Record]]
 Started = Callable[[Task], None]
 
 
-def side_by_side(
-    tasks: list[Task], jobs: int, gpus: int, started: Started, log: Path
-) -> Generator[Outcome, None, None]:
+def side_by_side(tasks: list[Task], jobs: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
     """Do `tasks` in `jobs` worker processes, one to a GPU where there are some; yield each when it is done.
 
     A worker that dies takes its own task down, and is replaced. When the caller stops early, so do all workers.
@@ -40,7 +37,7 @@ def side_by_side(
             max_workers=1,
             max_tasks=RUNS_PER_WORKER,
             initializer=_prepare,
-            initargs=(slot if gpus else None, str(log)),
+            initargs=(slot if gpus else None,),
             context=context,
         )
         for slot in range(min(jobs, len(tasks)))
@@ -54,7 +51,7 @@ def side_by_side(
         pool = workers.get()
         try:
             started(task)
-            future = pool.schedule(carry_out, args=[task])
+            future = pool.schedule(_carry_out, args=[task])
             while not stopping.is_set():  # A pool that is stopped says nothing more of what was in flight.
                 with contextlib.suppress(FutureTimeout):
                     return task, future.result(timeout=0.5)
@@ -122,8 +119,8 @@ def _context(gpus: int) -> Any:
     return context
 
 
-def _prepare(gpu: int | None, log: str) -> None:
-    """Set a new worker up: end with the parent, talk to a log file, see one GPU at most."""
+def _prepare(gpu: int | None) -> None:
+    """Set a new worker up: end with the parent, see one GPU at most."""
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:
@@ -131,12 +128,17 @@ def _prepare(gpu: int | None, log: str) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    if gpu is not None:
+        see_only(gpu)
+
+
+def _carry_out(task: Task) -> list[Record]:
+    """Do `task`, with all that is printed going to its log file."""
+    descriptor = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    if gpu is not None:
-        see_only(gpu)
+    return carry_out(task)
 
 
 def see_only(gpu: int) -> None:
