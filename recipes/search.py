@@ -154,7 +154,7 @@ UNITS |= {"chosen": Unit("accuracy of what was chosen", 100, "points"), "live_be
 UNITS |= {"live_failed": Unit("failed live trials", digits=0)}
 PANELS = (Lines("chosen", "epochs", band="interval"),)
 SMOKE = {"replays": 1, "most": 12, "live": 10}
-RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, SMOKE, tuning=TUNING, floor="best_at_12", units=UNITS, panels=PANELS)
+RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, SMOKE, table=TUNING, floor="best_at_12", units=UNITS, panels=PANELS)
 
 if __name__ == "__main__":
     RECIPE.main()

@@ -1,12 +1,13 @@
-"""Order: fast checks first, then the harness in processes, then convergence."""
+"""Order: fast checks first, then convergence of all recipes, then searches, the harness in processes, notebooks."""
 
 import functools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,20 +15,44 @@ import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
 from recipes.__main__ import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ["test_recipes", "test_optimizers", "test_search_live", "test_dashboard"]
 ORDER = ["test_project", "test_claims", "test_tuning", "test_evidence", "test_data", "test_feed", "test_published"]
-ORDER += [
-    "test_board",
-    "test_search",
-    "test_harness",
-    "test_optimizers",
-    "test_recipes",
-    "test_notebooks",
-    "test_dashboard",
-]
+ORDER += ["test_board", *SMOKE, "test_search", "test_harness", "test_notebooks"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ORDER.index(item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n 2` the tests of a file stay in one process, and all files that look at the smoke runs in the same."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.split("::")[0]).stem
+            return "smoke" if file in SMOKE else file
+
+    return Scheduling(config, log)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def decoded_once() -> Iterator[None]:
+    """Keep decoded images for the next test that asks for them; their files are looked at all the same."""
+    from pipelines import cifar10
+
+    decode, kept = cifar10._decode, {}
+
+    def decode_once(builder: Any, part: str) -> cifar10.Split:
+        key = builder.name, part
+        if key not in kept:
+            kept[key] = decode(builder, part)
+        return kept[key]
+
+    cifar10._decode = decode_once
+    yield
+    cifar10._decode = decode
 
 
 Command = Callable[..., subprocess.CompletedProcess]
@@ -88,3 +113,8 @@ def numbers(records: list[dict]) -> dict:
         )
         for r in records
     }
+
+
+def trials_in(logs: Path) -> list[dict]:
+    """What KerasTuner has stored of all trials under `logs`."""
+    return [json.loads(path.read_text()) for path in sorted(logs.rglob("trial_*/trial.json"))]

@@ -42,7 +42,7 @@ def test_the_evidence_is_of_the_code_at_hand(name):
     assert len(found["seeds"]) >= publish.LEAST_SEEDS
     assert 0 not in found["seeds"]
     assert len(found["records"]) == len(found["seeds"]) * len(recipe.names)
-    if recipe.tuning:
+    if recipe.sweep:
         assert publish.objections(recipe, evidence.read_json(RESULTS / name / "tuning.json")) == []
 
 

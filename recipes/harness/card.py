@@ -12,7 +12,7 @@ import numpy as np
 from recipes.harness import evidence, figure
 from recipes.harness.claims import Comparison, Judgement, judge, test_set_margin
 from recipes.harness.recipe import Recipe
-from recipes.harness.tuning import Factorial, Tuning, good_decades
+from recipes.harness.tuning import good_decades
 
 RESULTS = evidence.ROOT / "results"
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
@@ -53,7 +53,7 @@ class Report:
     def _values(self, claim: Any) -> dict[str, dict[int, float]]:
         if not claim.from_tuning:
             return evidence.values_of(self.records, claim.metric)
-        if self.tuning is None or not isinstance(self.recipe.tuning, Tuning):
+        if self.tuning is None or self.recipe.tuning is None:
             return {}
         return good_decades(self.tuning["curve"], self.recipe.tuning.swept)
 
@@ -195,27 +195,26 @@ class Report:
                 "a difference, 95 % of the time, by up to about\n\n" + "\n".join(f"- {line}" for line in margins)
             )
         if self.tuning:
-            of_a_table = isinstance(self.recipe.tuning, Factorial)
-            parts += ["## The table", self._sweep()] if of_a_table else ["## Tuning", self._tuning_table()]
+            parts += ["## The table", self._table()] if self.recipe.table else ["## Tuning", self._tuning()]
         parts += ["## Where it was measured", _provenance(found)]
         return "\n\n".join(part for part in parts if part) + "\n"
 
-    def _sweep(self) -> str:
+    def _table(self) -> str:
         assert self.tuning is not None
-        assert isinstance(self.recipe.tuning, Factorial)
-        fields = self.recipe.tuning.fields
+        assert self.recipe.table is not None
+        fields = self.recipe.table.fields
         sizes = " × ".join(f"{len(values)} of {name}" for name, values in fields.items())
         return (
-            f"`{self.tuning['command']}`: {sizes}, {len(self.recipe.tuning.seeds)} seeds each, in "
+            f"`{self.tuning['command']}`: {sizes}, {len(self.recipe.table.seeds)} seeds each, in "
             f"{self.tuning['worker_seconds'] / 60:,.0f} minutes of workers' time.\n\n"
         ) + markdown_table(
             ["field", "values"],
             [[name, ", ".join(f"{value:g}" for value in values)] for name, values in fields.items()],
         )
 
-    def _tuning_table(self) -> str:
+    def _tuning(self) -> str:
         assert self.tuning is not None
-        assert isinstance(self.recipe.tuning, Tuning)
+        assert self.recipe.tuning is not None
         objectives = self.recipe.tuning.objectives
         rows = []
         for variant, winners in self.tuning["winners"].items():
@@ -237,7 +236,7 @@ class Report:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         panels = [*self.recipe.panels, *([figure.Sweep()] if self.tuning and self.tuning["curve"] else [])]
-        swept = self.recipe.tuning.swept if isinstance(self.recipe.tuning, Tuning) else ""
+        swept = self.recipe.tuning.swept if self.recipe.tuning else ""
         picture = figure.Picture(self.records, self.recipe.names, self.recipe.unit, self.tuning, swept)
         canvas = FigureCanvasAgg(figure.draw(panels, picture))
         canvas.print_png(path, metadata={"Software": None, "Evidence": self.fingerprint()})

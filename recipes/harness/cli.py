@@ -26,7 +26,6 @@ from pipelines.errors import DataError, RequestError
 from recipes.harness import card, evidence, runner
 from recipes.harness.recipe import BUDGETS, UNITS, BudgetName, Recipe
 from recipes.harness.run import Task, read_progress
-from recipes.harness.tuning import Factorial
 
 LOGS = Path("logs")
 INTERRUPTED = 130
@@ -182,7 +181,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
         least = 1 if field.name in ("epochs", "batch_size", "replays", "images", "passes") else 0
         if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{field.name.replace('_', '-')} must be at least {least} and finite, not {value}.")
-    if options.tune and recipe.tuning is None:
+    if options.tune and recipe.sweep is None:
         raise UsageError(f"The recipe {recipe.name} has nothing to tune: leave --tune out.")
     if options.logdir.exists() and not options.logdir.is_dir():
         raise UsageError(f"--logdir {options.logdir} is a file: name a folder.")
@@ -218,16 +217,16 @@ class Invocation:
             train_images = options.train_images
         data = cifar10.Request(source, train_images, options.split_seed)
         cifar10.verify(data)
-        tuning = recipe.tuning if options.tune else None
+        sweep = recipe.sweep if options.tune else None
         header = {
-            "kind": "tuning" if tuning else "comparison",
+            "kind": "tuning" if sweep else "comparison",
             "budget": options.budget,
-            "config": {} if isinstance(tuning, Factorial) else dataclasses.asdict(config),
+            "config": {} if sweep and recipe.table else dataclasses.asdict(config),
             "data": dataclasses.asdict(data),
-            "code": tuning.code(recipe.module) if tuning else evidence.code_hash(recipe.module),
+            "code": sweep.code(recipe.module) if sweep else evidence.code_hash(recipe.module),
         }
-        if isinstance(recipe.tuning, Factorial) and not tuning:
-            header["table"] = recipe.tuning.digest(recipe.name)
+        if recipe.table and not sweep:
+            header["table"] = recipe.table.digest(recipe.name)
         header = evidence.stamp(recipe.module, header)
         home = options.logdir / recipe.name
         if options.resume:
@@ -293,7 +292,7 @@ class Invocation:
         if self.options.log:
             from recipes.harness import board
 
-            looked_up = recipe.tuning.fields if isinstance(recipe.tuning, Factorial) else ()
+            looked_up = recipe.table.fields if recipe.table else ()
             metrics = list(dict.fromkeys([*UNITS, *recipe.units]))
             board.write_overview(self.folder, names, seeds, [*self.header["config"], *looked_up], metrics)
         groups = [(name,) for name in names] if recipe.train else [names]
@@ -415,8 +414,8 @@ def report(invocation: Invocation, records: list[evidence.Record], console: Cons
 
 def tune(invocation: Invocation, console: Console) -> int:
     """Do the recipe's tuning sweep, write it, and print each variant's winning settings."""
-    recipe, tuning = invocation.recipe, invocation.recipe.tuning
-    assert tuning is not None
+    recipe, sweep = invocation.recipe, invocation.recipe.sweep
+    assert sweep is not None
 
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[evidence.Record]:
         tasks = []
@@ -426,8 +425,8 @@ def tune(invocation: Invocation, console: Console) -> int:
         ((_, records),) = carry_out([(invocation, tasks)], console)
         return records
 
-    search, curve = tuning.carry_out(invocation.variants, trials)
-    defaults = {} if isinstance(tuning, Factorial) else dataclasses.asdict(recipe.config())
+    search, curve = sweep.carry_out(invocation.variants, trials)
+    defaults = {} if recipe.table else dataclasses.asdict(recipe.config())
 
     def brief(record: evidence.Record) -> evidence.Record:
         config = {key: value for key, value in record["config"].items() if value != defaults.get(key)}
@@ -440,7 +439,7 @@ def tune(invocation: Invocation, console: Console) -> int:
         **invocation.header,
         "variants": list(invocation.variants),
         "worker_seconds": round(sum(record["seconds"]["total"] for record in (*search, *curve)), 1),
-        "winners": tuning.winners(search),
+        "winners": sweep.winners(search),
         "search": [brief(record) for record in search],
         "curve": [brief(record) for record in curve],
     }

@@ -69,14 +69,15 @@ class Recipe:
         claims: the advice to be measured.
         config: a frozen dataclass whose fields are the recipe's own flags, all with defaults.
         smoke, full: fields of `config` that differ at that budget.
-        tuning: how `--tune` finds each variant's settings, or measures the table that the recipe looks results up in.
+        tuning: how `--tune` finds each variant's settings.
+        table: what the recipe looks results up in, and `--tune` measures; a recipe has this or `tuning`, if any.
         floor: the metric that the convergence test looks at.
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
         panels: what the figure shows, from left to right.
 
     Raises:
-        ValueError: not exactly one form, or a claim about a variant that does not exist.
+        ValueError: not exactly one form, both a tuning and a table, or a claim about a variant that does not exist.
     """
 
     train: Callable[[str, Any, Run], dict[str, float]] | None
@@ -86,7 +87,8 @@ class Recipe:
     smoke: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
     compare: Callable[[Any, Mapping[str, Run]], dict[str, dict[str, float]]] | None = None
-    tuning: Tuning | Factorial | None = None
+    tuning: Tuning | None = None
+    table: Factorial | None = None
     floor: str = "test_accuracy"
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
@@ -94,6 +96,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if (self.train is None) == (self.compare is None):
             raise ValueError("A recipe has either train or compare.")
+        if self.tuning and self.table:
+            raise ValueError("A recipe has either a tuning or a table.")
         for claim in self.claims:
             if unknown := claim.variants - set(self.names):
                 raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
@@ -102,6 +106,11 @@ class Recipe:
     def names(self) -> tuple[str, ...]:
         """The variants' names, in the recipe's order."""
         return tuple(self.variants)
+
+    @property
+    def sweep(self) -> Tuning | Factorial | None:
+        """What `--tune` does."""
+        return self.tuning or self.table
 
     @property
     def module(self) -> str:

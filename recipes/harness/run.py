@@ -183,17 +183,17 @@ def carry_out(task: Task) -> list[evidence.Record]:
         if evidence.gpus():
             tf.config.experimental.enable_op_determinism()
         recipe = importlib.import_module(task.module).RECIPE
-        of_a_table = task.variants == (Factorial.VARIANT,)
-        config = dict(task.config) if of_a_table else recipe.config(**task.config)
+        table = recipe.table if task.variants == (Factorial.VARIANT,) else None
+        config = dict(task.config) if table else recipe.config(**task.config)
         for variant in task.variants:
             folder = Path(task.folder) / variant / f"seed-{task.seed}"
             shutil.rmtree(folder, ignore_errors=True)  # What an attempt that was killed has left.
             folder.mkdir(parents=True)
             runs[variant] = Run(variant, task.seed, task.data, config, folder, task.logging, task.profile)
         keras.utils.set_random_seed(task.seed)
-        if of_a_table:
+        if table:
             (run,) = runs.values()
-            metrics = {run.variant: recipe.tuning.train(config, run)}
+            metrics = {run.variant: table.train(config, run)}
         elif recipe.train is not None:
             (run,) = runs.values()
             metrics = {run.variant: recipe.train(run.variant, config, run)}
