@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 Verdict = Literal["holds", "no practical difference", "refuted", "unresolved"]
 FAMILY_ERROR = 0.05
@@ -208,14 +208,14 @@ def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> 
 @functools.lru_cache(maxsize=1024)
 def _half_width(error: float, n: int) -> float:
     """Half the width of Student's t-interval of n seeds, in standard deviations."""
-    return float(stats.t.ppf(1 - error / 2, n - 1) / math.sqrt(n))
+    return float(special.stdtrit(n - 1, 1 - error / 2) / math.sqrt(n))
 
 
 @functools.lru_cache(maxsize=64)
 def _half_widths(error: float) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of seeds from 2 on, and the half width of each one's interval in standard deviations."""
     n = np.arange(2, MOST_SEEDS + 1)
-    return n, stats.t.ppf(1 - error / 2, n - 1) / np.sqrt(n)
+    return n, special.stdtrit(n - 1, 1 - error / 2) / np.sqrt(n)
 
 
 def test_set_margin(a: np.ndarray, b: np.ndarray) -> float:

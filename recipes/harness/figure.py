@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from recipes.harness import evidence
 
@@ -76,7 +76,7 @@ class Lines:
             axes.plot(x, y.mean(axis=0), marker="o", markersize=3, label=variant, **style)
             low, high = y.min(axis=0), y.max(axis=0)
             if self.band == "interval" and len(y) > 1:
-                half = stats.t.ppf(0.975, len(y) - 1) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
+                half = special.stdtrit(len(y) - 1, 0.975) * y.std(axis=0, ddof=1) / np.sqrt(len(y))
                 low, high = y.mean(axis=0) - half, y.mean(axis=0) + half
             axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
             most = max(most, len(y))
