@@ -17,6 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+import recipes
+
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 HERE = Path(__file__).parent
 COMMANDS = ("list", "publish", "floors")
@@ -85,6 +87,7 @@ def listing(names: list[str]) -> Table:
 
 def run_all(names: list[str], flags: list[str]) -> int:
     """Run recipes from one process, as importing TensorFlow takes long; return the worst exit code."""
+    recipes.start_forkserver()
     from recipes.harness import cli
 
     return cli.main_of_all([importlib.import_module(f"recipes.{name}").RECIPE for name in names], flags)

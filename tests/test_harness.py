@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,28 @@ def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, t
     assert cli.main(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
     assert numbers(evidence_in(tmp_path / "cut")["records"]) == numbers(evidence_in(tmp_path / "whole")["records"])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere, workers are not forked")
+@pytest.mark.parametrize(("module", "begins"), [("recipes.sequential", True), ("recipes", False)])
+def test_the_process_that_workers_are_forked_from_begins_with_the_command(module, begins):
+    """With --help no worker is needed: if that process is there, it is because of the module's name."""
+    running = subprocess.Popen([sys.executable, "-m", module, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    seen = False
+    while running.poll() is None:
+        seen = seen or any(b"forkserver" in command for command in children(running.pid))
+        time.sleep(0.01)
+    assert running.returncode == 0
+    assert seen == begins
+
+
+def children(pid: int) -> list[bytes]:
+    """The command lines of a process's children; none when it has ended."""
+    try:
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [Path(f"/proc/{child}/cmdline").read_bytes() for child in pids]
+    except OSError:
+        return []
 
 
 def alive(pid: int) -> bool:

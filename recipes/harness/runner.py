@@ -15,6 +15,7 @@ from typing import Any
 
 import pebble
 
+import recipes
 from recipes.harness.evidence import Record
 from recipes.harness.run import Task, carry_out, explain, failed
 
@@ -114,9 +115,8 @@ def _context(gpus: int) -> Any:
     """
     if gpus or not sys.platform.startswith("linux"):
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["recipes.harness.run", "keras", "tensorflow", "tensorflow_datasets"])
-    return context
+    recipes.start_forkserver()
+    return multiprocessing.get_context("forkserver")
 
 
 def _prepare(gpu: int | None) -> None:
