@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from recipes.__main__ import NAMES
-from recipes.harness import evidence, publish
+from recipes.harness import cli, evidence, publish
 from recipes.harness.card import RESULTS
 from recipes.optimizers import RECIPE, TUNED
 
@@ -44,6 +44,12 @@ def test_the_evidence_is_of_the_code_at_hand(name):
     assert len(found["records"]) == len(found["seeds"]) * len(recipe.names)
     if recipe.sweep:
         assert publish.objections(recipe, evidence.read_json(RESULTS / name / "tuning.json")) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hparams_have_a_column_for_each_metric_of_the_recipe_and_no_other(name):
+    found = evidence.read_json(RESULTS / name / "evidence.json")
+    assert set(cli.metrics_of(recipe_of(name))) == {metric for r in found["records"] for metric in r["metrics"]}
 
 
 @pytest.mark.parametrize("name", ["functional_skip", "sequential"])

@@ -29,6 +29,8 @@ from recipes.harness.run import Task, read_progress
 
 LOGS = Path("logs")
 INTERRUPTED = 130
+# The smallest values of the recipes' own flags; of all others it is 0.
+LEAST = {"epochs": 1, "batch_size": 1, "replays": 1, "most": 4, "images": 1, "passes": 1}
 
 
 class UsageError(Exception):
@@ -178,7 +180,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
             raise UsageError(f"--{name} must be at least 1, not {value}.")
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        least = 1 if field.name in ("epochs", "batch_size", "replays", "images", "passes") else 0
+        least = LEAST.get(field.name, 0)
         if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= least):
             raise UsageError(f"--{field.name.replace('_', '-')} must be at least {least} and finite, not {value}.")
     if options.tune and recipe.sweep is None:
@@ -293,8 +295,8 @@ class Invocation:
             from recipes.harness import board
 
             looked_up = recipe.table.fields if recipe.table else ()
-            metrics = list(dict.fromkeys([*UNITS, *recipe.units]))
-            board.write_overview(self.folder, names, seeds, [*self.header["config"], *looked_up], metrics)
+            columns = [*self.header["config"], *looked_up]
+            board.write_overview(self.folder, names, seeds, columns, metrics_of(recipe))
         groups = [(name,) for name in names] if recipe.train else [names]
         return [self.task(group, seed, {}, self.folder) for seed in seeds for group in groups]
 
@@ -311,6 +313,15 @@ class Invocation:
         done = len(list(self.folder.rglob("record.json")))
         resume = self.header["command"] + " --resume"
         console.print(f"\nStopped. {done} finished runs are kept in {self.folder}; go on with\n  {resume}")
+
+
+def metrics_of(recipe: Recipe) -> list[str]:
+    """The names of a recipe's metrics: those of its published evidence and its own; all, before it has any."""
+    published = card.Published.read(recipe)
+    records = published.evidence.get("records", []) if published else []
+    found = [name for record in records for name in record["metrics"]] or list(UNITS)
+    curves = {name for record in records for name in record["curves"]}
+    return list(dict.fromkeys([*found, *(name for name in recipe.units if name not in curves)]))
 
 
 def _record_path(folder: str, variant: str, seed: int) -> Path:
