@@ -3,21 +3,27 @@
 import re
 import sys
 from multiprocessing import forkserver
+from pathlib import Path
 
 import pipelines  # noqa: F401  Its import hook keeps TensorFlow's start-up messages out of the terminal.
 
 
 def start_forkserver() -> None:
-    """Start the process that workers are forked from, where that can be done: it imports TensorFlow and runs nothing.
+    """Start the process that workers are forked from: it imports TensorFlow, and runs nothing with it.
 
     Called early, it does so beside the process that reads the flags, which saves some six seconds. Called again, it
     changes nothing.
     """
-    if sys.platform.startswith("linux"):
-        forkserver.set_forkserver_preload(["recipes.harness.run", "keras", "tensorflow", "tensorflow_datasets"])
-        forkserver.ensure_running()
+    forkserver.set_forkserver_preload(["recipes.harness.run", "keras", "tensorflow", "tensorflow_datasets"])
+    forkserver.ensure_running()
+
+
+def fork_early() -> None:
+    """Start it where its workers will be needed: on Linux, without a GPU (whose driver may not be forked) or Ray."""
+    if sys.platform.startswith("linux") and "ray" not in sys.argv and not Path("/proc/driver/nvidia").exists():
+        start_forkserver()
 
 
 # While Python looks for the module of `python -m recipes.NAME`, before that imports Keras, argv begins with "-m".
 if sys.argv[0] == "-m" and any(re.fullmatch(r"recipes\.\w+", argument) for argument in sys.orig_argv):
-    start_forkserver()
+    fork_early()

@@ -2,6 +2,7 @@
 
 python -m recipes                          every recipe: its question, its verdicts, how long it takes
 python -m recipes --all --budget smoke     run them; further flags go to each of them
+python -m recipes NAME NAME --all          run some of them
 python -m recipes publish [NAME ...]       newest evidence in logs/ -> results/NAME/ -> README's table
 python -m recipes floors NAME              measure what the convergence test may expect, at budget smoke, ten seeds
 """
@@ -27,7 +28,7 @@ NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswi
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return the exit code: 0, 1 for a failure, 2 for usage."""
+    """Return the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     parser = argparse.ArgumentParser(
@@ -42,11 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     options, rest = parser.parse_known_args(arguments[len(words) :])
     command = words.pop(0) if words and words[0] in COMMANDS else "list"
 
+    if rest and not rest[0].startswith("-"):
+        parser.error(f"{rest[0]!r} stands behind a flag: names come first")
     if rest and not options.all:
-        parser.error(
-            f"unknown flag {rest[0]}: names come before flags, and a recipe's own flags go with --all or with "
-            "`python -m recipes.NAME`"
-        )
+        parser.error(f"unknown flag {rest[0]}; a recipe's own flags go with --all or with `python -m recipes.NAME`")
+    if options.all and command != "list":
+        parser.error(f"{command} runs no recipe: leave --all out")
     if unknown := [name for name in words if name not in NAMES]:
         parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(NAMES)}")
     names = words or NAMES
@@ -87,7 +89,7 @@ def listing(names: list[str]) -> Table:
 
 def run_all(names: list[str], flags: list[str]) -> int:
     """Run recipes from one process, as importing TensorFlow takes long; return the worst exit code."""
-    recipes.start_forkserver()
+    recipes.fork_early()
     from recipes.harness import cli
 
     return cli.main_of_all([importlib.import_module(f"recipes.{name}").RECIPE for name in names], flags)

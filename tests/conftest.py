@@ -34,12 +34,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = Path(nodeid.split("::")[0]).stem
             return "smoke" if file in SMOKE else file
 
+    config.option.loadscopereorder = False  # In ORDER, not by their number.
     return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def decoded_once() -> Iterator[None]:
-    """Keep decoded images for the next test that asks for them; their files are looked at all the same."""
+    """Keep decoded images, by the data set's name, for the next test that asks; their files are looked at all the same.
+
+    A test that wants other images decodes them under another name.
+    """
     from pipelines import cifar10
 
     decode, kept = cifar10._decode, {}

@@ -145,20 +145,23 @@ class Counting(keras.Sequential):
         return super().train_step(*data)
 
 
-def fitted(loss, labels, callbacks) -> tuple[Counting, dict]:
+def fitted(loss, labels, callbacks, built=False) -> tuple[Counting, dict]:
     keras.utils.set_random_seed(1)
     layers = keras.layers
     model = Counting([keras.Input((4,)), layers.Dense(5), layers.BatchNormalization(), layers.Dense(3)])
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), loss, metrics=["accuracy"])
+    if built:
+        model.optimizer.build(model.trainable_variables)
     images = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
     history = model.fit(images, labels, batch_size=8, epochs=2, callbacks=callbacks, verbose=0)
     return model, history.history
 
 
-def test_a_training_step_is_traced_once_and_no_number_changes():
+@pytest.mark.parametrize("built", [False, True], ids=["", "its optimizer is built already"])
+def test_a_training_step_is_traced_once_and_no_number_changes(built):
     loss, labels = keras.losses.SparseCategoricalCrossentropy(from_logits=True), np.arange(40) % 3
-    alone, numbers = fitted(loss, labels, [])
-    watched, same_numbers = fitted(loss, labels, [board.Stopwatch()])
+    alone, numbers = fitted(loss, labels, [], built)
+    watched, same_numbers = fitted(loss, labels, [board.Stopwatch()], built)
     assert watched.traces == 1
     assert alone.traces == 2, "Keras traces once on its own now: `build_early` may go."
     assert same_numbers == numbers
@@ -171,6 +174,13 @@ def test_other_labels_keep_the_metric_that_keras_finds_for_them():
     _, numbers = fitted(loss, labels, [])
     _, same_numbers = fitted(loss, labels, [board.Stopwatch()])
     assert same_numbers == numbers
+
+
+def test_labels_of_every_pixel_are_left_to_keras():
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 1)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    history = model.fit(np.ones((4, 2, 2, 3)), np.zeros((4, 2, 2), int), callbacks=[board.Stopwatch()], verbose=0)
+    assert 0 <= history.history["accuracy"][0] <= 1
 
 
 def test_models_that_do_not_know_their_outputs_are_left_to_keras():

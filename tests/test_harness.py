@@ -257,6 +257,54 @@ def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_proce
     assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
 
 
+def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tmp_path):
+    flags = ["--budget", "smoke", "--seeds", "2", "--logdir", str(tmp_path)]
+    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    for name in ("pair", "guess"):
+        found = evidence_in(tmp_path / name)
+        assert found["together"]
+        assert found["elapsed_seconds"] is None
+        assert found["command"].startswith("python -m recipes pair guess --all --budget smoke")
+    (card,) = (tmp_path / "pair").rglob("card.md")
+    assert "with nothing beside it" not in card.read_text()
+    capsys.readouterr()
+    assert cli.main(pair.RECIPE, [*flags, "--resume"]) == 2
+    assert "There is nothing to resume" in capsys.readouterr().err
+    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], [*flags, "--resume"]) == 0
+    assert "Kept 4 finished runs" in capsys.readouterr().out
+
+
+def test_a_broken_record_stops_its_own_recipe_and_no_other(in_process, capsys, tmp_path):
+    flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
+    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    next((tmp_path / "pair").rglob("record.json")).write_text("{")
+    for path in tmp_path.rglob("evidence.json"):
+        path.unlink()
+    capsys.readouterr()
+    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], [*flags, "--resume"]) == 1
+    printed = capsys.readouterr()
+    assert "is not whole" in printed.err
+    assert "--all --budget smoke" in printed.out
+    assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
+
+
+def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkeypatch, capsys, tmp_path):
+    def interrupted(tasks, jobs, gpus, started):
+        for number, task in enumerate(tasks):
+            if number == 2:
+                raise KeyboardInterrupt
+            started(task)
+            yield task, carry_out(dataclasses.replace(task, intra_op_threads=None))
+
+    monkeypatch.setattr(cli.runner, "side_by_side", interrupted)
+    flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
+    assert cli.main_of_all([guess.RECIPE, pair.RECIPE], flags) == 130
+    printed = capsys.readouterr().out
+    assert printed.count("Stopped. ") == 1  # Of pair, whose task of two variants came first, there is a report.
+    assert f"1 finished runs are kept in {tmp_path / 'guess'}" in printed
+    assert f"python -m recipes guess pair --all --budget smoke --logdir {tmp_path} --resume" in printed
+
+
 def test_at_other_budgets_one_recipe_follows_the_other(in_process, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
     assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
@@ -276,7 +324,13 @@ def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
 
 
 def test_unknown_recipes_and_flags_of_the_whole():
-    for flags in (["publish", "no_such_recipe"], ["--sedes", "3"], ["frobnicate"], ["--logdir", "logs", "publish"]):
+    for flags in (
+        ["publish", "no_such_recipe"],
+        ["--sedes", "3"],
+        ["frobnicate"],
+        ["--logdir", "logs", "publish"],
+        ["publish", "--all"],
+    ):
         done = subprocess.run([sys.executable, "-m", "recipes", *flags], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 2
         assert "error:" in done.stderr

@@ -31,12 +31,15 @@ def build_early(model: keras.Model) -> None:
     only once, then traces the whole step again: up to a third of a short training. No number changes.
     """
     outputs = getattr(model, "outputs", None) or []  # A subclassed model does not know its own.
-    sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)  # So labels are whole numbers (batch,).
-    if not sparse or len(outputs) != 1 or model.optimizer.built or tf.distribute.has_strategy():
+    sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
+    # With one row of logits an image, labels are whole numbers (batch,), and metrics can be shown an example.
+    if not sparse or len(outputs) != 1 or len(outputs[0].shape) != 2:
         return
-    model.optimizer.build(model.trainable_variables)
-    model.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, *outputs[0].shape[1:]), np.float32))
-    model.reset_metrics()
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    if not all(getattr(metric, "built", True) for metric in model.metrics):
+        model.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, outputs[0].shape[1]), np.float32))
+        model.reset_metrics()
 
 
 class Stopwatch(keras.callbacks.Callback):

@@ -81,7 +81,7 @@ class Report:
         return header, rows
 
     def _notes(self) -> str:
-        text = _ALONE if self.recipe.compare else _BESIDE
+        text = _ALONE if self.recipe.compare and not self.found.get("together") else _BESIDE
         if evidence.values_of(self.records, "epochs_to_target"):
             text += " A target that was missed counts as all the epochs that were allowed."
         return text

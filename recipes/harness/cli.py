@@ -68,7 +68,7 @@ class Options:
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
-    """Parse flags, measure, print; return the exit code: 0, 1 for a failed or diverged run, 2 for usage."""
+    """Parse flags, measure, print; return the exit code: 0, 1 for a failed or diverged run, 2 for usage, 130 for ^C."""
     return _run([recipe], list(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -93,55 +93,75 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
     terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.
     width = None if terminal else 120
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width, force_terminal=terminal)
+    together = len(recipes) > 1
+    what = ["recipes", *(recipe.name for recipe in recipes), "--all"] if together else [recipes[0].module]
+    command = shlex.join(["python", "-m", *what, *(argument for argument in arguments if argument != "--resume")])
     codes: list[int] = []
-    begun: list[Invocation] = []
+    begun: list[Invocation] = []  # And not yet reported.
+    todo: list[Work] = []
     try:
         for recipe in recipes:
             with _explained(codes):
-                options, config = parse(recipe, arguments)
-                together = len(recipes) > 1
-                begun.append(Invocation.begin(recipe, options, config, arguments, together=together))
-        with _explained(codes, begun, console):
-            if begun and begun[0].options.tune:
-                codes.append(tune(begun[0], console))
-            else:
-                for invocation, records in carry_out([(each, each.plan(console)) for each in begun], console):
-                    with _explained(codes, [invocation], console):
-                        codes.append(report(invocation, records, console))
+                begun.append(Invocation.begin(recipe, *parse(recipe, arguments), command, together=together))
+        for invocation in list(begun):
+            with _explained(codes, [invocation], console):
+                if invocation.options.tune:
+                    codes.append(tune(invocation, console))
+                    begun.remove(invocation)
+                else:
+                    todo.append(Work.of(invocation, invocation.plan(console), console))
+        with _explained(codes, begun, console), contextlib.closing(carry_out(todo, console)) as complete:
+            for work in complete:
+                with _explained(codes, [work.invocation], console):
+                    codes.append(report(work.invocation, work.records(), console))
+                    begun.remove(work.invocation)
     except KeyboardInterrupt:
-        for invocation in begun:
-            invocation.say_where(console)
+        _say_where(begun, console)
         return INTERRUPTED
     return max(codes, default=0)
 
 
 @contextlib.contextmanager
 def _explained(
-    codes: list[int], begun: "Sequence[Invocation]" = (), console: Console | None = None
+    codes: list[int], concerned: "Sequence[Invocation]" = (), console: Console | None = None
 ) -> Generator[None, None, None]:
-    """Turn what went wrong into a sentence and an exit code, and say where the runs are that are not lost."""
+    """Turn what goes wrong into a sentence and an exit code, and say where the finished runs of those concerned are."""
     try:
         yield
-    except SystemExit as ended:  # Of tyro, which has said why.
-        codes.append(int(ended.code or 0))
-    except (UsageError, RequestError) as error:
-        codes.append(_complain(str(error), 2))
-    except (DataError, evidence.EvidenceError) as error:
-        codes.append(_complain(str(error), 1))
-    except OSError as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        code, sentence = _explanation(error)
+        if sentence:
+            print(sentence, file=sys.stderr)
+        if console is not None:
+            _say_where(concerned, console)
+        if code is None:  # A mistake of ours: its traceback is what helps.
+            raise
+        codes.append(code)
+
+
+def _explanation(error: BaseException) -> tuple[int | None, str]:
+    """Exit code and sentence for what a user can mend; no code for anything else."""
+    if isinstance(error, SystemExit):  # Of tyro, which has said why.
+        return int(error.code or 0), ""
+    if isinstance(error, (UsageError, RequestError)):
+        return 2, str(error)
+    if isinstance(error, (DataError, evidence.EvidenceError)):
+        return 1, str(error)
+    if isinstance(error, OSError):
         full = " The disk is full: free some space, then add --resume." if error.errno == errno.ENOSPC else ""
-        sentence = f"{error.filename or 'A file'} could not be written or read: {error.strerror}.{full}"
-        codes.append(_complain(sentence, 1))
-    else:
-        return
-    for invocation in begun:
-        assert console is not None
-        invocation.say_where(console)
+        return 1, f"{error.filename or 'A file'} could not be written or read: {error.strerror}.{full}"
+    return None, ""
 
 
-def _complain(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr)
-    return code
+def _say_where(invocations: "Sequence[Invocation]", console: Console) -> None:
+    """After an interruption: nothing is lost, and how to go on."""
+    for invocation in invocations:
+        done = len(list(invocation.folder.rglob("record.json")))
+        console.print(f"\nStopped. {done} finished runs are kept in {invocation.folder}.")
+    for command in dict.fromkeys(invocation.header["command"] for invocation in invocations):
+        console.print(f"Go on with\n  {command} --resume")
 
 
 def _budget(arguments: list[str]) -> str:
@@ -192,7 +212,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Options, Any]:
 
 @dataclasses.dataclass
 class Invocation:
-    """One command: what was asked, the folder that its runs go to, and the records that it has."""
+    """One recipe of a command: what was asked of it, and the folder that its runs go to."""
 
     recipe: Recipe
     options: Options
@@ -204,7 +224,7 @@ class Invocation:
 
     @classmethod
     def begin(
-        cls, recipe: Recipe, options: Options, config: Any, arguments: list[str], *, together: bool = False
+        cls, recipe: Recipe, options: Options, config: Any, command: str, *, together: bool = False
     ) -> "Invocation":
         """Check the data and open a new folder, or with --resume the newest one of the same settings.
 
@@ -220,7 +240,7 @@ class Invocation:
         data = cifar10.Request(source, train_images, options.split_seed)
         cifar10.verify(data)
         sweep = recipe.sweep if options.tune else None
-        header = {
+        header: dict[str, Any] = {
             "kind": "tuning" if sweep else "comparison",
             "budget": options.budget,
             "config": {} if sweep and recipe.table else dataclasses.asdict(config),
@@ -229,6 +249,8 @@ class Invocation:
         }
         if recipe.table and not sweep:
             header["table"] = recipe.table.digest(recipe.name)
+        if together:
+            header["together"] = True
         header = evidence.stamp(recipe.module, header)
         home = options.logdir / recipe.name
         if options.resume:
@@ -237,7 +259,6 @@ class Invocation:
             folder = home / datetime.now().strftime("%Y%m%d-%H%M%S")
             while folder.exists():
                 folder = folder.with_name(folder.name + "b")
-        command = shlex.join(["python", "-m", recipe.module, *(a for a in arguments if a != "--resume")])
         header = {**header, "command": command}
         folder.mkdir(parents=True, exist_ok=True)
         if not options.resume:
@@ -250,7 +271,7 @@ class Invocation:
             if not (folder / "invocation.json").exists():
                 continue
             found = evidence.read_json(folder / "invocation.json")
-            keys = ("kind", "budget", "config", "data", "code", "table", "machine", "versions")
+            keys = ("kind", "budget", "config", "data", "code", "table", "together", "machine", "versions")
             if all(found.get(key) == header.get(key) for key in keys):
                 return folder
         raise UsageError(
@@ -305,14 +326,9 @@ class Invocation:
         return f"{self.recipe.question}\n{size}"
 
     def elapsed(self) -> float | None:
-        """Seconds since the command began; None for a resumed one, which took only part of the time that it needs."""
-        return None if self.options.resume else round(time.perf_counter() - self.start, 1)
-
-    def say_where(self, console: Console) -> None:
-        """After an interruption: nothing is lost, and how to go on."""
-        done = len(list(self.folder.rglob("record.json")))
-        resume = self.header["command"] + " --resume"
-        console.print(f"\nStopped. {done} finished runs are kept in {self.folder}; go on with\n  {resume}")
+        """Seconds since the command began; None for a resumed one, which took only part of the time that it needs, and
+        for recipes together, which share theirs."""
+        return None if self.options.resume or self.together else round(time.perf_counter() - self.start, 1)
 
 
 def metrics_of(recipe: Recipe) -> list[str]:
@@ -328,41 +344,57 @@ def _record_path(folder: str, variant: str, seed: int) -> Path:
     return Path(folder) / variant / f"seed-{seed}" / "record.json"
 
 
-def carry_out(
-    work: Sequence[tuple[Invocation, list[Task]]], console: Console
-) -> Generator[tuple[Invocation, list[evidence.Record]], None, None]:
-    """Do what is not done of each invocation's tasks, save each record at once, and yield an invocation with the
-    records of all its tasks as soon as it has them."""
-    records: dict[tuple[str, str, int], evidence.Record] = {}
-    waiting: list[tuple[Invocation, list[Task], set[Task]]] = []
+@dataclasses.dataclass
+class Work:
+    """The tasks of an invocation, those of them that are to be done, and the records that there are."""
 
-    def of(tasks: list[Task]) -> list[evidence.Record]:
-        return [records[task.folder, variant, task.seed] for task in tasks for variant in task.variants]
+    invocation: Invocation
+    tasks: list[Task]
+    todo: set[Task]
+    found: dict[tuple[str, str, int], evidence.Record]
 
-    for invocation, tasks in work:
-        todo = []
+    @classmethod
+    def of(cls, invocation: Invocation, tasks: list[Task], console: Console) -> "Work":
+        """Keep what an earlier invocation has finished.
+
+        Raises:
+            EvidenceError: a record that is broken.
+        """
+        work = cls(invocation, tasks, set(), {})
         for task in tasks:
             paths = [_record_path(task.folder, variant, task.seed) for variant in task.variants]
             kept = [evidence.read_json(path) for path in paths if path.exists()]
             if len(kept) == len(paths) and all(record["status"] != "failed" for record in kept):
-                records |= {(task.folder, record["variant"], task.seed): record for record in kept}
+                work.found |= {(task.folder, record["variant"], task.seed): record for record in kept}
             else:
-                todo.append(task)
-        if len(tasks) > len(todo) and invocation.options.resume:
-            console.print(f"Kept {len(tasks) - len(todo)} finished runs of {invocation.folder}.")
-        if todo:
-            waiting.append((invocation, tasks, set(todo)))
-        else:
-            yield invocation, of(tasks)
-    # Tasks of many variants take longest, so they come first.
-    ordered = [task for _, tasks, rest in waiting for task in tasks if task in rest]
-    ordered.sort(key=lambda task: -len(task.variants))
+                work.todo.add(task)
+        if len(tasks) > len(work.todo) and invocation.options.resume:
+            console.print(f"Kept {len(tasks) - len(work.todo)} finished runs of {invocation.folder}.")
+        return work
+
+    def finish(self, task: Task, records: list[evidence.Record]) -> None:
+        """Save the records of a task at once."""
+        for record in records:
+            evidence.write_json(_record_path(task.folder, record["variant"], task.seed), record)
+            self.found[task.folder, record["variant"], task.seed] = record
+        self.todo.remove(task)
+
+    def records(self) -> list[evidence.Record]:
+        """The records of all tasks, in their order."""
+        return [self.found[task.folder, variant, task.seed] for task in self.tasks for variant in task.variants]
+
+
+def carry_out(works: Sequence[Work], console: Console) -> Generator[Work, None, None]:
+    """Do what is to be done, and yield each work as soon as nothing of it is left to do."""
+    yield from (work for work in works if not work.todo)
+    owners = {task: work for work in works for task in work.tasks if task in work.todo}
+    ordered = sorted(owners, key=lambda task: -len(task.variants))  # Tasks of many variants take longest.
     if not ordered:
         return
     gpus = len(evidence.gpus())
-    options = waiting[0][0].options
+    options = works[0].invocation.options
     jobs = options.jobs or gpus or evidence.cores()
-    if any(invocation.alone for invocation, _, _ in waiting):
+    if any(work.invocation.alone for work in works):
         jobs = 1  # Times are measured with nothing beside them.
     with _view(console, ordered, jobs) as view:
         if options.backend == "ray":
@@ -370,16 +402,11 @@ def carry_out(
         else:
             outcomes = runner.side_by_side(ordered, min(jobs, gpus or jobs), gpus, view.started)
         with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
-            for task, found in outcomes:
-                for record in found:
-                    evidence.write_json(_record_path(task.folder, record["variant"], task.seed), record)
-                    records[task.folder, record["variant"], task.seed] = record
-                view.finished(task, found)
-                for invocation, tasks, rest in waiting:
-                    if task in rest:
-                        rest.remove(task)
-                        if not rest:
-                            yield invocation, of(tasks)
+            for task, records in outcomes:
+                owners[task].finish(task, records)
+                view.finished(task, records)
+                if not owners[task].todo:
+                    yield owners[task]
 
 
 def _on_ray(
@@ -433,8 +460,8 @@ def tune(invocation: Invocation, console: Console) -> int:
         for variant, seed, fields in wanted:
             name = ",".join(f"{key}={value:g}" for key, value in fields.items())
             tasks.append(invocation.task((variant,), seed, fields, invocation.folder / name))
-        ((_, records),) = carry_out([(invocation, tasks)], console)
-        return records
+        (work,) = carry_out([Work.of(invocation, tasks, console)], console)
+        return work.records()
 
     search, curve = sweep.carry_out(invocation.variants, trials)
     defaults = {} if recipe.table else dataclasses.asdict(recipe.config())

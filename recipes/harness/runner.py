@@ -52,7 +52,7 @@ def side_by_side(tasks: list[Task], jobs: int, gpus: int, started: Started) -> G
         pool = workers.get()
         try:
             started(task)
-            future = pool.schedule(_carry_out, args=[task])
+            future = pool.schedule(_do, args=[task])
             while not stopping.is_set():  # A pool that is stopped says nothing more of what was in flight.
                 with contextlib.suppress(FutureTimeout):
                     return task, future.result(timeout=0.5)
@@ -128,17 +128,24 @@ def _prepare(gpu: int | None) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
+    _print_to(os.devnull)  # Until there is a task.
     if gpu is not None:
         see_only(gpu)
 
 
-def _carry_out(task: Task) -> list[Record]:
+def _do(task: Task) -> list[Record]:
     """Do `task`, with all that is printed going to its log file."""
-    descriptor = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    _print_to(task.log)
+    return carry_out(task)
+
+
+def _print_to(path: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    return carry_out(task)
 
 
 def see_only(gpu: int) -> None:
