@@ -233,13 +233,15 @@ class Report:
 
     def write_figure(self, path: Path) -> None:
         """The recipe's panels, and if there is a sensitivity curve, that."""
+        import matplotlib
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
         panels = [*self.recipe.panels, *([figure.Sweep()] if self.tuning and self.tuning["curve"] else [])]
         swept = self.recipe.tuning.swept if self.recipe.tuning else ""
         picture = figure.Picture(self.records, self.recipe.names, self.recipe.unit, self.tuning, swept)
         canvas = FigureCanvasAgg(figure.draw(panels, picture))
-        canvas.print_png(path, metadata={"Software": None, "Evidence": self.fingerprint()})
+        software = f"Matplotlib {matplotlib.__version__}"
+        canvas.print_png(path, metadata={"Software": software, "Evidence": self.fingerprint()})
 
     def fingerprint(self) -> str:
         """A hash of what the figure is drawn from; it is stored in the figure."""
