@@ -1,6 +1,7 @@
 """What KerasTuner's trials need to be seen in TensorBoard and to survive a kill."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -28,7 +29,8 @@ class TrialBoard(keras.callbacks.TensorBoard):
         build_early(self.model)
         writer = tf.summary.create_file_writer(self.folder)
         with writer.as_default():
-            api.hparams(self.settings, trial_id=self.folder)
+            # The end of the path, such as random/seed-1-trials/0: the page cuts long names short.
+            api.hparams(self.settings, trial_id="/".join(Path(self.folder).parts[-3:]))
         writer.close()
 
 
