@@ -6,11 +6,13 @@ import re
 import shutil
 
 import pytest
+from PIL import Image
 
 from recipes.__main__ import NAMES
 from recipes.harness import cli, evidence, publish
 from recipes.harness.card import RESULTS
 from recipes.optimizers import RECIPE, TUNED
+from tests.conftest import ROOT
 
 FOLDER = RESULTS / "optimizers"
 
@@ -32,6 +34,14 @@ def tuning():
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_has_drifted(tmp_path, name):
     assert publish.drift(recipe_of(name), tmp_path) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_figures_are_drawn_by_the_pinned_matplotlib(name):
+    """So where the pins are installed, the test above compares them dot by dot."""
+    (pinned,) = re.findall(r"(?m)^matplotlib==([^ ]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
+    with Image.open(RESULTS / name / "figure.png") as figure:
+        assert figure.info["Software"] == f"Matplotlib {pinned}"
 
 
 @pytest.mark.parametrize("name", NAMES)
