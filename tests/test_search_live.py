@@ -27,7 +27,7 @@ def test_every_live_trial_has_its_seed_and_its_line_in_hparams(smoke):
             trial = json.loads(path.read_text())
             group, hparams = line_in_hparams(folder / trial["trial_id"])
             assert hparams == {**trial["hyperparameters"]["values"], "seed": hparams["seed"]}
-            assert group == f"{folder.parent.name}/{folder.name}/{trial['trial_id']}"
+            assert group == f"{folder.parent.name}/{folder.name}/{trial['trial_id']} {folder.parents[1].name}"
             lines[group] = hparams["seed"]
     assert len(lines) == len(trials)  # A group each: TensorBoard shows a line for a group.
     assert len(set(lines.values())) == len({trial["trial_id"] for trial in trials})

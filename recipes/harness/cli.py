@@ -107,9 +107,9 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
             with _explained(codes, [invocation], console):
                 if invocation.options.tune:
                     codes.append(tune(invocation, console))
-                    begun.remove(invocation)
                 else:
                     todo.append(Work.of(invocation, invocation.plan(console), console))
+        begun[:] = [work.invocation for work in todo]  # The others have had their say.
         with _explained(codes, begun, console), contextlib.closing(carry_out(todo, console)) as complete:
             for work in complete:
                 with _explained(codes, [work.invocation], console):

@@ -29,8 +29,9 @@ class TrialBoard(keras.callbacks.TensorBoard):
         build_early(self.model)
         writer = tf.summary.create_file_writer(self.folder)
         with writer.as_default():
-            # The end of the path, such as random/seed-1-trials/0: the page cuts long names short.
-            api.hparams(self.settings, trial_id="/".join(Path(self.folder).parts[-3:]))
+            # Such as "random/seed-1-trials/0 20261122-104448": the page cuts long names, and takes equal ones for one.
+            parts = Path(self.folder).parts
+            api.hparams(self.settings, trial_id=" ".join(["/".join(parts[-3:]), *parts[-4:-3]]))
         writer.close()
 
 
