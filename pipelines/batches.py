@@ -1,4 +1,4 @@
-"""The fast feed from arrays in memory: batch first, then shuffle, flip and crop whole batches at once.
+"""The fast feed: batch first, then shuffle, flip and crop whole batches at once.
 
 All randomness is stateless: it is a function of the seed, the epoch and the position in it, so a feed repeats with its
 seed on any number of threads, and yet no two epochs are alike.
@@ -9,14 +9,14 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from pipelines.cifar10 import Split
 from pipelines.errors import RequestError
+from pipelines.sources import OnDisk, Split
 
 
 def training(
     split: Split, batch_size: int, *, seed: int, augment: bool = True, shift: int = 2, flip: bool = True
 ) -> tf.data.Dataset:
-    """Batches of images uint8 (batch_size, 32, 32, 3) and labels int32 (batch_size,), in a new order each epoch.
+    """Batches of images uint8 (batch_size, height, width, 3) and labels int32 (batch_size,), in a new order each epoch.
 
     An epoch is one iteration over the data set; `len(feed)` is its number of batches. Examples that do not fill a last
     batch are left out, others each epoch. With `augment`, each image is shifted by up to `shift` pixels both ways,
@@ -31,7 +31,7 @@ def training(
     if not augment:
         shift, flip = 0, False
     height, width = split.images.shape[1:3]
-    rows = _rows(split, shift, flip)
+    rows = None if isinstance(split.images, OnDisk) else _rows(split, shift, flip)
     labels = tf.constant(split.labels)
 
     def one_epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -46,16 +46,20 @@ def training(
         side, down, right = (
             tf.cast(draws[i] * choices, tf.int32) for i, choices in enumerate((1 + flip, 1 + 2 * shift, 1 + 2 * shift))
         )
+        here, its_labels = rows, labels
+        if rows is None:  # Of images on disk only the batch's own are read; from here on `index` is a place in those.
+            here, its_labels = _rows_of(_read(split.images, index), shift, flip), tf.gather(labels, index)
+            index = tf.range(batch_size)
         top = (index * (1 + flip) + side) * (height + 2 * shift) + down
         # Images with the same shift to the right are cropped together, by one slice. Their order in the batch is free.
         tops = tf.dynamic_partition(top, right, 1 + 2 * shift)
         members = tf.dynamic_partition(index, right, 1 + 2 * shift)
         crops = [
-            tf.gather(rows, first[:, None] + tf.range(height))[:, :, left : left + width]
+            tf.gather(here, first[:, None] + tf.range(height))[:, :, left : left + width]
             for left, first in enumerate(tops)
         ]
         images = tf.ensure_shape(tf.concat(crops, axis=0), (batch_size, *split.images.shape[1:]))
-        return images, tf.ensure_shape(tf.gather(labels, tf.concat(members, axis=0)), (batch_size,))
+        return images, tf.ensure_shape(tf.gather(its_labels, tf.concat(members, axis=0)), (batch_size,))
 
     with tf.device("CPU:0"):  # Where tf.data reads it. A counter, because a data set does not know its epoch.
         epoch = tf.Variable(0, dtype=tf.int64)
@@ -70,9 +74,18 @@ def training(
 
 
 def evaluation(split: Split, batch_size: int = 500) -> tf.data.Dataset:
-    """Batches of all images uint8 (≤ batch_size, 32, 32, 3) and labels int32 (≤ batch_size,), in order, as they are."""
-    slices = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
-    return slices.batch(batch_size).cache().prefetch(1)
+    """Batches of all images uint8 (≤ batch_size, height, width, 3) and labels int32 (≤ batch_size,), in order."""
+    if not isinstance(split.images, OnDisk):
+        slices = tf.data.Dataset.from_tensor_slices((split.images, split.labels))
+        return slices.batch(batch_size).cache().prefetch(1)
+    order = tf.data.Dataset.from_tensor_slices((tf.range(len(split)), split.labels)).batch(batch_size)
+    return order.map(lambda index, labels: (_read(split.images, index), labels)).prefetch(1)
+
+
+def _read(images: OnDisk, index: tf.Tensor) -> tf.Tensor:
+    """The images at `index`, read from the disk."""
+    read = tf.numpy_function(lambda which: images[which], [index], tf.uint8)
+    return tf.ensure_shape(read, (index.shape[0], *images.shape[1:]))
 
 
 @functools.lru_cache(maxsize=2)
@@ -86,3 +99,10 @@ def _rows(split: Split, shift: int, flip: bool) -> tf.Tensor:
     stacked = np.stack(sides, axis=1)
     padded = np.pad(stacked, ((0, 0), (0, 0), (shift, shift), (shift, shift), (0, 0)), mode="reflect")
     return tf.constant(padded.reshape(-1, *padded.shape[3:]))
+
+
+def _rows_of(images: tf.Tensor, shift: int, flip: bool) -> tf.Tensor:
+    """The same of a batch of images, uint8 (batch, height, width, 3)."""
+    sides = tf.stack([images, images[:, :, ::-1]] if flip else [images], axis=1)
+    padded = tf.pad(sides, ((0, 0), (0, 0), (shift, shift), (shift, shift), (0, 0)), mode="REFLECT")
+    return tf.reshape(padded, (-1, *padded.shape[3:]))

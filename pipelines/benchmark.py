@@ -8,7 +8,7 @@ import time
 
 import tensorflow as tf
 
-from pipelines import batches, cifar10
+from pipelines import batches, sources
 from pipelines.errors import DataError
 
 TARGET = 50_000
@@ -34,7 +34,7 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     try:
-        data = cifar10.load()
+        data = sources.load()
         for augment in (False, True):
             feed = batches.training(data.train, arguments.batch_size, seed=0, augment=augment)
             rates = images_per_second(feed, arguments.batch_size, arguments.epochs)

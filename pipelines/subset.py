@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from pipelines import cifar10
+from pipelines import cifar10, sources
 from pipelines.errors import DataError
 
 SEED = 10
@@ -33,7 +33,7 @@ def chosen(builder: tfds.core.DatasetBuilder, part: str) -> list[tuple[str, dict
     examples = list(encoded.as_numpy_iterator())
     ids = np.array([example["id"].decode() for example in examples])
     labels = np.array([example["label"] for example in examples])
-    rank = cifar10.rank_by_hash(SEED, ids)
+    rank = sources.rank_by_hash(SEED, ids)
     keep: list[int] = []
     for label in range(len(cifar10.CLASS_NAMES)):
         members = np.flatnonzero(labels == label)
@@ -99,6 +99,8 @@ def main() -> None:
         sys.exit(str(error))
     size = sum(path.stat().st_size for path in destination.iterdir())
     print(f"{destination}: {size / 1e6:.1f} MB")
+    if hashlib.sha256((destination / cifar10.SUMS_NAME).read_bytes()).hexdigest() != cifar10.SUMS_DIGEST:
+        sys.exit("It is not the published subset: its list of sums differs from the one that pipelines.cifar10 knows.")
 
 
 if __name__ == "__main__":

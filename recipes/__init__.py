@@ -14,16 +14,24 @@ def start_forkserver() -> None:
     Called early, it does so beside the process that reads the flags, which saves some six seconds. Called again, it
     changes nothing.
     """
-    forkserver.set_forkserver_preload(["recipes.harness.run", "keras", "tensorflow", "tensorflow_datasets"])
+    forkserver.set_forkserver_preload(
+        ["recipes.harness", "keras", "tensorflow", "tensorflow_datasets"]
+    )
     forkserver.ensure_running()
 
 
 def fork_early() -> None:
     """Start it where its workers will be needed: on Linux, without a GPU (whose driver may not be forked) or Ray."""
-    if sys.platform.startswith("linux") and "ray" not in sys.argv and not Path("/proc/driver/nvidia").exists():
+    if (
+        sys.platform.startswith("linux")
+        and not {"ray", "spawn"} & set(sys.argv)
+        and not Path("/proc/driver/nvidia").exists()
+    ):
         start_forkserver()
 
 
 # While Python looks for the module of `python -m recipes.NAME`, before that imports Keras, argv begins with "-m".
-if sys.argv[0] == "-m" and any(re.fullmatch(r"recipes\.\w+", argument) for argument in sys.orig_argv):
+if sys.argv[0] == "-m" and any(
+    re.fullmatch(r"recipes\.\w+", argument) for argument in sys.orig_argv
+):
     fork_early()

@@ -1,24 +1,42 @@
-"""What all recipes share, none of it a technique."""
+"""What all recipes share, none of it a technique. A recipe imports from here; nothing here imports a recipe.
 
-from recipes.harness.claims import Claim
-from recipes.harness.figure import Bars, Lines, Points
-from recipes.harness.recipe import Recipe, Unit
-from recipes.harness.run import Run
-from recipes.harness.trials import ResumableGridSearch, TrialBoard
-from recipes.harness.tuning import Factorial, Objective, Tuning, half_decades
+cli, measuring   flags and exit codes; from what was asked to what was found
+running/         how runs are carried out
+reporting/       what is shown and published of them
+declaring/       what a recipe's author writes
+evidence/        what is recorded, and where it came from
+kerastuner/      for recipes that search, and imported by them alone
+
+Each of the folders imports only from those below it.
+"""
+
+from recipes.harness.cli import main
+from recipes.harness.declaring.claims import Claim
+from recipes.harness.declaring.panels import Against, Bars, Lines, Points
+from recipes.harness.declaring.recipe import Recipe, Unit
+from recipes.harness.declaring.table import Table
+from recipes.harness.declaring.tuning import Objective, Tuning, half_decades
+from recipes.harness.declaring.variants import grid
+from recipes.harness.measuring import Measured, measure
+from recipes.harness.running.run import Run
+from recipes.harness.running.timing import interleaved
 
 __all__ = [
+    "Against",
     "Bars",
     "Claim",
-    "Factorial",
     "Lines",
+    "Measured",
     "Objective",
     "Points",
     "Recipe",
-    "ResumableGridSearch",
     "Run",
-    "TrialBoard",
+    "Table",
     "Tuning",
     "Unit",
+    "grid",
     "half_decades",
+    "interleaved",
+    "main",
+    "measure",
 ]

@@ -1,6 +1,5 @@
 """What KerasTuner's trials need to be seen in TensorBoard and to survive a kill."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,30 +7,39 @@ import keras
 import keras_tuner as kt
 import tensorflow as tf
 
-from recipes.harness.board import build_early
+from recipes.harness.running.callbacks import build_early
 
 
 class TrialBoard(keras.callbacks.TensorBoard):
-    """Loss and accuracy of one trial of a search, and its line in HParams: `settings`, name -> bool, number or text.
+    """Loss and accuracy of each trial of a search, and its line in HParams.
 
     KerasTuner writes such lines, too, where it is given a callback that is called TensorBoard; but it names trials by
     their numbers, and so the page shows the first trials of all searches as one.
     """
 
-    def __init__(self, folder: str, settings: Mapping[str, Any]) -> None:
-        super().__init__(folder, write_graph=False)
-        self.folder, self.settings = folder, dict(settings)
+    def __init__(self, folder: Path | str, tuner: kt.Tuner) -> None:
+        super().__init__(str(folder), write_graph=False)
+        self.folder, self.tuner = Path(folder), tuner
+
+    def __deepcopy__(self, memo: Any) -> "TrialBoard":  # KerasTuner makes a copy for each trial.
+        return TrialBoard(self.folder, self.tuner)
+
+    def set_model(self, model: keras.Model) -> None:
+        self.trial = next(t for t in self.tuner.oracle.trials.values() if t.status == "RUNNING")
+        self.log_dir = str(self.folder / self.trial.trial_id)
+        super().set_model(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
         from tensorboard.plugins.hparams import api
 
         super().on_train_begin(logs)
         build_early(self.model)
-        writer = tf.summary.create_file_writer(self.folder)
+        settings = {k: v for k, v in self.trial.hyperparameters.values.items() if not k.startswith("tuner/")}
+        writer = tf.summary.create_file_writer(self.log_dir)
         with writer.as_default():
             # Such as "random/seed-1-trials/0 20261122-104448": the page cuts long names, and takes equal ones for one.
-            parts = Path(self.folder).parts
-            api.hparams(self.settings, trial_id=" ".join(["/".join(parts[-3:]), *parts[-4:-3]]))
+            parts = Path(self.log_dir).parts
+            api.hparams(settings, trial_id=" ".join(["/".join(parts[-3:]), *parts[-4:-3]]))
         writer.close()
 
 

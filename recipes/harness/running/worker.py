@@ -1,4 +1,4 @@
-"""Carries tasks out, side by side or on a Ray cluster, and survives what dies."""
+"""Carries jobs out, side by side or on a Ray cluster, and survives what dies."""
 
 import contextlib
 import logging
@@ -6,33 +6,37 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import queue
+import secrets
 import sys
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+from typing import Any, Literal
 
 import pebble
 
 import recipes
-from recipes.harness.evidence import Record
-from recipes.harness.run import Task, carry_out, explain, failed
+from recipes.harness.evidence.records import Record, explain
+from recipes.harness.running.job import Job, carry_out, failed
 
 # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
 RUNS_PER_WORKER = 12
 
-Outcome = tuple[Task, list[Record]]
-Started = Callable[[Task], None]
+Outcome = tuple[Job, list[Record]]
+Started = Callable[[Job], None]
+Start = Literal["fork", "spawn"]
 
 
-def side_by_side(tasks: list[Task], jobs: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
-    """Do `tasks` in `jobs` worker processes, one to a GPU where there are some; yield each when it is done.
+def side_by_side(
+    work: list[Job], jobs: int, gpus: int, started: Started, start: Start | None = None
+) -> Generator[Outcome, None, None]:
+    """Do `work` in `jobs` worker processes, one to a GPU where there are some; yield each when it is done.
 
-    A worker that dies takes its own task down, and is replaced. When the caller stops early, so do all workers.
+    A worker that dies takes its own job down, and is replaced. When the caller stops early, so do all workers.
     """
     workers: queue.SimpleQueue[pebble.ProcessPool] = queue.SimpleQueue()
-    context = _context(gpus)
+    context = _context(gpus, start)
     pools = [
         pebble.ProcessPool(
             max_workers=1,
@@ -41,34 +45,34 @@ def side_by_side(tasks: list[Task], jobs: int, gpus: int, started: Started) -> G
             initargs=(slot if gpus else None,),
             context=context,
         )
-        for slot in range(min(jobs, len(tasks)))
+        for slot in range(min(jobs, len(work)))
     ]
     for pool in pools:
         workers.put(pool)
 
     stopping = threading.Event()
 
-    def do(task: Task) -> Outcome:
+    def do(job: Job) -> Outcome:
         pool = workers.get()
         try:
-            started(task)
-            future = pool.schedule(_do, args=[task])
+            started(job)
+            future = pool.schedule(_do, args=[job])
             while not stopping.is_set():  # A pool that is stopped says nothing more of what was in flight.
                 with contextlib.suppress(FutureTimeout):
-                    return task, future.result(timeout=0.5)
-            return task, failed(task, "stopped")
+                    return job, future.result(timeout=0.5)
+            return job, failed(job, "stopped")
         except pebble.ProcessExpired as error:
-            return task, failed(task, f"its worker died ({_cause_of_death(error.exitcode)})")
+            return job, failed(job, f"its worker died ({_cause_of_death(error.exitcode)})")
         except CancelledError:
-            return task, failed(task, "stopped")
+            return job, failed(job, "stopped")
         except Exception as error:
-            return task, failed(task, explain(error))
+            return job, failed(job, explain(error))
         finally:
             workers.put(pool)
 
     threads = ThreadPoolExecutor(max(1, len(pools)))
     try:
-        for future in as_completed([threads.submit(do, task) for task in tasks]):
+        for future in as_completed([threads.submit(do, job) for job in work]):
             yield future.result()
     finally:
         stopping.set()
@@ -78,42 +82,47 @@ def side_by_side(tasks: list[Task], jobs: int, gpus: int, started: Started) -> G
             pool.join()
 
 
-def on_ray(tasks: list[Task], jobs: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
-    """Do `tasks` on the Ray cluster that RAY_ADDRESS names, or on a local one of `jobs` workers.
+def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
+    """Do `work` on the Ray cluster that RAY_ADDRESS names, or on a local one of `jobs` workers.
+
+    Ray's servers listen on all of the machine's addresses and can't be told otherwise, so the local one takes orders
+    from nobody who does not know a token that is made for it.
 
     Raises:
         ImportError: Ray is not installed.
     """
+    local: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
     import ray
 
     if not ray.is_initialized():
-        local: dict[str, Any] = (
-            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
-        )
         ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
     remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=0, max_calls=RUNS_PER_WORKER)(carry_out)
     waiting = {}
     try:
-        for task in tasks:
-            started(task)
-            waiting[remote.remote(task)] = task
+        for job in work:
+            started(job)
+            waiting[remote.remote(job)] = job
         while waiting:
             (done,), _ = ray.wait(list(waiting), num_returns=1)
-            task = waiting.pop(done)
+            job = waiting.pop(done)
             try:
-                yield task, ray.get(done)
+                yield job, ray.get(done)
             except ray.exceptions.RayError as error:
-                yield task, failed(task, f"its worker died ({type(error).__name__})")
+                yield job, failed(job, f"its worker died ({type(error).__name__})")
     finally:
         ray.shutdown()
 
 
-def _context(gpus: int) -> Any:
+def _context(gpus: int, start: Start | None) -> Any:
     """How workers come to be: forked, on Linux, from one process that has imported TensorFlow and run nothing with it.
 
-    A driver for GPUs may not be forked, so where there are GPUs each worker imports TensorFlow for itself.
+    A driver for GPUs may not be forked, and other systems can't, so there each worker imports TensorFlow for itself.
     """
-    if gpus or not sys.platform.startswith("linux"):
+    can_fork = "forkserver" in multiprocessing.get_all_start_methods() and sys.platform.startswith("linux")
+    if start == "spawn" or gpus or not can_fork:
         return multiprocessing.get_context("spawn")
     recipes.start_forkserver()
     return multiprocessing.get_context("forkserver")
@@ -128,15 +137,15 @@ def _prepare(gpu: int | None) -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _print_to(os.devnull)  # Until there is a task.
+    _print_to(os.devnull)  # Until there is a job.
     if gpu is not None:
         see_only(gpu)
 
 
-def _do(task: Task) -> list[Record]:
-    """Do `task`, with all that is printed going to its log file."""
-    _print_to(task.log)
-    return carry_out(task)
+def _do(job: Job) -> list[Record]:
+    """Do `job`, with all that is printed going to its log file."""
+    _print_to(job.log)
+    return carry_out(job)
 
 
 def _print_to(path: str) -> None:

@@ -1,14 +1,14 @@
-"""`Recipe`: variants × seeds under a budget; the thing that a module ends with."""
+"""`Recipe`: variants × seeds under a budget; what a module ends with. Data only: others carry it out."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from recipes.harness.claims import Claim
-from recipes.harness.figure import Lines, Panel
-from recipes.harness.run import Run
-from recipes.harness.tuning import Factorial, Tuning
+from recipes.harness.declaring.claims import Claim
+from recipes.harness.declaring.panels import Lines, Panel
+from recipes.harness.declaring.table import Table
+from recipes.harness.declaring.tuning import Tuning
 
 BudgetName = Literal["smoke", "quick", "full"]
 
@@ -65,13 +65,18 @@ class Recipe:
     returns the metrics of each variant; `runs` maps variant names to `Run`s.
 
     Args:
-        variants: their names, as any collection (a recipe's own table of them will do).
+        variants: their names, as any collection (a recipe's own table of them, or a `grid`, will do).
         claims: the advice to be measured.
-        config: a frozen dataclass whose fields are the recipe's own flags, all with defaults.
+        config: a frozen dataclass whose fields are the recipe's own flags, all with defaults. A field `target` is an
+            accuracy that was set for CIFAR-10, and is left out (None) for other images.
+        model: the recipe's `build_model(variant, data)`, where the question is not about the model, so that `--model`
+            may put another function in its place.
         smoke, full: fields of `config` that differ at that budget.
+        least: the smallest values of fields of `config`, over and above the usual ones.
         tuning: how `--tune` finds each variant's settings.
         table: what the recipe looks results up in, and `--tune` measures; a recipe has this or `tuning`, if any.
         floor: the metric that the convergence test looks at.
+        fails: variants whose point is that they fail: the convergence test has a ceiling for them.
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
         panels: what the figure shows, from left to right.
@@ -80,16 +85,19 @@ class Recipe:
         ValueError: not exactly one form, both a tuning and a table, or a claim about a variant that does not exist.
     """
 
-    train: Callable[[str, Any, Run], dict[str, float]] | None
+    train: Callable[[str, Any, Any], dict[str, float]] | None
     variants: Iterable[str]
     claims: Sequence[Claim]
     config: type
+    compare: Callable[[Any, Mapping[str, Any]], dict[str, dict[str, float]]] | None = None
+    model: Callable[[str, Any], Any] | None = None
     smoke: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
-    compare: Callable[[Any, Mapping[str, Run]], dict[str, dict[str, float]]] | None = None
+    least: Mapping[str, float] = field(default_factory=dict)
     tuning: Tuning | None = None
-    table: Factorial | None = None
+    table: Table | None = None
     floor: str = "test_accuracy"
+    fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
 
@@ -101,6 +109,8 @@ class Recipe:
         for claim in self.claims:
             if unknown := claim.variants - set(self.names):
                 raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
+        if unknown := set(self.fails) - set(self.names):
+            raise ValueError(f"`fails` names {', '.join(sorted(unknown))}: no such variant.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +118,7 @@ class Recipe:
         return tuple(self.variants)
 
     @property
-    def sweep(self) -> Tuning | Factorial | None:
+    def sweep(self) -> Tuning | Table | None:
         """What `--tune` does."""
         return self.tuning or self.table
 
@@ -138,9 +148,3 @@ class Recipe:
 
     def unit(self, metric: str) -> Unit:
         return {**UNITS, **self.units}.get(metric, Unit(metric.replace("_", " ")))
-
-    def main(self) -> None:
-        """Run the command line of this recipe and end the process with its exit code."""
-        from recipes.harness import cli
-
-        sys.exit(cli.main(self))

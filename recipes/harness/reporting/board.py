@@ -1,9 +1,8 @@
-"""Everything that goes to TensorBoard, and the callbacks that watch a `fit`."""
+"""Everything that goes to TensorBoard."""
 
 import functools
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,119 +15,14 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
-from pipelines import cifar10
-from recipes.harness import evidence
+from pipelines import sources
+from recipes.harness.evidence.records import Record
 
 PROBE_IMAGES = 32
 SHOWN_IMAGES = 12
+SHOWN_SIDE = 128  # Pixels that a small image is enlarged to, about.
+MOST_NUMBERED = 30  # Classes whose confusions are written as numbers, too.
 HISTOGRAM_VALUES = 4_096
-
-
-def build_early(model: keras.Model) -> None:
-    """Make the optimizer's and the metrics' variables before the first step, where that can be done safely.
-
-    Left alone, Keras makes them while the first step is traced, and TensorFlow, which allows a function new variables
-    only once, then traces the whole step again: up to a third of a short training. No number changes.
-    """
-    outputs = getattr(model, "outputs", None) or []  # A subclassed model does not know its own.
-    sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
-    # With one row of logits an image, labels are whole numbers (batch,), and metrics can be shown an example.
-    if not sparse or len(outputs) != 1 or len(outputs[0].shape) != 2:
-        return
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    if not all(getattr(metric, "built", True) for metric in model.metrics):
-        model.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, outputs[0].shape[1]), np.float32))
-        model.reset_metrics()
-
-
-class Stopwatch(keras.callbacks.Callback):
-    """Where the seconds of a run go. The first batch of a `fit` is mostly tracing, and is counted as such."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seconds: dict[str, float] = {}
-        self.part = "main"
-        self.epochs: dict[str, list[float]] = {}  # Seconds of training steps, an epoch.
-        self.steps_per_epoch = 0
-        self._start = 0.0
-        self._batches: list[float] = []
-        self._validating = False
-
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    @contextmanager
-    def timing(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - start)
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        self.epochs[self.part] = []
-        with self.timing("tracing"):
-            build_early(self.model)
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._batches = []
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._start = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._batches.append(time.perf_counter() - self._start)
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self._test_start = time.perf_counter()
-
-    def on_test_end(self, logs: Any = None) -> None:
-        self.add("validation", time.perf_counter() - self._test_start)
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.steps_per_epoch = len(self._batches)
-        if epoch == 0 and len(self._batches) > 1:
-            typical = float(np.median(self._batches[1:]))
-            self.add("tracing", self._batches[0] - typical)
-            self._batches[0] = typical
-        steps = sum(self._batches)
-        self.add("steps", steps)
-        self.epochs[self.part].append(steps)
-
-    def epoch_seconds(self) -> float:
-        """Median seconds of the training steps of an epoch, in the part of the run at hand."""
-        return float(np.median(self.epochs.get(self.part) or [0.0]))
-
-    def images_per_second(self, batch_size: int) -> float:
-        """Images through the training steps a second, tracing, validation and logging apart."""
-        seconds = self.epoch_seconds()
-        return self.steps_per_epoch * batch_size / seconds if seconds else 0.0
-
-
-class Progress(keras.callbacks.Callback):
-    """Says after each epoch how far a run is, for whoever watches it."""
-
-    def __init__(self, path: Path, part: str) -> None:
-        super().__init__()
-        self.path, self.part = path, part
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        accuracy = float((logs or {}).get("val_accuracy", (logs or {}).get("accuracy", 0.0)))
-        progress = {"part": self.part, "epoch": epoch + 1, "epochs": self.params["epochs"]}
-        evidence.write_json(self.path, progress | {"accuracy": accuracy if np.isfinite(accuracy) else None})
-
-
-class StopAt(keras.callbacks.Callback):
-    """Ends training after the first epoch whose validation accuracy is at least `target`."""
-
-    def __init__(self, target: float) -> None:
-        super().__init__()
-        self.target = target
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        if (logs or {}).get("val_accuracy", 0.0) >= self.target:
-            self.model.stop_training = True
 
 
 @functools.lru_cache(maxsize=1)
@@ -162,27 +56,32 @@ class Board(keras.callbacks.TensorBoard):
     """
 
     def __init__(
-        self, folder: Path, watch: Stopwatch, probe: cifar10.Split | None = None, *, profile: bool = False
+        self,
+        folder: Path,
+        timing: Callable[[str], AbstractContextManager[None]],
+        train: sources.Split,
+        *,
+        profile: bool = False,
     ) -> None:
         super().__init__(log_dir=str(folder), write_graph=False, profile_batch=(10, 20) if profile else 0)
-        self.watch = watch
-        self.probe = None
-        if probe is not None:
-            self.probe = (tf.constant(probe.images[:PROBE_IMAGES]), tf.constant(probe.labels[:PROBE_IMAGES]))
-        self._step = self._written = 0
-        self._rates: list[float] = []
+        self.timing = timing  # A context that adds what it takes to a run's seconds.
+        places = np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)
+        self.probe = tf.constant(train.images[places]), tf.constant(train.labels[places])
+        self._begun = self._written = 0
+        self._rates: list[tuple[int, float]] = []  # Of each call of Keras: up to which step, and at what rate.
         self._inspector: Any = None
         self._marker: Any = None  # Of the step in progress, where it is profiled.
 
     def on_train_begin(self, logs: Any = None) -> None:
-        with self.watch.timing("logging"):
+        with self.timing("logging"):
             super().on_train_begin(logs)
+        self._begun = int(self.model.optimizer.iterations)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._should_trace:  # All that Keras's own method is needed for; it takes its time at every step.
             super().on_train_batch_begin(batch, logs)
             if self._is_tracing:  # Keras does not tell the profiler where steps begin and end.
-                self._marker = tf.profiler.experimental.Trace("train", step_num=self._step, _r=1)
+                self._marker = tf.profiler.experimental.Trace("train", step_num=batch, _r=1)
                 self._marker.__enter__()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -193,27 +92,33 @@ class Board(keras.callbacks.TensorBoard):
             super().on_train_batch_end(batch, logs)
         rate = self.model.optimizer._learning_rate
         if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            self._rates.append(float(rate))
-        self._step += 1
+            self._rates.append((self._steps_done(), float(rate)))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        with self.watch.timing("logging"):
+        with self.timing("logging"):
             super().on_epoch_end(epoch, logs)
             self._write_rates()
-            if self.probe is not None:
-                self._write(self._probed(*self.probe), epoch)
+            self._write(self._probed(*self.probe), epoch)
 
     def on_train_end(self, logs: Any = None) -> None:
-        with self.watch.timing("logging"):
+        with self.timing("logging"):
             super().on_train_end(logs)
+
+    def _steps_done(self) -> int:
+        """Training steps since the `fit` began: a call of Keras may be several."""
+        return int(self.model.optimizer.iterations) - self._begun
 
     def _write_rates(self) -> None:
         """Write the rate of each step since the last call; a schedule is asked for all of them at once."""
         rate = self.model.optimizer._learning_rate
         schedule = rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
-        span = [tf.constant(step, tf.int64) for step in (self._written, self._step)]
-        _rate_writer(schedule)(self._train_writer._resource, *span, tf.constant(self._rates, tf.float32))
-        self._rates, self._written = [], self._step
+        rates: list[float] = []
+        for until, constant in self._rates:
+            rates += [constant] * (until - self._written - len(rates))
+        done = self._steps_done()
+        span = [tf.constant(step, tf.int64) for step in (self._written, done)]
+        _rate_writer(schedule)(self._train_writer._resource, *span, tf.constant(rates, tf.float32))
+        self._rates, self._written = [], done
 
     def _write(self, summaries: Iterable[Any], step: int) -> None:
         """Write summaries (protocol buffers) as one event."""
@@ -266,48 +171,52 @@ def write_curve(folder: Path, name: str, values: Sequence[float]) -> None:
     writer.close()
 
 
-def write_predictions(folder: Path, logits: np.ndarray, test: cifar10.Split) -> None:
+def write_predictions(folder: Path, logits: np.ndarray, test: sources.Split, names: Sequence[str]) -> None:
     """Write the confusion matrix and some misclassified test images, named, to the run's own folder."""
     predicted = logits.argmax(axis=1)
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
-        tf.summary.image("confusion_matrix", confusion_image(test.labels, predicted)[None], step=0)
+        tf.summary.image("confusion_matrix", confusion_image(test.labels, predicted, names)[None], step=0)
         wrong = np.flatnonzero(predicted != test.labels)[:SHOWN_IMAGES]
-        names = cifar10.CLASS_NAMES
         if len(wrong):
-            enlarged = test.images[wrong].repeat(4, axis=1).repeat(4, axis=2)
+            times = max(1, SHOWN_SIDE // test.images.shape[1])
+            enlarged = test.images[wrong].repeat(times, axis=1).repeat(times, axis=2)
             titles = ", ".join(f"{names[test.labels[i]]} taken for {names[predicted[i]]}" for i in wrong)
             tf.summary.image("misclassified", enlarged, step=0, max_outputs=SHOWN_IMAGES, description=titles)
     writer.close()
 
 
-def confusion_image(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The confusion matrix of class indices (n,) as a picture uint8 (height, width, 3), a row for each true class."""
-    names = cifar10.CLASS_NAMES
+def confusion_image(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """The confusion matrix of class indices (n,) as a picture uint8 (height, width, 3), a row for each true class.
+
+    With more than 30 classes it is a picture of shades alone, a few pixels a cell.
+    """
     counts = np.zeros((len(names), len(names)), dtype=int)
     np.add.at(counts, (labels, predicted), 1)
-    cell, margin = 36, 80
+    numbered = len(names) <= MOST_NUMBERED
+    cell, margin = (36, 80) if numbered else (max(2, 600 // len(names)), 24)
     side = margin + cell * len(names)
     picture = Image.new("RGB", (side, side), "white")
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=13)
-    small = ImageFont.load_default(size=10)
+    font, small = (ImageFont.load_default(size=size) for size in (13, 10))
     draw.text((4, 4), "true \\ predicted", fill="black", font=small)
     for i, name in enumerate(names):
         middle = margin + cell * i + cell // 2
-        draw.text((margin - 6, middle), name, fill="black", font=font, anchor="rm")
-        draw.text((middle, margin - 6 - 14 * (i % 2)), name, fill="black", font=small, anchor="mb")
+        if numbered:
+            draw.text((margin - 6, middle), name[:12], fill="black", font=font, anchor="rm")
+            draw.text((middle, margin - 6 - 14 * (i % 2)), name[:8], fill="black", font=small, anchor="mb")
         for j in range(len(names)):
             share = counts[i, j] / max(1, counts[i].sum())
             left, top = margin + cell * j, margin + cell * i
             fill = tuple(round(255 + (dark - 255) * share) for dark in (8, 48, 107))
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=fill)
-            ink = "white" if share > 0.5 else "black"
-            draw.text((left + cell // 2, top + cell // 2), str(counts[i, j]), fill=ink, font=font, anchor="mm")
+            if numbered:
+                ink = "white" if share > 0.5 else "black"
+                draw.text((left + cell // 2, top + cell // 2), str(counts[i, j]), fill=ink, font=font, anchor="mm")
     return np.asarray(picture)
 
 
-def write_hparams(folder: Path, record: evidence.Record) -> None:
+def write_hparams(folder: Path, record: Record) -> None:
     """Write a run's settings and final metrics for the HParams page."""
     from tensorboard.plugins.hparams import api
 

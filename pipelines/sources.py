@@ -1,0 +1,288 @@
+"""Images as train, validation and test arrays, wherever they come from: `load(Request("folder:photos"))`.
+
+subset        the bundled part of CIFAR-10: 10,000 training and 4,000 test images; nothing is downloaded
+full          all of CIFAR-10, downloaded once by tensorflow-datasets
+folder:PATH   images of your own, a folder for each class
+tfds:NAME     any image classification set of tensorflow-datasets
+
+What was decoded once is kept (`pipelines.kept`), so that the next process has it at once. A set too large for memory
+stays there, and is read from it batch by batch.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines import cifar10, folders, kept, named
+from pipelines.errors import RequestError
+
+IMAGE_SIZE = 32  # Where nothing else is said.
+SIZES = range(8, 513)
+VALIDATION_SHARE = {"full": 0.1}
+OTHER_SHARE = 0.2  # Of the training images go to validation, and to testing where there is no test part.
+IN_MEMORY = 2**30  # Bytes of images. Past that they are read from the disk as they are needed.
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which images: `train_images` None means all there are; validation and test parts are always whole.
+
+    `image_size` is the height and width that images of a folder or of `tfds:` are resized to; None means 32.
+    """
+
+    source: str = "subset"
+    train_images: int | None = None
+    split_seed: int = 0
+    image_size: int | None = None
+
+    @property
+    def is_cifar10(self) -> bool:
+        """Whether it is of the images that recipes are tuned on."""
+        return self.source in ("subset", "full")
+
+
+class OnDisk:
+    """Images uint8 (n, height, width, 3) that stay in a file until they are asked for by an index array."""
+
+    def __init__(self, rows: np.ndarray, index: np.ndarray | None = None) -> None:
+        self.rows = rows
+        self.index = np.arange(len(rows)) if index is None else index
+        self.shape = (len(self.index), *rows.shape[1:])
+        self.dtype = rows.dtype
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        return np.asarray(self.rows[self.index[which]])
+
+    def among(self, which: np.ndarray) -> "OnDisk":
+        """The images at `which`, still on disk."""
+        return OnDisk(self.rows, self.index[which])
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images uint8 (n, height, width, 3) in [0, 255], labels int32 (n,) counted from 0, and ids str (n,)."""
+
+    images: Any  # A numpy array, or `OnDisk`, which is indexed alike.
+    labels: np.ndarray
+    ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: np.ndarray) -> "Split":
+        """The examples at `index`, an integer array (m,)."""
+        images = self.images.among(index) if isinstance(self.images, OnDisk) else self.images[index]
+        return Split(images, self.labels[index], self.ids[index])
+
+    def chunks(self, size: int = 1000) -> Iterator[np.ndarray]:
+        """The images in order, uint8 (≤ size, height, width, 3)."""
+        for start in range(0, len(self), size):
+            yield self.images[start : start + size]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The three parts, per-channel mean and standard deviation float32 (3,) of the training part, and class names."""
+
+    train: Split
+    validation: Split
+    held_back: Split  # The test part.
+    mean: np.ndarray
+    std: np.ndarray
+    classes: tuple[str, ...]
+    digest: str  # Of all images and labels before they were split.
+
+    @property
+    def test(self) -> Split:
+        """The test part. While a recipe trains it is closed: `run.scores` reads it, once, after the last epoch.
+
+        Raises:
+            RuntimeError: a recipe asked for it.
+        """
+        if _closed:
+            raise RuntimeError("the test set is read by `run.scores` alone, after the last epoch")
+        return self.held_back
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image."""
+        return tuple(self.train.images.shape[1:])
+
+
+_closed: list[bool] = []  # One for each run that is under way in this process.
+
+
+@contextmanager
+def test_set_closed() -> Iterator[None]:
+    """While a run is under way, `Data.test` can't be read."""
+    _closed.append(True)
+    try:
+        yield
+    finally:
+        _closed.pop()
+
+
+def load(request: Request | None = None) -> Data:
+    """Read, check and split images; the same arrays on every machine for the same request.
+
+    A validation part is stratified and disjoint from the training part. Within a class, images are ordered by the
+    SHA-256 of split seed and id, so a smaller training part is contained in every larger one with the same seed.
+
+    Raises:
+        RequestError: an unknown source, a folder or file that will not do, or more training images than there are.
+        DataError: a missing, truncated or altered file, or no network to download from.
+    """
+    request = request or Request()
+    check_request(request)
+    data = _load(request)
+    if request.source == "subset":  # The arrays of an earlier call may be reused, the files are looked at every time.
+        cifar10.check_sums(cifar10.SUBSET_FOLDER)
+    return data
+
+
+def check_request(request: Request) -> None:
+    """Raise RequestError where `request` asks for what can't be; reads no image."""
+    kind, _, rest = request.source.partition(":")
+    if not (request.is_cifar10 or (kind in ("folder", "tfds") and rest)):
+        known = "'subset', 'full', 'folder:PATH' or 'tfds:NAME'"
+        raise RequestError(f"There is no data source {request.source!r}: use {known}.")
+    if request.image_size is not None and request.is_cifar10:
+        raise RequestError(f"Images of {request.source!r} are 32 × 32: leave the image size out.")
+    if request.image_size is not None and request.image_size not in SIZES:
+        raise RequestError(f"The image size must be from {SIZES[0]} to {SIZES[-1]} pixels, not {request.image_size}.")
+    if request.is_cifar10:
+        most = round(cifar10.POOL_IMAGES[request.source] * (1 - _validation_share(request)))
+        _check_train_images(request, most, len(cifar10.CLASS_NAMES))
+
+
+def verify(request: Request) -> Data:
+    """Raise DataError or RequestError where `load` would, after one thorough look at what is kept; return the data."""
+    kept.forget()
+    _load.cache_clear()
+    return load(request)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(request: Request) -> Data:
+    found = kept.get(_key(request), lambda: _read(request))
+    parts = {part: _split_of(found, part) for part in ("train", "validation", "test") if f"{part}_images" in found}
+    classes = tuple(str(name) for name in found["classes"])
+    train = parts["train"]
+    if "test" not in parts:
+        train, parts["test"] = split(train, OTHER_SHARE, request.split_seed)
+    if "validation" not in parts:
+        train, parts["validation"] = split(train, _validation_share(request), request.split_seed)
+    _check_parts(request, {**parts, "train": train}, classes)
+    if request.train_images is not None:
+        _check_train_images(request, len(train), len(classes))
+        train = train.take(_first_of_each_class(train, request.train_images, len(classes), request.split_seed))
+    mean, std = _statistics(train.chunks())
+    return Data(train, parts["validation"], parts["test"], mean, std, classes, kept.digest(found))
+
+
+def _key(request: Request) -> str:
+    """What the decoded images depend on."""
+    kind, _, rest = request.source.partition(":")
+    size = request.image_size or IMAGE_SIZE
+    if request.source == "subset":
+        cifar10.check_sums(cifar10.SUBSET_FOLDER)
+        return f"subset {cifar10.SUMS_DIGEST}"
+    if request.source == "full":
+        return f"full {cifar10.full_builder().info.full_name}"
+    if kind == "folder":
+        return f"folder {size} {folders.fingerprint(folders.listing(Path(rest).expanduser()))}"
+    return f"tfds {size} {named.full_name(rest)}"
+
+
+def _read(request: Request) -> dict[str, np.ndarray]:
+    """Arrays by name, such as "train_images", "test_labels" and "classes", decoded anew."""
+    kind, _, rest = request.source.partition(":")
+    size = request.image_size or IMAGE_SIZE
+    if kind == "folder":
+        return folders.read(Path(rest).expanduser(), size)
+    if kind == "tfds":
+        return named.read(rest, size)
+    return cifar10.read(request.source)
+
+
+def _split_of(found: dict[str, np.ndarray], part: str) -> Split:
+    images, labels, ids = (found[f"{part}_{name}"] for name in ("images", "labels", "ids"))
+    large = sum(array.nbytes for array in found.values()) > IN_MEMORY
+    return Split(OnDisk(images) if large else np.asarray(images), np.asarray(labels), np.asarray(ids))
+
+
+def _validation_share(request: Request) -> float:
+    return VALIDATION_SHARE.get(request.source, OTHER_SHARE)
+
+
+def _check_train_images(request: Request, most: int, classes: int) -> None:
+    wanted = request.train_images
+    if wanted is not None and not (0 < wanted <= most and wanted % classes == 0):
+        raise RequestError(
+            f"{wanted:,} training images can't be had from {request.source!r}: ask for a multiple of {classes} "
+            f"from {classes} to {most - most % classes:,}."
+        )
+
+
+def _check_parts(request: Request, parts: dict[str, Split], classes: tuple[str, ...]) -> None:
+    if len(classes) < 2:
+        raise RequestError(f"{request.source!r} has one class, {classes[0]!r}: there is nothing to tell apart.")
+    for part, split_ in parts.items():
+        missing = np.flatnonzero(np.bincount(split_.labels, minlength=len(classes)) == 0)
+        if len(missing):
+            raise RequestError(
+                f"{request.source!r} has too few images of class {classes[missing[0]]!r}: none is left for the {part} "
+                "part; each class needs at least five."
+            )
+
+
+def _statistics(chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, float32 (3,), from how often each of the 256 values is met."""
+    counts = np.zeros((3, 256))
+    for images in chunks:
+        counts += [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
+    shares, values = counts / counts.sum(axis=1, keepdims=True), np.arange(256)
+    mean = shares @ values
+    variance = shares @ values**2 - mean**2
+    std = np.sqrt(np.maximum(variance, 1e-6))  # Images of one colour have no spread to divide by.
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def rank_by_hash(seed: int, ids: np.ndarray) -> np.ndarray:
+    """The positions of `ids`, str (n,), when sorted by the SHA-256 of "seed/id": a shuffle that no version changes."""
+    digests = [hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in ids]
+    rank = np.empty(len(digests), dtype=np.int64)
+    rank[np.argsort(digests)] = np.arange(len(digests))
+    return rank
+
+
+def _rank_in_class(part: Split, seed: int) -> np.ndarray:
+    overall = rank_by_hash(seed, part.ids)
+    rank = np.empty(len(part), dtype=np.int64)
+    for label in np.unique(part.labels):
+        members = np.flatnonzero(part.labels == label)
+        rank[members[np.argsort(overall[members])]] = np.arange(len(members))
+    return rank
+
+
+def _first_of_each_class(part: Split, images: int, classes: int, seed: int) -> np.ndarray:
+    return np.flatnonzero(_rank_in_class(part, seed) < images // classes)
+
+
+def split(pool: Split, share: float, seed: int) -> tuple[Split, Split]:
+    """`pool` without `share` of each class, and that share."""
+    rank = _rank_in_class(pool, seed)
+    per_class = np.bincount(pool.labels)
+    held_out = np.round(share * per_class).astype(np.int64)[pool.labels]
+    # The part held out is the last of each class, so that training parts of any size nest from the front.
+    out = rank >= per_class[pool.labels] - held_out
+    return pool.take(np.flatnonzero(~out)), pool.take(np.flatnonzero(out))

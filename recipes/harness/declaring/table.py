@@ -1,0 +1,80 @@
+"""`Table`: results that are measured once and looked up by many runs."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from recipes.harness.declaring.tuning import Trials
+from recipes.harness.evidence.provenance import ROOT
+from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.records import EvidenceError, Record, complaint_of, read_json
+
+
+@dataclass(frozen=True)
+class Table:
+    """Results of every combination of the `fields`' values at every seed: `measure(setting, run)`, its metrics.
+
+    `measure` is a function of the recipe's module. Its runs are of variant "setting", and their config is the setting.
+    """
+
+    measure: Callable[[dict[str, Any], Any], dict[str, float]]
+    fields: Mapping[str, tuple[Any, ...]]
+    seeds: tuple[int, ...]
+
+    VARIANT = "setting"
+
+    def code(self, module: str) -> str:
+        """A hash of the code that the table depends on: `measure` and what it uses."""
+        return code_hash(module, only=self.measure.__name__)
+
+    def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
+        """Measure all of it, by calling `trials` with (variant, seed, config fields) triples."""
+        settings = [dict(zip(self.fields, values, strict=True)) for values in itertools.product(*self.fields.values())]
+        return trials([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
+
+    def winners(self, search: Iterable[Record]) -> dict[str, Any]:
+        """Nothing wins in a table."""
+        return {}
+
+    def read(self, recipe: str) -> dict[tuple[Any, ...], np.ndarray]:
+        """The published table of a recipe: setting, in the order of the fields -> float (seeds, metrics).
+
+        Raises:
+            EvidenceError: it is missing, broken or not whole.
+        """
+        table: dict[tuple[Any, ...], list[list[float]]] = {}
+        for record in self._published(recipe):
+            setting = tuple(record["config"][name] for name in self.fields)
+            table.setdefault(setting, []).append(list(record["metrics"].values()))
+        whole = set(itertools.product(*self.fields.values()))
+        if set(table) != whole or any(len(rows) != len(self.seeds) for rows in table.values()):
+            raise EvidenceError(
+                f"The table of {recipe} is not whole: measure it again with `python -m recipes.{recipe} --tune`."
+            )
+        return {setting: np.array(rows) for setting, rows in table.items()}
+
+    def digest(self, recipe: str) -> str:
+        """A hash of the published table, for the evidence of what was looked up.
+
+        Raises:
+            EvidenceError: it is missing or broken.
+        """
+        return hashlib.sha256(json.dumps(self._published(recipe)).encode()).hexdigest()[:16]
+
+    @staticmethod
+    def _published(recipe: str) -> list[Record]:
+        path = ROOT / "results" / recipe / "tuning.json"
+        found = read_json(path)
+        records = found.get("search") if isinstance(found, dict) else None
+        if not isinstance(records, list):
+            raise EvidenceError(f"The table {path} can't be used: it has no list of records.")
+        not_kept: Record = {"curves": {}, "correct": None, "seconds": {}, "peak_memory_mib": None}
+        for record in records:
+            if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
+                raise EvidenceError(f"The table {path} can't be used: {problem}.")
+        return records

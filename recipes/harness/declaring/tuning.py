@@ -1,0 +1,158 @@
+"""`--tune`: find each variant's settings on seed 0 by validation, then draw how sensitive it is to them.
+
+Every variant gets the same number of trials: the grid of the swept field first, then two more about its winner, the
+grid's finer neighbours or, where the variant has one, two values of a second field. Where a winner lies at the edge of
+its grid, or has the highest value of the second field, there are more.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.records import Record, finished
+
+SEED = 0
+CURVE_SEEDS = (1, 2, 3)
+GOOD = 0.02  # A rate is good within 2 points of the variant's own best.
+MOST_WIDENINGS = 4
+HALF_DECADE = math.sqrt(10)
+
+Trials = Callable[[list[tuple[str, int, dict[str, Any]]]], list[Record]]
+
+
+def half_decades(first: float, last: float) -> tuple[float, ...]:
+    """Rates from `first` to `last` in steps of half a decade, rounded to two digits."""
+    steps = round(2 * math.log10(last / first))
+    return tuple(_rounded(first * HALF_DECADE**step) for step in range(steps + 1))
+
+
+def _rounded(rate: float) -> float:
+    return float(f"{rate:.2g}")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric that settings are tuned for; `lower` says which way is better."""
+
+    metric: str
+    lower: bool = False
+
+    def best(self, records: Iterable[Record]) -> Record | None:
+        """The record with the best value; a diverged run has none."""
+        usable = [record for record in records if record["status"] == "finished" and self.metric in record["metrics"]]
+        key = lambda record: record["metrics"][self.metric] * (1 if self.lower else -1)  # noqa: E731
+        return min(usable, key=key, default=None)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What `--tune` tries: `swept` is a field of the recipe's Config, `grids` its values for each variant.
+
+    `objective` says what wins, for all variants or for each. `second` gives some variants another field and two values
+    of it to try where the swept field was best; all other trials have its value of `fixed`. `found` are the names in
+    the recipe's module that hold what was found: they are no part of the code that the sweep depends on. `curve` are
+    the variants whose sensitivity to the swept field is measured on other seeds.
+    """
+
+    swept: str
+    grids: Mapping[str, tuple[float, ...]]
+    objective: Objective | Mapping[str, Objective]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    second: Mapping[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
+    found: tuple[str, ...] = ("RATES",)
+    curve: tuple[str, ...] = ()
+
+    def objective_of(self, variant: str) -> Objective:
+        """What wins among the trials of a variant."""
+        return self.objective if isinstance(self.objective, Objective) else self.objective[variant]
+
+    def code(self, module: str) -> str:
+        """A hash of the code that the sweep depends on: all but its own findings."""
+        return code_hash(module, without=self.found)
+
+    def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
+        """Do the search, then the curve, by calling `trials` with (variant, seed, config fields) triples."""
+        variants = list(variants)
+        grids = {variant: list(self.grids[variant]) for variant in variants}
+        search: list[Record] = trials([(v, SEED, self._fields(rate)) for v in variants for rate in grids[v]])
+        for _ in range(MOST_WIDENINGS):
+            wider = [(v, rate) for v in variants for rate in self._beyond_edges(search, v, grids[v])]
+            if not wider:
+                break
+            for variant, rate in wider:
+                grids[variant] = sorted([*grids[variant], rate])
+            search += trials([(v, SEED, self._fields(rate)) for v, rate in wider])
+        search += trials([(v, SEED, fields) for v in variants for fields in self._second_look(search, v)])
+        for _ in range(MOST_WIDENINGS):
+            further = [(v, SEED, fields) for v in variants for fields in self._beyond_second(search, v)]
+            if not further:
+                break
+            search += trials(further)
+        swept = [
+            (v, s, self._fields(rate)) for s in CURVE_SEEDS for v in variants if v in self.curve for rate in grids[v]
+        ]
+        return search, trials(swept) if swept else []
+
+    def winners(self, search: Iterable[Record]) -> dict[str, dict[str, Any]]:
+        """variant -> the winning fields and the value that they reached."""
+        search = list(search)
+        found: dict[str, dict[str, Any]] = {}
+        for variant in dict.fromkeys(record["variant"] for record in search):
+            objective = self.objective_of(variant)
+            best = objective.best(record for record in search if record["variant"] == variant)
+            if best is not None:
+                fields = [self.swept, *([self.second[variant][0]] if variant in self.second else [])]
+                settings = {key: best["config"][key] for key in fields}
+                found[variant] = {**settings, objective.metric: best["metrics"][objective.metric]}
+        return found
+
+    def _fields(self, swept: float) -> dict[str, Any]:
+        return {self.swept: swept, **self.fixed}
+
+    def _beyond_edges(self, search: list[Record], variant: str, grid: list[float]) -> list[float]:
+        rate = self.winners(search).get(variant, {}).get(self.swept)
+        beyond = {grid[0]: _rounded(grid[0] / HALF_DECADE), grid[-1]: _rounded(grid[-1] * HALF_DECADE)}
+        return [wider for edge, wider in beyond.items() if edge == rate]
+
+    def _beyond_second(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+        """The next value of the second field, where the highest one that was tried has won; zero needs no next one."""
+        winner = self.winners(search).get(variant)
+        if winner is None or variant not in self.second:
+            return []
+        name = self.second[variant][0]
+        tried = sorted({record["config"][name] for record in search if record["variant"] == variant})
+        if winner[name] < tried[-1] or tried[-1] == 0:
+            return []
+        return [{**self._fields(winner[self.swept]), name: _rounded(10 * tried[-1])}]
+
+    def _second_look(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+        winner = self.winners(search).get(variant)
+        if winner is None:
+            return []
+        rate = winner[self.swept]
+        if variant in self.second:
+            field_name, values = self.second[variant]
+            return [{**self._fields(rate), field_name: value} for value in values]
+        return [self._fields(_rounded(rate * math.sqrt(HALF_DECADE) ** side)) for side in (-1, 1)]
+
+
+def good_decades(curve: Iterable[Record], swept: str) -> dict[str, dict[int, float]]:
+    """variant -> seed -> width, in decades, of the rates whose test accuracy is within `GOOD` of the variant's best.
+
+    Accuracy is interpolated between the swept rates along their logarithm.
+    """
+    by_run: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for record in finished(curve):
+        point = (math.log10(record["config"][swept]), record["metrics"]["test_accuracy"])
+        by_run.setdefault((record["variant"], record["seed"]), []).append(point)
+    widths: dict[str, dict[int, float]] = {}
+    for (variant, seed), points in by_run.items():
+        x, y = np.array(sorted(points)).T
+        fine = np.linspace(x[0], x[-1], 1000 * len(x))
+        good = np.interp(fine, x, y) >= y.max() - GOOD
+        widths.setdefault(variant, {})[seed] = float(good.mean() * (x[-1] - x[0]))
+    return widths

@@ -1,0 +1,189 @@
+"""Draws a card's figure: the panels that a recipe chose, from its evidence."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from recipes.harness.declaring.panels import Against, Bars, Lines, Panel, Points, Sweep
+from recipes.harness.evidence.records import Record, finished, values_of
+
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")  # Okabe and Ito 2008
+STYLES = ("-", "--", ":")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a panel draws from: records, the names of all variants, in order, and how metrics and curves are shown."""
+
+    records: Sequence[Record]
+    names: tuple[str, ...]
+    units: Any  # From a name to its `Unit`.
+    tuning: Mapping[str, Any] | None = None
+    swept: str = ""
+
+    def style(self, variant: str) -> dict[str, Any]:
+        """A variant's color and line style, the same in each panel."""
+        number = self.names.index(variant)
+        return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number // len(COLORS) % len(STYLES)]}
+
+    def label(self, name: str) -> str:
+        unit = self.units(name)
+        shown = {"points": "%"}.get(unit.name, "" if unit.name in unit.words else unit.name)
+        return f"{unit.words} ({shown})" if shown else unit.words
+
+    def curves(self, variant: str, name: str) -> np.ndarray:
+        """A curve of the variant's finished runs, as shown: float (runs, points), NaN past a run's own end."""
+        found = [
+            record["curves"][name]
+            for record in self.records
+            if record["variant"] == variant and record["status"] == "finished" and record["curves"].get(name)
+        ]
+        longest = max(map(len, found), default=0)
+        padded = [[*curve, *[None] * (longest - len(curve))] for curve in found]
+        return np.array(padded, dtype=float).reshape(len(found), longest) * self.units(name).scale
+
+    def values(self, variant: str, metric: str) -> list[float]:
+        by_seed = values_of(self.records, metric).get(variant, {})
+        return [value * self.units(metric).scale for value in by_seed.values()]
+
+
+def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
+    most = 0
+    for variant in panel.variants or picture.names:
+        y = picture.curves(variant, panel.y)
+        if not y.size:
+            continue
+        x = np.nanmean(picture.curves(variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
+        style = picture.style(variant)
+        axes.plot(x, np.nanmean(y, axis=0), marker="o", markersize=3, label=variant, **style)
+        axes.fill_between(x, *_band(y, panel.band), color=style["color"], alpha=0.15, linewidth=0)
+        most = max(most, len(y))
+    _scale(axes, panel.log)
+    if not panel.x and "x" not in panel.log:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel(picture.label(panel.x) if panel.x else panel.x_label)
+    axes.set_ylabel(picture.label(panel.y))
+    band = {"range": "range", "interval": "95 % interval"}[panel.band]
+    axes.set_title(panel.title or f"Mean and {band} over {most} seeds", fontsize=10)
+    if axes.lines:
+        axes.legend(fontsize=8)
+
+
+def _band(y: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """The lower and upper edge, (points,) each, of curves (runs, points)."""
+    if kind == "range" or len(y) < 2:
+        return np.nanmin(y, axis=0), np.nanmax(y, axis=0)
+    runs = np.maximum(2, (~np.isnan(y)).sum(axis=0))
+    deviation = np.sqrt(np.nansum((y - np.nanmean(y, axis=0)) ** 2, axis=0) / (runs - 1))
+    half = special.stdtrit(runs - 1, 0.975) * deviation / np.sqrt(runs)
+    return np.nanmean(y, axis=0) - half, np.nanmean(y, axis=0) + half
+
+
+def draw_points(panel: Points, axes: Any, picture: Picture) -> None:
+    for variant in picture.names:
+        x, y = picture.values(variant, panel.x), picture.values(variant, panel.y)
+        if x and y:
+            bars = [_spread(values) for values in (x, y)]
+            where = statistics.mean(x), statistics.mean(y)
+            color = picture.style(variant)["color"]
+            axes.errorbar(*where, xerr=bars[0], yerr=bars[1], marker="o", color=color, label=variant, linestyle="")
+    _scale(axes, panel.log)
+    axes.set_xlabel(picture.label(panel.x))
+    axes.set_ylabel(picture.label(panel.y))
+    axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
+    if axes.containers:
+        axes.legend(fontsize=8)
+
+
+def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
+    names = [name for name in picture.names if picture.values(name, panel.metric)]
+    values = [picture.values(name, panel.metric) for name in names]
+    colors = [picture.style(name)["color"] for name in names]
+    means, spread = [statistics.mean(v) for v in values], [_spread(v) for v in values]
+    axes.barh(range(len(names)), means, xerr=spread, ecolor="gray", color=colors)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.invert_yaxis()
+    _scale(axes, panel.log)
+    axes.set_xlabel(picture.label(panel.metric))
+    axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
+
+
+def draw_against(panel: Against, axes: Any, picture: Picture) -> None:
+    """One line for all variants that differ in the axis alone, in the color of the first of them."""
+    lines: dict[tuple[Any, ...], list[str]] = {}
+    for name, setting in panel.grid.items():
+        rest = tuple(value for axis, value in vars(setting).items() if axis != panel.axis)
+        lines.setdefault(rest, []).append(name)
+    for names in lines.values():
+        names = [name for name in names if picture.values(name, panel.metric)]
+        if not names:
+            continue
+        x = [getattr(panel.grid[name], panel.axis) for name in names]
+        values = [picture.values(name, panel.metric) for name in names]
+        means, spread = [statistics.mean(v) for v in values], [_spread(v) for v in values]
+        axes.errorbar(x, means, yerr=spread, marker="o", capsize=2, label=names[0], **picture.style(names[0]))
+    _scale(axes, panel.log)
+    axes.set_xlabel(panel.axis)
+    axes.set_ylabel(picture.label(panel.metric))
+    axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
+    if axes.containers:
+        axes.legend(fontsize=8, title="as, and alike to its right", title_fontsize=7)
+
+
+def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
+    assert picture.tuning is not None
+    for variant in picture.tuning["variants"]:
+        by_value: dict[float, list[float]] = {}
+        for record in finished(picture.tuning["curve"]):
+            if record["variant"] == variant:
+                value = record["config"][picture.swept]
+                by_value.setdefault(value, []).append(100 * record["metrics"]["test_accuracy"])
+        x = sorted(by_value)
+        if x:
+            style = picture.style(variant)
+            axes.plot(x, [statistics.mean(by_value[v]) for v in x], marker="o", markersize=3, **style)
+            low, high = ([pick(by_value[v]) for v in x] for pick in (min, max))
+            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_xlabel({"rate": "learning rate"}.get(picture.swept, picture.swept))
+    axes.set_ylabel("test accuracy (%)")
+    axes.set_title("Sensitivity: mean and range over 3 seeds", fontsize=10)
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+DRAWING: dict[type, Any] = {
+    Lines: draw_lines,
+    Points: draw_points,
+    Bars: draw_bars,
+    Against: draw_against,
+    Sweep: draw_sweep,
+}
+
+
+def draw(panels: Sequence[Panel], picture: Picture) -> Any:
+    """A matplotlib figure of `panels` side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(panels), 4), dpi=110, layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        DRAWING[type(panel)](panel, axes, picture)
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _scale(axes: Any, log: str) -> None:
+    from matplotlib.ticker import LogFormatter, LogLocator, NullFormatter
+
+    for name in log:
+        getattr(axes, f"set_{name}scale")("log")
+        axis = getattr(axes, f"{name}axis")
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(LogFormatter(labelOnlyBase=False, minor_thresholds=(9, 9)))
+        axis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,67 @@
+"""What is committed in `results/`, and whether it is of the code at hand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.harness.declaring.recipe import Recipe
+from recipes.harness.evidence.provenance import ROOT
+from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.records import EvidenceError, complaint_of_evidence, read_json
+
+RESULTS = ROOT / "results"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A recipe's committed evidence and tuning sweep, as far as there are any, and why each is stale, if it is.
+
+    Stale evidence was measured with an earlier version of the recipe. It is labelled so, and not read anew.
+    """
+
+    evidence: dict[str, Any] | None
+    tuning: dict[str, Any] | None
+    stale: str = ""
+    stale_tuning: str = ""
+
+    @classmethod
+    def read(cls, recipe: Recipe, results: Path | None = None) -> "Published":
+        """What is in `results`/NAME.
+
+        Raises:
+            EvidenceError: a file that is broken.
+        """
+        folder = (results or RESULTS) / recipe.name
+        found, tuning = (
+            read_json(folder / name) if (folder / name).exists() else None for name in ("evidence.json", "tuning.json")
+        )
+        return cls(
+            found,
+            tuning,
+            staleness(recipe, found) if found is not None else "",
+            staleness_of_tuning(recipe, tuning) if tuning is not None else "",
+        )
+
+
+def staleness(recipe: Recipe, found: dict[str, Any]) -> str:
+    """Why evidence is not of the code at hand, as the end of a sentence; empty if it is.
+
+    Raises:
+        EvidenceError: it is of the code at hand, and broken.
+    """
+    if not isinstance(found, dict) or found.get("code") != code_hash(recipe.module):
+        return "the code that makes the numbers has changed since"
+    if recipe.table and found.get("table") != recipe.table.digest(recipe.name):
+        return "the table that it was looked up in is another one now"
+    if problem := complaint_of_evidence(found, recipe.name, recipe.names):
+        raise EvidenceError(f"The published evidence of {recipe.name} can't be used: {problem}.")
+    return ""
+
+
+def staleness_of_tuning(recipe: Recipe, found: dict[str, Any]) -> str:
+    """The same of a tuning sweep, or of a table."""
+    if recipe.sweep is None:
+        return "the recipe tunes nothing any more"
+    if not isinstance(found, dict) or found.get("code") != recipe.sweep.code(recipe.module):
+        return "the code that it depends on has changed since"
+    return ""

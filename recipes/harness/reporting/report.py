@@ -1,0 +1,165 @@
+"""`Report`: what evidence says, in numbers, tables and words."""
+
+import hashlib
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes.harness.declaring.claims import Comparison, Judgement, judge, test_set_margin
+from recipes.harness.declaring.panels import Sweep
+from recipes.harness.declaring.recipe import Recipe
+from recipes.harness.declaring.tuning import good_decades
+from recipes.harness.evidence.records import Record, unpack_bits, values_of
+from recipes.harness.reporting import figure
+
+TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
+ASSERTED = "Arithmetic, not statistics: asserted each time that the recipe is loaded."
+
+
+class Report:
+    """What evidence says, in numbers and words."""
+
+    def __init__(self, recipe: Recipe, found: dict[str, Any], tuning: dict[str, Any] | None) -> None:
+        self.recipe, self.found, self.tuning = recipe, found, tuning
+        self.records = found["records"]
+
+    def judgements(self) -> list[Judgement]:
+        """One for each claim of the recipe."""
+        measured = sum(claim.asserted is None for claim in self.recipe.claims)
+        return [judge(claim, self._values(claim), measured) for claim in self.recipe.claims]
+
+    def _values(self, claim: Any) -> dict[str, dict[int, float]]:
+        if not claim.from_tuning:
+            return values_of(self.records, claim.metric)
+        if self.tuning is None or self.recipe.tuning is None:
+            return {}
+        return good_decades(self.tuning["curve"], self.recipe.tuning.swept)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: each variant's mean ± standard deviation over seeds."""
+        wanted = dict.fromkeys((*TABLE, *self.recipe.units))
+        shown = [name for name in wanted if values_of(self.records, name)]
+        peaks_known = any(record["peak_memory_mib"] is not None for record in self.records)
+        header = ["variant", *(self._heading(name) for name in shown), *["memory (MiB)"] * peaks_known, "runs"]
+        rows = []
+        for variant in self.found["variants"]:
+            mine = [record for record in self.records if record["variant"] == variant]
+            row = [variant]
+            for name in shown:
+                values = list(values_of(mine, name).get(variant, {}).values())
+                row.append(self._spread(name, values))
+            missed = sum(1 for record in mine if record["metrics"].get("target_reached") == 0)
+            if missed and "epochs_to_target" in shown:
+                row[1 + shown.index("epochs_to_target")] += f" ({missed} missed)"
+            peaks = [record["peak_memory_mib"] for record in mine if record["peak_memory_mib"] is not None]
+            if peaks_known:
+                row.append(f"{max(peaks):,.0f}" if peaks else "")
+            row.append(_count(mine))
+            rows.append(row)
+        return header, rows
+
+    def _heading(self, metric: str) -> str:
+        unit = self.recipe.unit(metric)
+        shown = {"points": "%"}.get(unit.name, "")
+        return f"{unit.words} ({shown})" if shown else unit.words
+
+    def _spread(self, metric: str, values: list[float]) -> str:
+        unit = self.recipe.unit(metric)
+        if not values:
+            return "–"
+        # What is the same in all runs has been counted, not measured.
+        spread = f" ± {unit.show(statistics.stdev(values))}" if len(set(values)) > 1 else ""
+        return unit.show(statistics.mean(values)) + spread
+
+    def verdict_lines(self, published: "Report | None") -> list[str]:
+        """Each claim's verdict in words with its numbers, and beside it the published one."""
+        theirs = {j.claim.id: j for j in published.judgements()} if published else {}
+        lines = []
+        for judgement in self.judgements():
+            claim = judgement.claim
+            lines.append(f"\n{claim.id}  {claim.text} [{claim.source}]: {judgement.verdict.upper()}")
+            lines += [f"    {self.words(judgement, comparison)}" for comparison in judgement.comparisons]
+            if claim.asserted is not None:
+                lines.append(f"    {ASSERTED}")
+            elif claim.from_tuning:
+                lines.append("    (from the published tuning sweep)")
+            elif claim.id in theirs and theirs[claim.id].comparisons:
+                verdict = theirs[claim.id].verdict
+                same = "agrees" if verdict == judgement.verdict else "differs"
+                lines.append(f"    Published, {theirs[claim.id].comparisons[0].n} seeds: {verdict} ({same}).")
+        return lines
+
+    def words(self, judgement: Judgement, comparison: Comparison, brief: bool = False) -> str:
+        """One comparison in words: the difference with its interval, and unless `brief` what it is held against."""
+        claim, unit = judgement.claim, self.recipe.unit(judgement.claim.metric)
+        a, b = comparison.between
+        if comparison.n == 0:
+            return f"{a} against {b}: not measured here."
+        sign = -1 if claim.lower or claim.falling else 1
+        low, high = sorted((sign * comparison.low, sign * comparison.high))
+        what = f"slope of {unit.words}, {a} to {b}" if claim.rising or claim.falling else f"{unit.words}, {a} minus {b}"
+        text = f"{what}: {unit.show(sign * comparison.mean, sign=True)} {unit.name}"
+        if comparison.n == 1:
+            return f"{text} at one seed, which can settle nothing."
+        if brief:
+            return (
+                f"{what}: {unit.show(sign * comparison.mean, True)} [{unit.show(low, True)}, {unit.show(high, True)}]"
+            )
+        text += f", {judgement.level:.2%} interval {unit.show(low, sign=True)} to {unit.show(high, sign=True)}"
+        effect = "" if np.isnan(comparison.cohen_d) else f", d = {sign * comparison.cohen_d:+.1f}"
+        text += f" (n = {comparison.n}{effect}; what matters: {unit.show(claim.by)})"
+        if len(judgement.comparisons) > 1:
+            text += f": {comparison.verdict}"
+        if comparison.verdict == "unresolved" and comparison.seeds_needed:
+            text += f"; about {comparison.seeds_needed} seeds would likely settle it"
+        elif comparison.verdict == "unresolved":
+            text += "; no practicable number of seeds would settle it"
+        return text + "."
+
+    def test_set_lines(self) -> list[str]:
+        """For claims about test accuracy: how far another test set of the same size might move the difference."""
+        correct: dict[str, dict[int, np.ndarray]] = {}
+        for record in self.records:
+            if record["correct"]:
+                bits = unpack_bits(record["correct"], self.found["test_images"])
+                correct.setdefault(record["variant"], {})[record["seed"]] = bits
+        lines = []
+        for claim in self.recipe.claims:
+            for a, b in claim.pairs if claim.metric == "test_accuracy" and not (claim.rising or claim.falling) else ():
+                seeds = sorted(set(correct.get(a, {})) & set(correct.get(b, {})))
+                if seeds:
+                    margin = test_set_margin(*(np.array([correct[v][s] for s in seeds]) for v in (a, b)))
+                    lines.append(f"{claim.id}, {a} against {b}: ±{margin * 100:.2f} points")
+        return lines
+
+    def write_figure(self, path: Path) -> None:
+        """The recipe's panels, and if there is a sensitivity curve, that."""
+        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(self.figure())
+        software = f"Matplotlib {matplotlib.__version__}"
+        canvas.print_png(path, metadata={"Software": software, "Evidence": self.fingerprint()})
+
+    def figure(self) -> Any:
+        """The same as a matplotlib figure."""
+        panels = [*self.recipe.panels, *([Sweep()] if self.tuning and self.tuning["curve"] else [])]
+        swept = self.recipe.tuning.swept if self.recipe.tuning else ""
+        picture = figure.Picture(self.records, self.recipe.names, self.recipe.unit, self.tuning, swept)
+        return figure.draw(panels, picture)
+
+    def fingerprint(self) -> str:
+        """A hash of what the figure is drawn from; it is stored in the figure."""
+        content = json.dumps([self.records, self.tuning], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _count(records: list[Record]) -> str:
+    text = str(len(records))
+    for status in ("diverged", "failed"):
+        if n := sum(1 for record in records if record["status"] == status):
+            text += f", {n} {status}"
+    return text

@@ -1,0 +1,1 @@
+"""How runs are carried out: one `Run`, the process it is in, and the invocation that it belongs to."""

@@ -1,0 +1,242 @@
+"""`Invocation`: one recipe of a command, the folder that its runs go to, and what is found there again."""
+
+import contextlib
+import dataclasses
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pipelines import sources
+from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.evidence.provenance import stamp
+from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.records import EvidenceError, read_json, write_json
+from recipes.harness.running.job import Job
+from recipes.harness.running.worker import Start
+
+
+class CodeChangedError(EvidenceError):
+    """The code was changed while the command ran: what it measured is of no one version."""
+
+
+class UsageError(Exception):
+    """What was asked for can't be done as asked. The sentence is printed, and the exit code is 2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is asked of a recipe, beside its own config: the flags of its command line."""
+
+    budget: BudgetName
+    seeds: Sequence[int]
+    variants: tuple[str, ...]
+    data: sources.Request
+    logdir: Path
+    jobs: int | None = None
+    backend: str = "local"
+    start: Start | None = None
+    model: str = ""
+    save: str = ""
+    resume: bool = False
+    profile: bool = False
+    tune: bool = False
+    log: bool = True
+
+
+@dataclasses.dataclass
+class Invocation:
+    """What was asked of one recipe, and where its runs go."""
+
+    recipe: Recipe
+    asked: Asked
+    config: Any
+    folder: Path
+    header: dict[str, Any]
+    together: bool = False  # With other recipes.
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+
+    @classmethod
+    def begin(cls, recipe: Recipe, asked: Asked, config: Any, command: str, *, together: bool = False) -> "Invocation":
+        """Check the data and open a new folder, or to resume the newest one of the same settings; lock it.
+
+        Raises:
+            UsageError: nothing to resume, or it is being worked on.
+            DataError: the data are missing or broken.
+        """
+        data = sources.verify(asked.data)
+        sweep = recipe.sweep if asked.tune else None
+        header: dict[str, Any] = {
+            "kind": "tuning" if sweep else "comparison",
+            "budget": asked.budget,
+            "config": {} if sweep and recipe.table else dataclasses.asdict(config),
+            "data": dataclasses.asdict(asked.data),
+            "data_digest": data.digest,
+            "test_images": len(data.held_back),
+            "classes": len(data.classes),
+            "code": sweep.code(recipe.module) if sweep else code_hash(recipe.module),
+        }
+        if asked.model:
+            header["model"] = f"{asked.model} {_file_digest(asked.model.rpartition(':')[0])}"
+        if recipe.table and not sweep:
+            header["table"] = recipe.table.digest(recipe.name)
+        if together:
+            header["together"] = True
+        header = stamp(recipe.name, header)
+        home = asked.logdir / recipe.name
+        folder = _find(home, header) if asked.resume else _new_folder(home)
+        header = {**header, "command": command}
+        _lock(folder)
+        if not asked.resume:
+            write_json(folder / "invocation.json", header)
+        return cls(recipe, asked, config, folder, header, together)
+
+    def end(self) -> None:
+        """Give the folder free."""
+        with contextlib.suppress(OSError):
+            (self.folder / LOCK).unlink()
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The chosen variants, in the recipe's order."""
+        return tuple(name for name in self.recipe.names if name in (self.asked.variants or self.recipe.names))
+
+    @property
+    def alone(self) -> bool:
+        """Whether its runs have the machine to themselves, since they measure times."""
+        return self.recipe.compare is not None and not self.together
+
+    def job(self, variants: tuple[str, ...], seed: int, fields: dict[str, Any], folder: Path) -> Job:
+        """One job of this invocation, with some fields of the config replaced."""
+        return Job(
+            module=self.recipe.module,
+            variants=variants,
+            seed=seed,
+            config={**self.header["config"], **fields},
+            data=self.asked.data,
+            folder=str(folder),
+            code=code_hash(self.recipe.module),
+            model=self.asked.model,
+            logging=self.asked.log and folder == self.folder,
+            profile=self.asked.profile,
+            save=self.asked.save,
+            intra_op_threads=None if self.alone else 1,
+            log=str(self.folder / "workers.log"),
+        )
+
+    def plan(self) -> list[Job]:
+        """The jobs of a comparison."""
+        groups = [(name,) for name in self.variants] if self.recipe.train else [self.variants]
+        return [self.job(group, seed, {}, self.folder) for seed in self.asked.seeds for group in groups]
+
+    def title(self) -> str:
+        seeds = len(self.asked.seeds)
+        size = f"{len(self.variants)} variants × {seeds} seed{'s' if seeds > 1 else ''} at {self.asked.budget}."
+        return f"{self.recipe.question}\n{size}"
+
+    def elapsed(self) -> float | None:
+        """Seconds since the command began; None for a resumed one, which took only part of the time that it needs, and
+        for recipes together, which share theirs."""
+        return None if self.asked.resume or self.together else round(time.perf_counter() - self.started, 1)
+
+    def check_code(self) -> None:
+        """Look at the files again.
+
+        Raises:
+            CodeChangedError: they are not as they were when the command began.
+        """
+        code_hash.cache_clear()
+        sweep = self.recipe.sweep if self.asked.tune else None
+        if self.header["code"] != (sweep.code(self.recipe.module) if sweep else code_hash(self.recipe.module)):
+            raise CodeChangedError(
+                f"The code of {self.recipe.name} was changed while the command ran, so what it measured is of no one "
+                f"version and no evidence is written: run it again. The runs are in {self.folder}."
+            )
+
+
+LOCK = "lock"
+# What must be the same where runs are to be taken over.
+SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table", "together")
+SAME_PLACE = ("machine", "versions", "keras")
+
+
+def _find(home: Path, header: dict[str, Any]) -> Path:
+    wanted = _as_json({key: header.get(key) for key in SAME + SAME_PLACE})
+    for folder in sorted(home.glob("*/"), reverse=True):
+        if folder.is_symlink() or not (folder / "invocation.json").exists():
+            continue
+        try:
+            found = read_json(folder / "invocation.json")
+        except EvidenceError:  # Of an invocation that did not get far; another may do.
+            continue
+        if isinstance(found, dict) and {key: found.get(key) for key in SAME + SAME_PLACE} == wanted:
+            return folder
+    raise UsageError(
+        f"There is nothing to resume under {home}: no invocation with the same settings, code, data, machine and "
+        "versions; run without --resume."
+    )
+
+
+def _as_json(content: dict[str, Any]) -> dict[str, Any]:
+    """Content as it will be read back: JSON knows no tuples."""
+    return {key: _plain(value) for key, value in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _as_json(value)
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _new_folder(home: Path) -> Path:
+    home.mkdir(parents=True, exist_ok=True)
+    stamp_ = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1000):
+        folder = home / (f"{stamp_}-{number:03}" if number else stamp_)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise UsageError(f"A thousand invocations began under {home} in this second: wait for the next one.")
+
+
+def _lock(folder: Path) -> None:
+    """Put this process's number into the folder.
+
+    Raises:
+        UsageError: another process that is alive works there.
+    """
+    path = folder / LOCK
+    with contextlib.suppress(OSError, ValueError):
+        owner = int(path.read_text())
+        if owner != os.getpid() and _is_alive(owner):
+            raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.")
+    path.write_text(str(os.getpid()))
+
+
+def _is_alive(process: int) -> bool:
+    if process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # It is somebody else's.
+        return True
+    return True
+
+
+def _file_digest(path: str) -> str:
+    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
+
+
+def default_data(budget: BudgetName, **given: Any) -> sources.Request:
+    """The images of a budget, with what was asked for otherwise; other images than the budget's are all taken."""
+    of_budget = BUDGETS[budget]
+    source = given.get("source") or of_budget.source
+    train_images = of_budget.train_images if source == of_budget.source else None
+    if given.get("train_images") is not None:
+        train_images = given["train_images"]
+    return sources.Request(source, train_images, given.get("split_seed") or 0, given.get("image_size"))

@@ -1,0 +1,150 @@
+"""`Job`: one unit of work, made of names and numbers, and how a process carries it out."""
+
+import importlib
+import json
+import math
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import sources
+from recipes.harness.declaring.table import Table
+from recipes.harness.evidence.provenance import gpus
+from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.records import Record, explain, pack_bits
+from recipes.harness.reporting import board
+from recipes.harness.running.memory import PeakMemory
+from recipes.harness.running.own_model import own_model
+from recipes.harness.running.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What one process is to do: all of it is names and numbers, so that it travels to any worker.
+
+    `variants` holds one name for a recipe of `train`, and all of them for a recipe of `compare`. `code` is the hash of
+    the code that is meant, `model` a reader's own as "FILE.py:FUNCTION", `log` the file that a local worker prints to.
+    """
+
+    module: str
+    variants: tuple[str, ...]
+    seed: int
+    config: Mapping[str, Any]
+    data: sources.Request
+    folder: str
+    code: str = ""
+    model: str = ""
+    logging: bool = True
+    profile: bool = False
+    save: str = ""
+    intra_op_threads: int | None = 1
+    log: str = os.devnull
+
+    @property
+    def name(self) -> str:
+        """Short and unique in an invocation: "adam seed 3"."""
+        return f"{'+'.join(self.variants)} seed {self.seed}"
+
+
+def carry_out(job: Job) -> list[Record]:
+    """Do `job` in this process and return one record for each of its variants. Never raises for what a recipe does."""
+    start = time.perf_counter()
+    peak = PeakMemory()
+    runs: dict[str, Run] = {}
+    try:
+        import keras
+
+        _settle_threads(job)
+        module = importlib.import_module(job.module)
+        recipe = module.RECIPE
+        if job.code and code_hash(job.module) != job.code:
+            raise RuntimeError("the code that makes the numbers was changed while the command ran")
+        if job.model:
+            setattr(module, recipe.model.__name__, own_model(job.model))
+        table = recipe.table if job.variants == (Table.VARIANT,) else None
+        config = dict(job.config) if table else recipe.config(**job.config)
+        for variant in job.variants:
+            runs[variant] = _new_run(job, variant, config)
+        keras.utils.set_random_seed(job.seed)
+        with sources.test_set_closed():
+            if recipe.train is not None or table:
+                (run,) = runs.values()
+                metrics = {run.variant: table.measure(config, run) if table else recipe.train(run.variant, config, run)}
+            else:
+                metrics = recipe.compare(config, runs)
+        cause = None
+    except Exception as error:
+        traceback.print_exc()  # To the worker's log file.
+        metrics, cause = {variant: {} for variant in job.variants}, explain(error)
+    seconds = time.perf_counter() - start
+    records = []
+    for variant in job.variants:
+        record = _record(job, variant, cause, metrics.get(variant, {}), runs.get(variant), seconds)
+        record["peak_memory_mib"] = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
+        if variant in runs and job.logging:
+            board.write_hparams(runs[variant].folder, record)
+        records.append(record)
+    return records
+
+
+def failed(job: Job, cause: str) -> list[Record]:
+    """The records of a job that left none itself, because its worker died."""
+    return [_record(job, variant, cause, {}, None, 0.0) for variant in job.variants]
+
+
+def _record(
+    job: Job, variant: str, cause: str | None, metrics: Mapping[str, float], run: Run | None, seconds: float
+) -> Record:
+    diverged = run is not None and (run.diverged or not all(map(math.isfinite, metrics.values())))
+    status = "failed" if cause else "diverged" if diverged else "finished"
+    return {
+        "variant": variant,
+        "seed": job.seed,
+        "config": json.loads(json.dumps(dict(job.config))),  # As it will be read back: a tuple is a list.
+        "status": status,
+        "cause": cause or ("the loss or the outputs were not finite" if diverged else None),
+        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
+        "curves": run.curves if run else {},
+        "correct": pack_bits(run.correct) if run and run.correct is not None and status == "finished" else None,
+        "seconds": {"total": seconds, **run.watch.seconds} if run else {},
+        "peak_memory_mib": None,
+    }
+
+
+def _new_run(job: Job, variant: str, config: Any) -> Run:
+    folder = Path(job.folder) / variant / f"seed-{job.seed}"
+    remove_folder(folder)  # What an attempt that was killed has left.
+    folder.mkdir(parents=True)
+    save = Path(job.save) / f"{variant}-seed-{job.seed}.keras" if job.save else None
+    return Run(variant, job.seed, job.data, config, folder, job.logging, job.profile, save)
+
+
+def _settle_threads(job: Job) -> None:
+    import tensorflow as tf
+    import threadpoolctl
+
+    if job.intra_op_threads:  # Also where workers are many: thread counts change the order of sums.
+        tf.config.threading.set_intra_op_parallelism_threads(job.intra_op_threads)
+        threadpoolctl.threadpool_limits(job.intra_op_threads)
+    if gpus():
+        tf.config.experimental.enable_op_determinism()
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder of ours and what is in it; a link in its place is taken away, and what it leads to is left."""
+    if any(parent.is_symlink() for parent in (folder, folder.parent)):
+        raise OSError(None, "a symbolic link stands in its place", str(folder))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_progress(folder: Path, variant: str, seed: int) -> dict[str, Any]:
+    """What a run in flight last said of itself: its epoch and accuracy. Empty before the first epoch's end."""
+    try:
+        return json.loads((folder / variant / f"seed-{seed}" / "progress.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

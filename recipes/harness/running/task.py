@@ -1,0 +1,91 @@
+"""Classification: what is measured of a trained model. Images in, one row of logits an image out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines import batches, sources
+
+PREDICT_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A model's metrics, its test logits float32 (n, classes), and which test images it got right, bool (n,)."""
+
+    metrics: dict[str, float]
+    logits: np.ndarray
+    correct: np.ndarray
+    finite: bool
+
+
+def chance(data: sources.Data) -> float:
+    """The accuracy of a guess."""
+    return 1 / len(data.classes)
+
+
+def score(model: tf.Module, data: sources.Data, test: sources.Split) -> Scores:
+    """Accuracies of a model as it is, un-augmented, as fractions.
+
+    `test_accuracy` and `test_loss`; `train_accuracy` on as many clean training images as there are test images, evenly
+    taken; `generalization_gap`, the difference of the two accuracies.
+    """
+    seen = data.train.take(np.linspace(0, len(data.train) - 1, min(len(data.train), len(test))).astype(int))
+    train_logits, test_logits = predictor(model)(seen, test)
+    right = [logits.argmax(axis=1) == part.labels for logits, part in ((train_logits, seen), (test_logits, test))]
+    train_accuracy, test_accuracy = (float(hits.mean()) for hits in right)
+    metrics = {
+        "train_accuracy": train_accuracy,
+        "test_accuracy": test_accuracy,
+        "generalization_gap": train_accuracy - test_accuracy,
+        "test_loss": cross_entropy(test_logits, test.labels),
+    }
+    finite = bool(np.isfinite(train_logits).all() and np.isfinite(test_logits).all())
+    return Scores(metrics, test_logits, right[1], finite)
+
+
+def predictor(model: tf.Module):
+    """A function from parts to their logits, float32 (n, classes) each, as at inference."""
+    compiled = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    def logits_of(*parts: sources.Split) -> list[np.ndarray]:
+        return [
+            np.concatenate([np.asarray(compiled(images)) for images, _ in batches.evaluation(part, PREDICT_BATCH)])
+            for part in parts
+        ]
+
+    return logits_of
+
+
+def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of minus the logarithm of the true class's probability, in nats."""
+    from scipy.special import log_softmax
+
+    return float(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def worst(data_chance: float) -> dict[str, float]:
+    """What a diverged run counts as: chance accuracy on everything."""
+    accuracies = dict.fromkeys(("test_accuracy", "validation_accuracy", "train_accuracy"), data_chance)
+    return {**accuracies, "generalization_gap": 0.0}
+
+
+def epochs_to(target: float, accuracies: Sequence[float], start: float) -> float | None:
+    """Epochs until a curve of accuracies, one an epoch, is at `target`, interpolated between epochs; None if never.
+
+    The curve begins at `start`, the accuracy of a guess, at epoch 0.
+    """
+    curve = [start, *accuracies]
+    for epoch in range(1, len(curve)):
+        before, after = curve[epoch - 1], curve[epoch]
+        if after >= target:
+            return epoch - 1 + (target - before) / (after - before) if after > before else float(epoch)
+    return None
+
+
+def summary(curves: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
+    """Metrics that are a curve's last value."""
+    values = curves.get("val_accuracy") or [None]
+    return {} if values[-1] is None else {"validation_accuracy": float(values[-1])}
