@@ -33,9 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["benchmark"]:
-        from recipes.harness import benchmark
+        from recipes import _benchmark
 
-        return benchmark.main(arguments[1:])
+        return _benchmark.main(arguments[1:])
     words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     parser = argparse.ArgumentParser(
         prog="python -m recipes",

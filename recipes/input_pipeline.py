@@ -4,11 +4,12 @@ The naive feed takes one image at a time: read it from disk, decode it, augment 
 batch. Four techniques change that: map in parallel; cache what was decoded; prefetch the next batch
 while the model works on this one; batch before caching and augmenting, so that one operation serves
 a whole batch. Each is added alone to the naive feed, and left out alone of the full one, which is
-`good_feed` below. All rungs yield the same images.
+`good_feed` below. In an epoch all variants yield the same images.
 
-Use it when    the profile, or the share of waiting below, says that the model waits for its input.
-It hurts when  the cache stands behind the augmentation (it would repeat the first epoch's) or
-               outgrows the memory.
+Use it when    the share of waiting below, or TensorBoard's profile, says that the model waits.
+It hurts when  the cache outgrows the memory, or stands behind the augmentation, which it would then
+               repeat. Batches that are cached hold the same images in each epoch: where that costs
+               accuracy, cache single images and shuffle them before the batch.
 Sources        the guides "tf.data: Build TensorFlow input pipelines" and "Better performance with
                the tf.data API"
 """
@@ -19,7 +20,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import layers
 
@@ -39,47 +39,47 @@ class Config:
     batch_size: int = 128
 
 
-def decode(example, draw):
-    image, label = example
-    return tf.io.decode_png(image, channels=3), label, draw
+def decode(image, label):
+    return tf.io.decode_png(image, channels=3), label
 
 
-def augment(images, labels, draws):
-    """Mirror and brighten by what was drawn ahead, int32 (..., 2): one image, or a whole batch."""
-    mirrored, brighter = tf.unstack(draws[..., None, None, None, :], axis=-1)
+def draw(number):
+    """Mirrored or not, and how much brighter: int32 (2,) from a random number."""
+    chance = tf.random.stateless_uniform((2,), (number, 0))
+    return tf.cast([2 * chance[0], 61 * chance[1] - 30], tf.int32)
+
+
+def augment(example, draws):
+    """Mirror and brighten one image, or a batch, by draws (..., 2), one for each image."""
+    images, labels = example
+    mirrored, brighter = tf.unstack(draws[..., None, None, None, :], axis=-1)  # (..., 1, 1, 1)
     images = tf.where(mirrored > 0, images[..., ::-1, :], images)
     images = tf.clip_by_value(tf.cast(images, tf.int32) + brighter, 0, 255)
     return tf.cast(images, tf.uint8), labels
 
 
-def good_feed(files: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """All techniques: the chain to copy."""
-    return (
-        files.map(decode, tf.data.AUTOTUNE)
-        .batch(batch_size)
-        .cache()  # What was decoded. Behind the augmentation it would repeat the first epoch's.
-        .map(augment, tf.data.AUTOTUNE)
-        .prefetch(tf.data.AUTOTUNE)
-    )
+def good_feed(files, draws, batch_size: int) -> tf.data.Dataset:
+    """All techniques: the chain to copy, from (PNG bytes, label) pairs and random draws."""
+    images = files.map(decode, tf.data.AUTOTUNE).batch(batch_size).cache()
+    feed = tf.data.Dataset.zip(images, draws.batch(batch_size))
+    return feed.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def build_feed(variant: str, files: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+def build_feed(variant: str, files, draws, batch_size: int) -> tf.data.Dataset:
     """Batches of augmented images uint8 (batch, height, width, 3) and labels int64 (batch,)."""
     techniques = TECHNIQUES[variant]
     if variant == "all":
-        return good_feed(files, batch_size)
+        return good_feed(files, draws, batch_size)
     workers = tf.data.AUTOTUNE if "parallel" in techniques else None
-    feed = files.map(decode, workers)
+    images = files.map(decode, workers)
     if "batch_first" in techniques:
-        feed = feed.batch(batch_size)
+        images, draws = images.batch(batch_size), draws.batch(batch_size)
     if "cache" in techniques:
-        feed = feed.cache()
-    feed = feed.map(augment, workers)
+        images = images.cache()
+    feed = tf.data.Dataset.zip(images, draws).map(augment, workers)
     if "batch_first" not in techniques:
         feed = feed.batch(batch_size)
-    if "prefetch" in techniques:
-        feed = feed.prefetch(tf.data.AUTOTUNE)
-    return feed
+    return feed.prefetch(tf.data.AUTOTUNE) if "prefetch" in techniques else feed
 
 
 def build_model(variant: str, data: sources.Data) -> keras.Model:
@@ -122,13 +122,12 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     first = next(iter(runs.values()))
     data = sources.load(first.data)
     files = encoded.read(first.data).repeat().take(config.images)
-    # What the augmentation of each image draws lies beside it: it is the same for all rungs.
-    draws = np.random.default_rng(first.seed).integers((0, -30), (2, 31), (config.images, 2))
-    files = tf.data.Dataset.zip(files, tf.data.Dataset.from_tensor_slices(draws.astype("int32")))
+    numbers = tf.data.Dataset.random(first.seed, rerandomize_each_iteration=True)  # Each epoch.
+    draws = numbers.take(config.images).map(draw)
     model = build_model("", data)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 
-    feeds = {name: build_feed(name, files, config.batch_size) for name in ("naive", *runs)}
+    feeds = {name: build_feed(name, files, draws, config.batch_size) for name in ("naive", *runs)}
     feeding = {name: Step(feed, lambda *batch: None) for name, feed in feeds.items()}
     training = {name: Step(feed, model.train_on_batch) for name, feed in feeds.items()}
     alone = timed(feeding, config, first.seed)

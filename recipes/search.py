@@ -2,11 +2,11 @@
 
 KerasTuner takes a function from hyperparameters to a compiled model, and one of its tuners decides
 what to try. Five values each make 125 combinations, a whole grid of which nobody can afford; and a
-grid that is cut short has walked along one edge of the space. Here each tuner gets the budget of a
-few whole trials, and what it found is trained once more and scored on test images.
+grid that is cut short has walked along one edge: KerasTuner's changes the hyperparameter that was
+declared last first, so eight trials here never leave the lowest rate. Each tuner gets the budget of
+a few whole trials, and what it found is trained once more and scored on test images.
 
-A handful of trials is luck: `search_replayed` asks which tuner is better, with hundreds of
-searches.
+A handful of trials is luck: `search_replayed` asks which tuner is better, by many searches.
 
 Use it when    a training is cheap enough to be run ten times or more.
 It hurts when  settings differ by less than seeds do: the best of many trials is then mostly luck.
@@ -15,7 +15,6 @@ Sources        Bergstra and Bengio 2012, JMLR 13; Snoek et al. 2012, arXiv:1206.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import keras_tuner as kt
@@ -61,29 +60,26 @@ def build_model(hp: kt.HyperParameters, data: sources.Data) -> keras.Model:
     return model
 
 
-def make_tuner(
-    variant: str, data: sources.Data, config: Config, seed: int, folder: Path | str
-) -> kt.Tuner:
-    """A tuner that keeps its trials in `folder`, and goes on there after it was killed."""
+def make_tuner(variant: str, data: sources.Data, config: Config, seed: int, folder) -> kt.Tuner:
+    """A tuner that keeps its trials in `folder`; where there are some already, it goes on there."""
     common = {
         "hypermodel": lambda hp: build_model(hp, data),
         "objective": "val_accuracy",
         "directory": folder,
         "project_name": "trials",
-        "seed": 1000
-        * seed,  # KerasTuner draws with seed, seed + 1, …: neighbours would walk the same settings.
+        # KerasTuner draws with seed, seed + 1, …, so neighbours would walk the same settings.
+        "seed": 1000 * seed + 1,
         "max_consecutive_failed_trials": config.trials,
     }
-    if variant == "grid":
+    if variant == "grid":  # KerasTuner's own GridSearch can't go on after it was killed.
         return ResumableGridSearch(max_trials=config.trials, **common)
     if variant == "random":
         return kt.RandomSearch(max_trials=config.trials, **common)
-    if (
-        variant == "bayesian"
-    ):  # Its own default is to begin with nine random trials: then all would be random here.
+    if variant == "bayesian":
+        # By default it begins with nine random trials, and all would be random here.
         return kt.BayesianOptimization(max_trials=config.trials, num_initial_points=3, **common)
-    # Brackets that begin with few epochs and go on with the better half; one round of them costs some seven trials.
-    rounds = max(1, config.trials // 7)
+    # Brackets that begin with few epochs and go on with the better half: a round is some 30 epochs.
+    rounds = max(1, config.trials * config.epochs // 30)
     return kt.Hyperband(max_epochs=config.epochs, factor=2, hyperband_iterations=rounds, **common)
 
 
@@ -129,15 +125,6 @@ CLAIMS = [
     Claim(
         "H5", "A full grid of 5 × 5 × 5 is 125 trainings", source="DL", asserted=COMBINATIONS == 125
     ),
-    Claim(
-        "H5b",
-        "A grid search that is cut short ends below a random search of as many trials",
-        source="DL",
-        metric="test_accuracy",
-        lower="grid",
-        than="random",
-        by=0.01,
-    ),
 ]
 
 RECIPE = Recipe(
@@ -147,11 +134,10 @@ RECIPE = Recipe(
     Config,
     smoke={"trials": 4, "epochs": 3, "batch_size": 64},
     least={"trials": 1},
-    fails=("grid",),
     units={
         "best_trial": Unit("best trial, by validation", 100, "points"),
         "trials": Unit("trials", digits=0),
-        "doomed": Unit("trials near chance", 100, "points", 0),
+        "doomed": Unit("trials below 1.5 times chance", 100, "points", 0),
     },
     panels=(Bars("test_accuracy"), Bars("doomed")),
 )

@@ -2,12 +2,12 @@
 
 A handful of trained trials decides nothing, so each of KerasTuner's four tuners is replayed many
 times on a table of trainings made beforehand (`--tune`): a setting is seen with one of the table's
-seeds and judged by the other. Intervals tell the searches' luck on this table, not that of the
-table.
+seeds and judged by the other. The intervals are about the luck of searches on this one table.
 
-The table flatters grids (few values leave random search little that is new) and lets Hyperband's
-promoted trials lose nothing, but their four epochs leave little to save. It hurts Bayesian
-optimization, which buys some settings twice.
+What the table does: grids lose little to random search, since there are few values; Hyperband's
+promoted trials go on along the same curve, but four epochs leave little to save; a setting that is
+tried twice shows the same score, so Bayesian optimization learns nothing from that. It also begins
+with nine random trials, KerasTuner's default.
 
 Use it when    you must choose a tuner: `search` shows how to use each.
 It hurts when  settings differ by less than seeds do: the best of many trials is then mostly luck.
@@ -104,13 +104,14 @@ def grid_of(trials: int, seed: int) -> dict[str, tuple]:
 
 
 class FromTable:
-    """Looks a trial's setting up instead of training it. A setting keeps its seed all along."""
+    """In the place of a training: the table is setting -> validation accuracy (seeds, epochs)."""
 
     def run_trial(self, trial, table: dict, seed: int, log: list, **_):
         values = trial.hyperparameters.values
         before, epochs = values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", EPOCHS)
         setting = tuple(values[name] for name in SPACE)
         curves = table[setting]
+        # Which seed is seen: the same for a setting all along, and in every process.
         seen = zlib.crc32(f"{seed}/{setting}".encode()) % len(curves)
         judged = np.delete(curves, seen, axis=0)[:, -1].mean()
         log.append((epochs - before, curves[seen, epochs - 1], judged))
@@ -130,12 +131,12 @@ class Hyperband(FromTable, kt.Hyperband): ...
 
 
 def make_tuner(variant: str, trials: int, seed: int, folder) -> kt.Tuner:
-    """A tuner of whole trials, or for Hyperband of as many epochs; stopped, it goes on there."""
+    """A tuner of whole trials, or for Hyperband of as many epochs, whose trials are looked up."""
     space = kt.HyperParameters()
     for name, values in (grid_of(trials, seed) if variant == "grid" else SPACE).items():
         space.Choice(name, values)
     # KerasTuner draws with seed, seed + 1, …: neighbouring seeds would walk the same settings.
-    common = {"hyperparameters": space, "directory": folder, "seed": 1000 * seed}
+    common = {"hyperparameters": space, "directory": folder, "seed": 1000 * seed + 1}
     if variant == "hyperband":
         rounds = max(1, round(trials * EPOCHS / 30))  # One of all brackets costs so many epochs.
         common |= {"max_epochs": EPOCHS, "factor": 2, "hyperband_iterations": rounds}

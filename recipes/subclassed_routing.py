@@ -1,10 +1,12 @@
 """Can a model send easy images down a short path, and what tells it which ones are easy?
 
 A subclass of `keras.Model` may decide in `call`, image by image, which layers to run: here a short
-path or a deep one, behind a shared stem. The gate is the variance of the stem's activations, the
-short path's confidence (which is run first, and paid for), or chance; and for a whole batch the
-source's `if variance < threshold:`, which in a graph must be `ops.cond`. Gathering images really
-skips work, and rules out `jit_compile=True`: XLA must know shapes beforehand.
+path for all images, and a deep one behind the same stem for those that a gate asks for. The gate is
+the variance of the stem's activations, the short path's confidence, or chance; and for a whole
+batch `if variance < threshold:`, which in a graph must be `ops.cond`. Gathering images really skips
+work, and rules out `jit_compile=True`: XLA must know shapes beforehand.
+
+Each path learns from a random half of every batch, so the deep path alone is no stronger than that.
 
 Use it when    inference is the cost, and many inputs are easy.
 It hurts when  the deep path is cheap: gathering and stitching then cost more than they save.
@@ -58,9 +60,9 @@ class Routed(keras.Model):
     def __init__(self, gate="random", shape=(32, 32, 3), classes=10, **kwargs):
         super().__init__(**kwargs)
         self.gate = gate
-        rescale = layers.Rescaling(1 / 64, offset=-2)  # 0 to 255 becomes -2 to 2.
-        stem = convolutions(shape, 24, strides=2)
-        self.stem = keras.Sequential([keras.Input(shape, dtype="uint8"), rescale, stem])
+        # 0 to 255 becomes -2 to 2.
+        inputs = [keras.Input(shape, dtype="uint8"), layers.Rescaling(1 / 64, offset=-2)]
+        self.stem = keras.Sequential([*inputs, convolutions(shape, 24, strides=2)])
         inner = self.stem.output_shape[1:]
         self.shallow, self.deep = convolutions(inner, 24), convolutions(inner, 64, 64, 64)
         for path in (self.shallow, self.deep):
@@ -86,7 +88,7 @@ class Routed(keras.Model):
         if self.gate == "always_shallow":
             return logits
         score = self.score(features, logits)
-        if self.gate == "batch_variance":  # The source's `if variance < threshold:`.
+        if self.gate == "batch_variance":  # `if variance < threshold:`.
             easy = ops.mean(score) < self.threshold
             return ops.cond(easy, lambda: logits, lambda: self.deep(features, training=training))
         rows = tf.where(score >= self.threshold)
@@ -102,7 +104,8 @@ def train(data: sources.Data, config: Config, run: Run) -> Routed:
     model = Routed("random", data.shape, len(data.classes))
     model.threshold.assign(0.5)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], steps_per_execution=16)
+    compiling = {"jit_compile": False, "steps_per_execution": 16}
+    model.compile(keras.optimizers.Adam(rate), loss, metrics=["accuracy"], **compiling)
     fit = {"validation_data": batches.evaluation(data.validation), "callbacks": run.callbacks(data)}
     model.fit(feed, epochs=config.epochs, shuffle=False, verbose=0, **fit)
     return model

@@ -1,4 +1,7 @@
-"""Order: fast checks first, then convergence of all recipes, then searches, the harness in processes, notebooks."""
+"""Order: fast checks first, then what trains, then convergence of all recipes, then processes, notebooks, the browser.
+
+A new file of tests needs no entry here: it runs among the fast ones.
+"""
 
 import functools
 import json
@@ -15,48 +18,28 @@ import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
 from recipes.__main__ import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
-SMOKE = ["test_recipes", "test_optimizers", "test_search_live", "test_dashboard"]
-ORDER = ["test_project", "test_claims", "test_tuning", "test_evidence", "test_data", "test_feed", "test_published"]
-ORDER += ["test_board", *SMOKE, "test_search", "test_harness", "test_notebooks"]
+LATE = ["test_board", "test_recipes", "test_optimizers", "test_search_live", "test_search", "test_harness"]
+LATE += ["test_breaks", "test_own_data", "test_notebooks", "test_dashboard"]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: ORDER.index(item.path.stem))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `-n 2` the tests of a file stay in one process, and all files that look at the smoke runs in the same."""
-    from xdist.scheduler import LoadScopeScheduling
-
-    class Scheduling(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            file = Path(nodeid.split("::")[0]).stem
-            return "smoke" if file in SMOKE else file
-
-    config.option.loadscopereorder = False  # In ORDER, not by their number.
-    return Scheduling(config, log)
+    """Fast files first; with `-n 2` a file's tests stay in one process, and so do all that look at the smoke runs."""
+    items.sort(key=lambda item: LATE.index(item.path.stem) if item.path.stem in LATE else -1)
+    of_smoke = {item.path for item in items if "smoke" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("smoke" if item.path in of_smoke else item.path.stem))
 
 
 @pytest.fixture(scope="session", autouse=True)
-def decoded_once() -> Iterator[None]:
-    """Keep decoded images, by the data set's name, for the next test that asks; their files are looked at all the same.
-
-    A test that wants other images decodes them under another name.
-    """
-    from pipelines import cifar10
-
-    decode, kept = cifar10._decode, {}
-
-    def decode_once(builder: Any, part: str) -> cifar10.Split:
-        key = builder.name, part
-        if key not in kept:
-            kept[key] = decode(builder, part)
-        return kept[key]
-
-    cifar10._decode = decode_once
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded images are kept in a folder of the tests' own."""
+    before = os.environ.get("KERAS_RECIPES_CACHE")
+    os.environ["KERAS_RECIPES_CACHE"] = str(tmp_path_factory.getbasetemp().parent / "cache")
     yield
-    cifar10._decode = decode
+    os.environ.pop("KERAS_RECIPES_CACHE")
+    if before:
+        os.environ["KERAS_RECIPES_CACHE"] = before
 
 
 Command = Callable[..., subprocess.CompletedProcess]
@@ -64,7 +47,7 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """Run `python -m MODULE FLAGS` from the repository with its logs in a folder of the test's own."""
+    """Run `python -m MODULE FLAGS` from the repository."""
 
     def run(module: str, *flags: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
         return subprocess.run(
@@ -83,7 +66,7 @@ def command(tmp_path: Path) -> Command:
 def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
     """Run recipes at budget smoke as a user does, once a session; say what was printed and where a recipe logged.
 
-    One command runs all that the selected tests name: they import TensorFlow together.
+    One command runs all that the selected tests name as a parameter: they import TensorFlow together.
     """
 
     @functools.cache
@@ -92,7 +75,8 @@ def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.Complet
         start = [sys.executable, "-m", "recipes", *names, "--all", "--budget", "smoke", "--logdir", str(logs)]
         return subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=1800), logs
 
-    selected = tuple(name for name in NAMES if any(name in item.nodeid for item in request.session.items))
+    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    selected = tuple(name for name in NAMES if name in asked)
 
     def of(name: str) -> tuple[subprocess.CompletedProcess, Path]:
         done, logs = run(selected if name in selected else (name,))
@@ -119,6 +103,6 @@ def numbers(records: list[dict]) -> dict:
     }
 
 
-def trials_in(logs: Path) -> list[dict]:
+def trials_in(logs: Path) -> list[dict[str, Any]]:
     """What KerasTuner has stored of all trials under `logs`."""
     return [json.loads(path.read_text()) for path in sorted(logs.rglob("trial_*/trial.json"))]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.harness import claims
-from recipes.harness.claims import Claim, judge
+from recipes.harness.declaring import claims
+from recipes.harness.declaring.claims import Claim, judge
 from recipes.optimizers import CLAIMS
 
 

@@ -1,16 +1,18 @@
 """The training feed: what augmentation changes and keeps, and that it repeats with its seed."""
 
+import itertools
+
 import numpy as np
 import pytest
 
-from pipelines import batches, cifar10
-from pipelines.cifar10 import Request, Split
+from pipelines import batches, sources
+from pipelines.sources import Request, Split
 from pipelines.errors import RequestError
 
 
 @pytest.fixture(scope="module")
 def split():
-    return cifar10.load(Request(train_images=1000)).train
+    return sources.load(Request(train_images=1000)).train
 
 
 def epoch(feed):
@@ -86,6 +88,34 @@ def test_every_crop_is_the_image_shifted_with_its_border_mirrored(split):
                 for x in range(5)
             ]
             assert sum((image == candidate).all() for candidate in candidates) == 1
+
+
+def test_the_order_of_images_is_new_in_each_epoch(split):
+    """The order itself is read: an augmentation that varies would hide one that does not."""
+    ids = Split(split.images, np.arange(len(split), dtype=np.int32), split.ids)
+    feed = batches.training(ids, 100, seed=1)
+    orders = [epoch(feed)[1].tolist() for _ in range(3)]
+    assert all(sorted(order) == list(range(1000)) for order in orders)
+    firsts = [set(order[:100]) for order in orders]
+    assert all(len(a & b) < 40 for a, b in itertools.combinations(firsts, 2))  # 10 are expected, 100 if it is frozen.
+
+
+def test_examples_that_fill_no_batch_are_others_each_epoch(split):
+    ids = Split(split.images, np.arange(len(split), dtype=np.int32), split.ids)
+    feed = batches.training(ids, 600, seed=1)
+    assert set(epoch(feed)[1].tolist()) != set(epoch(feed)[1].tolist())
+
+
+def test_images_on_disk_are_fed_and_evaluated_as_those_in_memory(split):
+    on_disk = Split(sources.OnDisk(split.images), split.labels, split.ids)
+    for augment in (True, False):
+        feeds = [batches.training(part, 64, seed=3, augment=augment) for part in (split, on_disk)]
+        for _ in range(2):
+            for a, b in zip(*map(epoch, feeds), strict=True):
+                assert np.array_equal(a, b)
+    some = np.arange(5, 250, 7)
+    for a, b in zip(*(epoch(batches.evaluation(part.take(some), 10)) for part in (split, on_disk)), strict=True):
+        assert np.array_equal(a, b)
 
 
 def test_evaluation_gives_all_images_in_order(split):

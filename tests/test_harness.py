@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from recipes import __main__ as whole
-from recipes.harness import cli, evidence, runner
-from recipes.harness.run import carry_out
+from recipes.harness import cli
+from recipes.harness.evidence import records
+from recipes.harness.running import invocation, job, schedule, worker
+from recipes.harness.running.job import carry_out
 from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
 
@@ -23,12 +26,12 @@ from tests.toys import guess, pair
 def in_process(monkeypatch):
     """Carry tasks out right here: what is tested is neither processes nor how they end."""
 
-    def one_by_one(tasks, jobs, gpus, started):
-        for task in tasks:
-            started(task)
-            yield task, carry_out(dataclasses.replace(task, intra_op_threads=None))
+    def one_by_one(work, jobs, gpus, started, start):
+        for one in work:
+            started(one)
+            yield one, carry_out(dataclasses.replace(one, intra_op_threads=None))
 
-    monkeypatch.setattr(cli.runner, "side_by_side", one_by_one)
+    monkeypatch.setattr(worker, "side_by_side", one_by_one)
 
 
 @pytest.mark.parametrize("backend", ["local", "ray"])
@@ -48,7 +51,7 @@ def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, 
 
 def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, capsys, tmp_path):
     flags = ["--seeds", "3", "--logdir", str(tmp_path), "--fail", "fair:1", "--diverge", "loaded:2"]
-    assert cli.main(guess.RECIPE, flags) == 1
+    assert cli.run(guess.RECIPE, flags) == 1
     printed = capsys.readouterr().out
     found = {(r["variant"], r["seed"]): r for r in evidence_in(tmp_path)["records"]}
     assert found["fair", 1]["status"] == "failed"
@@ -62,7 +65,7 @@ def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, cap
 
 def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, tmp_path):
     flags = ["--seeds", "4", "--jobs", "2", "--seconds", "0.8"]
-    assert cli.main(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
+    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
     start = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / "cut")]
     running = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -78,7 +81,7 @@ def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, t
         time.sleep(0.1)
     assert not any(alive(pid) for pid in workers), "workers outlive their parent"
 
-    assert cli.main(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
+    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
     assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
     assert numbers(evidence_in(tmp_path / "cut")["records"]) == numbers(evidence_in(tmp_path / "whole")["records"])
 
@@ -115,15 +118,15 @@ def alive(pid: int) -> bool:
 
 def test_resume_does_failed_runs_again(in_process, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
-    assert cli.main(guess.RECIPE, [*flags, "--variants", "fair"]) == 0
+    assert cli.run(guess.RECIPE, [*flags, "--variants", "fair"]) == 0
     (path,) = tmp_path.rglob("record.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "status": "failed"}))
-    assert cli.main(guess.RECIPE, [*flags, "--resume"]) == 0
+    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
     assert [r["status"] for r in evidence_in(tmp_path)["records"]] == ["finished", "finished"]
 
 
 def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path):
-    assert cli.main(pair.RECIPE, ["--seeds", "2", "--logdir", str(tmp_path)]) == 0
+    assert cli.run(pair.RECIPE, ["--seeds", "2", "--logdir", str(tmp_path)]) == 0
     by_seed = {}
     for record in evidence_in(tmp_path)["records"]:
         by_seed.setdefault(record["seed"], set()).add(record["metrics"]["process"])
@@ -131,13 +134,13 @@ def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path)
 
 
 def test_tuning_widens_the_grid_prints_the_winners_and_resumes(in_process, capsys, tmp_path):
-    assert cli.main(guess.RECIPE, ["--tune", "--logdir", str(tmp_path)]) == 0
+    assert cli.run(guess.RECIPE, ["--tune", "--logdir", str(tmp_path)]) == 0
     (path,) = tmp_path.rglob("tuning.json")
     found = json.loads(path.read_text())
-    assert found["winners"]["fair"]["best"]["rate"] == 1.0
-    assert "fair  best       rate 1," in capsys.readouterr().out
+    assert found["winners"]["fair"]["rate"] == 1.0
+    assert "fair  rate 1," in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
-    assert cli.main(guess.RECIPE, ["--tune", "--logdir", str(tmp_path), "--resume"]) == 0
+    assert cli.run(guess.RECIPE, ["--tune", "--logdir", str(tmp_path), "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")} == before
 
 
@@ -145,7 +148,14 @@ def test_tuning_widens_the_grid_prints_the_winners_and_resumes(in_process, capsy
     ("flags", "sentence"),
     [
         (["--variants", "crooked"], "There is no variant 'crooked': use any of fair, loaded."),
-        (["--seeds", "0"], "--seeds must be at least 1, not 0."),
+        (["--seeds", "0"], "--seeds must be from 1 to 10,000, not 0."),
+        (["--seeds", "1000000000"], "--seeds must be from 1 to 10,000"),
+        (["--data", "imagenet"], "There is no data source 'imagenet'"),
+        (["--data", "folder:no/such/folder"], "There is no folder 'no/such/folder'"),
+        (["--image-size", "64"], "leave the image size out"),
+        (["--model", "mine.py:build"], "The question of guess is about its own models"),
+        (["--tune", "--seeds", "5"], "--tune has seeds of its own: leave --seeds out."),
+        (["--tune", "--rate", "7"], "--tune chooses rate itself: leave --rate out."),
         (["--jobs", "-2"], "--jobs must be at least 1, not -2."),
         (["--seconds", "nan"], "--seconds must be at least 0 and finite, not nan."),
         (["--train-images", "12345"], "12,345 training images can't be had"),
@@ -160,7 +170,7 @@ def test_bad_flags_get_one_sentence_and_exit_code_2(capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(ROOT)
     logs = [] if "--logdir" in flags else ["--logdir", str(tmp_path)]
     try:
-        code = cli.main(guess.RECIPE, [*flags, *logs])
+        code = cli.run(guess.RECIPE, [*flags, *logs])
     except SystemExit as error:  # tyro ends the process itself.
         code = error.code
     assert code == 2
@@ -171,17 +181,17 @@ def test_bad_flags_get_one_sentence_and_exit_code_2(capsys, monkeypatch, tmp_pat
 
 
 def test_tune_without_anything_to_tune(capsys, tmp_path):
-    assert cli.main(pair.RECIPE, ["--tune", "--logdir", str(tmp_path)]) == 2
+    assert cli.run(pair.RECIPE, ["--tune", "--logdir", str(tmp_path)]) == 2
     assert "has nothing to tune" in capsys.readouterr().err
 
 
 def test_a_log_folder_that_cannot_be_made(capsys):
-    assert cli.main(guess.RECIPE, ["--logdir", "/dev/null/logs"]) == 1
+    assert cli.run(guess.RECIPE, ["--logdir", "/dev/null/logs"]) == 1
     assert "could not be written or read: Not a directory." in capsys.readouterr().err
 
 
 def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tmp_path):
-    real, written = evidence.write_json, []
+    real, written = records.write_json, []
 
     def fills_up(path, content):
         if path.name == "record.json" and len(written) == 2:
@@ -189,14 +199,14 @@ def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tm
         real(path, content)
         written.extend([path] * (path.name == "record.json"))
 
-    def at_once(tasks, jobs, gpus, started):
-        for task in tasks:
-            started(task)
-            yield task, [{**RECORD, "variant": task.variants[0], "seed": task.seed}]
+    def at_once(work, jobs, gpus, started, start):
+        for one in work:
+            started(one)
+            yield one, [{**RECORD, "variant": one.variants[0], "seed": one.seed}]
 
-    monkeypatch.setattr(cli.runner, "side_by_side", at_once)
-    monkeypatch.setattr(evidence, "write_json", fills_up)
-    assert cli.main(guess.RECIPE, ["--logdir", str(tmp_path), "--no-log"]) == 1
+    monkeypatch.setattr(worker, "side_by_side", at_once)
+    monkeypatch.setattr(schedule, "write_json", fills_up)
+    assert cli.run(guess.RECIPE, ["--logdir", str(tmp_path), "--no-log"]) == 1
     printed = capsys.readouterr()
     assert "No space left on device. The disk is full: free some space, then add --resume." in printed.err
     assert "2 finished runs are kept" in printed.out
@@ -233,13 +243,13 @@ def test_a_worker_sees_the_gpu_of_its_slot_alone(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"{kind}:0", f"{kind}:1"])
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *call: calls.append(call))
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *call: calls.append(call))
-    runner.see_only(1)
+    worker.see_only(1)
     assert calls == [("GPU:1", "GPU"), ("GPU:1", True)]
 
 
 def test_several_recipes_share_workers_at_smoke_and_each_gets_its_own_evidence(capsys, tmp_path):
     flags = ["--budget", "smoke", "--jobs", "2", "--logdir", str(tmp_path)]
-    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 0
     printed = capsys.readouterr().out
     for recipe in (pair.RECIPE, guess.RECIPE):
         found = evidence_in(tmp_path / recipe.name)["records"]
@@ -253,13 +263,13 @@ def test_several_recipes_share_workers_at_smoke_and_each_gets_its_own_evidence(c
 
 def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_process, tmp_path):
     flags = ["--budget", "smoke", "--rate", "0.5", "--logdir", str(tmp_path)]
-    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 2
+    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 2
     assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
 
 
 def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tmp_path):
     flags = ["--budget", "smoke", "--seeds", "2", "--logdir", str(tmp_path)]
-    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 0
     for name in ("pair", "guess"):
         found = evidence_in(tmp_path / name)
         assert found["together"]
@@ -268,37 +278,176 @@ def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tm
     (card,) = (tmp_path / "pair").rglob("card.md")
     assert "with nothing beside it" not in card.read_text()
     capsys.readouterr()
-    assert cli.main(pair.RECIPE, [*flags, "--resume"]) == 2
+    assert cli.run(pair.RECIPE, [*flags, "--resume"]) == 2
     assert "There is nothing to resume" in capsys.readouterr().err
-    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], [*flags, "--resume"]) == 0
+    assert cli.run_all([pair.RECIPE, guess.RECIPE], [*flags, "--resume"]) == 0
     assert "Kept 4 finished runs" in capsys.readouterr().out
 
 
-def test_a_broken_record_stops_its_own_recipe_and_no_other(in_process, capsys, tmp_path):
-    flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
-    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
-    next((tmp_path / "pair").rglob("record.json")).write_text("{")
-    for path in tmp_path.rglob("evidence.json"):
-        path.unlink()
+def spoil(change):
+    """A change to what a record holds, as a change to its file."""
+
+    def to_file(path):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return to_file
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_text("{"), "it is not whole"),
+        (lambda path: path.write_text("[]"), "it is no record of a run"),
+        (spoil(lambda record: record["config"].update(rate=0.5)), "it was made with other settings"),
+        (spoil(lambda record: record.update(seed=7)), "it is of fair seed 7"),
+        (spoil(lambda record: record["metrics"].update(test_accuracy=1e308)), "finite numbers"),
+        (spoil(lambda record: record.pop("status")), "it lacks 'status'"),
+    ],
+)
+def test_a_record_that_cannot_be_kept_is_said_and_that_run_done_again(in_process, capsys, tmp_path, damage, words):
+    flags = ["--seeds", "2", "--logdir", str(tmp_path)]
+    assert cli.run(guess.RECIPE, flags) == 0
+    (path,) = tmp_path.rglob("fair/seed-1/record.json")
+    whole = json.loads(path.read_text())
+    damage(path)
     capsys.readouterr()
-    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], [*flags, "--resume"]) == 1
+    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert words in printed
+    assert "That run is done again." in printed
+    assert "Kept 3 finished runs" in printed
+    assert numbers([json.loads(path.read_text())]) == numbers([whole])
+
+
+def test_one_broken_newer_invocation_does_not_block_resuming(in_process, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    assert cli.run(guess.RECIPE, flags) == 0
+    newer = tmp_path / "guess" / "99990101-000000"
+    newer.mkdir()
+    (newer / "invocation.json").write_text("{")
+    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
+
+
+@pytest.mark.parametrize("level", ["fair/seed-1", "fair"])
+def test_a_link_in_the_log_folder_is_not_followed(in_process, capsys, tmp_path, level):
+    """What lies outside the log folder is neither deleted nor written to."""
+    flags = ["--seeds", "1", "--logdir", str(tmp_path / "logs")]
+    assert cli.run(guess.RECIPE, flags) == 0
+    (path,) = (tmp_path / "logs").rglob(level)
+    outside = tmp_path / "outside"
+    path.rename(outside)
+    next(outside.rglob("record.json")).unlink()
+    path.symlink_to(outside)
+    before = sorted(outside.rglob("*"))
+    assert before
+    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 2
+    assert f"{level} is a symbolic link" in capsys.readouterr().err
+    assert sorted(outside.rglob("*")) == before
+
+
+def test_two_at_once_do_not_work_in_the_same_folder(in_process, capsys, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    assert cli.run(guess.RECIPE, flags) == 0
+    (folder,) = (tmp_path / "guess").iterdir()
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    (folder / invocation.LOCK).write_text(str(other.pid))
+    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 2
+    assert f"is being worked on by process {other.pid}" in capsys.readouterr().err
+    other.communicate(b"\n")
+    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
+
+
+def test_invocations_of_the_same_second_have_folders_of_their_own(tmp_path):
+    assert len({invocation._new_folder(tmp_path) for _ in range(20)}) == 20
+
+
+def test_code_that_is_changed_while_a_command_runs_fails_its_runs(in_process, capsys, monkeypatch, tmp_path):
+    """A worker that is renewed imports the new file: it must not pass for the old one."""
+    monkeypatch.setattr(job, "code_hash", lambda module: "another")
+    assert cli.run(guess.RECIPE, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
+    found = evidence_in(tmp_path)["records"]
+    assert {record["status"] for record in found} == {"failed"}
+    assert "the code that makes the numbers was changed" in capsys.readouterr().out
+
+
+def test_code_that_was_changed_at_the_end_leaves_no_evidence(in_process, capsys, monkeypatch, tmp_path):
+    check = invocation.Invocation.check_code
+
+    def with_another_hash(self):
+        self.header = {**self.header, "code": "another"}
+        check(self)
+
+    monkeypatch.setattr(invocation.Invocation, "check_code", with_another_hash)
+    assert cli.run(guess.RECIPE, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
     printed = capsys.readouterr()
-    assert "is not whole" in printed.err
-    assert "--all --budget smoke" in printed.out
-    assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
+    assert "was changed while the command ran" in printed.err
+    assert "--resume" not in printed.out
+    assert not list(tmp_path.rglob("evidence.json"))
+
+
+def test_what_resume_takes_over_was_measured_by_the_same_code_on_the_same_images(in_process, capsys, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    for field in ("code", "data_digest", "keras", "versions", "machine"):
+        shutil.rmtree(tmp_path / "guess", ignore_errors=True)
+        assert cli.run(guess.RECIPE, flags) == 0
+        (path,) = tmp_path.rglob("invocation.json")
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, field: "another"}))
+        assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 2, field
+        assert "There is nothing to resume" in capsys.readouterr().err
+
+
+def test_a_batch_larger_than_the_data_is_refused_before_anything_starts(capsys, tmp_path):
+    from recipes.sequential import RECIPE
+
+    assert cli.run(RECIPE, ["--budget", "smoke", "--batch-size", "2001", "--logdir", str(tmp_path)]) == 2
+    assert "--batch-size 2,001 is more than the 2,000 training images" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_workers_can_be_spawned(tmp_path):
+    """As they are where there is nothing to fork from."""
+    flags = ["--seeds", "2", "--jobs", "2", "--start", "spawn", "--logdir", str(tmp_path)]
+    assert cli.run(guess.RECIPE, flags) == 0
+    assert {record["status"] for record in evidence_in(tmp_path)["records"]} == {"finished"}
+
+
+@pytest.mark.parametrize("available", [["spawn"], ["spawn", "fork", "forkserver"]])
+def test_without_a_server_to_fork_from_workers_are_spawned(monkeypatch, available):
+    monkeypatch.setattr(worker.multiprocessing, "get_all_start_methods", lambda: available)
+    method = worker._context(0, None).get_start_method()
+    assert method == ("forkserver" if "forkserver" in available and sys.platform == "linux" else "spawn")
+
+
+def test_keras_settings_of_the_user_do_not_reach_the_numbers(tmp_path):
+    home = tmp_path / "home" / ".keras"
+    home.mkdir(parents=True)
+    settings = {"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1, "backend": "jax"}
+    (home / "keras.json").write_text(json.dumps(settings))
+    code = (
+        "import pipelines, keras; from recipes.harness.evidence import provenance;"
+        "print(keras.config.backend(), keras.config.epsilon(), provenance.keras_settings(),"
+        " keras.layers.Dense(1).compute_dtype)"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "KERAS_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    expected = "tensorflow 1e-07 {'floatx': 'float32', 'image_data_format': 'channels_last'} float32\n"
+    assert done.stdout == expected, done.stderr
 
 
 def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkeypatch, capsys, tmp_path):
-    def interrupted(tasks, jobs, gpus, started):
-        for number, task in enumerate(tasks):
+    def interrupted(work, jobs, gpus, started, start):
+        for number, one in enumerate(work):
             if number == 2:
                 raise KeyboardInterrupt
-            started(task)
-            yield task, carry_out(dataclasses.replace(task, intra_op_threads=None))
+            started(one)
+            yield one, carry_out(dataclasses.replace(one, intra_op_threads=None))
 
-    monkeypatch.setattr(cli.runner, "side_by_side", interrupted)
+    monkeypatch.setattr(worker, "side_by_side", interrupted)
     flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
-    assert cli.main_of_all([guess.RECIPE, pair.RECIPE], flags) == 130
+    assert cli.run_all([guess.RECIPE, pair.RECIPE], flags) == 130
     printed = capsys.readouterr().out
     assert printed.count("Stopped. ") == 1  # Of pair, whose task of two variants came first, there is a report.
     assert f"1 finished runs are kept in {tmp_path / 'guess'}" in printed
@@ -307,14 +456,14 @@ def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkey
 
 def test_at_other_budgets_one_recipe_follows_the_other(in_process, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
-    assert cli.main_of_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 0
     assert "2/2" in capsys.readouterr().out
     assert all(found["elapsed_seconds"] is not None for found in map(evidence_in, tmp_path.iterdir()))
 
 
 def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "main_of_all", lambda recipes, flags: asked.append(([r.name for r in recipes], flags)))
+    monkeypatch.setattr(cli, "run_all", lambda recipes, flags: asked.append(([r.name for r in recipes], flags)))
     whole.main(["--all", "--budget", "smoke", "--no-log"])
     whole.main(["search", "sequential", "--all", "--logdir", "there", "--epochs", "3"])
     assert asked == [

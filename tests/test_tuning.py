@@ -5,8 +5,9 @@ import math
 
 import pytest
 
-from recipes.harness.tuning import CURVE_SEEDS, Factorial, Objective, Tuning, good_decades, half_decades
-from recipes.optimizers import TUNED, TUNING, VARIANTS
+from recipes.harness.declaring.table import Table
+from recipes.harness.declaring.tuning import CURVE_SEEDS, Objective, Tuning, good_decades, half_decades
+from recipes.optimizers import RATES, TUNING, VARIANTS
 
 
 def record(variant, seed, config, value, status="finished"):
@@ -23,10 +24,10 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     tuning = Tuning(
         "rate",
         dict.fromkeys(best, half_decades(0.01, 1.0)),
-        {"final": Objective("validation_accuracy")},
+        Objective("validation_accuracy"),
         fixed={"decay": 0.1},
         second={"b": ("decay", (0.0, 0.5))},
-        second_for="final",
+        curve=("a",),
     )
 
     def trials(wanted):
@@ -37,9 +38,9 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
 
     search, curve = tuning.carry_out(best, trials)
     winners = tuning.winners(search)
-    assert winners["a"]["final"]["rate"] == 3.2
-    assert winners["b"]["final"]["rate"] == 0.032
-    assert winners["b"]["final"]["decay"] == 0.5
+    assert winners["a"]["rate"] == 3.2
+    assert winners["b"]["rate"] == 0.032
+    assert winners["b"]["decay"] == 0.5
     tried = {v: [(r["config"]["rate"], r["config"]["decay"]) for r in search if r["variant"] == v] for v in best}
     grid = [0.01, 0.032, 0.1, 0.32, 1.0]
     # Widened until the winner is no edge, then a second look of two: finer rates for a, other decays for b.
@@ -49,6 +50,18 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     assert {r["seed"] for r in search} == {0}
     assert {r["seed"] for r in curve} == set(CURVE_SEEDS)
     assert {r["config"]["rate"] for r in curve if r["variant"] == "a"} == {*grid, 3.2, 10.0}
+    assert not any(r["variant"] == "b" for r in curve)
+
+
+def test_each_variant_may_have_an_objective_of_its_own():
+    soonest, furthest = Objective("epochs", lower=True), Objective("validation_accuracy")
+    tuning = Tuning("rate", {}, {"race": soonest, "end": furthest})
+    records = []
+    for variant in ("race", "end"):
+        for rate, epochs, accuracy in ((0.1, 2.0, 0.5), (1.0, 3.0, 0.6)):
+            metrics = {"epochs": epochs, "validation_accuracy": accuracy}
+            records.append({**record(variant, 0, {"rate": rate}, accuracy), "metrics": metrics})
+    assert {variant: found["rate"] for variant, found in tuning.winners(records).items()} == {"race": 0.1, "end": 1.0}
 
 
 def test_a_diverged_trial_never_wins_and_no_winner_is_no_crash():
@@ -68,12 +81,12 @@ def test_the_optimizers_grids_cover_three_decades_in_half_decade_steps():
         steps = [math.log10(b / a) for a, b in itertools.pairwise(grid)]
         assert steps == pytest.approx([0.5] * len(steps), abs=0.02)
         assert math.log10(grid[-1] / grid[0]) >= 3 - 1e-9
-    assert set(TUNING.grids) == set(TUNED) == set(VARIANTS)
+    assert set(TUNING.grids) == set(RATES) == set(VARIANTS)
 
 
-def test_a_factorial_tries_every_setting_at_every_seed():
+def test_a_table_tries_every_setting_at_every_seed():
     asked = []
-    table = Factorial(lambda setting, run: {}, {"rate": (0.1, 1.0), "width": (1, 2, 3)}, seeds=(1, 2))
+    table = Table(lambda setting, run: {}, {"rate": (0.1, 1.0), "width": (1, 2, 3)}, seeds=(1, 2))
     table.carry_out(["whatever"], lambda wanted: asked.extend(wanted) or [])
     assert len(asked) == 2 * 3 * 2
     assert {variant for variant, *_ in asked} == {"setting"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades
+from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades, main
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     if config.fail == me:
         raise ValueError("the coin rolled under the table")
     if config.diverge == me:
-        return run.worst()
+        run.diverged = True
+        return {"test_accuracy": 0.1}
     accuracy = VARIANTS[variant] + np.random.default_rng(run.seed).normal(0, 0.01) - 0.1 * np.log10(config.rate) ** 2
     return {"test_accuracy": float(accuracy), "validation_accuracy": float(accuracy)}
 
@@ -43,9 +44,9 @@ CLAIMS = [Claim("X1", "A loaded coin wins", "us", "test_accuracy", by=0.01, high
 TUNING = Tuning(
     swept="rate",
     grids=dict.fromkeys(VARIANTS, half_decades(0.01, 0.1)),  # The best, 1, lies beyond the edge.
-    objectives={"best": Objective("validation_accuracy")},
+    objective=Objective("validation_accuracy"),
 )
 RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, tuning=TUNING)
 
 if __name__ == "__main__":
-    RECIPE.main()
+    main(RECIPE)

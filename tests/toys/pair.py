@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recipes.harness import Claim, Recipe, Run
+from recipes.harness import Claim, Recipe, Run, main
 
 
 @dataclass(frozen=True)
@@ -33,4 +33,4 @@ CLAIMS = [Claim("P1", "Long is longer", "us", "seconds", by=0.0, higher="long", 
 RECIPE = Recipe(None, VARIANTS, CLAIMS, Config, compare=compare)
 
 if __name__ == "__main__":
-    RECIPE.main()
+    main(RECIPE)
