@@ -58,18 +58,18 @@ VARIANTS = grid(
 
 # Peak rates that won on validation: `python -m recipes.functional_skip --tune` finds them again.
 RATES = {
-    "plain_shallow": 0.057,
-    "plain_shallow_norm": 0.32,
-    "plain_middle": 0.032,
-    "plain_middle_norm": 0.057,
+    "plain_shallow": 0.056,
+    "plain_shallow_norm": 0.1,
+    "plain_middle": 0.057,
+    "plain_middle_norm": 0.032,
     "plain_deep": 0.01,
-    "plain_deep_norm": 0.018,
-    "residual_shallow": 0.18,
+    "plain_deep_norm": 0.032,
+    "residual_shallow": 0.1,
     "residual_shallow_norm": 0.1,
     "residual_middle": 0.1,
-    "residual_middle_norm": 0.056,
-    "residual_deep": 0.032,
-    "residual_deep_norm": 0.057,
+    "residual_middle_norm": 0.1,
+    "residual_deep": 0.057,
+    "residual_deep_norm": 0.1,
 }
 
 
@@ -228,9 +228,9 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
-    smoke={"epochs": 2, "batch_size": 32},
+    smoke={"epochs": 3, "batch_size": 32},
     tuning=TUNING,
-    fails=("plain_deep",),
+    fails=("plain_middle", "plain_deep"),
     units=UNITS,
     panels=PANELS,
 )

@@ -40,11 +40,11 @@ RATES = {
     "rmsprop": 0.01,
     "adam": 0.018,
     "adamw": 0.032,
-    "muon": 0.018,
-    "sgd_race": 0.1,
+    "muon": 0.01,
+    "sgd_race": 0.18,
     "momentum_race": 0.057,
-    "adam_race": 0.018,
-    "muon_race": 0.0056,
+    "adam_race": 0.01,
+    "muon_race": 0.018,
 }
 WEIGHT_DECAYS = {"adamw": 0.04, "muon": 0.004, "muon_race": 0.004}
 VARIANTS = tuple(RATES)

@@ -19,7 +19,7 @@ from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation, UsageError, default_data
 from recipes.harness.running.job import Job, read_progress
 from recipes.harness.running.own_model import check_own_model
-from recipes.harness.running.schedule import Work, carry_out
+from recipes.harness.running.schedule import Work, carry_out, record_path
 
 LOGS = Path("logs")
 MOST_SEEDS = 10_000
@@ -195,7 +195,22 @@ def watcher(console: Console) -> Callable[[list[Job], int], Any]:
 def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work:
     """The work of a comparison: what is to be done of it, and what is kept."""
     check_with_images(invocation.recipe, invocation.asked, invocation.config)
-    return Work.of(invocation, invocation.plan(), say)
+    return begin(invocation, invocation.plan(), say)
+
+
+def begin(invocation: Invocation, jobs: list[Job], say: Callable[[str], None]) -> Work:
+    """The work of some jobs.
+
+    Raises:
+        UsageError: a run's folder, which is emptied before the run, is a symbolic link.
+    """
+    for job in jobs:
+        for variant in job.variants:
+            folder = record_path(job.folder, variant, job.seed).parent
+            for path in (folder, folder.parent, Path(job.folder)):
+                if path.is_symlink():
+                    raise UsageError(f"{path} is a symbolic link, which is not followed: take it away.")
+    return Work.of(invocation, jobs, say)
 
 
 def conclude(invocation: Invocation, records: list[Record]) -> Measured:
@@ -247,7 +262,7 @@ def tune(invocation: Invocation, console: Console) -> tuple[dict[str, Any], list
         for variant, seed, fields in wanted:
             name = ",".join(f"{key}={value:g}" for key, value in fields.items())
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
-        (work,) = carry_out([Work.of(invocation, jobs, console.print)], watcher(console))
+        (work,) = carry_out([begin(invocation, jobs, console.print)], watcher(console))
         return work.records()
 
     search, curve = sweep.carry_out(invocation.variants, trials)

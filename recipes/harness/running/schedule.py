@@ -40,13 +40,8 @@ class Work:
 
     @classmethod
     def of(cls, invocation: Invocation, jobs: list[Job], say: Callable[[str], None]) -> "Work":
-        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again.
-
-        Raises:
-            UsageError: a run's folder is a symbolic link.
-        """
+        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again."""
         work = cls(invocation, jobs, set(), {})
-        _follow_no_links(jobs)
         for job in jobs:
             kept = [_kept(job, variant, invocation.header["test_images"], say) for variant in job.variants]
             whole = [record for record in kept if record is not None and record["status"] != "failed"]
@@ -68,16 +63,6 @@ class Work:
     def records(self) -> list[Record]:
         """The records of all jobs, in their order."""
         return [self.found[job.folder, variant, job.seed] for job in self.jobs for variant in job.variants]
-
-
-def _follow_no_links(jobs: Sequence[Job]) -> None:
-    """Raise UsageError where a run's folder, which is emptied before the run, leads elsewhere."""
-    for job in jobs:
-        for variant in job.variants:
-            folder = record_path(job.folder, variant, job.seed).parent
-            for path in (folder, folder.parent, Path(job.folder)):
-                if path.is_symlink():
-                    raise UsageError(f"{path} is a symbolic link, which is not followed: take it away.")
 
 
 def record_path(folder: str, variant: str, seed: int) -> Path:
