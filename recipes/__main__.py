@@ -132,9 +132,13 @@ def status(names: list[str], logs: Path) -> int:
 
 def publish_all(names: list[str], logs: Path) -> int:
     """Publish the newest evidence of each recipe and make README's table anew."""
+    from recipes.harness.evidence.records import EvidenceError
     from recipes.harness.reporting import publish
 
     code = 0
+    if not logs.is_dir():
+        print(f"There is no folder {logs}: nothing new is published.", file=sys.stderr)
+        code = 1
     for name in names:
         recipe, paths = load(name), []
         for kind in ("tuning.json", "evidence.json"):
@@ -143,10 +147,12 @@ def publish_all(names: list[str], logs: Path) -> int:
             for sentence in passed_over:
                 print(sentence, file=sys.stderr)
                 code = 1
-        if not logs.is_dir():
-            print(f"There is no folder {logs}: nothing new is published.", file=sys.stderr)
+        try:
+            done = publish.publish(recipe, paths)
+        except EvidenceError as error:
+            print(error, file=sys.stderr)
             code = 1
-        done = publish.publish(recipe, paths)
+            continue
         print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
     text = publish.README.read_text(encoding="utf-8")
     publish.README.write_text(publish.readme(text), encoding="utf-8")

@@ -187,12 +187,14 @@ def processes(names: dict[str, str]) -> Iterator[dict[str, subprocess.Popen]]:
                     "BENCHMARK_IMAGES": folder,
                     "PYTHONPATH": str(ROOT),
                 }
-                pipes = {
-                    "stdin": subprocess.PIPE,
-                    "stdout": subprocess.PIPE,
-                    "stderr": subprocess.DEVNULL,
-                }
-                process = subprocess.Popen(start, env=variables, text=True, **pipes)
+                process = subprocess.Popen(
+                    start,
+                    env=variables,
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
                 if process.stdout and process.stdout.readline() == "ready\n":
                     running[name] = process
                 else:
