@@ -10,23 +10,24 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from pipelines import cifar10
-from recipes.harness import board
-from recipes.harness.run import Task, carry_out
+from pipelines import sources
+from recipes.harness.reporting import board
+from recipes.harness.running.callbacks import Stopwatch
+from recipes.harness.running.job import Job, carry_out
 from recipes.optimizers import Config
 
-EPOCHS, BATCH = 2, 100
+EPOCHS, BATCH = 2, 50
+REQUEST = sources.Request(train_images=1000)
+STEPS = 1000 // BATCH  # An epoch, in calls of 16 and of 4.
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The logs of one short run of the real recipe, in this process."""
     logs = tmp_path_factory.mktemp("logs")
-    config = dataclasses.asdict(Config(epochs=EPOCHS, race_epochs=1, batch_size=BATCH))
-    task = Task(
-        "recipes.optimizers", ("adam",), 1, config, cifar10.Request(train_images=1000), str(logs), True, False, None
-    )
-    (record,) = carry_out(task)
+    config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH))
+    job = Job("recipes.optimizers", ("adam",), 1, config, REQUEST, str(logs), intra_op_threads=None)
+    (record,) = carry_out(job)
     assert record["status"] == "finished", record["cause"]
     board.write_overview(logs, ["adam", "sgd"], [1], ["rate"], ["test_accuracy"])
     board.write_text(logs, "card", "# A card")
@@ -55,16 +56,22 @@ def test_loss_and_accuracy_of_both_parts(folder):
 def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(folder):
     logs, _ = folder
     steps, rates = series(events(logs / "adam" / "seed-1" / "train"), "learning_rate/by_step")
-    total = EPOCHS * 1000 // BATCH
+    total = EPOCHS * STEPS
     assert steps == list(range(total))
     warm_up = total // 5
     assert rates[0] == 0
     assert max(rates) == rates[warm_up]
     assert all(a > b for a, b in zip(rates[warm_up:], rates[warm_up + 1 :], strict=False))
     assert rates[-1] < 0.05 * max(rates)  # CosineDecay counts its steps from the end of the warm-up.
-    _, race = series(events(logs / "adam" / "seed-1" / "race" / "train"), "learning_rate/by_step")
-    assert len(race) == 1000 // BATCH
-    assert len(set(race)) == 1
+
+
+def test_a_constant_rate_is_there_at_every_step_too(tmp_path):
+    config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH, target=None, rate=0.01))
+    job = Job("recipes.optimizers", ("adam_race",), 1, config, REQUEST, str(tmp_path), intra_op_threads=None)
+    carry_out(job)
+    steps, rates = series(events(tmp_path / "adam_race" / "seed-1" / "train"), "learning_rate/by_step")
+    assert steps == list(range(EPOCHS * STEPS))
+    assert set(rates) == {np.float32(0.01)}
 
 
 def test_norms_and_histograms_by_layer(folder):
@@ -91,13 +98,24 @@ def test_pictures(folder):
     assert record["metrics"]["test_accuracy"] > 0.15
 
 
-def test_the_confusion_matrix_counts_what_it_should():
-    labels = np.repeat(np.arange(10), 5)
-    right = board.confusion_image(labels, labels)
-    wrong = board.confusion_image(labels, (labels + 1) % 10)
-    dark = right.mean(axis=2) < 100
-    assert dark.any()
-    assert (right != wrong).any()
+def cell(picture: np.ndarray, row: int, column: int) -> float:
+    """How dark a cell of a confusion matrix of few classes is, at its upper left corner, where no number is."""
+    return 255 - float(picture[80 + 36 * row + 3, 80 + 36 * column + 3].mean())
+
+
+def test_the_confusion_matrix_has_a_row_for_each_true_class():
+    names = ["a", "b", "c"]
+    labels, predicted = np.array([0, 0, 0, 1, 2]), np.array([1, 1, 1, 1, 2])
+    picture = board.confusion_image(labels, predicted, names)
+    dark = [[cell(picture, row, column) > 100 for column in range(3)] for row in range(3)]
+    assert dark == [[False, True, False], [False, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("classes", [2, 30, 31, 1000])
+def test_a_confusion_matrix_of_any_number_of_classes(classes):
+    labels = np.arange(classes)
+    picture = board.confusion_image(labels, labels, [f"class number {i}" for i in range(classes)])
+    assert picture.shape[0] == picture.shape[1] <= 2100
 
 
 def test_hparams_hold_the_settings_and_the_final_metrics(folder):
@@ -126,13 +144,20 @@ def test_overview_lays_variants_over_one_another(folder):
 
 
 def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
-    config = dataclasses.asdict(Config(epochs=1, race_epochs=0, batch_size=BATCH))
-    task = Task(
-        "recipes.optimizers", ("sgd",), 1, config, cifar10.Request(train_images=1000), str(tmp_path), False, False, None
-    )
-    (record,) = carry_out(task)
+    config = dataclasses.asdict(Config(epochs=1, batch_size=BATCH))
+    job = Job("recipes.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, intra_op_threads=None)
+    (record,) = carry_out(job)
     assert record["status"] == "finished"
     assert not list(tmp_path.rglob("events.*"))
+
+
+def test_what_a_run_says_of_its_seconds_adds_up(folder):
+    _, record = folder
+    seconds = dict(record["seconds"])
+    total = seconds.pop("total")
+    assert {"tracing", "steps", "validation", "evaluation", "logging"} == set(seconds)
+    assert all(value > 0 for value in seconds.values())
+    assert sum(seconds.values()) < total
 
 
 class Counting(keras.Sequential):
@@ -161,7 +186,7 @@ def fitted(loss, labels, callbacks, built=False) -> tuple[Counting, dict]:
 def test_a_training_step_is_traced_once_and_no_number_changes(built):
     loss, labels = keras.losses.SparseCategoricalCrossentropy(from_logits=True), np.arange(40) % 3
     alone, numbers = fitted(loss, labels, [], built)
-    watched, same_numbers = fitted(loss, labels, [board.Stopwatch()], built)
+    watched, same_numbers = fitted(loss, labels, [Stopwatch()], built)
     assert watched.traces == 1
     assert alone.traces == 2, "Keras traces once on its own now: `build_early` may go."
     assert same_numbers == numbers
@@ -172,14 +197,14 @@ def test_a_training_step_is_traced_once_and_no_number_changes(built):
 def test_other_labels_keep_the_metric_that_keras_finds_for_them():
     loss, labels = keras.losses.CategoricalCrossentropy(from_logits=True), np.eye(3)[np.arange(40) % 3]
     _, numbers = fitted(loss, labels, [])
-    _, same_numbers = fitted(loss, labels, [board.Stopwatch()])
+    _, same_numbers = fitted(loss, labels, [Stopwatch()])
     assert same_numbers == numbers
 
 
 def test_labels_of_every_pixel_are_left_to_keras():
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 1)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    history = model.fit(np.ones((4, 2, 2, 3)), np.zeros((4, 2, 2), int), callbacks=[board.Stopwatch()], verbose=0)
+    history = model.fit(np.ones((4, 2, 2, 3)), np.zeros((4, 2, 2), int), callbacks=[Stopwatch()], verbose=0)
     assert 0 <= history.history["accuracy"][0] <= 1
 
 
@@ -195,5 +220,5 @@ def test_models_that_do_not_know_their_outputs_are_left_to_keras():
     model = Subclassed()
     model(np.zeros((1, 4)))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-    history = model.fit(np.ones((8, 4)), np.arange(8) % 3, callbacks=[board.Stopwatch()], verbose=0)
+    history = model.fit(np.ones((8, 4)), np.arange(8) % 3, callbacks=[Stopwatch()], verbose=0)
     assert 0 <= history.history["accuracy"][0] <= 1

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from pipelines import batches, sources
-from pipelines.sources import Request, Split
 from pipelines.errors import RequestError
+from pipelines.sources import Request, Split
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted([*(ROOT / "recipes").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
-RECIPES = [path for path in (ROOT / "recipes").glob("*.py") if not path.stem.startswith("_")]
+HARNESS = sorted(path for path in (ROOT / "recipes" / "harness").rglob("*.py") if path.stem != "__init__")
 
 
 @pytest.mark.parametrize("check", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
@@ -36,17 +36,55 @@ def test_who_may_import_whom(path):
     if "pipelines" in path.parts:
         assert not inside
     else:  # Neither the harness nor a recipe imports a recipe.
-        assert inside <= harness | {"recipes"}
+        capstone = {"recipes._benchmark"} if path.stem == "__main__" else set()
+        capstone |= {"recipes.optimizers"} if path.stem == "_benchmark" else set()
+        assert inside <= harness | {"recipes"} | capstone
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_is_read_in_two_minutes(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert 60 <= len(lines) <= 160
-    docstring = ast.get_docstring(ast.parse("\n".join(lines))) or ""
-    assert docstring.splitlines()[0].endswith("?")
-    for entry in ("Use it when", "It hurts when", "Sources"):
-        assert f"\n{entry}  " in docstring
+LEVELS = ["evidence", "declaring", "reporting", "running", "kerastuner"]
+
+
+@pytest.mark.parametrize("path", HARNESS, ids=lambda path: str(path.relative_to(ROOT / "recipes" / "harness")))
+def test_each_folder_of_the_harness_imports_only_from_those_below_it(path):
+    level = LEVELS.index(path.parent.name) if path.parent.name in LEVELS else len(LEVELS)
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[:2] != ["recipes", "harness"]:
+            continue
+        assert len(parts) > 2 or level == len(LEVELS), f"{name}: the package itself stands above its folders"
+        if len(parts) > 2 and parts[2] in LEVELS:
+            assert LEVELS.index(parts[2]) <= level, name
+        elif len(parts) > 2:
+            assert level == len(LEVELS), name
+        if "kerastuner" in parts:
+            assert path.parent.name == "kerastuner"
+
+
+def test_no_module_imports_in_a_circle():
+    graph = {}
+    for path in HARNESS:
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        graph[name] = {other for other in imports(path) if other.startswith("recipes.harness.")}
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above, name])
+        if name in graph and name not in done:
+            for other in graph[name]:
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_only_searches_import_keras_tuner():
+    for path in MODULES:
+        if any(name.split(".")[0] == "keras_tuner" for name in imports(path)):
+            assert path.parent.name == "kerastuner" or path.stem in ("search", "search_replayed"), path
+    code = "import sys, recipes.optimizers; print('keras_tuner' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_ci_runs_the_readmes_own_commands():

@@ -1,161 +1,269 @@
-"""What is published agrees with the evidence beside it, and the evidence with the code."""
+"""What is published agrees with the evidence beside it, or is labelled as measured with an earlier version."""
 
-import importlib
-import json
 import re
 import shutil
 
 import pytest
-from PIL import Image
 
-from recipes.__main__ import NAMES
-from recipes.harness import cli, evidence, publish
-from recipes.harness.card import RESULTS
-from recipes.optimizers import RECIPE, TUNED
+from recipes.__main__ import NAMES, listing, load, publish_all
+from recipes.harness.evidence.records import EvidenceError, read_json, write_json
+from recipes.harness.reporting import publish
+from recipes.harness.reporting.published import RESULTS, Published
 from tests.conftest import ROOT
+from tests.toys import guess
 
-FOLDER = RESULTS / "optimizers"
-
-
-def recipe_of(name):
-    return importlib.import_module(f"recipes.{name}").RECIPE
+PUBLISHED = [name for name in NAMES if (RESULTS / name / "evidence.json").exists()]
+TUNED = [name for name in NAMES if load(name).tuning and (RESULTS / name / "tuning.json").exists()]
 
 
-@pytest.fixture(scope="module")
-def found():
-    return evidence.read_json(FOLDER / "evidence.json")
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_nothing_has_drifted_and_what_is_stale_says_so(name):
+    assert publish.drift(load(name)) == []
+    stale = Published.read(load(name)).stale
+    card = (RESULTS / name / "card.md").read_text(encoding="utf-8")
+    assert card.startswith("> **This was measured with an earlier version of this recipe**") == bool(stale)
+    assert read_json(RESULTS / name / "summary.json")["stale"] == bool(stale)
+    rows = [row for row in publish.README.read_text(encoding="utf-8").splitlines() if f"(results/{name}/" in row]
+    assert rows
+    assert all((publish.STALE in row) == bool(stale) for row in rows)
 
 
-@pytest.fixture(scope="module")
-def tuning():
-    return evidence.read_json(FOLDER / "tuning.json")
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_evidence_that_is_current_may_be_published(name):
+    if not Published.read(load(name)).stale:
+        assert publish.objections(load(name), RESULTS / name / "evidence.json") == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_has_drifted(tmp_path, name):
-    assert publish.drift(recipe_of(name), tmp_path) == []
+@pytest.mark.parametrize("name", TUNED)
+def test_the_rates_are_the_sweeps_winners(name):
+    recipe, module = load(name), __import__(f"recipes.{name}", fromlist=["RATES"])
+    found = read_json(RESULTS / name / "tuning.json")
+    assert {record["seed"] for record in found["search"]} == {0}
+    defaults = vars(recipe.config())
+    trials = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
+    winners = recipe.tuning.winners(trials)
+    assert winners == found["winners"]
+    assert {variant: winner["rate"] for variant, winner in winners.items()} == module.RATES
+    for variant, winner in winners.items():
+        if variant in recipe.tuning.second:
+            assert module.WEIGHT_DECAYS[variant] == winner["weight_decay"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_figures_are_drawn_by_the_pinned_matplotlib(name):
-    """So where the pins are installed, the test above compares them dot by dot."""
-    (pinned,) = re.findall(r"(?m)^matplotlib==([^ ]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"))
-    with Image.open(RESULTS / name / "figure.png") as figure:
-        assert figure.info["Software"] == f"Matplotlib {pinned}"
+@pytest.mark.parametrize("name", TUNED)
+def test_every_variant_had_as_many_trials_and_no_winner_lies_at_an_edge(name):
+    found = read_json(RESULTS / name / "tuning.json")
+    for variant, winner in found["winners"].items():
+        rates = sorted({r["config"]["rate"] for r in found["search"] if r["variant"] == variant})
+        assert len(rates) >= 4
+        accuracies = [r["metrics"].get("validation_accuracy", 0) for r in found["search"] if r["variant"] == variant]
+        if max(accuracies) > 0.11:  # Else none was better than chance, and none is the best.
+            assert rates[0] < winner["rate"] < rates[-1], variant
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_evidence_is_of_the_code_at_hand(name):
-    recipe = recipe_of(name)
-    found = evidence.read_json(RESULTS / name / "evidence.json")
-    assert publish.objections(recipe, found) == []
-    assert len(found["seeds"]) >= publish.LEAST_SEEDS
-    assert 0 not in found["seeds"]
-    assert len(found["records"]) == len(found["seeds"]) * len(recipe.names)
-    if recipe.sweep:
-        assert publish.objections(recipe, evidence.read_json(RESULTS / name / "tuning.json")) == []
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_hparams_have_a_column_for_each_metric_of_the_recipe_and_no_other(name):
-    found = evidence.read_json(RESULTS / name / "evidence.json")
-    assert set(cli.metrics_of(recipe_of(name))) == {metric for r in found["records"] for metric in r["metrics"]}
-
-
-@pytest.mark.parametrize("name", ["functional_skip", "sequential"])
-def test_the_tuned_rates_are_the_sweeps_winners(name):
-    sweep = evidence.read_json(RESULTS / name / "tuning.json")
-    assert {record["seed"] for record in sweep["search"]} == {0}
-    tuned = importlib.import_module(f"recipes.{name}").TUNED
-    assert tuned == {variant: winners["accuracy"]["rate"] for variant, winners in sweep["winners"].items()}
-
-
-def changed(path, old, new):
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-
-def test_drift_is_noticed_in_each_file(tmp_path):
-    """The same check on copies with one number changed: it can fail."""
-    readme = publish.README.read_text(encoding="utf-8")
-    results = tmp_path / "results"
-    shutil.copytree(RESULTS, results)
-    number = re.search(r"\d\d\.\d\d ± \d\.\d\d", (FOLDER / "card.md").read_text(encoding="utf-8"))
-    assert number
-    changed(results / "optimizers" / "card.md", number.group(), "99.99 ± 0.01")
-    changed(results / "optimizers" / "summary.json", '"quick_seconds": ', '"quick_seconds": 1')
-    (tmp_path / "one").mkdir()
-    assert publish.drift(RECIPE, tmp_path / "one", results, readme) == ["card.md", "summary.json"]
-
-    shutil.rmtree(results)
-    shutil.copytree(RESULTS, results)
-    content = json.loads((results / "optimizers" / "evidence.json").read_text())
-    content["records"][0]["metrics"]["test_accuracy"] += 0.1
-    (results / "optimizers" / "evidence.json").write_text(json.dumps(content))
-    (tmp_path / "two").mkdir()
-    wrong = publish.drift(RECIPE, tmp_path / "two", results, readme)
-    assert {"card.md", "figure.png"} <= set(wrong)
-
-
-def test_reported_seeds_were_not_tuned_on(found, tuning):
-    assert {record["seed"] for record in tuning["search"]} == {0}
-    assert 0 not in found["seeds"]
-
-
-def test_the_tuned_settings_are_the_sweeps_winners(tuning):
-    for variant, winners in tuning["winners"].items():
-        assert TUNED[variant]["race"] == winners["race"]["rate"]
-        assert TUNED[variant]["distance"] == winners["distance"]["rate"]
-        assert TUNED[variant].get("weight_decay") == winners["distance"].get("weight_decay")
-
-
-def test_the_winners_follow_from_the_trials_and_lie_inside_their_grids(tuning):
-    assert RECIPE.tuning.winners([{**r, "config": whole(r)} for r in tuning["search"]]) == tuning["winners"]
-    for variant, winners in tuning["winners"].items():
-        rates = {r["config"]["rate"] for r in tuning["search"] if r["variant"] == variant}
-        for winner in winners.values():
-            assert min(rates) < winner["rate"] < max(rates)
-
-
-def whole(record):
-    return {**vars(RECIPE.config()), **record["config"]}
-
-
-def test_every_optimizer_has_a_sensitivity_curve_of_three_seeds(tuning):
-    for variant in RECIPE.names:
-        runs = {(r["config"]["rate"], r["seed"]) for r in tuning["curve"] if r["variant"] == variant}
+def test_every_optimizer_has_a_sensitivity_curve_of_three_seeds():
+    found = read_json(RESULTS / "optimizers" / "tuning.json")
+    for variant in load("optimizers").tuning.curve:
+        runs = {(r["config"]["rate"], r["seed"]) for r in found["curve"] if r["variant"] == variant}
         rates, seeds = {rate for rate, _ in runs}, {seed for _, seed in runs}
         assert len(runs) == len(rates) * len(seeds)
         assert len(seeds) >= 3
         assert max(rates) / min(rates) >= 999
 
 
-def test_the_best_variant_reaches_62_percent(found):
-    values = evidence.values_of(found["records"], "test_accuracy")
-    assert max(sum(v.values()) / len(v) for v in values.values()) >= 0.62
+# Publishing, on a toy's evidence
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Evidence of the toy at quick, as its command line writes it."""
+    from recipes.harness import cli
+
+    logs = tmp_path_factory.mktemp("logs")
+    assert cli.run(guess.RECIPE, ["--seeds", "10", "--jobs", "2", "--logdir", str(logs)]) == 0
+    (path,) = logs.rglob("evidence.json")
+    return path
+
+
+@pytest.fixture
+def clean(measured, tmp_path):
+    """A copy of it that says it was measured by committed code."""
+    head = __import__("subprocess").run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    path = tmp_path / "logs" / "guess" / "20260101-000000" / "evidence.json"
+    write_json(path, {**read_json(measured), "commit": head.stdout.strip()})
+    return path
+
+
+def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
+    results = tmp_path / "results"
+    assert publish.publish(guess.RECIPE, [clean], results) == "generated from its evidence"
+    names = {path.name for path in (results / "guess").iterdir()}
+    assert names == {"evidence.json", "card.md", "figure.png", "summary.json"}
+    text = publish.readme(f"a\n{publish.BEGIN}\n{publish.END}\nb", results)
+    assert (
+        "| [guess](results/guess/card.md): Do coins land heads up? | A loaded coin wins (us) | **unresolved** |" in text
+    )
+    assert publish.drift(guess.RECIPE, results, text) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("card.md", r"\d\d\.\d\d ± \d\.\d\d", "99.99 ± 0.01"),
+        ("summary.json", r'"seeds": 10', '"seeds": 11'),
+        ("evidence.json", r'"seconds": \{\s*"total": [\d.e-]+', '"seconds": {"total": 99'),
+    ],
+)
+def test_drift_is_noticed_in_each_file(clean, tmp_path, file, old, new):
+    results = tmp_path / "results"
+    publish.publish(guess.RECIPE, [clean], results)
+    text = publish.readme(f"{publish.BEGIN}\n{publish.END}", results)
+    path = results / "guess" / file
+    content = path.read_text(encoding="utf-8")
+    assert re.search(old, content)
+    path.write_text(re.sub(old, new, content, count=1), encoding="utf-8")
+    wrong = publish.drift(guess.RECIPE, results, text)
+    assert wrong
+    assert file in wrong or file == "evidence.json"
+
+
+def test_evidence_whose_code_has_changed_is_labelled_and_the_label_goes_when_it_is_measured_again(clean, tmp_path):
+    results = tmp_path / "results"
+    publish.publish(guess.RECIPE, [clean], results)
+    fresh = (results / "guess" / "card.md").read_text()
+    old = {**read_json(clean), "code": "0123456789abcdef"}
+    write_json(results / "guess" / "evidence.json", old)
+    assert "card.md" in publish.drift(guess.RECIPE, results, publish.readme(f"{publish.BEGIN}\n{publish.END}", results))
+    for _ in range(2):  # The label is put on once.
+        assert "labelled" in publish.publish(guess.RECIPE, [], results)
+        card = (results / "guess" / "card.md").read_text()
+        assert card == publish.label(guess.RECIPE) + fresh
+    text = publish.readme(f"{publish.BEGIN}\n{publish.END}", results)
+    assert publish.STALE in text
+    assert publish.drift(guess.RECIPE, results, text) == []
+    assert publish.status_of(guess.RECIPE, results)[0].startswith("evidence  stale")
+    publish.publish(guess.RECIPE, [clean], results)
+    assert (results / "guess" / "card.md").read_text() == fresh
+    assert publish.status_of(guess.RECIPE, results)[0] == "evidence  current"
+
+
+def set_field(**fields):
+    return lambda found: found.update(fields)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"code": "0"}, "has changed since"),
-        ({"budget": "smoke"}, "not of budget quick"),
-        ({"variants": ["adam"]}, "lacks some of the variants"),
-        ({"seeds": [1, 2, 3]}, "3 seeds, and 10 are the least"),
-        ({"commit": "abc+changes"}, "not committed"),
+        (set_field(code="0"), "It is stale"),
+        (set_field(budget="smoke"), "not of budget quick"),
+        (set_field(recipe="optimizers"), "of recipe 'optimizers'"),
+        (set_field(schema=99), "not of schema"),
+        (set_field(commit="abc+changes"), "not committed"),
+        (set_field(commit="0" * 40), "There is no commit"),
+        (set_field(model="mine.py:build 0"), "a reader's own model"),
+        (lambda found: found["config"].update(rate=2.0), "not those of budget quick"),
+        (lambda found: found["data"].update(train_images=1000), "not those of budget quick"),
+        (lambda found: found["data"].update(split_seed=3), "not those of budget quick"),
+        (lambda found: found["records"].pop(), "one record for each"),
+        (lambda found: found["records"][0].update(status="failed", metrics={}), "failed runs"),
+        (lambda found: found["records"][0]["metrics"].update(test_accuracy=50.0), "no share"),
+        (lambda found: found["records"][0].update(variant="crooked"), "one record for each"),
+        (lambda found: found.update(variants=["fair"]), "one record for each"),
     ],
 )
-def test_unfit_evidence_is_refused(found, tmp_path, change, sentence):
-    path = tmp_path / "evidence.json"
-    path.write_text(json.dumps({**found, **change}))
-    with pytest.raises(evidence.EvidenceError, match=sentence):
-        publish.publish(RECIPE, [path], tmp_path)
+def test_unfit_evidence_is_refused_and_nothing_is_changed(clean, tmp_path, change, sentence):
+    results = tmp_path / "results"
+    publish.publish(guess.RECIPE, [clean], results)
+    before = {path.name: path.read_bytes() for path in (results / "guess").iterdir()}
+    found = read_json(clean)
+    change(found)
+    write_json(clean, found)
+    with pytest.raises(EvidenceError, match=sentence):
+        publish.publish(guess.RECIPE, [clean], results)
+    assert {path.name: path.read_bytes() for path in (results / "guess").iterdir()} == before
 
 
-def test_failed_runs_are_refused(found, tmp_path):
-    path = tmp_path / "evidence.json"
-    records = [{**found["records"][0], "status": "failed"}, *found["records"][1:]]
-    path.write_text(json.dumps({**found, "records": records}))
-    with pytest.raises(evidence.EvidenceError, match="failed runs"):
-        publish.publish(RECIPE, [path], tmp_path)
+def test_too_few_seeds_and_other_seeds_are_refused(clean):
+    for keep in (range(1, 4), range(2, 11)):
+        found = read_json(clean)
+        found["seeds"] = list(keep)
+        found["records"] = [record for record in found["records"] if record["seed"] in keep]
+        write_json(clean.with_name("few.json"), found)
+        assert "are the least" in " ".join(publish.objections(guess.RECIPE, clean.with_name("few.json")))
+
+
+def test_newer_evidence_that_may_not_be_published_is_named(clean):
+    newer = clean.parents[1] / "20270101-000000" / "evidence.json"
+    write_json(newer, {**read_json(clean), "budget": "smoke"})
+    broken = clean.parents[1] / "20280101-000000" / "evidence.json"
+    broken.parent.mkdir()
+    broken.write_text("{")
+    path, passed_over = publish.find(guess.RECIPE, clean.parents[2], "evidence.json")
+    assert path == clean
+    assert [str(broken) in passed_over[0], str(newer) in passed_over[1]] == [True, True]
+    assert "not of budget quick" in passed_over[1]
+
+
+def test_publishing_from_a_folder_that_is_not_there_says_so(capsys, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    shutil.copytree(RESULTS, results)
+    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
+    publish.README.write_text(f"{publish.BEGIN}\n{publish.END}\n")
+    assert publish_all([PUBLISHED[0]], tmp_path / "nowhere") == 1
+    assert f"There is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", publish.BEGIN, f"{publish.END}\n{publish.BEGIN}"])
+def test_a_readme_without_a_place_for_the_table(text):
+    with pytest.raises(EvidenceError, match="put them where the table belongs"):
+        publish.readme(text)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["<script>alert(1)</script>", "[x](http://e.example)", "a | b", "`code` *b*", "\x1b[31m"]
+)
+def test_text_in_evidence_is_escaped_on_the_card(clean, tmp_path, hostile):
+    found = read_json(clean)
+    found["machine"]["cpu"] = found["command"] = found["versions"]["python"] = f"before {hostile} after"
+    write_json(clean, found)
+    publish.publish(guess.RECIPE, [clean], tmp_path / "results")
+    card = (tmp_path / "results" / "guess" / "card.md").read_text()
+    assert "before" in card
+    if hostile not in ("a | b", "`code` *b*"):
+        assert hostile not in re.sub(r"`[^`\n]*`", "", card)
+    assert "before a | b" not in card
+    assert "before `code`" not in card
+    assert "\x1b" not in card
+
+
+# Floors
+
+
+def records_of(values):
+    return [
+        {"variant": "a", "seed": seed, "status": "finished", "metrics": {"test_accuracy": value}}
+        for seed, value in enumerate(values, 1)
+    ]
+
+
+def test_a_floor_is_five_deviations_below_the_mean_and_a_ceiling_as_many_above():
+    values = [0.40, 0.41, 0.42, 0.39, 0.38]
+    found = publish.floors(records_of(values), "test_accuracy", (), 0.1)["a"]
+    assert found["floor"] == pytest.approx(0.40 - 5 * 0.0158113883)
+    found = publish.floors(records_of(values), "test_accuracy", ("a",), 0.1)["a"]
+    assert found["ceiling"] == pytest.approx(0.40 + 5 * 0.0158113883)
+    assert "floor" not in found
+
+
+def test_a_floor_that_would_mean_nothing_is_refused():
+    with pytest.raises(EvidenceError, match=r"would lie below 1\.5 times chance"):
+        publish.floors(records_of([0.1, 0.3, 0.5, 0.2]), "test_accuracy", (), 0.1)
+
+
+def test_the_list_shows_verdicts_and_what_is_stale():
+    from rich.console import Console
+
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(listing(NAMES))
+    text = console.export_text()
+    assert all(name in text for name in NAMES)
+    assert ("measured with an earlier version" in text) == any(Published.read(load(n)).stale for n in PUBLISHED)

@@ -15,12 +15,12 @@ from pathlib import Path
 import keras_tuner as kt
 import numpy as np
 import pytest
+from recipes.harness.card import RESULTS
+from recipes.harness.run import Run
 
 from pipelines import cifar10
 from recipes import search
 from recipes.harness import evidence, supervise
-from recipes.harness.card import RESULTS
-from recipes.harness.run import Run
 from tests.conftest import ROOT, trials_in
 
 

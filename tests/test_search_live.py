@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 
+from recipes.harness.run import CHANCE
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from recipes import search
 from recipes.harness import cli
-from recipes.harness.run import CHANCE
 from tests.conftest import ROOT, evidence_in, numbers, trials_in
 
 
