@@ -12,7 +12,8 @@ the way down.
 
 Use it when    a network is deeper than some ten layers, or a deeper one trains worse than a shallow
                one.
-It hurts when  shapes change within a block: the addition then needs a projection of its own.
+It hurts when  shapes change within a block: `before` then needs a projection of its own, such as
+               `layers.Conv2D(filters, 1, strides)(before)`.
 Sources        He et al. 2016, arXiv:1512.03385; Ioffe and Szegedy 2015, arXiv:1502.03167
 """
 
@@ -49,7 +50,7 @@ class Config:
     rate: float | None = None  # None: the variant's own below.
 
 
-# `depth` counts the convolutions after the first, two to a block.
+# Such as VARIANTS["residual_deep"].depth; it counts the convolutions after the first.
 VARIANTS = grid(
     skip={"plain": False, "residual": True},
     depth={"shallow": 2, "middle": 6, "deep": 12},
@@ -104,6 +105,7 @@ def build_model(variant: str, data: sources.Data, filters: int = 24) -> keras.Mo
 def gradient_norms(model: keras.Model, probe: sources.Split) -> list[float]:
     """The norm of the loss's gradient in each convolution's kernel, with BatchNorm as in training."""
     before = [variable.numpy() for variable in model.non_trainable_variables]
+    # The tape watches TensorFlow's variables, which Keras's hold.
     kernels = [layer.kernel.value for layer in model.layers if layer.name.startswith("convolution")]
     with tf.GradientTape() as tape:
         logits = model(probe.images[:PROBE_IMAGES], training=True)
@@ -129,7 +131,7 @@ def schedule(peak: float, steps: int):
 
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     data = sources.load(run.data)
-    feed = batches.training(data.train, config.batch_size, seed=run.seed)
+    feed = batches.training(data.train, config.batch_size, seed=run.seed, augment=True)
     model = build_model(variant, data, config.filters)
 
     peak = RATES[variant] if config.rate is None else config.rate
@@ -146,12 +148,14 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
         epochs=config.epochs,
         validation_data=batches.evaluation(data.validation),
         callbacks=run.callbacks(data),
-        shuffle=False,  # The feed shuffles, anew each epoch.
+        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
         verbose=0,
     )
     run.keep("gradient_norms", at_start)
     return run.scores(model, data) | {"first_gradient": decades(at_start[0])}
 
+
+# From here on it is about measuring: what is claimed, tuned and shown.
 
 CLAIMS = [
     Claim(

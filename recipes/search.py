@@ -88,11 +88,11 @@ def search(variant: str, data: sources.Data, config: Config, run: Run) -> kt.Tun
     folder = run.folder.with_name(f"{run.folder.name}-trials")  # It outlives a run that is killed.
     tuner = make_tuner(variant, data, config, run.seed, folder)
     tuner.search(
-        batches.training(data.train, config.batch_size, seed=run.seed),
+        batches.training(data.train, config.batch_size, seed=run.seed, augment=True),
         epochs=config.epochs,
         validation_data=batches.evaluation(data.validation),
         callbacks=[TrialBoard(folder, tuner)] if run.logging else [],
-        shuffle=False,  # The feed shuffles, anew each epoch.
+        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
         verbose=0,
     )
     return tuner
@@ -108,7 +108,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
     model = build_model(tuner.get_best_hyperparameters()[0], data)
     model.fit(
-        batches.training(data.train, config.batch_size, seed=run.seed),
+        batches.training(data.train, config.batch_size, seed=run.seed, augment=True),
         epochs=config.epochs,
         validation_data=batches.evaluation(data.validation),
         callbacks=run.callbacks(data),
@@ -120,6 +120,8 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
 
 COMBINATIONS = len(RATES) * len(DROPOUTS) * len(WIDTHS)
+
+# From here on it is about measuring: what is claimed, tuned and shown.
 
 CLAIMS = [
     Claim(

@@ -178,6 +178,8 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     return {f"best_at_{budget}": float(score) for budget, score in zip(budgets, found, strict=True)}
 
 
+# From here on it is about measuring: what is claimed, tuned and shown.
+
 CLAIMS = [
     Claim(f"{name} at {n}", f"{text} ({n} trials)", source, f"best_at_{n}", by=0.005, **comparison)
     for n in (12, 16, 20)

@@ -111,7 +111,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
         epochs=config.epochs,
         validation_data=batches.evaluation(data.validation),
         callbacks=run.callbacks(data),
-        shuffle=False,  # The feed shuffles, anew each epoch.
+        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
         verbose=0,
     )
     metrics = run.scores(model, data)
@@ -121,6 +121,8 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
 
 MEGAPIXEL = dense_parameters(1_000_000, 1000, 512, 10)
+
+# From here on it is about measuring: what is claimed, tuned and shown.
 
 CLAIMS = [
     Claim(

@@ -1,9 +1,10 @@
 """How well must training images be shuffled, when they lie sorted by class?
 
-Files often come in the order of their folders: all cats, then all dogs. `tf.data.Dataset.shuffle`
-draws from a buffer that it fills from the front, so a buffer smaller than the data set mixes
-neighbours only, and a sorted set stays nearly sorted. And it draws anew each epoch unless told
-otherwise, or unless the order was fixed before.
+Files often come in the order of their folders: all cats, then all dogs. Batches are then of one
+class, each pulls the model its own way, and the last class seen wins. `tf.data.Dataset.shuffle`
+draws from a buffer that it fills from the front, so with a buffer smaller than the data set no image
+comes much before its place, and a sorted set stays nearly sorted. It draws anew in each epoch,
+unless it is told not to.
 
 The same sorted images, five ways: shuffled whole; by a buffer of a tenth of them, and of a
 hundredth; shuffled whole once, in an order that all epochs then share; and not at all.
@@ -34,17 +35,17 @@ class Config:
     rate: float = 3e-3  # Adam's, for all variants: nothing but the order differs.
 
 
-def order(variant: str, feed: tf.data.Dataset, images: int, seed: int) -> tf.data.Dataset:
+def order(variant: str, feed: tf.data.Dataset, count: int, seed: int) -> tf.data.Dataset:
     """The same examples in the variant's order."""
     if variant == "shuffled":
-        return feed.shuffle(images, seed=seed)
+        return feed.shuffle(count, seed=seed)
     if variant == "buffer_tenth":
-        return feed.shuffle(images // 10, seed=seed)
+        return feed.shuffle(count // 10, seed=seed)
     if variant == "buffer_hundredth":
-        return feed.shuffle(images // 100, seed=seed)
+        return feed.shuffle(count // 100, seed=seed)
     if variant == "frozen":
-        return feed.shuffle(images, seed=seed, reshuffle_each_iteration=False)
-    return feed
+        return feed.shuffle(count, seed=seed, reshuffle_each_iteration=False)
+    return feed  # class_ordered
 
 
 def build_feed(variant: str, train: sources.Split, batch_size: int, seed: int) -> tf.data.Dataset:
@@ -82,11 +83,13 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
         epochs=config.epochs,
         validation_data=batches.evaluation(data.validation),
         callbacks=run.callbacks(data),
-        shuffle=False,  # The feed decides the order.
+        shuffle=False,  # The feed decides the order; without this, Keras warns.
         verbose=0,
     )
     return run.scores(model, data)
 
+
+# From here on it is about measuring: what is claimed, tuned and shown.
 
 CLAIMS = [
     Claim(

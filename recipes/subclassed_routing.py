@@ -103,7 +103,7 @@ class Routed(keras.Model):
 
 def train(data: sources.Data, config: Config, run: Run) -> Routed:
     """Train each path on a random half of every batch, by plain `fit`."""
-    feed = batches.training(data.train, config.batch_size, seed=run.seed)
+    feed = batches.training(data.train, config.batch_size, seed=run.seed, augment=True)
     model = Routed("random", data.shape, len(data.classes))
     model.threshold.assign(0.5)
     adam = optimizers.Adam(optimizers.schedules.CosineDecay(config.rate, config.epochs * len(feed)))
@@ -149,6 +149,8 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
         metrics[gate]["time_log_ratio"] = times.log_ratio(gate, "always_deep")
     return metrics
 
+
+# From here on it is about measuring: what is claimed, tuned and shown.
 
 CLAIMS = [
     Claim(

@@ -15,47 +15,51 @@ from pathlib import Path
 import keras_tuner as kt
 import numpy as np
 import pytest
-from recipes.harness.card import RESULTS
-from recipes.harness.run import Run
 
-from pipelines import cifar10
-from recipes import search
-from recipes.harness import evidence, supervise
+from pipelines import sources
+from recipes import search, search_replayed
+from recipes.harness.kerastuner import supervise
+from recipes.harness.reporting.published import RESULTS
 from tests.conftest import ROOT, trials_in
+
+SPACE, EPOCHS = search_replayed.SPACE, search_replayed.EPOCHS
 
 
 @pytest.fixture(scope="module")
 def table():
-    return search.TUNING.read("search")
+    return search_replayed.TABLE.read("search_replayed")
 
 
-def walk(variant, seed, table, tmp_path, trials=8):
-    """What a replayed search does: each trial's hyperparameters, and its epochs, score seen and score that counts."""
-    log = []
-    folder = tempfile.mkdtemp(dir=tmp_path)
-    tuner = search.make_tuner(search.Replayed, variant, trials, search.EPOCHS, seed, folder)
-    tuner.search(table=table, seed=seed, log=log, verbose=0)
-    return [trial.hyperparameters.values for trial in tuner.oracle.trials.values()], log
+def walk(variant, seed, table, trials=8):
+    """What a replayed search does: of each trial its epochs, the score seen and the score that counts."""
+    return search_replayed.walk(variant, trials, table, seed).tolist()
 
 
-def obeys_its_seed(variant, table, folder):
-    first, again, other = (walk(variant, seed, table, folder) for seed in (3, 3, 4))
-    return first == again and first[0] != other[0]
+def settings_tried(variant, seed, table):
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = search_replayed.make_tuner(variant, 8, seed, folder)
+        tuner.search(table=table, seed=3, log=[], verbose=0)
+    return [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
 
 
-@pytest.mark.parametrize("variant", search.VARIANTS)
-def test_a_search_repeats_with_its_seed_and_only_with_it(variant, table, tmp_path):
-    assert obeys_its_seed(variant, table, tmp_path)
+def obeys_its_seed(variant, table):
+    first, again, other = (settings_tried(variant, seed, table) for seed in (3, 3, 4))
+    return first == again and first != other
+
+
+@pytest.mark.parametrize("variant", search_replayed.VARIANTS)
+def test_a_search_repeats_with_its_seed_and_only_with_it(variant, table):
+    assert obeys_its_seed(variant, table)
 
 
 @pytest.mark.parametrize("ignored", [None, 7])
-def test_a_search_that_ignores_its_seed_is_noticed(ignored, table, tmp_path, monkeypatch):
-    class Forgetful(kt.RandomSearch):
+def test_a_search_that_ignores_its_seed_is_noticed(ignored, table, monkeypatch):
+    class Forgetful(search_replayed.Random):
         def __init__(self, *arguments, seed, **rest):
             super().__init__(*arguments, seed=ignored, **rest)
 
-    monkeypatch.setitem(search.VARIANTS, "random", Forgetful)
-    assert not obeys_its_seed("random", table, tmp_path)
+    monkeypatch.setattr(search_replayed, "Random", Forgetful)
+    assert not obeys_its_seed("random", table)
 
 
 def test_keras_tuners_neighbouring_seeds_walk_the_same_settings(tmp_path):
@@ -63,7 +67,7 @@ def test_keras_tuners_neighbouring_seeds_walk_the_same_settings(tmp_path):
 
     def settings(seed):
         space = kt.HyperParameters()
-        for name, values in search.SPACE.items():
+        for name, values in SPACE.items():
             space.Choice(name, values)
         oracle = kt.oracles.RandomSearchOracle("val_accuracy", 5, hyperparameters=space, seed=seed)
         oracle._set_project_dir(tmp_path, str(seed))
@@ -74,41 +78,35 @@ def test_keras_tuners_neighbouring_seeds_walk_the_same_settings(tmp_path):
 
 
 def test_the_table_is_complete_and_small(table):
-    assert len(table) == math.prod(len(values) for values in search.SPACE.values()) == 16 * 4 * 4
-    assert all(curves.shape == (2, search.EPOCHS) for curves in table.values())
-    assert max(search.SPACE["rate"]) / min(search.SPACE["rate"]) == 10_000
-    assert (RESULTS / "search" / "tuning.json").stat().st_size <= 5e6
+    assert len(table) == math.prod(len(values) for values in SPACE.values()) == 16 * 4 * 4
+    assert all(curves.shape == (2, EPOCHS) for curves in table.values())
+    assert max(SPACE["rate"]) / min(SPACE["rate"]) == 10_000
+    assert (RESULTS / "search_replayed" / "tuning.json").stat().st_size <= 5e6
 
 
-@pytest.mark.parametrize("budget", search.BUDGETS)
-def test_grids_are_complete_and_evenly_spaced(budget, tmp_path):
-    tuner = search.make_tuner(search.Replayed, "grid", budget, search.EPOCHS, 1, tmp_path)
-    counts = [len(choice.values) for choice in tuner.oracle.get_space().space]
-    assert tuple(counts) == search.BUDGETS[budget]
+@pytest.mark.parametrize("budget", search_replayed.BUDGETS)
+def test_grids_are_complete_and_evenly_spaced(budget):
+    grid = search_replayed.grid_of(budget, seed=1)
+    counts = [len(values) for values in grid.values()]
+    assert tuple(counts) == search_replayed.BUDGETS[budget]
     assert math.prod(counts) == budget
-    rates = [search.SPACE["rate"].index(rate) for rate in tuner.oracle.get_space().space[0].values]
+    rates = [SPACE["rate"].index(rate) for rate in grid["rate"]]
     assert np.ptp(np.diff(rates)) <= 1
 
 
-def test_grids_begin_anywhere(tmp_path):
-    lowest = {
-        search.make_tuner(search.Replayed, "grid", 8, 4, seed, tmp_path / str(seed))
-        .oracle.get_space()
-        .space[0]
-        .values[0]
-        for seed in range(1, 30)
-    }
-    assert lowest == set(search.SPACE["rate"][:4])
+def test_grids_begin_anywhere():
+    lowest = {search_replayed.grid_of(8, seed)["rate"][0] for seed in range(1, 30)}
+    assert lowest == set(SPACE["rate"][:4])
 
 
 @pytest.mark.parametrize("trials", [8, 16])
-def test_hyperband_spends_no_more_than_the_others(trials, table, tmp_path):
-    spent = sum(epochs for epochs, *_ in walk("hyperband", 1, table, tmp_path, trials)[1])
-    assert trials * search.EPOCHS * 0.9 <= spent <= trials * search.EPOCHS
-    assert sum(epochs for epochs, *_ in walk("grid", 1, table, tmp_path, trials)[1]) == trials * search.EPOCHS
+def test_hyperband_spends_no_more_than_the_others(trials, table):
+    spent = sum(epochs for epochs, *_ in walk("hyperband", 1, table, trials))
+    assert trials * EPOCHS * 0.9 <= spent <= trials * EPOCHS
+    assert sum(epochs for epochs, *_ in walk("grid", 1, table, trials)) == trials * EPOCHS
 
 
-SETTINGS = list(itertools.product(*search.SPACE.values()))
+SETTINGS = list(itertools.product(*SPACE.values()))
 
 
 def counting(place):
@@ -116,89 +114,124 @@ def counting(place):
     return place * 37 % len(SETTINGS)
 
 
-@pytest.mark.parametrize("variant", ["random", "hyperband"])
-def test_what_counts_is_what_the_other_seed_says_of_the_best_that_was_affordable(variant, tmp_path):
-    changed = False
+@pytest.mark.parametrize("variant", ["random", "random_twice", "hyperband"])
+def test_what_counts_is_what_the_other_seed_says_of_the_best_that_was_affordable(variant):
+    changed, share = False, search_replayed.SHARES[variant]
+    assert share == (2 if variant == "random_twice" else 1)
     for seed in range(1, 4):
         table = {}
         for place, setting in enumerate(SETTINGS):
             seen = zlib.crc32(f"{seed}/{setting}".encode()) % 2
             values = [place, counting(place)] if seen == 0 else [counting(place), place]
-            table[setting] = np.repeat(np.array(values, float)[:, None], search.EPOCHS, axis=1)
-        found = search.replay(variant, list(search.BUDGETS), table, seed)
-        tried, log = walk(variant, seed, table, tmp_path, trials=max(search.BUDGETS))
-        places = [SETTINGS.index(tuple(values[name] for name in search.SPACE)) for values in tried]
-        spent = list(itertools.accumulate(epochs for epochs, *_ in log))
-        for budget, score in zip(search.BUDGETS, found, strict=True):
-            affordable = [place for place, cost in zip(places, spent, strict=True) if cost <= budget * search.EPOCHS]
+            table[setting] = np.repeat(np.array(values, float)[:, None], EPOCHS, axis=1)
+        found = search_replayed.replay(variant, list(search_replayed.BUDGETS), table, seed)
+        steps = walk(variant, seed, table, trials=share * max(search_replayed.BUDGETS))
+        spent = list(itertools.accumulate(epochs for epochs, *_ in steps))
+        for budget, score in zip(search_replayed.BUDGETS, found, strict=True):
+            limit = share * budget * EPOCHS
+            affordable = [seen for (_, seen, _), cost in zip(steps, spent, strict=True) if cost <= limit]
             assert score == counting(max(affordable))
         changed |= len(set(found)) > 1
     assert changed  # Budgets differ in what they find: a cut at another place would be noticed.
 
 
-@pytest.mark.parametrize("variant", ["grid", "random", "random_twice", "hyperband"])
-def test_replays_are_those_that_were_published(variant, tmp_path):
-    """Tables are looked up: the same bits everywhere. (Bayesian optimization takes minutes, and linear algebra.)"""
-    found = evidence.read_json(RESULTS / "search" / "evidence.json")
-    published = next(r for r in found["records"] if (r["variant"], r["seed"]) == (variant, 1))
-    config = search.Config(**{**found["config"], "live": 0})
-    metrics = search.train(variant, config, Run(variant, 1, cifar10.Request(), config, tmp_path, logging=False))
-    assert metrics == {name: published["metrics"][name] for name in metrics}
+def tuner_of(variant, folder, trials=8):
+    config = search.Config(trials=trials, epochs=2)
+    return search.make_tuner(variant, sources.load(sources.Request(train_images=1000)), config, 1, folder)
 
 
-def test_doomed_trials_are_recorded_as_failed_and_the_search_goes_on(tmp_path, monkeypatch):
-    # TensorFlow waits ten seconds for memory before it gives up.
-    monkeypatch.setattr(search, "SPACE", {"rate": (1e30, 1e-3), "dropout": (0.0,), "width": (8, 2**36)})
-    monkeypatch.setitem(search.VARIANTS, "random", Listed)
-    tuner = search.make_tuner(search.Live, "random", 3, 2, 1, tmp_path)
-    tuner.search(data=cifar10.load(cifar10.Request(train_images=1000)), seed=1, epochs=1, verbose=0)
-    no_memory, not_finite, well = tuner.oracle.trials.values()
-    assert [no_memory.status, not_finite.status, well.status] == ["FAILED", "FAILED", "COMPLETED"]
-    assert re.search("OOM|out of memory|ResourceExhausted", no_memory.message)
-    assert "The loss is not finite" in not_finite.message
+def test_the_live_grid_walks_along_one_edge(tmp_path):
+    """What `search` says of KerasTuner's grid: eight trials never leave the lowest rate. If not, its text can go."""
+    tuner = tuner_of("grid", tmp_path)
+    tuner.run_trial = lambda trial, **_: {"val_accuracy": 0.1}
+    tuner.search(verbose=0)
+    tried = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    assert len(tried) == 8
+    assert {values["rate"] for values in tried} == {min(search.RATES)}
+    assert len({values["width"] for values in tried}) == len(search.WIDTHS)
 
 
-class Listed(kt.RandomSearch):
-    """Tries three settings in this order."""
-
-    def __init__(self, *arguments, **rest):
-        super().__init__(*arguments, **rest)
-        settings = iter([(1e-3, 2**36), (1e30, 8), (1e-3, 8)])
-
-        def populate_space(trial_id):
-            rate, width = next(settings)
-            return {"status": "RUNNING", "values": {"rate": rate, "dropout": 0.0, "width": width}}
-
-        self.oracle.populate_space = populate_space
+def test_live_bayesian_optimization_begins_with_three_random_trials(tmp_path):
+    assert tuner_of("bayesian", tmp_path).oracle.num_initial_points == 3
 
 
-@pytest.mark.parametrize("variant", search.VARIANTS)
+def test_live_hyperband_spends_no_more_epochs_than_the_others(tmp_path):
+    config = search.Config()
+    tuner = search.make_tuner("hyperband", sources.load(sources.Request(train_images=1000)), config, 1, tmp_path)
+    spent = []
+
+    def run(trial, **_):
+        values = trial.hyperparameters.values
+        spent.append(values["tuner/epochs"] - values["tuner/initial_epoch"])
+        return {"val_accuracy": float(len(spent))}
+
+    tuner.run_trial = run
+    tuner.search(verbose=0)
+    assert 0.8 * config.trials * config.epochs <= sum(spent) <= config.trials * config.epochs
+
+
+def test_every_live_tuner_tries_other_settings_at_another_seed(tmp_path):
+    data = sources.load(sources.Request(train_images=1000))
+    tried = []
+    for seed in (1, 2):
+        tuner = search.make_tuner("random", data, search.Config(), seed, tmp_path / str(seed))
+        tuner.run_trial = lambda trial, **_: {"val_accuracy": 0.1}
+        tuner.search(verbose=0)
+        tried.append([tuple(trial.hyperparameters.values.values()) for trial in tuner.oracle.trials.values()])
+    assert tried[0] != tried[1]
+    assert not set(tried[0]) <= set(tried[1])
+
+
+def test_a_hyperparameter_reaches_the_model():
+    data = sources.load(sources.Request(train_images=1000))
+    hp = kt.HyperParameters()
+    for name, value in (("rate", 1e-2), ("dropout", 0.45), ("width", 48)):
+        hp.Fixed(name, value)
+    model = search.build_model(hp, data)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-2)
+    assert [layer.rate for layer in model.layers if "Dropout" in type(layer).__name__] == [0.45]
+    assert [layer.filters for layer in model.layers if "Conv2D" in type(layer).__name__] == [48, 96]
+    setting = {"rate": 1e-3, "dropout": 0.2, "width": 16}
+    model = search_replayed.build_model(setting, data)
+    assert float(model.optimizer.learning_rate) == pytest.approx(1e-3)
+    assert [layer.rate for layer in model.layers if "Dropout" in type(layer).__name__] == [0.2]
+    assert [layer.filters for layer in model.layers if "Conv2D" in type(layer).__name__] == [16, 32]
+
+
+@pytest.mark.parametrize("variant", search_replayed.VARIANTS)
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(variant, table, tmp_path):
     assert resumes(variant, table, tmp_path)
 
 
 def test_keras_tuners_own_grid_search_cannot_go_on(table, tmp_path, monkeypatch):
     """When this fails, a new version of KerasTuner remembers where it was, and ResumableGridSearch can go."""
-    monkeypatch.setitem(search.VARIANTS, "grid", kt.GridSearch)
+
+    class Own(search_replayed.FromTable, kt.GridSearch):
+        pass
+
+    monkeypatch.setattr(search_replayed, "Grid", Own)
     with pytest.raises(KeyError):
         resumes("grid", table, tmp_path)
 
 
 def resumes(variant, table, folder):
-    class Stopped(BaseException):
+    class StoppedError(BaseException):
         pass
 
-    class Stopping(search.Replayed):
-        def run_trial(self, trial, log, **rest):
-            if len(log) == 5:
-                raise Stopped
-            return super().run_trial(trial, log=log, **rest)
-
     log, rest = [], {"table": table, "seed": 3, "verbose": 0}
-    with pytest.raises(Stopped):
-        search.make_tuner(Stopping, variant, 8, search.EPOCHS, 3, folder).search(log=log, **rest)
-    search.make_tuner(search.Replayed, variant, 8, search.EPOCHS, 3, folder).search(log=log, **rest)
-    return log == walk(variant, 3, table, folder)[1]
+    tuner = search_replayed.make_tuner(variant, 8, 3, folder)
+    look_up = tuner.run_trial
+
+    def stopping(trial, log, **rest):
+        if len(log) == 5:
+            raise StoppedError
+        return look_up(trial, log=log, **rest)
+
+    tuner.run_trial = stopping
+    with pytest.raises(StoppedError):
+        tuner.search(log=log, **rest)
+    search_replayed.make_tuner(variant, 8, 3, folder).search(log=log, **rest)
+    return np.array(log).tolist() == walk(variant, 3, table)
 
 
 # Chief and workers
@@ -208,7 +241,16 @@ def test_a_chief_and_two_workers_do_the_search_of_the_readme_though_one_is_kille
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```python\n(# my_search.py\n.*?)```", readme, re.DOTALL)
     (tmp_path / "my_search.py").write_text(script, encoding="utf-8")
-    command = [sys.executable, "-m", "recipes.harness.supervise", "--workers", "2", "--timeout", "280", "my_search.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "recipes.harness.kerastuner.supervise",
+        "--workers",
+        "2",
+        "--timeout",
+        "280",
+        "my_search.py",
+    ]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     victim = None
     while victim is None and process.poll() is None:

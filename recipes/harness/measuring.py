@@ -18,7 +18,7 @@ from recipes.harness.reporting.published import Published
 from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation, UsageError, default_data
 from recipes.harness.running.job import Job, read_progress
-from recipes.harness.running.own_model import check_own_model
+from recipes.harness.running.own_model import check_own_model, own_model
 from recipes.harness.running.schedule import Work, carry_out, record_path
 
 LOGS = Path("logs")
@@ -148,6 +148,11 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
             raise UsageError(f"--{field.name.replace('_', '-')} must be at least {least} and finite, not {value}.")
     if asked.model and recipe.model is None:
         raise UsageError(f"The question of {recipe.name} is about its own models: leave --model out.")
+    if asked.model:
+        try:
+            own_model(asked.model)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     if asked.tune:
         _check_tune(recipe, asked, config)
     if asked.logdir.exists() and not asked.logdir.is_dir():

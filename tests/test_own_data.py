@@ -1,0 +1,320 @@
+"""A reader's own images and model: scikit-learn's digits written out as PNGs, and folders and models that won't do."""
+
+import dataclasses
+import os
+import struct
+import subprocess
+import sys
+import zlib
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from pipelines import encoded, folders, sources
+from pipelines.errors import RequestError
+from pipelines.sources import Request
+from recipes.__main__ import NAMES, load
+from recipes.harness import cli, measure
+from recipes.harness.running.job import Job, carry_out
+from tests.conftest import ROOT, evidence_in
+
+MODEL = """
+import keras
+from keras import layers
+
+@keras.saving.register_keras_serializable()
+class Twice(layers.Layer):
+    def call(self, x):
+        return 2 * x
+
+def my_model(variant, data):
+    images = keras.Input(data.shape, dtype="uint8")
+    x = Twice()(layers.Rescaling(1 / 255)(images))
+    x = layers.Conv2D(8, 3, strides=2, activation="relu")(x)
+    return keras.Model(images, layers.Dense(len(data.classes), name="head")(layers.Flatten()(x)))
+
+def three_outputs(variant, data):
+    return keras.Sequential([keras.Input(data.shape), layers.Flatten(), layers.Dense(3)])
+
+def divides(variant, data):
+    return 1 / 0
+
+def no_model(variant, data):
+    return "a model"
+
+def other_images(variant, data):
+    return keras.Sequential([keras.Input((7, 7, 1)), layers.Flatten(), layers.Dense(len(data.classes))])
+"""
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The 1,797 handwritten digits, 8 × 8 grey pixels each, in a folder for each."""
+    folder = tmp_path_factory.mktemp("digits")
+    found = load_digits()
+    for number, (image, digit) in enumerate(zip(found.images, found.target, strict=True)):
+        (folder / f"digit_{digit}").mkdir(exist_ok=True)
+        Image.fromarray((image * 15).astype("uint8")).save(folder / f"digit_{digit}" / f"{number:04}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def my_model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "mine.py"
+    path.write_text(MODEL)
+    return path
+
+
+def test_a_folder_is_split_stratified_and_resized(digits):
+    data = sources.load(Request(f"folder:{digits}", image_size=16))
+    assert data.classes == tuple(f"digit_{digit}" for digit in range(10))
+    assert data.shape == (16, 16, 3)
+    parts = data.train, data.validation, data.test
+    ids = [set(part.ids) for part in parts]
+    assert len(set.union(*ids)) == sum(map(len, ids)) == 1797
+    for part, share in zip(parts, (0.64, 0.16, 0.2), strict=True):
+        assert np.bincount(part.labels) / np.bincount(load_digits().target) == pytest.approx(share, abs=0.01)
+    picture = folders.decode(digits / data.train.ids[0], 16)
+    assert np.array_equal(data.train.images[0], picture)
+    assert data.train.ids[0].startswith(data.classes[data.train.labels[0]])
+
+
+def test_train_and_test_folders_are_respected(tmp_path, digits):
+    for part, kept in (("train", slice(0, 40)), ("test", slice(40, 50))):
+        for digit in (3, 7):
+            (tmp_path / part / str(digit)).mkdir(parents=True)
+            for path in sorted((digits / f"digit_{digit}").iterdir())[kept]:
+                os.link(path, tmp_path / part / str(digit) / path.name)
+    data = sources.load(Request(f"folder:{tmp_path}"))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [64, 16, 20]
+    assert all(name.startswith("test/") for name in data.test.ids)
+    assert all(name.startswith("train/") for name in [*data.train.ids, *data.validation.ids])
+
+
+def test_a_changed_folder_is_read_anew(tmp_path, digits):
+    for digit in (0, 1):
+        (tmp_path / str(digit)).mkdir()
+        for path in sorted((digits / f"digit_{digit}").iterdir())[:20]:
+            (tmp_path / str(digit) / path.name).write_bytes(path.read_bytes())
+    request = Request(f"folder:{tmp_path}")
+    before = sources.verify(request)
+    some = next((tmp_path / "0").iterdir())
+    Image.new("RGB", (8, 8), "red").save(some)
+    after = sources.verify(request)
+    assert before.digest != after.digest
+
+
+def test_the_files_to_read_are_the_training_images(digits):
+    import tensorflow as tf
+
+    request = Request(f"folder:{digits}", train_images=100)
+    data = sources.load(request)
+    for _ in range(2):  # The second time from what is kept.
+        found = list(encoded.read(request))
+        assert [int(label) for _, label in found] == data.train.labels.tolist()
+        assert np.array_equal(tf.io.decode_png(found[0][0], channels=3), data.train.images[0])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "search_replayed"])
+def test_every_recipe_of_images_runs_on_digits(digits, tmp_path, name):
+    recipe = load(name)
+    request = Request(f"folder:{digits}", train_images=200)
+    config = dataclasses.asdict(recipe.config_at("smoke"))
+    config |= {key: value for key, value in {"epochs": 1, "trials": 1, "steps": 11}.items() if key in config}
+    if "target" in config:
+        config["target"] = None
+    variants = recipe.names[-2:] if recipe.compare else recipe.names[:1]
+    job = Job(recipe.module, variants, 1, config, request, str(tmp_path), intra_op_threads=None)
+    for record in carry_out(job):
+        assert record["status"] == "finished", record["cause"]
+
+
+def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tmp_path):
+    """README's two flags, as a user types them."""
+    save = tmp_path / "models"
+    flags = ["--budget", "smoke", "--data", f"folder:{digits}", "--model", f"{my_model}:my_model", "--save", str(save)]
+    flags += ["--variants", "momentum", "adam_race", "--logdir", str(tmp_path / "logs")]
+    command = [sys.executable, "-m", "recipes.optimizers", *flags]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "These are your own images and model: published numbers, which are of CIFAR-10, do not apply." in done.stdout
+    assert "To find your own:" in done.stdout
+    assert "--tune" in done.stdout
+    assert "Published," not in done.stdout
+    found = evidence_in(tmp_path / "logs")
+    assert found["config"]["target"] is None
+    assert found["classes"] == 10
+    assert found["model"].startswith(f"{my_model}:my_model ")
+    (record,) = (record for record in found["records"] if record["variant"] == "momentum")
+    assert record["metrics"]["test_accuracy"] > 0.5
+    assert "epochs_to_target" not in record["metrics"]
+
+    code = f"import sys; sys.path.insert(0, {str(my_model.parent)!r})\nimport pipelines, mine, keras, numpy as np\n"
+    code += "from pipelines import sources\n"
+    code += f"data = sources.load(sources.Request('folder:{digits}'))\n"
+    code += f"model = keras.models.load_model({str(save / 'momentum-seed-1.keras')!r})\n"
+    code += "right = model.predict(data.test.images, verbose=0).argmax(axis=1) == data.test.labels\nprint(right.mean())"
+    again = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert float(again.stdout) == pytest.approx(record["metrics"]["test_accuracy"]), again.stderr
+
+
+def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):
+    found = measure(
+        load("sequential"),
+        budget="smoke",
+        variants=["linear", "convnet"],
+        seeds=2,
+        epochs=1,
+        logdir=tmp_path,
+        save=tmp_path,
+    )
+    table = found.table()
+    rows = table if isinstance(table, list) else table.reset_index().to_dict("records")
+    assert [row["variant"] for row in rows] == ["linear", "convnet"]
+    assert found.verdicts()["B1"] == "holds"
+    assert len(found.figure().axes) == 2
+    assert {(record["variant"], record["seed"]) for record in found.records} == {
+        (variant, seed) for variant in ("linear", "convnet") for seed in (1, 2)
+    }
+    assert (found.folder / "evidence.json").exists()
+    for record in found.records:
+        model = keras.models.load_model(tmp_path / f"{record['variant']}-seed-{record['seed']}.keras")
+        right = model.predict(sources.load().test.images, verbose=0).argmax(axis=1) == sources.load().test.labels
+        assert right.mean() == pytest.approx(record["metrics"]["test_accuracy"], abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"variants": ["crooked"]}, "no variant 'crooked'"),
+        ({"seeds": 0}, "--seeds must be from 1"),
+        ({"sedes": 3}, "no such setting"),
+        ({"data": "imagenet"}, "no data source 'imagenet'"),
+        ({"epochs": 0}, "--epochs must be at least 1"),
+    ],
+)
+def test_measuring_what_cannot_be_is_a_sentence(arguments, words, tmp_path):
+    with pytest.raises(Exception, match=words) as error:
+        measure(load("sequential"), budget="smoke", logdir=tmp_path, **arguments)
+    assert type(error.value).__name__ in ("UsageError", "RequestError")
+
+
+# What will not do: one sentence that names it, and exit code 2
+
+
+def png(mode: str, folder, name="bad.png", **options):
+    Image.new(mode, (8, 8)).save(folder / "a" / name, **options)
+
+
+def sixteen_bits(folder):
+    """A PNG of 16 bits a channel, RGB, by hand: Pillow does not write them."""
+    rows = b"".join(b"\0" + bytes(8 * 6) for _ in range(8))
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    whole = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (folder / "a" / "bad.png").write_bytes(whole)
+
+
+def truncate(folder):
+    path = next((folder / "a").iterdir())
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:500])
+    path.rename(folder / "a" / "bad.png")
+
+
+def one_class(folder):
+    for path in (folder / "b").iterdir():
+        path.unlink()
+
+
+def two_images(folder):
+    for name in ("a", "b"):
+        for path in sorted((folder / name).iterdir())[1:]:
+            path.unlink()
+
+
+def few_of_one(folder):
+    for path in sorted((folder / "b").iterdir())[2:]:
+        path.unlink()
+
+
+FAULTS = {
+    "missing": (None, "There is no folder"),
+    "empty": (lambda f: [path.unlink() for path in f.rglob("*.png")], "holds no images"),
+    "one class": (one_class, "has one class, 'a'"),
+    "two images": (two_images, "has 2 images"),
+    "two of one class": (few_of_one, "too few images of class 'b'"),
+    "no image": (lambda f: (f / "a" / "bad.png").write_text("text"), "bad.png' can't be read as an image"),
+    "empty file": (lambda f: (f / "a" / "bad.png").write_bytes(b""), "bad.png' can't be read as an image"),
+    "truncated": (truncate, "bad.png' can't be read as an image"),
+    "palette": (lambda f: png("P", f), "bad.png' has a palette"),
+    "alpha": (lambda f: png("RGBA", f), "bad.png' has an alpha channel"),
+    "transparent": (lambda f: png("RGB", f, transparency=(0, 0, 0)), "has a transparent colour"),
+    "16 bit grey": (lambda f: png("I;16", f), "bad.png' has pixels of kind I;16"),
+    "16 bit": (sixteen_bits, "bad.png' has 16 bits a channel"),
+    "CMYK": (lambda f: png("CMYK", f, "bad.jpg"), "has CMYK colours"),
+    "newline in a file": (lambda f: png("RGB", f, "bad\nname.png"), "has a character that can't be printed"),
+    "newline in a class": (lambda f: (f / "a").rename(f / "a\nb"), "has a character that can't be printed"),
+    "folder as file": (lambda f: (f / "a" / "bad.png").mkdir(), "is no file"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_folder_that_will_not_do(fault, tmp_path, capsys):
+    folder = tmp_path / "images"
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+        for number in range(30):
+            Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / name / f"{number:02}.png")
+    spoil, sentence = FAULTS[fault]
+    asked = folder if spoil else tmp_path / "nowhere"
+    if spoil:
+        assert sources.load(Request(f"folder:{folder}"))
+        spoil(folder)
+    flags = ["--budget", "smoke", "--data", f"folder:{asked}", "--logdir", str(tmp_path / "logs")]
+    assert cli.run(load("shuffling"), flags) == 2
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert not list((tmp_path / "logs").rglob("record.json"))
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [
+        ("three_outputs", "its output has the shape (1, 3), and should have (1, 10)"),
+        ("divides", "ZeroDivisionError: division by zero"),
+        ("no_model", "it returned str, and should return a keras.Model"),
+        ("other_images", "could not be built for images (32, 32, 3)"),
+        ("nowhere", "there is no function 'nowhere'"),
+    ],
+)
+def test_a_model_that_will_not_do(my_model, function, sentence, tmp_path, capsys):
+    flags = ["--budget", "smoke", "--model", f"{my_model}:{function}", "--logdir", str(tmp_path)]
+    assert cli.run(load("optimizers"), flags) == 2
+    printed = capsys.readouterr()
+    assert sentence in printed.err
+    assert f"{my_model}:{function}" in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("where", ["nowhere.py:f", "mine.py", "pyproject.toml:f", "syntax.py:f"])
+def test_a_file_that_is_none(where, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / "syntax.py").write_text("def (")
+    assert cli.run(load("optimizers"), ["--budget", "smoke", "--model", where, "--logdir", str(tmp_path / "l")]) == 2
+    printed = capsys.readouterr().err
+    assert f"--model {where!r}" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_class_with_few_images_is_refused_by_request():
+    with pytest.raises(RequestError):
+        sources.load(Request("folder:/dev/null"))
