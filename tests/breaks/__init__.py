@@ -1,0 +1,1 @@
+"""Small breaks of the source, and which tests must notice each: `python -m tests.breaks`."""

@@ -1,0 +1,301 @@
+"""The table: file, what stands there, what is put in its place, and which test must notice."""
+
+from typing import NamedTuple
+
+RECIPES, MEASURES, FEED = "tests/test_recipes.py", "tests/test_measures.py", "tests/test_feed.py"
+OPTIMIZERS, SEARCH, DATA = "tests/test_optimizers.py", "tests/test_search.py", "tests/test_data.py"
+CLAIMS, TUNING, EVIDENCE = "tests/test_claims.py", "tests/test_tuning.py", "tests/test_evidence.py"
+PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
+
+
+class Break(NamedTuple):
+    file: str
+    stands: str
+    instead: str
+    noticed_by: str  # A file of tests and a name in it, or the beginning of one.
+
+
+def of(file: str, *rows: tuple[str, str, str]) -> list[Break]:
+    return [Break(file, *row) for row in rows]
+
+
+SCHEDULE = f"{RECIPES}::test_the_schedule_warms_up_peaks_and_ends_at_zero"
+KIND = f"{OPTIMIZERS}::test_each_variant_is_the_optimizer_of_its_name"
+LINEAR = f"{RECIPES}::test_the_linear_variants_are_linear_and_the_others_are_not"
+COUNTED = f"{RECIPES}::test_parameters_are_counted_as_keras_counts_them"
+SIGNAL = f"{RECIPES}::test_residual_networks_pass_the_signal_on_and_plain_ones_do_not"
+DEPTH = f"{RECIPES}::test_depth_and_batchnorm_are_what_the_name_says"
+ORDERS = f"{RECIPES}::test_orders_are_new_in_each_epoch_unless_they_are_frozen"
+MIXED = f"{RECIPES}::test_how_far_each_order_mixes_classes"
+RUNGS = f"{RECIPES}::test_all_rungs_yield_the_same_images_in_each_epoch"
+DRAWN = f"{RECIPES}::test_an_image_is_mirrored_and_brightened_by_what_was_drawn"
+GATES = f"{RECIPES}::test_a_gate_sends_as_many_images_deep_as_its_threshold_says"
+REACHES = f"{SEARCH}::test_a_hyperparameter_reaches_the_model"
+COUNTS = f"{SEARCH}::test_what_counts_is_what_the_other_seed_says_of_the_best_that_was_affordable"
+SCORES = f"{MEASURES}::test_scores_by_hand"
+
+BREAKS = [
+    *of(
+        "recipes/optimizers.py",
+        ("warm_up = steps // 5", "warm_up = steps // 2", SCHEDULE),
+        ("0.0, steps - warm_up, warmup_target=peak", "0.0, (steps - warm_up) // 2, warmup_target=peak", SCHEDULE),
+        ("0.0, steps - warm_up, warmup_target=peak", "0.0, 2 * steps, warmup_target=peak", SCHEDULE),
+        ("optimizers.SGD(rate, momentum=0.9, nesterov=True)", "optimizers.SGD(rate)", KIND),
+        ("optimizers.AdamW(rate, weight_decay=decay)", "optimizers.Adam(rate)", KIND),
+        (
+            "            return False\n",
+            "            return True\n",
+            f"{OPTIMIZERS}::test_muon_takes_a_kernel_as_a_matrix",
+        ),
+        (
+            "until=config.target if race else None",
+            "until=None",
+            f"{OPTIMIZERS}::test_a_race_ends_at_the_target_and_counts_its_epochs",
+        ),
+    ),
+    *of(
+        "recipes/functional_skip.py",
+        ("x = layers.Add()([x, before])", "x = layers.Add()([x, x])", SIGNAL),
+        ("if chosen.skip:", "if not chosen.skip:", SIGNAL),
+        ("range(1, chosen.depth, 2)", "range(1, chosen.depth - 2, 2)", DEPTH),
+        ("    if norm:\n", "    if not norm:\n", DEPTH),
+        (
+            "variable.assign(value)",
+            "variable.assign(0 * value)",
+            f"{RECIPES}::test_looking_at_gradients_changes_nothing",
+        ),
+        ("float(tf.norm(gradient))", "float(tf.reduce_sum(gradient))", f"{RECIPES}::test_a_gradient_norm_is_that"),
+        ("warm_up = steps // 5", "warm_up = steps // 20", SCHEDULE),
+    ),
+    *of(
+        "recipes/sequential.py",
+        ("model.add(layers.Dense(128))  #", 'model.add(layers.Dense(128, activation="relu"))  #', LINEAR),
+        ("for _ in range(9):", "for _ in range(3):", f"{RECIPES}::test_the_ten_linear_layers_are_ten"),
+        ('layers.Dense(65, activation="relu")', "layers.Dense(65)", LINEAR),
+        ("(inputs + 1) * units", "inputs * units", COUNTED),
+        ("* height * width", "* height", COUNTED),
+        ('layers.Dense(64, activation="relu")', 'layers.Dense(65, activation="relu")', COUNTED),
+    ),
+    *of(
+        "recipes/shuffling.py",
+        (
+            "return feed.shuffle(count, seed=seed)",
+            "return feed.shuffle(count, seed=seed, reshuffle_each_iteration=False)",
+            ORDERS,
+        ),
+        ("feed.shuffle(count // 10, seed=seed)", "feed.shuffle(count, seed=seed)", MIXED),
+        ("feed.shuffle(count // 100, seed=seed)", "feed.shuffle(count // 5, seed=seed)", MIXED),
+        ("reshuffle_each_iteration=False", "reshuffle_each_iteration=True", ORDERS),
+        ('np.argsort(train.labels, kind="stable")', "np.arange(len(train))", MIXED),
+    ),
+    *of(
+        "recipes/input_pipeline.py",
+        ("images[..., ::-1, :]", "images[..., ::-1]", DRAWN),
+        ("+ brighter", "- brighter", DRAWN),
+        (
+            "return feed.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)",
+            "return feed.map(augment, tf.data.AUTOTUNE).cache().prefetch(tf.data.AUTOTUNE)",
+            RUNGS,
+        ),
+        ("61 * chance[1] - 30", "30 * chance[1]", f"{RECIPES}::test_draws_are_of_both_sides_and_of_all_brightnesses"),
+        ("self.waited += time", "self.waited += 0 * time", f"{RECIPES}::test_waiting_is_the_time_until_the_batch"),
+        (
+            "images, draws = images.batch(batch_size), draws.batch(batch_size)",
+            "images, draws = images.batch(batch_size), draws.skip(1).batch(batch_size)",
+            RUNGS,
+        ),
+    ),
+    *of(
+        "recipes/subclassed_routing.py",
+        ("tf.where(score >= self.threshold)", "tf.where(score <= self.threshold)", GATES),
+        (
+            "return 1 - ops.max(ops.softmax(logits), axis=1)",
+            "return ops.max(ops.softmax(logits), axis=1)",
+            f"{RECIPES}::test_confidence_sends_the_images_deep_that_the_short_path_is_unsure_of",
+        ),
+        ("ops.var(features", "ops.mean(features", f"{RECIPES}::test_variance_is_that_of_the_stems_activations"),
+        (
+            "tf.tensor_scatter_nd_update(logits, rows, better)",
+            "tf.concat([logits[tf.shape(rows)[0] :], better], 0)",
+            f"{RECIPES}::test_images_keep_their_own_logits",
+        ),
+        ("ops.mean(score) < self.threshold", "ops.mean(score) > self.threshold", f"{RECIPES}::test_the_batch_gate"),
+        ("np.median(scores)", "np.quantile(scores, 0.9)", f"{RECIPES}::test_a_gate_is_set_to_send_half"),
+    ),
+    *of(
+        "recipes/search.py",
+        ("layers.Dropout(dropout)", "layers.Dropout(0.0)", REACHES),
+        ("optimizer=optimizers.Adam(rate)", "optimizer=optimizers.Adam(1e-3)", REACHES),
+        ("layers.Conv2D(2 * width,", "layers.Conv2D(width,", REACHES),
+        ("num_initial_points=3", "num_initial_points=9", f"{SEARCH}::test_live_bayesian_optimization_begins"),
+        ('"seed": 1000 * seed + 1', '"seed": 7', f"{SEARCH}::test_every_live_tuner_tries_other_settings"),
+        ("config.epochs // 30", "config.epochs // 5", f"{SEARCH}::test_live_hyperband_spends_no_more_epochs"),
+    ),
+    *of(
+        "recipes/search_replayed.py",
+        ("np.delete(curves, seen, axis=0)[:, -1].mean()", "curves[seen, -1]", COUNTS),
+        ("epochs.cumsum() <= SHARES", "epochs.cumsum() < SHARES", COUNTS),
+        ('"random_twice": 2,', '"random_twice": 1,', COUNTS),
+        ('"seed": 1000 * seed + 1', '"seed": 7', f"{SEARCH}::test_a_search_repeats_with_its_seed_and_only_with_it"),
+        ("round(trials * EPOCHS / 30)", "round(trials * EPOCHS / 10)", f"{SEARCH}::test_hyperband_spends_no_more_than"),
+        (
+            "np.arange(count) * len(values) // count",
+            "np.arange(count)",
+            f"{SEARCH}::test_grids_are_complete_and_evenly",
+        ),
+    ),
+    *of(
+        "pipelines/batches.py",
+        (
+            "seed=tf.stack([seed, number]))",
+            "seed=tf.stack([seed, 0 * number]))",
+            f"{FEED}::test_the_order_of_images_is_new",
+        ),
+        (
+            "tf.stack([seed, number * steps + step])",
+            "tf.stack([seed, step])",
+            f"{FEED}::test_augmentation_differs_between",
+        ),
+        ("split.images[:, :, ::-1]] if flip", "split.images] if flip", f"{FEED}::test_every_crop_is_the_image_shifted"),
+        (
+            "tf.gather(its_labels, tf.concat(members, axis=0))",
+            "tf.gather(its_labels, index)",
+            f"{FEED}::test_augmentation_keeps",
+        ),
+        (
+            "slices.batch(batch_size).cache()",
+            "slices.batch(batch_size, drop_remainder=True).cache()",
+            f"{FEED}::test_evaluation",
+        ),
+        (
+            "(_read(split.images, index), labels)",
+            "(_read(split.images, index - 1), labels)",
+            f"{FEED}::test_images_on_disk",
+        ),
+    ),
+    *of(
+        "pipelines/sources.py",
+        ("out = rank >= per_class", "out = rank < per_class", f"{DATA}::test_a_split_is_stratified"),
+        ('f"{seed}/{name}".encode()', 'f"{name}".encode()', f"{DATA}::test_the_split_is_the_same_on_every_machine"),
+        ("        if _closed:\n", "        if not _closed and False:\n", f"{DATA}::test_while_a_run_is_under_way"),
+        ("_statistics(train.chunks())", '_statistics(parts["test"].chunks())', f"{DATA}::test_statistics_come_from"),
+        ("< images // classes", "<= images // classes", f"{DATA}::test_smaller_training_parts_nest"),
+    ),
+    *of(
+        "pipelines/cifar10.py",
+        ("hexdigest() != SUMS_DIGEST", 'hexdigest() == ""', f"{DATA}::test_damaged_data_is_noticed_at_every_load"),
+        ("        if found != digest:", "        if not found:", f"{DATA}::test_damaged_data_is_noticed_at_every_load"),
+    ),
+    *of("pipelines/kept.py", ("_sum(array) != sums[name]:", "not sums[name]:", f"{DATA}::test_damage_to_what_is_kept")),
+    *of(
+        "recipes/harness/running/task.py",
+        ("train_accuracy - test_accuracy", "test_accuracy - train_accuracy", SCORES),
+        ("return float(-log_softmax(", "return float(log_softmax(", SCORES),
+        ("(target - before) / (after - before)", "(after - target) / (after - before)", f"{MEASURES}::test_epochs_to"),
+        (
+            "np.linspace(0, len(data.train) - 1, min(",
+            "np.linspace(0, len(test) - 1, min(",
+            f"{MEASURES}::test_the_training_accuracy",
+        ),
+    ),
+    *of(
+        "recipes/harness/running/timing.py",
+        (
+            "np.log(self.seconds[variant]) - np.log(self.seconds[than])",
+            "np.log(self.seconds[than]) - np.log(self.seconds[variant])",
+            f"{MEASURES}::test_log_ratios_by_hand",
+        ),
+        (
+            "for name in order.permutation(list(steps)):",
+            "for name in list(steps):",
+            f"{MEASURES}::test_log_ratios_by_hand",
+        ),
+        ("for _ in range(steps - left_out):", "for _ in range(steps):", f"{MEASURES}::test_log_ratios_by_hand"),
+    ),
+    *of(
+        "recipes/harness/running/callbacks.py",
+        (">= self.target", "< self.target", f"{OPTIMIZERS}::test_a_race_ends_at_the_target_and_counts_its_epochs"),
+        (
+            'self.add("tracing", self._first[1] - typical)',
+            'self.add("tracing", typical)',
+            f"{MEASURES}::test_a_stopwatch_tells",
+        ),
+    ),
+    *of(
+        "recipes/harness/running/job.py",
+        ("set_random_seed(job.seed)", "set_random_seed(0)", f"{MEASURES}::test_a_seed_fixes_the_initial_weights"),
+        ("with sources.test_set_closed():", "if True:", f"{OPTIMIZERS}::test_a_recipe_that_reads_the_test_set_early"),
+    ),
+    *of(
+        "recipes/harness/running/run.py",
+        ("if self._test_was_read:", "if False:", f"{OPTIMIZERS}::test_nothing_is_trained_after_the_test_set_was_read"),
+        (
+            "None in losses or not found.finite",
+            "None in losses and not found.finite",
+            f"{OPTIMIZERS}::test_a_thousand_times",
+        ),
+    ),
+    *of(
+        "recipes/harness/declaring/claims.py",
+        ("sign = -1.0 if claim.lower", "sign = 1.0 if claim.lower", f"{CLAIMS}::test_lower_is_the_mirror_image"),
+        ("    if low > by:\n", "    if high > by:\n", f"{CLAIMS}::test_the_four_verdicts_and_their_order"),
+        (
+            "FAMILY_ERROR / claims_in_recipe / len(pairs)",
+            "FAMILY_ERROR / len(pairs)",
+            f"{CLAIMS}::test_interval_and_effect",
+        ),
+        ("a[seed] - b[seed]", "b[seed] - a[seed]", f"{CLAIMS}::test_interval_and_effect"),
+    ),
+    *of(
+        "recipes/harness/declaring/tuning.py",
+        (
+            "(1 if self.lower else -1)",
+            "(-1 if self.lower else 1)",
+            f"{TUNING}::test_each_variant_may_have_an_objective",
+        ),
+        ("if edge == rate]", "if edge == -rate]", f"{TUNING}::test_a_winner_at_the_edge_is_widened"),
+        ("SEED = 0\n", "SEED = 1\n", f"{TUNING}::test_a_winner_at_the_edge_is_widened"),
+        (">= y.max() - GOOD", ">= y.max() - GOOD / 4", f"{TUNING}::test_good_decades_interpolates"),
+    ),
+    *of(
+        "recipes/harness/evidence/records.py",
+        (
+            'record["status"] != "failed"]',
+            'record["status"] == "finished"]',
+            f"{EVIDENCE}::test_a_failed_run_has_no_value",
+        ),
+        (
+            "abs(counted - accuracy) < 1e-6",
+            "abs(counted - accuracy) < 1",
+            f"{EVIDENCE}::test_what_is_wrong_with_evidence",
+        ),
+        ("not 0 <= value <= 1", "not 0 <= value <= 100", f"{EVIDENCE}::test_what_is_wrong_with_evidence"),
+    ),
+    *of(
+        "recipes/harness/reporting/report.py",
+        (
+            "unit.show(statistics.mean(values)) + spread",
+            "unit.show(max(values)) + spread",
+            f"{MEASURES}::test_a_table_gives",
+        ),
+        ("statistics.stdev(values)", "statistics.pstdev(values)", f"{MEASURES}::test_a_table_gives"),
+    ),
+    *of(
+        "recipes/harness/reporting/publish.py",
+        (
+            "mean - FLOOR_DEVIATIONS * deviation",
+            "mean + FLOOR_DEVIATIONS * deviation",
+            f"{PUBLISHED}::test_a_floor_is_five",
+        ),
+    ),
+    *of(
+        "recipes/harness/reporting/board.py",
+        (
+            "np.add.at(counts, (labels, predicted), 1)",
+            "np.add.at(counts, (predicted, labels), 1)",
+            f"{BOARD}::test_the_confusion_matrix_has",
+        ),
+        ("[constant] * (until - self._written - len(rates))", "[constant]", f"{BOARD}::test_a_constant_rate_is_there"),
+    ),
+    *of("pipelines/folders.py", ("if _bits(path) > 8:", "if False:", f"{OWN}::test_a_folder_that_will_not_do")),
+]

@@ -1,0 +1,287 @@
+"""What makes a metric, against numbers worked out by hand: a flipped sign anywhere on the way fails a test."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from pipelines import sources
+from recipes.__main__ import load
+from recipes.harness import Claim, Recipe, Unit, grid
+from recipes.harness.declaring.panels import Against, Lines
+from recipes.harness.reporting import figure
+from recipes.harness.reporting.report import Report
+from recipes.harness.running import task, timing
+from recipes.harness.running.callbacks import Stopwatch
+from recipes.harness.running.job import Job, carry_out
+from tests.toys import guess
+
+
+def part(labels) -> sources.Split:
+    """Images that say their own number: every pixel of image i is i."""
+    n = len(labels)
+    images = np.repeat(np.arange(n, dtype=np.uint8), 12).reshape(n, 2, 2, 3)
+    return sources.Split(images, np.array(labels, np.int32), np.array([str(i) for i in range(n)]))
+
+
+class Table(keras.Model):
+    """Looks an image's logits up by the number that it says."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = keras.ops.convert_to_tensor(np.array(logits, np.float32))
+
+    def call(self, images, training=False):
+        assert not training
+        return keras.ops.take(self.logits, keras.ops.cast(images[:, 0, 0, 0], "int32"), axis=0)
+
+
+def test_scores_by_hand():
+    """Six images of three classes. The model takes image i for class i % 3 with a logit of 2 against 0."""
+    model = Table([[2.0 * (i % 3 == c) for c in range(3)] for i in range(6)])
+    train, test = part([0, 1, 2, 0, 1, 0]), part([0, 1, 0, 0, 2, 1])
+    data = sources.Data(train, test, test, np.zeros(3), np.ones(3), ("a", "b", "c"), "0")
+    found = task.score(model, data, test)
+    assert found.metrics["train_accuracy"] == pytest.approx(5 / 6)
+    assert found.metrics["test_accuracy"] == pytest.approx(3 / 6)
+    assert found.metrics["generalization_gap"] == pytest.approx(2 / 6)
+    right, wrong = -math.log(math.e**2 / (math.e**2 + 2)), -math.log(1 / (math.e**2 + 2))
+    assert found.metrics["test_loss"] == pytest.approx((3 * right + 3 * wrong) / 6, rel=1e-5)
+    assert found.correct.tolist() == [True, True, False, True, False, False]
+    assert found.finite
+    assert task.chance(data) == pytest.approx(1 / 3)
+
+
+def test_the_training_accuracy_is_of_images_from_all_classes():
+    """Evenly taken: images of one's own often lie in the order of their classes."""
+    train, test = part([i // 10 for i in range(100)]), part(range(10))
+    model = Table([[float(i // 10 == c and c < 5) for c in range(10)] for i in range(100)])
+    data = sources.Data(train, test, test, np.zeros(3), np.ones(3), tuple("abcdefghij"), "0")
+    assert task.score(model, data, test).metrics["train_accuracy"] == pytest.approx(0.5, abs=0.11)
+
+
+@pytest.mark.parametrize(
+    ("curve", "taken"),
+    [
+        ([0.3, 0.5], 2.0),
+        ([0.3, 0.7], 1.5),
+        ([0.9], 0.5),  # From a tenth to nine in one epoch.
+        ([0.2, 0.4], None),
+        ([], None),
+        ([0.5, 0.2, 0.9], 1.0),
+    ],
+)
+def test_epochs_to_a_target_by_hand(curve, taken):
+    assert task.epochs_to(0.5, curve, 0.1) == (pytest.approx(taken) if taken is not None else None)
+
+
+def test_a_diverged_run_counts_as_chance():
+    assert task.worst(0.25) == {
+        "test_accuracy": 0.25,
+        "validation_accuracy": 0.25,
+        "train_accuracy": 0.25,
+        "generalization_gap": 0.0,
+    }
+
+
+def test_log_ratios_by_hand(monkeypatch):
+    """A clock that each step moves on: slow by three, fast by one, and both by ten in steps that are not counted."""
+    clock, order, steps = [0.0], [], {"slow": 0, "fast": 0}
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+
+    def step(name, seconds):
+        def one():
+            steps[name] += 1
+            order.append(name)
+            clock[0] += 10 if steps[name] % 20 in range(1, 6) else seconds
+
+        return one
+
+    found = timing.interleaved(
+        {"slow": step("slow", 3.0), "fast": step("fast", 1.0)}, rounds=8, seed=1, block=20, left_out=5
+    )
+    assert found.log_ratio("slow", "fast") == pytest.approx(math.log(3))
+    assert found.log_ratio("fast", "slow") == pytest.approx(-math.log(3))
+    assert found.step_seconds("slow") == pytest.approx(3.0)
+    firsts = order[::40]
+    assert set(firsts) == {"slow", "fast"}  # In an order that is drawn anew each round.
+    assert {tuple(order[i : i + 20]) for i in range(0, len(order), 20)} == {("slow",) * 20, ("fast",) * 20}
+
+
+@pytest.mark.parametrize(("rounds", "block"), [(0, 20), (1, 10)])
+def test_timing_nothing_is_refused(rounds, block):
+    with pytest.raises(ValueError, match="time nothing"):
+        timing.interleaved({"a": int}, rounds=rounds, seed=1, block=block, left_out=10)
+
+
+def test_a_stopwatch_tells_tracing_from_steps_where_a_call_is_several(monkeypatch):
+    """Epochs of calls of 4, 4 and 2 steps, one second a step; the first call takes seven more: it is traced."""
+    from recipes.harness.running import callbacks
+
+    clock = [0.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(callbacks, "build_early", lambda model: None)
+    watch = Stopwatch()
+    model = type("Model", (), {"optimizer": type("Optimizer", (), {"iterations": 0})()})()
+    watch.set_model(model)
+    watch.on_train_begin()
+    for epoch in range(2):
+        watch.on_epoch_begin(epoch)
+        for number, steps in enumerate((4, 4, 2)):
+            watch.on_train_batch_begin(4 * number)
+            clock[0] += steps + (7 if (epoch, number) == (0, 0) else 0)
+            model.optimizer.iterations += steps
+            watch.on_train_batch_end(4 * number + 3)
+        watch.on_epoch_end(epoch)
+    watch.on_train_end()
+    assert watch.seconds["steps"] == pytest.approx(20)
+    assert watch.seconds["tracing"] == pytest.approx(7)
+    assert watch.images_per_second(100) == pytest.approx(100)
+    assert watch.steps_per_epoch == 10
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_stopwatch_where_an_epoch_is_one_call(monkeypatch, epochs):
+    from recipes.harness.running import callbacks
+
+    clock = [0.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(callbacks, "build_early", lambda model: None)
+    watch = Stopwatch()
+    model = type("Model", (), {"optimizer": type("Optimizer", (), {"iterations": 0})()})()
+    watch.set_model(model)
+    watch.on_train_begin()
+    for epoch in range(epochs):
+        watch.on_epoch_begin(epoch)
+        watch.on_train_batch_begin(0)
+        clock[0] += 10 + (7 if epoch == 0 else 0)
+        model.optimizer.iterations += 10
+        watch.on_train_batch_end(15)
+        watch.on_epoch_end(epoch)
+    watch.on_train_end()
+    if epochs == 1:  # Nothing tells the two apart.
+        assert watch.seconds["steps"] == pytest.approx(17)
+    else:
+        assert watch.seconds["steps"] == pytest.approx(20)
+        assert watch.seconds["tracing"] == pytest.approx(7)
+
+
+def curves_of(tmp_path, seed: int) -> dict:
+    config = dataclasses.asdict(load("sequential").config(epochs=1))
+    request = sources.Request(train_images=1000)
+    folder = str(tmp_path / f"{seed}")
+    job = Job("recipes.sequential", ("dense_65",), seed, config, request, folder, logging=False, intra_op_threads=None)
+    (record,) = carry_out(job)
+    return record["curves"]
+
+
+def test_a_seed_fixes_a_run_and_another_seed_changes_it(tmp_path):
+    assert curves_of(tmp_path, 1) == curves_of(tmp_path, 1)
+    assert curves_of(tmp_path, 1) != curves_of(tmp_path, 2)
+
+
+def test_a_seed_fixes_the_initial_weights(tmp_path, monkeypatch):
+    from recipes import sequential
+
+    seen = []
+    real = sequential.build_model
+
+    def look(variant, data):
+        model = real(variant, data)
+        seen.append(model.layers[-1].kernel.numpy())
+        return model
+
+    monkeypatch.setattr(sequential, "build_model", look)
+    for seed in (1, 1, 2):
+        curves_of(tmp_path, seed)
+    assert np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[0], seen[2])
+
+
+# What is shown
+
+
+def found_by(values: dict[str, list[float]], metric: str = "test_accuracy") -> dict:
+    seeds = range(1, 1 + len(next(iter(values.values()))))
+    records = [
+        {
+            "variant": variant,
+            "seed": seed,
+            "status": "finished",
+            "metrics": {metric: value},
+            "curves": {},
+            "correct": None,
+            "peak_memory_mib": None,
+        }
+        for variant, column in values.items()
+        for seed, value in zip(seeds, column, strict=True)
+    ]
+    return {"records": records, "variants": list(values), "seeds": list(seeds), "test_images": 10}
+
+
+def reported(claim: Claim, values: dict[str, list[float]]) -> Report:
+    recipe = Recipe(guess.train, tuple(values), [claim], guess.Config, units={"epochs": Unit("epochs", name="epochs")})
+    return Report(recipe, found_by(values, claim.metric), None)
+
+
+def test_a_table_gives_mean_and_standard_deviation():
+    claim = Claim("C", "…", "…", "test_accuracy", by=0.01, higher="a", than="b")
+    header, rows = reported(claim, {"a": [0.5, 0.6, 0.7], "b": [0.1, 0.1, 0.1]}).table()
+    assert header[:2] == ["variant", "test accuracy (%)"]
+    assert rows[0][:2] == ["a", "60.00 ± 10.00"]
+    assert rows[1][:2] == ["b", "10.00"]
+
+
+@pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])
+def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
+    claim = Claim("C", "…", "…", "test_accuracy", by=0.01, **{direction: "a"}, than="b")
+    report = reported(claim, {"a": [0.61, 0.60, 0.62, 0.61], "b": [0.50, 0.51, 0.50, 0.49]})
+    (judgement,) = report.judgements()
+    assert judgement.verdict == verdict
+    words = report.words(judgement, judgement.comparisons[0], brief=True)
+    # Differences 11, 9, 12, 12: mean 11, deviation 1.414, half width 3.182 × 0.707.
+    assert words == "test accuracy, a minus b: +11.00 [+8.75, +13.25]"
+
+
+def test_a_grid_has_every_combination_by_name():
+    found = grid(skip={"plain": False, "residual": True}, depth=(2, 6), norm={"": False, "norm": True})
+    assert list(found)[:4] == ["plain_2", "plain_2_norm", "plain_6", "plain_6_norm"]
+    assert len(found) == 8
+    assert vars(found["residual_6_norm"]) == {"skip": True, "depth": 6, "norm": True}
+    assert list(grid(warm=(False, True))) == ["no_warm", "warm"]
+
+
+def picture(curves: dict[str, list[list[float]]], metrics=None) -> figure.Picture:
+    shown = metrics or {}
+    records = [
+        {
+            "variant": v,
+            "seed": seed,
+            "status": "finished",
+            "metrics": shown.get(v, {}),
+            "curves": {"y": curve},
+        }
+        for v, runs in curves.items()
+        for seed, curve in enumerate(runs, 1)
+    ]
+    return figure.Picture(records, tuple(curves), lambda name: Unit(name))
+
+
+def test_curves_of_unequal_length_are_drawn_as_far_as_each_goes():
+    drawn = figure.draw([Lines("y")], picture({"a": [[1.0, 2.0, 3.0], [3.0]], "b": [[], [5.0]]}))
+    lines = drawn.axes[0].lines
+    assert lines[0].get_ydata().tolist() == [2.0, 2.0, 3.0]
+    assert lines[1].get_ydata().tolist() == [5.0]
+
+
+def test_a_metric_against_an_axis_has_a_line_for_each_of_the_other_settings():
+    variants = grid(skip={"plain": False, "residual": True}, depth=(2, 6))
+    metrics = {name: {"m": chosen.depth + 10 * chosen.skip} for name, chosen in variants.items()}
+    drawn = figure.draw([Against("depth", "m", variants)], picture({name: [[0.0]] for name in variants}, metrics))
+    lines = [container.lines[0] for container in drawn.axes[0].containers]
+    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in lines] == [
+        ([2, 6], [2, 6]),
+        ([2, 6], [12, 16]),
+    ]
