@@ -57,9 +57,10 @@ def forget() -> None:
 
 
 def _digest_of(array: np.ndarray) -> str:
-    if isinstance(array, np.memmap):
-        return _checked(str(array.filename), Path(str(array.filename)).stat().st_mtime_ns)
-    return _sum(array)
+    name = getattr(array, "filename", None)
+    if name is None or array.nbytes <= CHECKED_BYTES or not Path(str(name)).exists():
+        return _sum(array)
+    return _checked(str(name), Path(str(name)).stat().st_mtime_ns)
 
 
 def _sum(array: np.ndarray) -> str:
@@ -75,17 +76,14 @@ def _checked(path: str, changed: int) -> str:
 
 
 def _read(place: Path) -> Arrays | None:
+    """The arrays in a folder; None where they are not all there, or not as they were written."""
     try:
         sums = json.loads((place / "sums.json").read_text(encoding="utf-8"))
         arrays = {name: np.load(place / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in sums}
-        for name, array in arrays.items():
-            if array.nbytes <= CHECKED_BYTES and _sum(array) != sums[name]:
-                return None
-            if array.nbytes > CHECKED_BYTES and _digest_of(array) != sums[name]:
-                return None
-    except (OSError, ValueError, AttributeError):
+        whole = all(_digest_of(arrays[name]) == digest for name, digest in sums.items())
+    except Exception:  # Whatever was left there by a loss of power, or put there by somebody.
         return None
-    return arrays
+    return arrays if whole and "classes" in arrays else None
 
 
 def _write(place: Path, arrays: Arrays) -> None:
@@ -96,8 +94,10 @@ def _write(place: Path, arrays: Arrays) -> None:
             np.save(scratch / f"{name}.npy", array, allow_pickle=False)
         sums = {name: _sum(array) for name, array in arrays.items()}
         (scratch / "sums.json").write_text(json.dumps(sums), encoding="utf-8")
-        if place.exists():  # Not whole, or another process has been as quick.
-            shutil.rmtree(place, ignore_errors=True)
+        if _read(place) is not None:  # Another process has been as quick.
+            shutil.rmtree(scratch, ignore_errors=True)
+            return
+        shutil.rmtree(place, ignore_errors=True)
         scratch.replace(place)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

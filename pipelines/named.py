@@ -27,6 +27,8 @@ def _builder(name: str):
         features.get("label"), tfds.features.ClassLabel
     ):
         raise RequestError(f"The set {name!r} has no 'image' with a 'label': only image classification can be done.")
+    if "train" not in builder.info.splits and builder.info.splits:
+        raise RequestError(f"The set {name!r} has no part for training.")
     if not builder.is_prepared():
         try:
             builder.download_and_prepare()
@@ -55,8 +57,8 @@ def read(name: str, size: int) -> dict[str, np.ndarray]:
         image = example["image"]
         image = tf.image.grayscale_to_rgb(image) if image.shape[-1] == 1 else image[..., :3]
         if image.shape[:2] != (size, size):
-            image = tf.cast(tf.round(tf.image.resize(image, (size, size), antialias=True)), tf.uint8)
-        return image, tf.cast(example["label"], tf.int32)
+            image = tf.round(tf.image.resize(image, (size, size), antialias=True))
+        return tf.cast(image, tf.uint8), tf.cast(example["label"], tf.int32)
 
     for part in ("train", "validation", "test"):
         if part not in builder.info.splits:

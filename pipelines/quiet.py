@@ -37,6 +37,8 @@ def settle_keras() -> None:
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
+    keras.config.set_max_epochs(None)  # As variables of the environment may do, too.
+    keras.config.set_max_steps_per_epoch(None)
 
 
 class _QuietLoader(importlib.abc.Loader):

@@ -26,7 +26,7 @@ IMAGE_SIZE = 32  # Where nothing else is said.
 SIZES = range(8, 513)
 VALIDATION_SHARE = {"full": 0.1}
 OTHER_SHARE = 0.2  # Of the training images go to validation, and to testing where there is no test part.
-IN_MEMORY = 2**30  # Bytes of images. Past that they are read from the disk as they are needed.
+IN_MEMORY = 2**28  # Bytes of images. Past that they are read from the disk as they are needed.
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,8 @@ def _load(request: Request) -> Data:
         train, parts["validation"] = split(train, _validation_share(request), request.split_seed)
     _check_parts(request, {**parts, "train": train}, classes)
     if request.train_images is not None:
-        _check_train_images(request, len(train), len(classes))
+        of_the_rarest = int(np.bincount(train.labels, minlength=len(classes)).min())
+        _check_train_images(request, of_the_rarest * len(classes), len(classes))
         train = train.take(_first_of_each_class(train, request.train_images, len(classes), request.split_seed))
     mean, std = _statistics(train.chunks())
     return Data(train, parts["validation"], parts["test"], mean, std, classes, kept.digest(found))

@@ -141,7 +141,20 @@ def test_damaged_data_is_noticed_at_every_load(copy, damage, sentence):
         assert "pipelines.subset" in str(error.value)
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, lambda path: path.write_bytes(b"x"), lambda path: path.unlink()])
+def of_the_list(text):
+    return lambda path: (path.parent / "sums.json").write_text(text)
+
+
+DAMAGE = [
+    flip_a_byte,
+    lambda path: path.write_bytes(b"x"),
+    lambda path: path.write_bytes(b""),
+    lambda path: path.unlink(),
+]
+DAMAGE += [of_the_list(text) for text in ("null", "3", "{}", "[]", '["a"]', "{")]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_to_what_is_kept_means_decoding_again(copy, damage, data):
     sources.load()
     (path,) = kept.folder().rglob("train_images.npy")

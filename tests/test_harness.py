@@ -15,8 +15,8 @@ import pytest
 
 from recipes import __main__ as whole
 from recipes.harness import cli
-from recipes.harness.evidence import records
-from recipes.harness.running import invocation, job, schedule, worker
+from recipes.harness.evidence import reach, records
+from recipes.harness.running import invocation, job, own_model, schedule, worker
 from recipes.harness.running.job import carry_out
 from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
@@ -385,6 +385,57 @@ def test_code_that_was_changed_at_the_end_leaves_no_evidence(in_process, capsys,
     assert "was changed while the command ran" in printed.err
     assert "--resume" not in printed.out
     assert not list(tmp_path.rglob("evidence.json"))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("is_as_loaded", "the code that makes the numbers was changed"),
+        ("data_digest", "the images were changed"),
+        ("model_digest", "the file of --model was changed"),
+    ],
+)
+def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, tmp_path, what, words):
+    from pipelines import sources
+
+    (tmp_path / "mine.py").write_text("def f(variant, data): ...")
+    meant = {"data_digest": sources.load().digest, "model": f"{tmp_path / 'mine.py'}:f"}
+    meant["model_digest"] = own_model.model_digest(meant["model"])
+    if what == "is_as_loaded":
+        monkeypatch.setattr(job, what, lambda: False)
+        meant = {"code": reach.code_hash("tests.toys.guess")}
+    else:
+        meant[what] = "another"
+    one = job.Job(
+        "tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, intra_op_threads=None
+    )
+    (record,) = carry_out(one)
+    assert record["status"] == "failed"
+    assert words in record["cause"]
+
+
+def test_of_many_processes_one_gets_the_lock(tmp_path):
+    code = "import sys; from pathlib import Path; from recipes.harness.running import invocation as i\n"
+    code += "input()\ntry: i._lock(Path(sys.argv[1])); print('mine'); input()\nexcept i.UsageError: print('no')"
+    start = [sys.executable, "-c", code, str(tmp_path)]
+    racing = [
+        subprocess.Popen(start, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    for process in racing:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.stdout.readline() for process in racing]
+    for process in racing:
+        process.communicate("\n")
+    assert sorted(answers) == ["mine\n", "no\n", "no\n"]
+
+
+@pytest.mark.parametrize("variable", ["KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"])
+def test_limits_of_the_environment_do_not_reach_the_numbers(variable):
+    code = "import pipelines, keras; print(keras.config.max_epochs(), keras.config.max_steps_per_epoch())"
+    environment = {**os.environ, variable: "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "None None\n", done.stderr
 
 
 def test_what_resume_takes_over_was_measured_by_the_same_code_on_the_same_images(in_process, capsys, tmp_path):

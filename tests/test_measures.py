@@ -75,6 +75,17 @@ def test_the_training_accuracy_is_of_images_from_all_classes():
 )
 def test_epochs_to_a_target_by_hand(curve, taken):
     assert task.epochs_to(0.5, curve, 0.1) == (pytest.approx(taken) if taken is not None else None)
+    assert task.epochs_to(0.5, curve, 0.6) == 0  # A guess is good enough.
+
+
+@pytest.mark.parametrize(
+    ("curve", "taken"),
+    [
+        ([0.4, 0.6], 1.5),
+    ],
+)
+def test_epochs_to_a_target_from_another_start(curve, taken):
+    assert task.epochs_to(0.5, curve, 0.3) == pytest.approx(taken)
 
 
 def test_a_diverged_run_counts_as_chance():

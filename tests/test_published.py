@@ -159,6 +159,9 @@ def set_field(**fields):
         (set_field(schema=99), "not of schema"),
         (set_field(commit="abc+changes"), "not committed"),
         (set_field(commit="0" * 40), "There is no commit"),
+        (set_field(commit="HEAD"), "There is no commit"),
+        (set_field(data_digest="rotated labels"), "not the bundled ones"),
+        (set_field(keras={"floatx": "float16"}), "other settings of Keras"),
         (set_field(model="mine.py:build 0"), "a reader's own model"),
         (lambda found: found["config"].update(rate=2.0), "not those of budget quick"),
         (lambda found: found["data"].update(train_images=1000), "not those of budget quick"),
@@ -180,6 +183,30 @@ def test_unfit_evidence_is_refused_and_nothing_is_changed(clean, tmp_path, chang
     with pytest.raises(EvidenceError, match=sentence):
         publish.publish(guess.RECIPE, [clean], results)
     assert {path.name: path.read_bytes() for path in (results / "guess").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (set_field(schema=99), "another schema"),
+        (set_field(data={"source": "folder:/home/me"}), "not those of budget quick"),
+        (set_field(data_digest="0"), "not the bundled ones"),
+        (set_field(model="mine.py:f 0"), "a reader's own model"),
+        (set_field(commit="HEAD"), "There is no commit"),
+        (lambda found: found["winners"]["sgd"].update(rate=7), "not those of its own trials"),
+        (lambda found: found["curve"][0]["metrics"].update(test_accuracy=50.0), "no share"),
+        (lambda found: found["config"].update(epochs=1), "not those of budget quick"),
+        (lambda found: found["variants"].pop(), "lacks some of the variants"),
+    ],
+)
+def test_unfit_sweeps_are_refused(tmp_path, change, sentence):
+    found = read_json(RESULTS / "optimizers" / "tuning.json")
+    path = tmp_path / "tuning.json"
+    write_json(path, found)
+    assert not [reason for reason in publish.objections(load("optimizers"), path) if "stale" not in reason]
+    change(found)
+    write_json(path, found)
+    assert sentence in " ".join(publish.objections(load("optimizers"), path))
 
 
 def test_too_few_seeds_and_other_seeds_are_refused(clean):

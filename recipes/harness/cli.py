@@ -59,7 +59,7 @@ class Options:
     resume: bool = False
     """Go on with the newest invocation of the same settings: keep its finished runs, do the rest."""
     profile: bool = False
-    """Profile ten steps of each training, for TensorBoard's Profile page."""
+    """Profile some early steps of each training, for TensorBoard's Profile page."""
     tune: bool = False
     """Search for each variant's settings instead of comparing the variants."""
     log: bool = True
@@ -118,7 +118,7 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
                     else:
                         if not together:
                             console.print(invocation.title())
-                        todo.append(measuring.begin_comparison(invocation, console.print))
+                        todo.append(measuring.begin_comparison(invocation, lambda text: console.print(printable(text))))
             begun[:] = [work.invocation for work in todo]  # The others have had their say.
             outcomes = carry_out(todo, measuring.watcher(console))
             with _explained(codes, begun, console), contextlib.closing(outcomes) as complete:
@@ -213,6 +213,9 @@ def _asked(recipe: Recipe, options: Any, config: Any) -> Asked:
         raise UsageError(f"--seeds must be from 1 to {measuring.MOST_SEEDS:,}, not {options.seeds}.")
     if options.tune and options.seeds is not None:
         raise UsageError("--tune has seeds of its own: leave --seeds out.")
+    for name in ("save", "profile"):
+        if options.tune and getattr(options, name):
+            raise UsageError(f"--tune keeps numbers only: leave --{name} out.")
     asked = Asked(
         budget=options.budget,
         seeds=measuring.seeds_of(options.budget, options.seeds),
@@ -229,7 +232,7 @@ def _asked(recipe: Recipe, options: Any, config: Any) -> Asked:
         backend=options.backend,
         start=options.start,
         model=options.model,
-        save=options.save,
+        save=str(Path(options.save).expanduser()) if options.save else "",
         resume=options.resume,
         profile=options.profile,
         tune=options.tune,
@@ -277,9 +280,11 @@ def _remarks(invocation: Invocation) -> list[str]:
         )
         remarks.append(f"These are your own {own}: published numbers, which are of CIFAR-10, do not apply.")
         if recipe.tuning:
+            flags = [*(["--data", asked.data.source] if not asked.data.is_cifar10 else [])]
+            flags += ["--model", asked.model] if asked.model else []
             remarks.append(
                 f"The {recipe.tuning.swept}s are the recipe's, tuned on CIFAR-10. To find your own: "
-                f"{invocation.header['command']} --tune"
+                f"python -m {recipe.module} {shlex.join(flags)} --tune"
             )
     return remarks
 

@@ -120,7 +120,7 @@ def seeds_of(budget: BudgetName, given: int | Sequence[int] | None) -> tuple[int
     """The seeds of a comparison: 1 to so many, or as given."""
     if given is None:
         given = BUDGETS[budget].seeds
-    return tuple(range(1, 1 + given)) if isinstance(given, int) else tuple(given)
+    return tuple(range(1, 1 + given)) if isinstance(given, int) else tuple(map(int, given))
 
 
 def default_config(recipe: Recipe, budget: BudgetName, data: sources.Request) -> Any:
@@ -137,7 +137,7 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
     """
     if unknown := [name for name in asked.variants if name not in recipe.names]:
         raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(recipe.names)}.")
-    if not 1 <= len(asked.seeds) <= MOST_SEEDS or min(asked.seeds) < 0:
+    if not 1 <= len(asked.seeds) <= MOST_SEEDS or min(asked.seeds) < 0 or len(set(asked.seeds)) < len(asked.seeds):
         raise UsageError(f"--seeds must be from 1 to {MOST_SEEDS:,}, not {len(asked.seeds)}.")
     if asked.jobs is not None and asked.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {asked.jobs}.")
@@ -235,7 +235,8 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     }
     write_json(folder / "evidence.json", found)
     published = Published.read(recipe)
-    report = Report(recipe, found, None if published.stale_tuning else published.tuning)
+    applies = invocation.asked.data.is_cifar10 and not invocation.asked.model and not published.stale_tuning
+    report = Report(recipe, found, published.tuning if applies else None)
     report.write_figure(folder / "figure.png")
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
     if invocation.asked.log:

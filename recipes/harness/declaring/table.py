@@ -73,7 +73,7 @@ class Table:
         records = found.get("search") if isinstance(found, dict) else None
         if not isinstance(records, list):
             raise EvidenceError(f"The table {path} can't be used: it has no list of records.")
-        not_kept: Record = {"curves": {}, "correct": None, "seconds": {}, "peak_memory_mib": None}
+        not_kept: Record = {"curves": {}, "correct": None, "seconds": {"total": 0}, "peak_memory_mib": None}
         for record in records:
             if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
                 raise EvidenceError(f"The table {path} can't be used: {problem}.")

@@ -11,26 +11,47 @@ from typing import Any
 RUNNING = tuple(
     f"recipes.harness.running.{path.stem}" for path in sorted((Path(__file__).parents[1] / "running").glob("[!_]*.py"))
 )
+HARNESS, PIPELINES = Path(__file__).parents[1], Path(__file__).parents[3] / "pipelines"
+
+
+def _digest_of_files() -> str:
+    """A hash of all that processes share once they are forked: the pipelines, and what carries runs out."""
+    whole = hashlib.sha256()
+    for path in [*sorted(PIPELINES.glob("*.py")), *sorted((HARNESS / "running").glob("*.py"))]:
+        whole.update(path.name.encode() + path.read_bytes())
+    return whole.hexdigest()
+
+
+LOADED = _digest_of_files()  # When this process, or the one that it was forked from, imported them.
+
+
+def is_as_loaded() -> bool:
+    """Whether those files are still what this process runs."""
+    return _digest_of_files() == LOADED
+
+
 # What is asked of the numbers and how they are shown, not what they are.
 DECLARED = {"CLAIMS", "TUNING", "UNITS", "PANELS", "RECIPE"}
 
 
 @functools.cache
-def code_hash(module: str, without: tuple[str, ...] = (), only: str = "", running: bool = True) -> str:
+def code_hash(
+    module: str, without: tuple[str, ...] = (), only: str = "", running: bool = True, but: tuple[str, ...] = ()
+) -> str:
     """A hash of the code that makes a recipe's numbers: its module, what that imports from `pipelines`, and all of
     `recipes.harness.running`, which carries runs out and scores them.
 
     Comments, docstrings and formatting do not count, nor do the assignments to CLAIMS, TUNING, UNITS, PANELS and RECIPE
     (which say what is asked of the numbers and how they are shown, not what they are) and to the names in `without`.
     With `only`, the name of a function of the module, nothing counts but that and what it uses. Without `running`, the
-    harness does not count.
+    harness does not count, nor do the modules in `but`.
     """
     digest = hashlib.sha256()
     todo, done = [module, *(RUNNING if running else ())], set()
     while todo:
         name = todo.pop(0)
         spec = importlib.util.find_spec(name)
-        if name in done or spec is None or spec.origin is None:
+        if name in done or name in but or spec is None or spec.origin is None:
             continue
         done.add(name)
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))

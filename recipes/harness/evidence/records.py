@@ -50,7 +50,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise EvidenceError(f"The evidence {path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EvidenceError(f"The evidence {path} is not whole ({error}): delete it and measure again.") from error
 
 
@@ -121,6 +121,8 @@ def complaint_of(record: Any) -> str:
             return f"it lacks {name!r}"
         if not will_do(record[name]):
             return f"its {name!r} should be {wanted}"
+    if record["status"] != "failed" and "total" not in record["seconds"]:
+        return "it lacks how many seconds it took"
     for name, value in record["metrics"].items():
         if name.endswith("accuracy") and not 0 <= value <= 1:
             return f"its {name} of {value:g} is no share"
@@ -148,11 +150,16 @@ def complaint_of_evidence(found: Any, recipe: str, variants: Sequence[str]) -> s
         return f"it is of recipe {found.get('recipe')!r}"
     wanted: dict[str, type | tuple[type, ...]] = {
         "kind": str, "budget": str, "config": dict, "data": dict, "machine": dict, "versions": dict, "code": str,
-        "command": str, "data_digest": str, "test_images": int, "variants": list, "seeds": list, "records": list,
+        "command": str, "data_digest": str, "test_images": int, "classes": int, "keras": dict,
+        "commit": (str, type(None)), "variants": list, "seeds": list, "records": list,
     }  # fmt: skip
     for name, kind in wanted.items():
         if not isinstance(found.get(name), kind):
             return f"it lacks {name!r}, or that is of another type"
+    if "elapsed_seconds" not in found or not {"source", "train_images", "split_seed"} <= set(found["data"]):
+        return "it lacks how long it took, or of which images it is"
+    if len(set(map(str, found["variants"]))) != len(found["variants"]):
+        return "a variant stands in it twice"
     if unknown := [name for name in found["variants"] if name not in variants]:
         return f"the recipe has no variant {unknown[0]!r}"
     if not all(map(_whole, found["seeds"])) or len(set(found["seeds"])) != len(found["seeds"]):

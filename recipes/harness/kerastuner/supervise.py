@@ -1,6 +1,6 @@
 """Run a KerasTuner script as one chief and several workers on this machine, and see to it that all of them end.
 
-python -m recipes.harness.supervise --workers 2 my_search.py
+python -m recipes.harness.kerastuner.supervise --workers 2 my_search.py
 
 KerasTuner's chief ends when every worker has told it that the search is over, so one worker that dies keeps it waiting
 for ever; and workers wait an hour for a chief that has died. Here a worker that dies is started again under its old
@@ -22,7 +22,7 @@ GRACE = 45  # Seconds for the chief to end after the workers have: it looks ever
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0, 1 if the search did not end well, 2 for usage."""
     parser = argparse.ArgumentParser(
-        prog="python -m recipes.harness.supervise",
+        prog="python -m recipes.harness.kerastuner.supervise",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -63,7 +63,7 @@ class Board(keras.callbacks.TensorBoard):
         *,
         profile: bool = False,
     ) -> None:
-        super().__init__(log_dir=str(folder), write_graph=False, profile_batch=(10, 20) if profile else 0)
+        super().__init__(log_dir=str(folder), write_graph=False, profile_batch=(2, 3) if profile else 0)
         self.timing = timing  # A context that adds what it takes to a run's seconds.
         places = np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)
         self.probe = tf.constant(train.images[places]), tf.constant(train.labels[places])
@@ -153,12 +153,12 @@ class Board(keras.callbacks.TensorBoard):
 
 def _inspector(model: keras.Model) -> Any:
     """A function from images to the model's output and, where the model is a graph of layers, those layers' outputs."""
-    layers = [layer for layer in model.layers if not isinstance(layer, keras.layers.InputLayer)]
+    plain = [layer for layer in model.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))]
     try:
-        named = {layer.name: layer.output for layer in layers}
-    except AttributeError:  # A subclassed model.
+        named = {layer.name: layer.output for layer in plain if isinstance(layer.output, keras.KerasTensor)}
+        graph = keras.Model(model.inputs, [model.outputs[0], named])
+    except (AttributeError, ValueError):  # A subclassed model, or layers that its graph does not lead through.
         return lambda images: (model(images, training=False), {})
-    graph = keras.Model(model.inputs, [model.outputs[0], named])
     return lambda images: graph(images, training=False)
 
 

@@ -10,7 +10,7 @@ from recipes.harness.reporting.report import ASSERTED, Report
 LABELS = ("Use it when", "It hurts when", "Sources")
 
 
-def markdown(report: Report, with_figure: bool = True) -> str:
+def markdown(report: Report, with_figure: bool = True, sweep_note: str = "") -> str:
     """The card. What evidence holds as text is escaped: it may come from elsewhere."""
     found, recipe = report.found, report.recipe
     seeds = len(found["seeds"])
@@ -43,6 +43,7 @@ def markdown(report: Report, with_figure: bool = True) -> str:
         )
     if report.tuning:
         parts += ["## The table", _table(report)] if recipe.table else ["## Tuning", _tuning(report)]
+        parts.append(sweep_note)
     parts += ["## Where it was measured", _provenance(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -74,7 +75,7 @@ def _tuning(report: Report) -> str:
     for variant, winner in report.tuning["winners"].items():
         trials = sum(1 for record in report.tuning["search"] if record["variant"] == variant)
         shown = ", ".join(f"{name} {value:g}" for name, value in winner.items() if value is not None)
-        rows.append([variant, str(trials), shown])
+        rows.append([escaped(variant), str(trials), escaped(shown)])
     curve = ", the sensitivity curve on other seeds" if report.tuning["curve"] else ""
     return (
         f"{code(report.tuning['command'])}: settings by validation on seed 0{curve}; "

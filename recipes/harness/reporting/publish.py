@@ -1,5 +1,6 @@
 """From logs to `results/NAME/` and README's table: what is published is generated, and a test compares it anew."""
 
+import re
 import shutil
 import statistics
 import tempfile
@@ -10,8 +11,10 @@ from recipes.harness.declaring.recipe import BUDGETS, Recipe
 from recipes.harness.evidence.provenance import ROOT, is_commit
 from recipes.harness.evidence.reach import code_hash
 from recipes.harness.evidence.records import (
+    SCHEMA,
     EvidenceError,
     Record,
+    complaint_of,
     complaint_of_evidence,
     read_json,
     values_of,
@@ -27,6 +30,9 @@ STALE = "measured with an earlier version of this recipe"
 LEAST_SEEDS = 10
 FLOOR_DEVIATIONS = 5
 FLOOR_OVER_CHANCE = 1.5
+SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
+# Floors say by a digest which images they are of, so how those are read does not count.
+READING = tuple(f"pipelines.{name}" for name in ("sources", "cifar10", "folders", "kept", "named"))
 
 
 def find(recipe: Recipe, logs: Path, name: str) -> tuple[Path | None, list[str]]:
@@ -56,10 +62,6 @@ def objections(recipe: Recipe, path: Path) -> list[str]:
         reasons.append(f"It is stale: {why}. Measure again.")
     if found["config"] != _as_read_back(recipe.config_at("quick")):
         reasons.append("Its settings are not those of budget quick.")
-    if found["data"] != {"source": "subset", "train_images": None, "split_seed": 0, "image_size": None}:
-        reasons.append("Its images are not those of budget quick.")
-    if found.get("model"):
-        reasons.append("It is of a reader's own model.")
     if set(found["variants"]) != set(recipe.names):
         reasons.append("It lacks some of the variants.")
     if any(record["status"] == "failed" for record in found["records"]):
@@ -70,13 +72,22 @@ def objections(recipe: Recipe, path: Path) -> list[str]:
 
 
 def _objections_to_origin(found: dict[str, Any]) -> list[str]:
+    """Of which code, images and settings a file of evidence or of a sweep is."""
     reasons = []
-    if found["budget"] != "quick":
+    if found.get("budget") != "quick":
         reasons.append("It is not of budget quick.")
-    commit = str(found["commit"])
+    if found.get("data") != {"source": "subset", "train_images": None, "split_seed": 0, "image_size": None}:
+        reasons.append("Its images are not those of budget quick.")
+    elif found.get("data_digest") != SUBSET_DIGEST:
+        reasons.append("Its images are not the bundled ones, by their digest.")
+    if found.get("keras") != {"floatx": "float32", "image_data_format": "channels_last"}:
+        reasons.append("It was measured with other settings of Keras.")
+    if found.get("model"):
+        reasons.append("It is of a reader's own model.")
+    commit = str(found.get("commit"))
     if commit.endswith("+changes"):
         reasons.append("It was measured by code that is not committed.")
-    elif not is_commit(commit):
+    elif not re.fullmatch("[0-9a-f]{40}", commit) or not is_commit(commit):
         reasons.append(f"There is no commit {commit[:40]!r}.")
     return reasons
 
@@ -84,11 +95,23 @@ def _objections_to_origin(found: dict[str, Any]) -> list[str]:
 def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
     if not isinstance(found, dict) or found.get("kind") != "tuning" or found.get("recipe") != recipe.name:
         return [f"It is no tuning sweep of {recipe.name}."]
-    if not all(isinstance(found.get(name), list) for name in ("search", "curve", "variants")):
-        return ["It is not whole."]
+    lists = [found.get(name) for name in ("search", "curve", "variants")]
+    if found.get("schema") != SCHEMA or not all(isinstance(content, list) for content in lists):
+        return ["It is not whole, or of another schema."]
+    not_kept: Record = {"curves": {}, "correct": None, "seconds": {"total": 0}, "peak_memory_mib": None}
+    for record in found["search"] + found["curve"]:
+        if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
+            return [f"It can't be used: {problem}."]
     reasons = _objections_to_origin(found)
     if why := staleness_of_tuning(recipe, found):
         reasons.append(f"It is stale: {why}. Measure again.")
+    if recipe.tuning:
+        defaults = _as_read_back(recipe.config_at("quick"))
+        if found.get("config") != defaults:
+            reasons.append("Its settings are not those of budget quick.")
+        whole = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
+        if found.get("winners") != recipe.tuning.winners(whole):
+            reasons.append("Its winners are not those of its own trials.")
     if set(found["variants"]) != set(recipe.names):
         reasons.append("It lacks some of the variants.")
     if any(record["status"] == "failed" for record in found["search"] + found["curve"]):
@@ -143,7 +166,8 @@ def _generate(recipe: Recipe, folder: Path) -> str:
         return f"labelled as {STALE}, since {published.stale}"
     report = Report(recipe, published.evidence, published.tuning)
     report.write_figure(folder / "figure.png")
-    (folder / "card.md").write_text(markdown(report), encoding="utf-8")
+    note = f"The sweep was {STALE}." if published.stale_tuning else ""
+    (folder / "card.md").write_text(markdown(report, sweep_note=note), encoding="utf-8")
     write_json(folder / "summary.json", summary_of(report))
     return "generated from its evidence"
 
@@ -294,8 +318,8 @@ def floors(records: list[Record], metric: str, fails: tuple[str, ...], chance: f
 
 
 def floors_code(recipe: Recipe) -> str:
-    """A hash of the code that floors depend on: the recipe and its data."""
-    return code_hash(recipe.module, running=False)
+    """A hash of the code that floors depend on: the recipe and its feed."""
+    return code_hash(recipe.module, running=False, but=READING)
 
 
 def staleness_of_floors(recipe: Recipe, found: dict[str, Any]) -> str:
@@ -304,6 +328,8 @@ def staleness_of_floors(recipe: Recipe, found: dict[str, Any]) -> str:
         return "the code that makes the numbers has changed since"
     if found.get("config") != _as_read_back(recipe.config_at("smoke")):
         return "the settings at smoke have changed since"
+    if found.get("data_digest") != SUBSET_DIGEST:
+        return "the images are others now"
     return ""
 
 
@@ -321,7 +347,7 @@ def write_floors(recipe: Recipe, path: Path, results: Path = RESULTS) -> Path:
         raise EvidenceError(
             f"{path} gives no floors: they need a whole invocation of budget smoke with at least {LEAST_SEEDS} seeds."
         )
-    keys = ("command", "commit", "machine", "versions", "config", "data")
+    keys = ("command", "commit", "machine", "versions", "config", "data", "data_digest")
     values = floors(found["records"], recipe.floor, tuple(recipe.fails), 1 / found["classes"])
     target = results / recipe.name / "floors.json"
     write_json(target, {**{key: found[key] for key in keys}, "code": floors_code(recipe), "floors": values})

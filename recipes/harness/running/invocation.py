@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -13,9 +12,10 @@ from typing import Any
 from pipelines import sources
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
 from recipes.harness.evidence.provenance import stamp
-from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.reach import code_hash, is_as_loaded
 from recipes.harness.evidence.records import EvidenceError, read_json, write_json
 from recipes.harness.running.job import Job
+from recipes.harness.running.own_model import model_digest
 from recipes.harness.running.worker import Start
 
 
@@ -80,7 +80,7 @@ class Invocation:
             "code": sweep.code(recipe.module) if sweep else code_hash(recipe.module),
         }
         if asked.model:
-            header["model"] = f"{asked.model} {_file_digest(asked.model.rpartition(':')[0])}"
+            header["model"] = f"{asked.model} {model_digest(asked.model)}"
         if recipe.table and not sweep:
             header["table"] = recipe.table.digest(recipe.name)
         if together:
@@ -119,7 +119,9 @@ class Invocation:
             data=self.asked.data,
             folder=str(folder),
             code=code_hash(self.recipe.module),
+            data_digest=self.header["data_digest"],
             model=self.asked.model,
+            model_digest=self.header.get("model", "").rpartition(" ")[2],
             logging=self.asked.log and folder == self.folder,
             profile=self.asked.profile,
             save=self.asked.save,
@@ -150,7 +152,8 @@ class Invocation:
         """
         code_hash.cache_clear()
         sweep = self.recipe.sweep if self.asked.tune else None
-        if self.header["code"] != (sweep.code(self.recipe.module) if sweep else code_hash(self.recipe.module)):
+        code = sweep.code(self.recipe.module) if sweep else code_hash(self.recipe.module)
+        if not is_as_loaded() or self.header["code"] != code:
             raise CodeChangedError(
                 f"The code of {self.recipe.name} was changed while the command ran, so what it measured is of no one "
                 f"version and no evidence is written: run it again. The runs are in {self.folder}."
@@ -167,6 +170,8 @@ def _find(home: Path, header: dict[str, Any]) -> Path:
     wanted = _as_json({key: header.get(key) for key in SAME + SAME_PLACE})
     for folder in sorted(home.glob("*/"), reverse=True):
         if folder.is_symlink() or not (folder / "invocation.json").exists():
+            continue
+        if any(path.is_symlink() for path in folder.iterdir()):  # What is written here would go elsewhere.
             continue
         try:
             found = read_json(folder / "invocation.json")
@@ -209,11 +214,26 @@ def _lock(folder: Path) -> None:
         UsageError: another process that is alive works there.
     """
     path = folder / LOCK
-    with contextlib.suppress(OSError, ValueError):
-        owner = int(path.read_text())
-        if owner != os.getpid() and _is_alive(owner):
-            raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.")
-    path.write_text(str(os.getpid()))
+    for _ in range(3):
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            owner = _owner(path)
+            if owner != os.getpid() and _is_alive(owner):
+                raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.") from None
+            path.unlink(missing_ok=True)  # Of a process that was killed.
+            continue
+        with os.fdopen(descriptor, "w") as file:
+            file.write(str(os.getpid()))
+        return
+    raise UsageError(f"{folder} is being worked on by other processes: wait for them.")
+
+
+def _owner(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def _is_alive(process: int) -> bool:
@@ -226,10 +246,6 @@ def _is_alive(process: int) -> bool:
     except OSError:  # It is somebody else's.
         return True
     return True
-
-
-def _file_digest(path: str) -> str:
-    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()[:16]
 
 
 def default_data(budget: BudgetName, **given: Any) -> sources.Request:

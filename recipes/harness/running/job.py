@@ -15,11 +15,11 @@ from typing import Any
 from pipelines import sources
 from recipes.harness.declaring.table import Table
 from recipes.harness.evidence.provenance import gpus
-from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.reach import code_hash, is_as_loaded
 from recipes.harness.evidence.records import Record, explain, pack_bits
 from recipes.harness.reporting import board
 from recipes.harness.running.memory import PeakMemory
-from recipes.harness.running.own_model import own_model
+from recipes.harness.running.own_model import model_digest, own_model
 from recipes.harness.running.run import Run
 
 
@@ -28,7 +28,8 @@ class Job:
     """What one process is to do: all of it is names and numbers, so that it travels to any worker.
 
     `variants` holds one name for a recipe of `train`, and all of them for a recipe of `compare`. `code` is the hash of
-    the code that is meant, `model` a reader's own as "FILE.py:FUNCTION", `log` the file that a local worker prints to.
+    the code that is meant, `data_digest` that of the images and `model_digest` that of the file of `model`, a reader's
+    own as "FILE.py:FUNCTION"; where one is empty it is not compared. `log` is the file that a local worker prints to.
     """
 
     module: str
@@ -38,7 +39,9 @@ class Job:
     data: sources.Request
     folder: str
     code: str = ""
+    data_digest: str = ""
     model: str = ""
+    model_digest: str = ""
     logging: bool = True
     profile: bool = False
     save: str = ""
@@ -62,8 +65,12 @@ def carry_out(job: Job) -> list[Record]:
         _settle_threads(job)
         module = importlib.import_module(job.module)
         recipe = module.RECIPE
-        if job.code and code_hash(job.module) != job.code:
+        if job.code and (code_hash(job.module) != job.code or not is_as_loaded()):
             raise RuntimeError("the code that makes the numbers was changed while the command ran")
+        if job.data_digest and sources.load(job.data).digest != job.data_digest:
+            raise RuntimeError("the images were changed while the command ran, or are others here")
+        if job.model and job.model_digest and model_digest(job.model) != job.model_digest:
+            raise RuntimeError("the file of --model was changed while the command ran")
         if job.model:
             setattr(module, recipe.model.__name__, own_model(job.model))
         table = recipe.table if job.variants == (Table.VARIANT,) else None

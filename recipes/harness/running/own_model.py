@@ -1,5 +1,6 @@
 """A reader's own model in the place of a recipe's: `--model FILE.py:FUNCTION`."""
 
+import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
@@ -8,6 +9,11 @@ from typing import Any
 
 from pipelines import sources
 from recipes.harness.evidence.records import explain
+
+
+def model_digest(where: str) -> str:
+    """A hash of the file that "FILE.py:FUNCTION" names: 16 hexadecimal digits."""
+    return hashlib.sha256(Path(where.rpartition(":")[0]).expanduser().read_bytes()).hexdigest()[:16]
 
 
 def own_model(where: str) -> Callable[[str, sources.Data], Any]:

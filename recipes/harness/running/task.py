@@ -77,6 +77,8 @@ def epochs_to(target: float, accuracies: Sequence[float], start: float) -> float
 
     The curve begins at `start`, the accuracy of a guess, at epoch 0.
     """
+    if start >= target:  # Guessing is good enough.
+        return 0.0
     curve = [start, *accuracies]
     for epoch in range(1, len(curve)):
         before, after = curve[epoch - 1], curve[epoch]

@@ -92,7 +92,7 @@ def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator
         ImportError: Ray is not installed.
     """
     local: dict[str, Any] = {}
-    if not os.environ.get("RAY_ADDRESS"):
+    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
     import ray
