@@ -262,6 +262,8 @@ def status_of(recipe: Recipe, results: Path = RESULTS) -> list[str]:
     for part, (found, why) in parts.items():
         state = "not published" if found is None else f"stale: {why}" if why else "current"
         lines.append(f"{part:<9} {state}")
+    if not recipe.floor:
+        return lines
     floors = results / recipe.name / "floors.json"
     why = staleness_of_floors(recipe, read_json(floors)) if floors.exists() else ""
     lines.append(f"{'floors':<9} " + ("not measured" if not floors.exists() else f"stale: {why}" if why else "current"))
