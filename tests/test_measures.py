@@ -291,6 +291,7 @@ def test_a_metric_against_an_axis_has_a_line_for_each_of_the_other_settings():
     variants = grid(skip={"plain": False, "residual": True}, depth=(2, 6))
     metrics = {name: {"m": chosen.depth + 10 * chosen.skip} for name, chosen in variants.items()}
     drawn = figure.draw([Against("depth", "m", variants)], picture({name: [[0.0]] for name in variants}, metrics))
+    assert [container.get_label() for container in drawn.axes[0].containers] == ["plain", "residual"]
     lines = [container.lines[0] for container in drawn.axes[0].containers]
     assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in lines] == [
         ([2, 6], [2, 6]),

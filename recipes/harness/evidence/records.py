@@ -154,7 +154,7 @@ def complaint_of_evidence(found: Any, recipe: str, variants: Sequence[str]) -> s
         "commit": (str, type(None)), "variants": list, "seeds": list, "records": list,
     }  # fmt: skip
     for name, kind in wanted.items():
-        if not isinstance(found.get(name), kind):
+        if name not in found or not isinstance(found[name], kind):
             return f"it lacks {name!r}, or that is of another type"
     if "elapsed_seconds" not in found or not {"source", "train_images", "split_seed"} <= set(found["data"]):
         return "it lacks how long it took, or of which images it is"

@@ -125,13 +125,15 @@ def draw_against(panel: Against, axes: Any, picture: Picture) -> None:
         x = [getattr(panel.grid[name], panel.axis) for name in names]
         values = [picture.values(name, panel.metric) for name in names]
         means, spread = [statistics.mean(v) for v in values], [_spread(v) for v in values]
-        axes.errorbar(x, means, yerr=spread, marker="o", capsize=2, label=names[0], **picture.style(names[0]))
+        of_axis = getattr(panel.grid, "axes", {}).get(panel.axis, {})
+        label = "_".join(part for part in names[0].split("_") if part not in of_axis) or names[0]
+        axes.errorbar(x, means, yerr=spread, marker="o", capsize=2, label=label, **picture.style(names[0]))
     _scale(axes, panel.log)
     axes.set_xlabel(panel.axis)
     axes.set_ylabel(picture.label(panel.metric))
     axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
     if axes.containers:
-        axes.legend(fontsize=8, title="as, and alike to its right", title_fontsize=7)
+        axes.legend(fontsize=8)
 
 
 def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
