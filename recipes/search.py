@@ -134,7 +134,7 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
-    smoke={"trials": 4, "epochs": 3, "batch_size": 32},
+    smoke={"trials": 4, "epochs": 3, "batch_size": 64},
     least={"trials": 1},
     units={
         "best_trial": Unit("best trial, by validation", 100, "points"),

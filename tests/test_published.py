@@ -281,6 +281,11 @@ def test_a_floor_is_five_deviations_below_the_mean_and_a_ceiling_as_many_above()
     assert "floor" not in found
 
 
+def test_a_floor_is_never_below_one_and_a_half_times_chance():
+    values = [0.30, 0.34, 0.38, 0.42, 0.26]  # A deviation of 0.063: five of them below the mean lies 0.024.
+    assert publish.floors(records_of(values), "test_accuracy", (), 0.1)["a"]["floor"] == pytest.approx(0.15)
+
+
 def test_a_floor_that_would_mean_nothing_is_refused():
     with pytest.raises(EvidenceError, match=r"would lie below 1\.5 times chance"):
         publish.floors(records_of([0.1, 0.3, 0.5, 0.2]), "test_accuracy", (), 0.1)

@@ -67,8 +67,8 @@ def test_floors_come_from_the_recorded_distribution_of_this_code_and_mean_someth
         if variant in recipe.fails:
             assert floor["ceiling"] == pytest.approx(np.mean(values) + five), variant
         else:
-            assert floor["floor"] == pytest.approx(np.mean(values) - five), variant
-            assert floor["floor"] >= 1.5 * 0.1, variant
+            assert floor["floor"] == pytest.approx(max(np.mean(values) - five, 1.5 * 0.1)), variant
+            assert np.mean(values) - 0.6 * five >= 1.5 * 0.1, variant
 
 
 def technique(path: Path) -> tuple[list[int], list[str]]:
