@@ -13,7 +13,7 @@ from pipelines import sources
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
 from recipes.harness.evidence.records import Record, write_json
 from recipes.harness.reporting import view
-from recipes.harness.reporting.card import markdown
+from recipes.harness.reporting.card import markdown, markdown_table
 from recipes.harness.reporting.published import Published
 from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation, UsageError, default_data
@@ -40,13 +40,14 @@ class Measured:
         return self.report.records
 
     def table(self) -> Any:
-        """Each variant's mean and standard deviation: a pandas DataFrame, or without pandas a list of dicts."""
+        """Each variant's mean and standard deviation: a pandas DataFrame, or without pandas a list of dicts, which
+        notebooks show as a table."""
         header, rows = self.report.table()
         table = [dict(zip(header, row, strict=True)) for row in rows]
         try:
             import pandas
         except ImportError:
-            return table
+            return Rows(table)
         return pandas.DataFrame(table).set_index(header[0])
 
     def figure(self) -> Any:
@@ -56,6 +57,13 @@ class Measured:
     def verdicts(self) -> dict[str, str]:
         """Claim's id -> what these runs say of it."""
         return {judgement.claim.id: judgement.verdict for judgement in self.report.judgements()}
+
+
+class Rows(list):
+    """Dicts with the same keys, that a notebook shows as a table."""
+
+    def _repr_markdown_(self) -> str:
+        return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
 
 
 def measure(
