@@ -1,6 +1,7 @@
 """What is seen while runs are under way: done and to come, the accuracy of each in flight, and the time left."""
 
 import contextlib
+import importlib.util
 import math
 import statistics
 import threading
@@ -84,8 +85,8 @@ class View:
 
 
 def is_live(console: Console) -> bool:
-    """Whether what was shown can be drawn over."""
-    return console.is_terminal or console.is_jupyter
+    """Whether what was shown can be drawn over; a notebook does that by ipywidgets."""
+    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
 
 @contextlib.contextmanager
