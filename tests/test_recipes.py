@@ -172,16 +172,19 @@ def alone(monkeypatch):
 
     stand_in.grid, stand_in.Table = grid, Table  # What a recipe looks things up in is no harness, but data.
 
+    real = {name: importlib.import_module(f"recipes.{name}") for name in NAMES}
+
     def load_alone(name: str):
         with monkeypatch.context() as patched:
             patched.setitem(sys.modules, "recipes.harness", stand_in)
-            patched.delitem(sys.modules, f"recipes.{name}", raising=False)
+            patched.delitem(sys.modules, f"recipes.{name}")
             module = importlib.import_module(f"recipes.{name}")
         return module, stand_in.Run
 
     yield load_alone
-    for name in NAMES:
-        sys.modules.pop(f"recipes.{name}", None)
+    for name, module in real.items():  # For whoever imports them next.
+        sys.modules[f"recipes.{name}"] = module
+        setattr(sys.modules["recipes"], name, module)
 
 
 @pytest.mark.parametrize("name", NAMES)
