@@ -36,6 +36,27 @@ def test_published_evidence_that_is_current_may_be_published(name):
         ] == []  # A copy may lack the history.
 
 
+def test_nothing_published_names_a_folder_of_the_machine_that_it_came_from():
+    for path in RESULTS.glob("*/*.json"):
+        found = read_json(path)
+        assert "--logdir" not in found.get("command", ""), path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python -m recipes.search --seeds 10",
+        "python -m recipes.search --logdir '/home/me/my logs' --seeds 10",
+        "python -m recipes.search --seeds 10 --logdir=/home/me",
+    ],
+)
+def test_a_published_command_is_one_that_anyone_may_give(clean, tmp_path, command):
+    write_json(clean, {**read_json(clean), "command": command})
+    publish.publish(guess.RECIPE, [clean], tmp_path / "results")
+    published = read_json(tmp_path / "results" / "guess" / "evidence.json")
+    assert published["command"] == "python -m recipes.search --seeds 10"
+
+
 @pytest.mark.parametrize("name", TUNED)
 def test_the_rates_are_the_sweeps_winners(name):
     recipe, module = load(name), __import__(f"recipes.{name}", fromlist=["RATES"])

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,6 +66,14 @@ def commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def without_folder(command: str) -> str:
+    """A command as anyone may give it: without where its logs went on the machine that it was given on."""
+    words = shlex.split(command)
+    behind = {number + 1 for number, word in enumerate(words) if word == "--logdir"}
+    kept = [word for number, word in enumerate(words) if number not in behind and not word.startswith("--logdir")]
+    return shlex.join(kept)
 
 
 def is_commit(name: str) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
-from recipes.harness.evidence.provenance import ROOT, is_commit
+from recipes.harness.evidence.provenance import ROOT, is_commit, without_folder
 from recipes.harness.evidence.reach import code_hash
 from recipes.harness.evidence.records import (
     SCHEMA,
@@ -141,8 +141,8 @@ def publish(recipe: Recipe, paths: list[Path], results: Path = RESULTS) -> str:
             shutil.copytree(folder, aside)
         aside.mkdir(exist_ok=True)
         for path in paths:
-            if path.resolve() != (folder / path.name).resolve():
-                shutil.copyfile(path, aside / path.name)
+            found = read_json(path)
+            write_json(aside / path.name, {**found, "command": without_folder(found["command"])})
         done = _generate(recipe, aside)
         folder.mkdir(parents=True, exist_ok=True)
         for path in sorted(aside.iterdir()):
@@ -355,5 +355,6 @@ def write_floors(recipe: Recipe, path: Path, results: Path = RESULTS) -> Path:
     keys = ("command", "commit", "machine", "versions", "config", "data", "data_digest")
     values = floors(found["records"], recipe.floor, tuple(recipe.fails), 1 / found["classes"])
     target = results / recipe.name / "floors.json"
-    write_json(target, {**{key: found[key] for key in keys}, "code": floors_code(recipe), "floors": values})
+    content = {key: found[key] for key in keys} | {"command": without_folder(found["command"])}
+    write_json(target, {**content, "code": floors_code(recipe), "floors": values})
     return target
