@@ -34,6 +34,7 @@ def test_it_is_stored_executed_and_without_errors(path):
     assert not any(output.output_type == "error" for output in outputs)
     assert str(Path.home()) not in path.read_text(encoding="utf-8")
     assert str(ROOT) not in path.read_text(encoding="utf-8")
+    assert "site-packages" not in path.read_text(encoding="utf-8")  # As in a warning: a path, and nothing to read.
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
