@@ -1,4 +1,4 @@
-"""A recipe's command line: flags and exit codes, and what is printed at the end."""
+"""A recipe's command line: flags and exit codes."""
 
 import contextlib
 import dataclasses
@@ -12,14 +12,11 @@ from typing import Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from pipelines.errors import DataError, RequestError
-from recipes.harness import measuring
+from recipes.harness import closing, measuring
 from recipes.harness.declaring.recipe import BudgetName, Recipe
-from recipes.harness.evidence.records import EvidenceError, Record, printable
-from recipes.harness.reporting.published import Published
+from recipes.harness.evidence.records import EvidenceError, printable
 from recipes.harness.running.invocation import Asked, CodeChangedError, Invocation, UsageError, default_data
 from recipes.harness.running.schedule import Work, carry_out
 
@@ -97,6 +94,7 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
     terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.
     width = None if terminal else 120
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width, force_terminal=terminal)
+    say = lambda text: console.print(printable(text))  # noqa: E731
     together = len(recipes) > 1
     what = ["recipes", *(recipe.name for recipe in recipes), "--all"] if together else [recipes[0].module]
     command = shlex.join(["python", "-m", *what, *(argument for argument in arguments if argument != "--resume")])
@@ -114,20 +112,20 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
             for invocation in list(begun):
                 with _explained(codes, [invocation], console):
                     if invocation.asked.tune:
-                        codes.append(_tune(invocation, console))
+                        codes.append(closing.tune(invocation, console, say))
                     else:
                         if not together:
                             console.print(invocation.title())
-                        todo.append(measuring.begin_comparison(invocation, lambda text: console.print(printable(text))))
+                        todo.append(measuring.begin_comparison(invocation, say))
             begun[:] = [work.invocation for work in todo]  # The others have had their say.
             outcomes = carry_out(todo, measuring.watcher(console))
             with _explained(codes, begun, console), contextlib.closing(outcomes) as complete:
                 for work in complete:
                     with _explained(codes, [work.invocation], console):
-                        codes.append(_report(work.invocation, work.records(), console))
+                        codes.append(closing.report(work.invocation, work.records(), console))
                         begun.remove(work.invocation)
     except KeyboardInterrupt:
-        _say_where(begun, console)
+        closing.say_where(begun, console)
         return INTERRUPTED
     return max(codes, default=0)
 
@@ -146,7 +144,7 @@ def _explained(
         if sentence:
             print(printable(sentence), file=sys.stderr)
         if console is not None and code != 2 and not isinstance(error, CodeChangedError):
-            _say_where(concerned, console)
+            closing.say_where(concerned, console)
         if code is None:  # A mistake of ours: its traceback is what helps.
             raise
         codes.append(code)
@@ -164,15 +162,6 @@ def explanation(error: BaseException) -> tuple[int | None, str]:
         full = " The disk is full: free some space, then add --resume." if error.errno == errno.ENOSPC else ""
         return 1, f"{error.filename or 'A file'} could not be written or read: {error.strerror}.{full}"
     return None, ""
-
-
-def _say_where(invocations: Sequence[Invocation], console: Console) -> None:
-    """After an interruption: nothing is lost, and how to go on."""
-    for invocation in invocations:
-        done = len(list(invocation.folder.rglob("record.json")))
-        console.print(f"\nStopped. {done} finished runs are kept in {invocation.folder}.")
-    for command in dict.fromkeys(invocation.header["command"] for invocation in invocations):
-        console.print(f"Go on with\n  {command} --resume")
 
 
 def _given(arguments: Sequence[str], flag: str, default: str) -> str:
@@ -209,109 +198,20 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any]:
 
 
 def _asked(recipe: Recipe, options: Any, config: Any) -> Asked:
-    if options.seeds is not None and not 1 <= options.seeds <= measuring.MOST_SEEDS:
-        raise UsageError(f"--seeds must be from 1 to {measuring.MOST_SEEDS:,}, not {options.seeds}.")
     if options.tune and options.seeds is not None:
         raise UsageError("--tune has seeds of its own: leave --seeds out.")
     for name in ("save", "profile"):
         if options.tune and getattr(options, name):
             raise UsageError(f"--tune keeps numbers only: leave --{name} out.")
+    of_images = {"source": "data", **{name: name for name in ("train_images", "split_seed", "image_size")}}
+    images = {name: getattr(options, flag) for name, flag in of_images.items()}
+    same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "data", "logdir", "save"}
     asked = Asked(
-        budget=options.budget,
         seeds=measuring.seeds_of(options.budget, options.seeds),
-        variants=options.variants,
-        data=default_data(
-            options.budget,
-            source=options.data,
-            train_images=options.train_images,
-            split_seed=options.split_seed,
-            image_size=options.image_size,
-        ),
+        data=default_data(options.budget, **images),
         logdir=options.logdir.expanduser(),
-        jobs=options.jobs,
-        backend=options.backend,
-        start=options.start,
-        model=options.model,
         save=str(Path(options.save).expanduser()) if options.save else "",
-        resume=options.resume,
-        profile=options.profile,
-        tune=options.tune,
-        log=options.log,
+        **{name: getattr(options, name) for name in same},
     )
     measuring.check(recipe, asked, config)
     return asked
-
-
-def _report(invocation: Invocation, records: list[Record], console: Console) -> int:
-    """Conclude an invocation, and print its closing table and verdicts."""
-    measured = measuring.conclude(invocation, records)
-    recipe, folder = invocation.recipe, measured.folder
-    if invocation.together:
-        console.print(f"\n{invocation.title()}")
-    console.print(_closing_table(measured.report.table()))
-    for line in _remarks(invocation):
-        console.print(line)
-    for line in measured.report.verdict_lines(
-        measuring.published_report(recipe) if _is_as_published(invocation) else None
-    ):
-        console.print(line)
-    console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
-    if invocation.asked.save:
-        console.print(f"Models       {invocation.asked.save}")
-    if invocation.asked.log:
-        console.print(f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))} --host 127.0.0.1")
-    return _exit_code(records, console)
-
-
-def _is_as_published(invocation: Invocation) -> bool:
-    """Whether published numbers are about what was run."""
-    return invocation.asked.data.is_cifar10 and not invocation.asked.model
-
-
-def _remarks(invocation: Invocation) -> list[str]:
-    """What a reader should know of the numbers above."""
-    recipe, asked = invocation.recipe, invocation.asked
-    remarks = []
-    if Published.read(recipe).stale:
-        remarks.append(f"What is published of {recipe.name} was measured with an earlier version of this recipe.")
-    if not _is_as_published(invocation):
-        own = " and ".join(
-            word for word, is_own in (("images", not asked.data.is_cifar10), ("model", asked.model)) if is_own
-        )
-        remarks.append(f"These are your own {own}: published numbers, which are of CIFAR-10, do not apply.")
-        if recipe.tuning:
-            flags = [*(["--data", asked.data.source] if not asked.data.is_cifar10 else [])]
-            flags += ["--model", asked.model] if asked.model else []
-            remarks.append(
-                f"The {recipe.tuning.swept}s are the recipe's, tuned on CIFAR-10. To find your own: "
-                f"python -m {recipe.module} {shlex.join(flags)} --tune"
-            )
-    return remarks
-
-
-def _tune(invocation: Invocation, console: Console) -> int:
-    """Do the recipe's tuning sweep, and print each variant's winning settings."""
-    found, failures = measuring.tune(invocation, console)
-    for variant, settings in found["winners"].items():
-        shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
-        console.print(f"{variant:>16}  {shown}")
-    console.print(f"Evidence     {invocation.folder / 'tuning.json'}")
-    return _exit_code(failures, console)
-
-
-def _exit_code(records: list[Record], console: Console) -> int:
-    bad = [record for record in records if record["status"] != "finished"]
-    for record in bad:
-        cause = printable(str(record["cause"]))
-        console.print(Text(f"{record['variant']} seed {record['seed']} {record['status']}: {cause}", "red"))
-    return 1 if bad else 0
-
-
-def _closing_table(content: tuple[list[str], list[list[str]]]) -> Table:
-    header, rows = content
-    table = Table(title=None)
-    for i, column in enumerate(header):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
-    for row in rows:
-        table.add_row(*row)
-    return table

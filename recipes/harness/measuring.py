@@ -19,7 +19,7 @@ from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation, UsageError, default_data
 from recipes.harness.running.job import Job, read_progress
 from recipes.harness.running.own_model import check_own_model, own_model
-from recipes.harness.running.schedule import Work, carry_out, record_path
+from recipes.harness.running.schedule import Work, carry_out
 
 LOGS = Path("logs")
 MOST_SEEDS = 10_000
@@ -33,6 +33,7 @@ class Measured:
 
     report: Report
     folder: Path
+    published: Published
 
     @property
     def records(self) -> list[Record]:
@@ -125,10 +126,20 @@ def measure(
 
 
 def seeds_of(budget: BudgetName, given: int | Sequence[int] | None) -> tuple[int, ...]:
-    """The seeds of a comparison: 1 to so many, or as given."""
+    """The seeds of a comparison: 1 to so many, or as given.
+
+    Raises:
+        UsageError: too many or none, one below 0, or one twice.
+    """
     if given is None:
         given = BUDGETS[budget].seeds
-    return tuple(range(1, 1 + given)) if isinstance(given, int) else tuple(map(int, given))
+    how_many = given if isinstance(given, int) else len(given)
+    if not 1 <= how_many <= MOST_SEEDS:
+        raise UsageError(f"--seeds must be from 1 to {MOST_SEEDS:,}, not {how_many}.")
+    seeds = tuple(range(1, 1 + given)) if isinstance(given, int) else tuple(map(int, given))
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise UsageError(f"Seeds are whole numbers from 0 on, each once, not {list(seeds)}.")
+    return seeds
 
 
 def default_config(recipe: Recipe, budget: BudgetName, data: sources.Request) -> Any:
@@ -145,8 +156,6 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
     """
     if unknown := [name for name in asked.variants if name not in recipe.names]:
         raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(recipe.names)}.")
-    if not 1 <= len(asked.seeds) <= MOST_SEEDS or min(asked.seeds) < 0 or len(set(asked.seeds)) < len(asked.seeds):
-        raise UsageError(f"--seeds must be from 1 to {MOST_SEEDS:,}, not {len(asked.seeds)}.")
     if asked.jobs is not None and asked.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {asked.jobs}.")
     for field in dataclasses.fields(config):
@@ -171,11 +180,10 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
 def _check_tune(recipe: Recipe, asked: Asked, config: Any) -> None:
     if recipe.sweep is None:
         raise UsageError(f"The recipe {recipe.name} has nothing to tune: leave --tune out.")
-    usual = recipe.config_at(asked.budget)
-    searched = (
-        [] if recipe.tuning is None else [recipe.tuning.swept, *(name for name, _ in recipe.tuning.second.values())]
-    )
-    ignored = [field.name for field in dataclasses.fields(config)] if recipe.table else searched
+    usual = default_config(recipe, asked.budget, asked.data)
+    ignored = [field.name for field in dataclasses.fields(config)]  # A table is of settings of its own.
+    if recipe.tuning:
+        ignored = [recipe.tuning.swept, *(name for name, _ in recipe.tuning.second.values())]
     for name in ignored:
         if getattr(config, name) != getattr(usual, name):
             raise UsageError(f"--tune chooses {name.replace('_', '-')} itself: leave --{name.replace('_', '-')} out.")
@@ -208,22 +216,7 @@ def watcher(console: Console) -> Callable[[list[Job], int], Any]:
 def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work:
     """The work of a comparison: what is to be done of it, and what is kept."""
     check_with_images(invocation.recipe, invocation.asked, invocation.config)
-    return begin(invocation, invocation.plan(), say)
-
-
-def begin(invocation: Invocation, jobs: list[Job], say: Callable[[str], None]) -> Work:
-    """The work of some jobs.
-
-    Raises:
-        UsageError: a run's folder, which is emptied before the run, is a symbolic link.
-    """
-    for job in jobs:
-        for variant in job.variants:
-            folder = record_path(job.folder, variant, job.seed).parent
-            for path in (folder, folder.parent, Path(job.folder)):
-                if path.is_symlink():
-                    raise UsageError(f"{path} is a symbolic link, which is not followed: take it away.")
-    return Work.of(invocation, jobs, say)
+    return Work.of(invocation, invocation.plan(), say)
 
 
 def conclude(invocation: Invocation, records: list[Record]) -> Measured:
@@ -243,7 +236,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     }
     write_json(folder / "evidence.json", found)
     published = Published.read(recipe)
-    applies = invocation.asked.data.is_cifar10 and not invocation.asked.model and not published.stale_tuning
+    applies = invocation.is_as_published and not published.stale_tuning
     report = Report(recipe, found, published.tuning if applies else None)
     report.write_figure(folder / "figure.png")
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
@@ -254,18 +247,10 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         metrics = list(dict.fromkeys(name for record in records for name in record["metrics"]))
         board.write_overview(folder, invocation.variants, invocation.asked.seeds, columns, metrics)
         board.write_text(folder, "card", markdown(report, with_figure=False))
-    return Measured(report, folder)
+    return Measured(report, folder, published)
 
 
-def published_report(recipe: Recipe) -> Report | None:
-    """What is published of a recipe, where it is of the code at hand."""
-    published = Published.read(recipe)
-    if published.evidence is None or published.stale:
-        return None
-    return Report(recipe, published.evidence, published.tuning)
-
-
-def tune(invocation: Invocation, console: Console) -> tuple[dict[str, Any], list[Record]]:
+def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -> tuple[dict[str, Any], list[Record]]:
     """Do the recipe's tuning sweep and write it; return what was written, and the records of trials that failed."""
     recipe, sweep = invocation.recipe, invocation.recipe.sweep
     assert sweep is not None
@@ -276,7 +261,7 @@ def tune(invocation: Invocation, console: Console) -> tuple[dict[str, Any], list
         for variant, seed, fields in wanted:
             name = ",".join(f"{key}={value:g}" for key, value in fields.items())
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
-        (work,) = carry_out([begin(invocation, jobs, console.print)], watcher(console))
+        (work,) = carry_out([Work.of(invocation, jobs, say)], watcher(console))
         return work.records()
 
     search, curve = sweep.carry_out(invocation.variants, trials)

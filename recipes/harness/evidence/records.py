@@ -84,7 +84,7 @@ def values_of(records: Iterable[Record], metric: str) -> dict[str, dict[int, flo
 
 def printable(text: str) -> str:
     """`text` on one line, without escape sequences and control characters: fit for a terminal."""
-    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\\\)?|.)", "", text)
+    text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text)
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 

@@ -40,9 +40,14 @@ class Work:
 
     @classmethod
     def of(cls, invocation: Invocation, jobs: list[Job], say: Callable[[str], None]) -> "Work":
-        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again."""
+        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again.
+
+        Raises:
+            UsageError: a run's folder, which is emptied before the run, is a symbolic link.
+        """
         work = cls(invocation, jobs, set(), {})
         for job in jobs:
+            _follow_no_link(job)
             kept = [_kept(job, variant, invocation.header["test_images"], say) for variant in job.variants]
             whole = [record for record in kept if record is not None and record["status"] != "failed"]
             if len(whole) == len(kept):
@@ -67,6 +72,14 @@ class Work:
 
 def record_path(folder: str, variant: str, seed: int) -> Path:
     return Path(folder) / variant / f"seed-{seed}" / "record.json"
+
+
+def _follow_no_link(job: Job) -> None:
+    for variant in job.variants:
+        folder = record_path(job.folder, variant, job.seed).parent
+        for path in (folder, folder.parent, Path(job.folder)):
+            if path.is_symlink():
+                raise UsageError(f"{path} is a symbolic link, which is not followed: take it away.")
 
 
 def _kept(job: Job, variant: str, test_images: int, say: Callable[[str], None]) -> Record | None:

@@ -33,7 +33,11 @@ def score(model: tf.Module, data: sources.Data, test: sources.Split) -> Scores:
     taken; `generalization_gap`, the difference of the two accuracies.
     """
     seen = data.train.take(np.linspace(0, len(data.train) - 1, min(len(data.train), len(test))).astype(int))
-    train_logits, test_logits = predictor(model)(seen, test)
+    predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    train_logits, test_logits = (
+        np.concatenate([np.asarray(predict(images)) for images, _ in batches.evaluation(part, PREDICT_BATCH)])
+        for part in (seen, test)
+    )
     right = [logits.argmax(axis=1) == part.labels for logits, part in ((train_logits, seen), (test_logits, test))]
     train_accuracy, test_accuracy = (float(hits.mean()) for hits in right)
     metrics = {
@@ -44,19 +48,6 @@ def score(model: tf.Module, data: sources.Data, test: sources.Split) -> Scores:
     }
     finite = bool(np.isfinite(train_logits).all() and np.isfinite(test_logits).all())
     return Scores(metrics, test_logits, right[1], finite)
-
-
-def predictor(model: tf.Module):
-    """A function from parts to their logits, float32 (n, classes) each, as at inference."""
-    compiled = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
-
-    def logits_of(*parts: sources.Split) -> list[np.ndarray]:
-        return [
-            np.concatenate([np.asarray(compiled(images)) for images, _ in batches.evaluation(part, PREDICT_BATCH)])
-            for part in parts
-        ]
-
-    return logits_of
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -1,0 +1,91 @@
+"""What a command prints when its runs are done, or when it is stopped."""
+
+import itertools
+import shlex
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from recipes.harness import measuring
+from recipes.harness.evidence.records import Record, printable
+from recipes.harness.reporting.report import Report
+from recipes.harness.running.invocation import Invocation
+
+
+def say_where(invocations: Sequence[Invocation], console: Console) -> None:
+    """After an interruption: nothing is lost, and how to go on."""
+    for invocation in invocations:
+        done = len(list(invocation.folder.rglob("record.json")))
+        console.print(f"\nStopped. {done} finished runs are kept in {invocation.folder}.")
+    for command in dict.fromkeys(invocation.header["command"] for invocation in invocations):
+        console.print(f"Go on with\n  {command} --resume")
+
+
+def report(invocation: Invocation, records: list[Record], console: Console) -> int:
+    """Conclude an invocation, and print its closing table and verdicts."""
+    measured = measuring.conclude(invocation, records)
+    recipe, folder = invocation.recipe, measured.folder
+    if invocation.together:
+        console.print(f"\n{invocation.title()}")
+    console.print(_closing_table(measured.report.table()))
+    published = measured.published
+    for line in _remarks(invocation, bool(published.stale)):
+        console.print(line)
+    theirs = None
+    if published.evidence is not None and not published.stale and invocation.is_as_published:
+        theirs = Report(recipe, published.evidence, published.tuning)
+    for line in measured.report.verdict_lines(theirs):
+        console.print(line)
+    console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
+    if invocation.asked.save:
+        console.print(f"Models       {invocation.asked.save}")
+    if invocation.asked.log:
+        console.print(f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))} --host 127.0.0.1")
+    return _exit_code(records, console)
+
+
+def _remarks(invocation: Invocation, stale: bool) -> list[str]:
+    """What a reader should know of the numbers above."""
+    recipe, asked = invocation.recipe, invocation.asked
+    remarks = []
+    if stale:
+        remarks.append(f"What is published of {recipe.name} was measured with an earlier version of this recipe.")
+    if not invocation.is_as_published:
+        flags = {} if asked.data.is_cifar10 else {"images": ["--data", asked.data.source]}
+        flags |= {"model": ["--model", asked.model]} if asked.model else {}
+        own = " and ".join(flags)
+        remarks.append(f"These are your own {own}: published numbers, which are of CIFAR-10, do not apply.")
+        if recipe.tuning:
+            again = shlex.join(["python", "-m", recipe.module, *itertools.chain(*flags.values()), "--tune"])
+            remarks.append(f"The {recipe.tuning.swept}s are the recipe's, tuned on CIFAR-10. To find your own: {again}")
+    return remarks
+
+
+def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -> int:
+    """Do the recipe's tuning sweep, and print each variant's winning settings."""
+    found, failures = measuring.tune(invocation, console, say)
+    for variant, settings in found["winners"].items():
+        shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
+        console.print(f"{variant:>16}  {shown}")
+    console.print(f"Evidence     {invocation.folder / 'tuning.json'}")
+    return _exit_code(failures, console)
+
+
+def _exit_code(records: list[Record], console: Console) -> int:
+    bad = [record for record in records if record["status"] != "finished"]
+    for record in bad:
+        cause = printable(str(record["cause"]))
+        console.print(Text(f"{record['variant']} seed {record['seed']} {record['status']}: {cause}", "red"))
+    return 1 if bad else 0
+
+
+def _closing_table(content: tuple[list[str], list[list[str]]]) -> Table:
+    header, rows = content
+    table = Table(title=None)
+    for i, column in enumerate(header):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*row)
+    return table
