@@ -114,7 +114,7 @@ def torch_eager(compiled: bool = False) -> Epoch:
         return [convolution, nn.MaxPool2d(2), nn.BatchNorm2d(filters, momentum=0.2), nn.ReLU()]
 
     model: nn.Module = nn.Sequential(
-        *block(3, 16, 2), *block(16, 64, 1), nn.Flatten(), nn.Linear(1024, 10)
+        *block(3, 24, 2), *block(24, 64, 1), nn.Flatten(), nn.Linear(1024, 10)
     )
     model = model.to(memory_format=torch.channels_last)
     run = torch.compile(model) if compiled else model

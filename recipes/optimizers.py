@@ -26,7 +26,7 @@ from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades,
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = 8
+    epochs: int = 5
     target: float | None = 0.5  # Validation accuracy that ends a race, at an epoch's end.
     batch_size: int = 128
     rate: float | None = None  # None: the variant's own below.
@@ -99,7 +99,7 @@ def build_model(variant: str, data: sources.Data) -> keras.Model:
     """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
     images = keras.Input(data.shape, dtype="uint8", name="images")
     x = layers.Rescaling(1 / 64, offset=-2, name="rescale")(images)  # 0 to 255 becomes -2 to 2.
-    for number, (filters, strides) in enumerate([(16, 2), (64, 1)], start=1):
+    for number, (filters, strides) in enumerate([(24, 2), (64, 1)], start=1):
         x = layers.Conv2D(
             filters, 3, strides, padding="same", use_bias=False, name=f"convolution_{number}"
         )(x)

@@ -155,7 +155,7 @@ def test_what_a_run_says_of_its_seconds_adds_up(folder):
     _, record = folder
     seconds = dict(record["seconds"])
     total = seconds.pop("total")
-    assert {"tracing", "steps", "validation", "evaluation", "logging"} == set(seconds)
+    assert {"setup", "tracing", "feed", "steps", "validation", "evaluation", "logging"} == set(seconds)
     assert all(value > 0 for value in seconds.values())
     assert sum(seconds.values()) < total
 

@@ -31,18 +31,25 @@ def build_early(model: keras.Model) -> None:
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Where the seconds of a run go. What a `fit`'s first steps take beyond the later ones is tracing.
+    """Where the seconds of a run go, from `started` on, a time of `time.perf_counter`.
 
-    One call of Keras may do many steps (`steps_per_execution`); a call's time counts as that of its steps.
+    setup        up to the first `fit`: images, feed, model
+    tracing      what a `fit`'s first steps take beyond the later ones
+    feed         beginning an epoch's iteration; while steps run, the feed works beside them
+    steps        of training; one call of Keras may do many (`steps_per_execution`), and its time counts as theirs
+    validation   the end of each epoch's steps up to its callbacks
+
+    The callers of `timing` add evaluation and logging.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, started: float | None = None) -> None:
         super().__init__()
+        self.started = time.perf_counter() if started is None else started
         self.seconds: dict[str, float] = {}
         self.part = "main"
         self.epochs: dict[str, list[float]] = {}  # Seconds of training steps, an epoch.
         self.steps_per_epoch = 0
-        self._start = 0.0
+        self._start = self._epoch_start = self._last = 0.0
         self._calls: list[tuple[int, float]] = []  # Of the epoch: how many steps, and how many seconds.
         self._first = (0, 0.0)  # The first call of the `fit`.
         self._before = 0
@@ -59,28 +66,29 @@ class Stopwatch(keras.callbacks.Callback):
             self.add(name, time.perf_counter() - start)
 
     def on_train_begin(self, logs: Any = None) -> None:
+        if not self.epochs:
+            self.add("setup", time.perf_counter() - self.started)
         self.epochs[self.part] = []
         with self.timing("tracing"):
             build_early(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._calls = []
+        self._epoch_start = time.perf_counter()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         self._before = int(self.model.optimizer.iterations)
         self._start = time.perf_counter()
+        if not self._calls:
+            self.add("feed", self._start - self._epoch_start)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         done = int(self.model.optimizer.iterations)  # Keras names the step where a whole call would have ended.
-        self._calls.append((done - self._before, time.perf_counter() - self._start))
-
-    def on_test_begin(self, logs: Any = None) -> None:
-        self._test_start = time.perf_counter()
-
-    def on_test_end(self, logs: Any = None) -> None:
-        self.add("validation", time.perf_counter() - self._test_start)
+        self._last = time.perf_counter()
+        self._calls.append((done - self._before, self._last - self._start))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.add("validation", time.perf_counter() - self._last)
         self.steps_per_epoch = sum(steps for steps, _ in self._calls)
         if epoch == 0:
             self._first = self._calls.pop(0)

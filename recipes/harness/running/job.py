@@ -18,6 +18,7 @@ from recipes.harness.evidence.provenance import gpus
 from recipes.harness.evidence.reach import code_hash, is_as_loaded
 from recipes.harness.evidence.records import Record, explain, pack_bits
 from recipes.harness.reporting import board
+from recipes.harness.running.callbacks import Stopwatch
 from recipes.harness.running.memory import PeakMemory
 from recipes.harness.running.own_model import model_digest, own_model
 from recipes.harness.running.run import Run
@@ -76,7 +77,7 @@ def carry_out(job: Job) -> list[Record]:
         table = recipe.table if job.variants == (Table.VARIANT,) else None
         config = dict(job.config) if table else recipe.config(**job.config)
         for variant in job.variants:
-            runs[variant] = _new_run(job, variant, config)
+            runs[variant] = _new_run(job, variant, config, start)
         keras.utils.set_random_seed(job.seed)
         with sources.test_set_closed():
             if recipe.train is not None or table:
@@ -123,12 +124,13 @@ def _record(
     }
 
 
-def _new_run(job: Job, variant: str, config: Any) -> Run:
+def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
     folder = Path(job.folder) / variant / f"seed-{job.seed}"
     remove_folder(folder)  # What an attempt that was killed has left.
     folder.mkdir(parents=True)
     save = Path(job.save) / f"{variant}-seed-{job.seed}.keras" if job.save else None
-    return Run(variant, job.seed, job.data, config, folder, job.logging, job.profile, save)
+    watch = Stopwatch(start)
+    return Run(variant, job.seed, job.data, config, folder, job.logging, job.profile, save, watch=watch)
 
 
 def _settle_threads(job: Job) -> None:
