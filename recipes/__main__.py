@@ -98,7 +98,7 @@ def listing(names: list[str]) -> Table:
             found = json.loads(path.read_text(encoding="utf-8"))
             lines = [f"{claim['id']} {claim['verdict']}" for claim in found["claims"]]
             if found["stale"]:
-                lines.append("(measured with an earlier version)")
+                lines.append("(measured with an earlier version of this recipe)")
             verdicts = "\n".join(lines)
             if found["quick_seconds"]:
                 duration = f"about {found['quick_seconds'] / 60:.1f} min"

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,42 @@ def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, 
     assert "3, 1 failed" in done.stdout
     if backend == "local":
         assert "signal 9" in done.stdout
+
+
+@pytest.mark.parametrize("address", [None, "local", "10.0.0.1:6379"])
+def test_a_ray_cluster_of_our_own_takes_orders_only_from_who_knows_its_token(monkeypatch, address):
+    """Its servers listen on all addresses. A cluster of the user's own has its own rules, and keeps them."""
+    seen = {}
+
+    class Ray(types.ModuleType):
+        def is_initialized(self):
+            return False
+
+        def init(self, **settings):
+            names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+            seen.update(settings, variables=[os.environ.get(name) for name in names])
+
+        def remote(self, **settings):
+            return lambda function: function
+
+        def shutdown(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "ray", Ray("ray"))
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")  # So that all of them are as they were after the test.
+        monkeypatch.delenv(name)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert list(worker.on_ray([], 2, 0, lambda job: None)) == []
+    mode, token = seen.pop("variables")
+    if address == "10.0.0.1:6379":
+        assert (mode, token) == (None, None)
+        assert "num_cpus" not in seen
+    else:
+        assert mode == "token"
+        assert len(token) == 64
+        assert seen["num_cpus"] == 2
 
 
 def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, capsys, tmp_path):

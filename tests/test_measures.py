@@ -128,27 +128,33 @@ def test_timing_nothing_is_refused(rounds, block):
 
 
 def test_a_stopwatch_tells_tracing_from_steps_where_a_call_is_several(monkeypatch):
-    """Epochs of calls of 4, 4 and 2 steps, one second a step; the first call takes seven more: it is traced."""
+    """Epochs of calls of 4, 4 and 2 steps, one second a step; the first call takes seven more: it is traced.
+
+    Before them the run takes 5 seconds, each epoch begins with one of 0.5, and ends with a validation of 3.
+    """
     from recipes.harness.running import callbacks
 
-    clock = [0.0]
+    clock = [1.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(callbacks, "build_early", lambda model: None)
-    watch = Stopwatch()
+    watch = Stopwatch(started=0.0)
+    clock[0] += 4
     model = type("Model", (), {"optimizer": type("Optimizer", (), {"iterations": 0})()})()
     watch.set_model(model)
     watch.on_train_begin()
     for epoch in range(2):
         watch.on_epoch_begin(epoch)
+        clock[0] += 0.5
         for number, steps in enumerate((4, 4, 2)):
             watch.on_train_batch_begin(4 * number)
             clock[0] += steps + (7 if (epoch, number) == (0, 0) else 0)
             model.optimizer.iterations += steps
             watch.on_train_batch_end(4 * number + 3)
+        clock[0] += 3
         watch.on_epoch_end(epoch)
     watch.on_train_end()
-    assert watch.seconds["steps"] == pytest.approx(20)
-    assert watch.seconds["tracing"] == pytest.approx(7)
+    assert watch.seconds == pytest.approx({"setup": 5, "tracing": 7, "feed": 1, "steps": 20, "validation": 6})
+    assert sum(watch.seconds.values()) == pytest.approx(clock[0])
     assert watch.images_per_second(100) == pytest.approx(100)
     assert watch.steps_per_epoch == 10
 

@@ -8,7 +8,7 @@ import pytest
 from recipes.__main__ import NAMES, listing, load, publish_all
 from recipes.harness.evidence.records import EvidenceError, read_json, write_json
 from recipes.harness.reporting import publish
-from recipes.harness.reporting.published import RESULTS, Published
+from recipes.harness.reporting.published import RESULTS, STALE, Published
 from tests.toys import guess
 
 PUBLISHED = [name for name in NAMES if (RESULTS / name / "evidence.json").exists()]
@@ -24,7 +24,7 @@ def test_nothing_has_drifted_and_what_is_stale_says_so(name):
     assert read_json(RESULTS / name / "summary.json")["stale"] == bool(stale)
     rows = [row for row in publish.README.read_text(encoding="utf-8").splitlines() if f"(results/{name}/" in row]
     assert rows
-    assert all((publish.STALE in row) == bool(stale) for row in rows)
+    assert all((STALE in row) == bool(stale) for row in rows)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -169,7 +169,7 @@ def test_evidence_whose_code_has_changed_is_labelled_and_the_label_goes_when_it_
         card = (results / "guess" / "card.md").read_text()
         assert card == publish.label(guess.RECIPE) + fresh
     text = publish.readme(f"{publish.BEGIN}\n{publish.END}", results)
-    assert publish.STALE in text
+    assert STALE in text
     assert publish.drift(guess.RECIPE, results, text) == []
     assert publish.status_of(guess.RECIPE, results)[0].startswith("evidence  stale")
     publish.publish(guess.RECIPE, [clean], results)

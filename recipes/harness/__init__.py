@@ -1,11 +1,14 @@
 """What all recipes share, none of it a technique. A recipe imports from here; nothing here imports a recipe.
 
-cli, measuring   flags and exit codes; from what was asked to what was found
+cli              flags and exit codes
+asking           whether what was asked for can be done
+measuring        from what was asked to what was found; `measure`
+closing          what is printed at the end
+kerastuner/      for recipes that search, and imported by them alone
 running/         how runs are carried out
 reporting/       what is shown and published of them
 declaring/       what a recipe's author writes
 evidence/        what is recorded, and where it came from
-kerastuner/      for recipes that search, and imported by them alone
 
 Each of the folders imports only from those below it.
 """

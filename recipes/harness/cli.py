@@ -14,9 +14,9 @@ import tyro
 from rich.console import Console
 
 from pipelines.errors import DataError, RequestError
-from recipes.harness import closing, measuring
-from recipes.harness.declaring.recipe import BudgetName, Recipe
-from recipes.harness.evidence.records import EvidenceError, printable
+from recipes.harness import asking, closing, measuring
+from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.evidence.records import EvidenceError, Record, printable
 from recipes.harness.running.invocation import Asked, CodeChangedError, Invocation, UsageError, default_data
 from recipes.harness.running.schedule import Work, carry_out
 
@@ -28,7 +28,7 @@ class Options:
     budget: BudgetName = "quick"
     """smoke: seconds, for tests. quick: the bundled subset. full: all of CIFAR-10."""
     seeds: int | None = None
-    """Number of seeds, 1 to N. Default: 1 at smoke, 3 at quick, 5 at full."""
+    """How many seeds: 1, 2, 3 and so on, up to 10,000 of them. Default: 1 at smoke, 3 at quick, 5 at full."""
     variants: tuple[str, ...] = ()
     """Which variants. Default: all."""
     data: str | None = None
@@ -112,7 +112,9 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
             for invocation in list(begun):
                 with _explained(codes, [invocation], console):
                     if invocation.asked.tune:
-                        codes.append(closing.tune(invocation, console, say))
+                        found, failures = measuring.tune(invocation, console, say)
+                        closing.say_tuned(invocation, found, failures, console)
+                        codes.append(_code_of(failures))
                     else:
                         if not together:
                             console.print(invocation.title())
@@ -122,12 +124,18 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
             with _explained(codes, begun, console), contextlib.closing(outcomes) as complete:
                 for work in complete:
                     with _explained(codes, [work.invocation], console):
-                        codes.append(closing.report(work.invocation, work.records(), console))
+                        measured = measuring.conclude(work.invocation, work.records())
+                        closing.say_measured(work.invocation, measured, console)
+                        codes.append(_code_of(measured.records))
                         begun.remove(work.invocation)
     except KeyboardInterrupt:
         closing.say_where(begun, console)
         return INTERRUPTED
     return max(codes, default=0)
+
+
+def _code_of(records: Sequence[Record]) -> int:
+    return int(any(record["status"] != "finished" for record in records))
 
 
 @contextlib.contextmanager
@@ -178,7 +186,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any]:
         SystemExit: tyro found an unknown flag or a value of the wrong type (2), or printed the help (0).
     """
     budget: Any = _given(arguments, "--budget", "quick")
-    images = default_data(budget if budget in measuring.BUDGETS else "quick", source=_given(arguments, "--data", ""))
+    images = default_data(budget if budget in BUDGETS else "quick", source=_given(arguments, "--data", ""))
     flags = dataclasses.make_dataclass(
         "Flags",
         [
@@ -186,7 +194,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any]:
             (
                 "config",
                 tyro.conf.OmitArgPrefixes[recipe.config],  # type: ignore[name-defined, misc]
-                dataclasses.field(default=measuring.default_config(recipe, budget, images)),
+                dataclasses.field(default=asking.default_config(recipe, budget, images)),
             ),
         ],
     )
@@ -207,11 +215,11 @@ def _asked(recipe: Recipe, options: Any, config: Any) -> Asked:
     images = {name: getattr(options, flag) for name, flag in of_images.items()}
     same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "data", "logdir", "save"}
     asked = Asked(
-        seeds=measuring.seeds_of(options.budget, options.seeds),
+        seeds=asking.seeds_of(options.budget, options.seeds),
         data=default_data(options.budget, **images),
         logdir=options.logdir.expanduser(),
         save=str(Path(options.save).expanduser()) if options.save else "",
         **{name: getattr(options, name) for name in same},
     )
-    measuring.check(recipe, asked, config)
+    asking.check(recipe, asked, config)
     return asked

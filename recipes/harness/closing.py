@@ -1,15 +1,17 @@
-"""What a command prints when its runs are done, or when it is stopped."""
+"""What a command prints when its runs are done, or when it is stopped. Nothing is decided here."""
 
 import itertools
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from recipes.harness import measuring
 from recipes.harness.evidence.records import Record, printable
+from recipes.harness.measuring import Measured
+from recipes.harness.reporting.published import STALE
 from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Invocation
 
@@ -23,9 +25,8 @@ def say_where(invocations: Sequence[Invocation], console: Console) -> None:
         console.print(f"Go on with\n  {command} --resume")
 
 
-def report(invocation: Invocation, records: list[Record], console: Console) -> int:
-    """Conclude an invocation, and print its closing table and verdicts."""
-    measured = measuring.conclude(invocation, records)
+def say_measured(invocation: Invocation, measured: Measured, console: Console) -> None:
+    """The closing table, the verdicts, and where everything is."""
     recipe, folder = invocation.recipe, measured.folder
     if invocation.together:
         console.print(f"\n{invocation.title()}")
@@ -43,7 +44,7 @@ def report(invocation: Invocation, records: list[Record], console: Console) -> i
         console.print(f"Models       {invocation.asked.save}")
     if invocation.asked.log:
         console.print(f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))} --host 127.0.0.1")
-    return _exit_code(records, console)
+    _say_unfinished(measured.records, console)
 
 
 def _remarks(invocation: Invocation, stale: bool) -> list[str]:
@@ -51,7 +52,7 @@ def _remarks(invocation: Invocation, stale: bool) -> list[str]:
     recipe, asked = invocation.recipe, invocation.asked
     remarks = []
     if stale:
-        remarks.append(f"What is published of {recipe.name} was measured with an earlier version of this recipe.")
+        remarks.append(f"What is published of {recipe.name} was {STALE}.")
     if not invocation.is_as_published:
         flags = {} if asked.data.is_cifar10 else {"images": ["--data", asked.data.source]}
         flags |= {"model": ["--model", asked.model]} if asked.model else {}
@@ -63,22 +64,20 @@ def _remarks(invocation: Invocation, stale: bool) -> list[str]:
     return remarks
 
 
-def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -> int:
-    """Do the recipe's tuning sweep, and print each variant's winning settings."""
-    found, failures = measuring.tune(invocation, console, say)
+def say_tuned(invocation: Invocation, found: dict[str, Any], failures: Iterable[Record], console: Console) -> None:
+    """Each variant's winning settings."""
     for variant, settings in found["winners"].items():
         shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
         console.print(f"{variant:>16}  {shown}")
     console.print(f"Evidence     {invocation.folder / 'tuning.json'}")
-    return _exit_code(failures, console)
+    _say_unfinished(failures, console)
 
 
-def _exit_code(records: list[Record], console: Console) -> int:
-    bad = [record for record in records if record["status"] != "finished"]
-    for record in bad:
-        cause = printable(str(record["cause"]))
-        console.print(Text(f"{record['variant']} seed {record['seed']} {record['status']}: {cause}", "red"))
-    return 1 if bad else 0
+def _say_unfinished(records: Iterable[Record], console: Console) -> None:
+    for record in records:
+        if record["status"] != "finished":
+            cause = printable(str(record["cause"]))
+            console.print(Text(f"{record['variant']} seed {record['seed']} {record['status']}: {cause}", "red"))
 
 
 def _closing_table(content: tuple[list[str], list[list[str]]]) -> Table:

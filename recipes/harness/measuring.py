@@ -2,15 +2,14 @@
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from pipelines import sources
-from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.asking import check, check_with_images, default_config, seeds_of
+from recipes.harness.declaring.recipe import BudgetName, Recipe
 from recipes.harness.evidence.records import Record, write_json
 from recipes.harness.reporting import view
 from recipes.harness.reporting.card import markdown, markdown_table
@@ -18,13 +17,9 @@ from recipes.harness.reporting.published import Published
 from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation, UsageError, default_data
 from recipes.harness.running.job import Job, read_progress
-from recipes.harness.running.own_model import check_own_model, own_model
 from recipes.harness.running.schedule import Work, carry_out
 
 LOGS = Path("logs")
-MOST_SEEDS = 10_000
-# The smallest values of fields of a recipe's Config; of all others it is 0, unless the recipe says otherwise.
-LEAST = {"epochs": 1, "batch_size": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,89 +118,6 @@ def measure(
         return conclude(invocation, work.records())
     finally:
         invocation.end()
-
-
-def seeds_of(budget: BudgetName, given: int | Sequence[int] | None) -> tuple[int, ...]:
-    """The seeds of a comparison: 1 to so many, or as given.
-
-    Raises:
-        UsageError: too many or none, one below 0, or one twice.
-    """
-    if given is None:
-        given = BUDGETS[budget].seeds
-    how_many = given if isinstance(given, int) else len(given)
-    if not 1 <= how_many <= MOST_SEEDS:
-        raise UsageError(f"--seeds must be from 1 to {MOST_SEEDS:,}, not {how_many}.")
-    seeds = tuple(range(1, 1 + given)) if isinstance(given, int) else tuple(map(int, given))
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UsageError(f"Seeds are whole numbers from 0 on, each once, not {list(seeds)}.")
-    return seeds
-
-
-def default_config(recipe: Recipe, budget: BudgetName, data: sources.Request) -> Any:
-    """The recipe's Config at a budget, without the target that was set for CIFAR-10 where images are others."""
-    config = recipe.config_at(budget)
-    return config if data.is_cifar10 or not hasattr(config, "target") else dataclasses.replace(config, target=None)
-
-
-def check(recipe: Recipe, asked: Asked, config: Any) -> None:
-    """Whether what was asked can be, as far as can be told without the images.
-
-    Raises:
-        UsageError, RequestError: it can't.
-    """
-    if unknown := [name for name in asked.variants if name not in recipe.names]:
-        raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(recipe.names)}.")
-    if asked.jobs is not None and asked.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {asked.jobs}.")
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        least = {**LEAST, **recipe.least}.get(field.name, 0)
-        if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= least):
-            raise UsageError(f"--{field.name.replace('_', '-')} must be at least {least} and finite, not {value}.")
-    if asked.model and recipe.model is None:
-        raise UsageError(f"The question of {recipe.name} is about its own models: leave --model out.")
-    if asked.model:
-        try:
-            own_model(asked.model)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    if asked.tune:
-        _check_tune(recipe, asked, config)
-    if asked.logdir.exists() and not asked.logdir.is_dir():
-        raise UsageError(f"--logdir {asked.logdir} is a file: name a folder.")
-    sources.check_request(asked.data)
-
-
-def _check_tune(recipe: Recipe, asked: Asked, config: Any) -> None:
-    if recipe.sweep is None:
-        raise UsageError(f"The recipe {recipe.name} has nothing to tune: leave --tune out.")
-    usual = default_config(recipe, asked.budget, asked.data)
-    ignored = [field.name for field in dataclasses.fields(config)]  # A table is of settings of its own.
-    if recipe.tuning:
-        ignored = [recipe.tuning.swept, *(name for name, _ in recipe.tuning.second.values())]
-    for name in ignored:
-        if getattr(config, name) != getattr(usual, name):
-            raise UsageError(f"--tune chooses {name.replace('_', '-')} itself: leave --{name.replace('_', '-')} out.")
-
-
-def check_with_images(recipe: Recipe, asked: Asked, config: Any) -> None:
-    """Whether what was asked can be, now that the images are known.
-
-    Raises:
-        UsageError: it can't.
-    """
-    data = sources.load(asked.data)
-    batch_size = getattr(config, "batch_size", 1)
-    if batch_size > len(data.train):
-        raise UsageError(
-            f"--batch-size {batch_size:,} is more than the {len(data.train):,} training images: use a smaller one."
-        )
-    if asked.model:
-        try:
-            check_own_model(asked.model, (asked.variants or recipe.names)[0], data)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
 
 
 def watcher(console: Console) -> Callable[[list[Job], int], Any]:

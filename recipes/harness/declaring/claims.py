@@ -19,7 +19,7 @@ from scipy import special
 
 Verdict = Literal["holds", "no practical difference", "refuted", "unresolved"]
 FAMILY_ERROR = 0.05
-MOST_SEEDS = 1000  # Past this many, `seeds_needed` gives up.
+MOST_SEEDS_NAMED = 1000  # Past this many, `seeds_needed` gives up.
 
 Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value of one metric
 Names = str | tuple[str, ...]
@@ -106,7 +106,7 @@ class Comparison:
     high: float
     cohen_d: float
     verdict: Verdict
-    seeds_needed: int | None  # Only where unresolved; None: more than MOST_SEEDS, or not to be told from one seed.
+    seeds_needed: int | None  # Only where unresolved; None: too many to name, or not to be told from one seed.
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _half_width(error: float, n: int) -> float:
 @functools.lru_cache(maxsize=64)
 def _half_widths(error: float) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of seeds from 2 on, and the half width of each one's interval in standard deviations."""
-    n = np.arange(2, MOST_SEEDS + 1)
+    n = np.arange(2, MOST_SEEDS_NAMED + 1)
     return n, special.stdtrit(n - 1, 1 - error / 2) / np.sqrt(n)
 
 

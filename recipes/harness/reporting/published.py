@@ -10,6 +10,7 @@ from recipes.harness.evidence.reach import code_hash
 from recipes.harness.evidence.records import EvidenceError, complaint_of_evidence, read_json
 
 RESULTS = ROOT / "results"
+STALE = "measured with an earlier version of this recipe"
 
 
 @dataclass(frozen=True)
