@@ -1,4 +1,7 @@
-"""Images of one's own: a folder for each class, PNG or JPEG files of any size in it."""
+"""Images of one's own: a folder for each class, PNG or JPEG files of any size in it.
+
+They are found and decoded here; `sources` splits them.
+"""
 
 import hashlib
 import tempfile

@@ -1,4 +1,6 @@
-"""Images as train, validation and test arrays, wherever they come from: `load(Request("folder:photos"))`.
+"""Images as train, validation and test arrays, wherever they come from, and how they are split.
+
+`load(Request("folder:photos"))` gives them from any of these:
 
 subset        the bundled part of CIFAR-10: 10,000 training and 4,000 test images; nothing is downloaded
 full          all of CIFAR-10, downloaded once by tensorflow-datasets

@@ -35,18 +35,18 @@ class Config:
 
 # Rates that won on validation, peaks or in a race constant: `--tune` finds them again.
 RATES = {
-    "sgd": 1.0,
-    "momentum": 0.32,
+    "sgd": 0.56,
+    "momentum": 0.18,
     "rmsprop": 0.01,
-    "adam": 0.018,
+    "adam": 0.032,
     "adamw": 0.032,
     "muon": 0.01,
-    "sgd_race": 0.18,
-    "momentum_race": 0.057,
+    "sgd_race": 0.1,
+    "momentum_race": 0.032,
     "adam_race": 0.01,
-    "muon_race": 0.018,
+    "muon_race": 0.0056,
 }
-WEIGHT_DECAYS = {"adamw": 0.04, "muon": 0.004, "muon_race": 0.004}
+WEIGHT_DECAYS = {"adamw": 0.4, "muon": 0.4, "muon_race": 0.004}
 VARIANTS = tuple(RATES)
 
 

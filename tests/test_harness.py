@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from recipes import __main__ as whole
-from recipes.harness import cli
+from recipes.harness import asking, cli
 from recipes.harness.evidence import reach, records
 from recipes.harness.running import invocation, job, own_model, schedule, worker
 from recipes.harness.running.job import carry_out
@@ -48,6 +48,33 @@ def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, 
     assert "3, 1 failed" in done.stdout
     if backend == "local":
         assert "signal 9" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "budget", "tune", "found"),
+    [
+        ((), "quick", False, ("fair",)),
+        ((), "smoke", False, ("fair", "loaded")),
+        (("all",), "quick", False, ("fair", "loaded")),
+        (("loaded", "fair"), "quick", False, ("fair", "loaded")),
+        (("loaded",), "quick", False, ("loaded",)),
+        ((), "quick", True, ("fair",)),
+        (("all",), "quick", True, ("fair",)),
+    ],
+)
+def test_a_plain_run_leaves_some_variants_out_and_what_is_published_does_not(given, budget, tune, found):
+    tuning = dataclasses.replace(guess.TUNING, grids={"fair": (1.0,)})
+    recipe = dataclasses.replace(guess.RECIPE, left_out=("loaded",), tuning=tuning)
+    assert asking.variants_of(recipe, budget, given, tune) == found
+    assert recipe.measure_again == "python -m tests.toys.guess --variants all --seeds 10"
+    assert guess.RECIPE.measure_again == "python -m tests.toys.guess --seeds 10"
+
+
+def test_what_is_not_tuned_is_refused_by_name():
+    tuning = dataclasses.replace(guess.TUNING, grids={"fair": (1.0,)})
+    recipe = dataclasses.replace(guess.RECIPE, tuning=tuning)
+    with pytest.raises(invocation.UsageError, match="The settings of loaded are given, not tuned: use any of fair"):
+        asking.variants_of(recipe, "quick", ("loaded",), tune=True)
 
 
 @pytest.mark.parametrize("address", [None, "local", "10.0.0.1:6379"])
@@ -184,7 +211,7 @@ def test_tuning_widens_the_grid_prints_the_winners_and_resumes(in_process, capsy
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--variants", "crooked"], "There is no variant 'crooked': use any of fair, loaded."),
+        (["--variants", "crooked"], "There is no variant 'crooked': use any of fair, loaded, or all."),
         (["--seeds", "0"], "--seeds must be from 1 to 10,000, not 0."),
         (["--seeds", "1000000000"], "--seeds must be from 1 to 10,000"),
         (["--data", "imagenet"], "There is no data source 'imagenet'"),
@@ -269,7 +296,7 @@ def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
     assert cli.parse(RECIPE, [])[1] == RECIPE.config()
     assert cli.parse(RECIPE, ["--budget", "smoke"])[1].batch_size == 64
     assert cli.parse(RECIPE, ["--budget=smoke", "--rate", "0.5"])[1].rate == 0.5
-    assert cli.parse(RECIPE, ["--variants", "adam", "sgd"])[0].variants == ("adam", "sgd")
+    assert cli.parse(RECIPE, ["--variants", "adam", "sgd"])[0].variants == ("sgd", "adam")
 
 
 def test_a_worker_sees_the_gpu_of_its_slot_alone(monkeypatch):

@@ -32,6 +32,23 @@ def seeds_of(budget: BudgetName, given: int | Sequence[int] | None) -> tuple[int
     return seeds
 
 
+def variants_of(recipe: Recipe, budget: BudgetName, given: Sequence[str], tune: bool = False) -> tuple[str, ...]:
+    """The variants of an invocation: as given, `all`, or by default the usual ones; of a sweep those that it is about.
+
+    Raises:
+        UsageError: there is no such variant, or nothing to tune about it.
+    """
+    possible = recipe.swept if tune else recipe.names
+    if not given or tuple(given) == ("all",):
+        chosen = recipe.names if given else recipe.usual(budget)
+        return tuple(name for name in possible if tune or name in chosen)
+    if unknown := [name for name in given if name not in recipe.names]:
+        raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(recipe.names)}, or all.")
+    if untuned := [name for name in given if name not in possible]:
+        raise UsageError(f"The settings of {untuned[0]} are given, not tuned: use any of {', '.join(possible)}.")
+    return tuple(name for name in possible if name in given)
+
+
 def default_config(recipe: Recipe, budget: BudgetName, data: sources.Request) -> Any:
     """The recipe's Config at a budget, without the target that was set for CIFAR-10 where images are others."""
     config = recipe.config_at(budget)
@@ -44,8 +61,6 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
     Raises:
         UsageError, RequestError: it can't.
     """
-    if unknown := [name for name in asked.variants if name not in recipe.names]:
-        raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(recipe.names)}.")
     if asked.jobs is not None and asked.jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {asked.jobs}.")
     for field in dataclasses.fields(config):
@@ -93,6 +108,6 @@ def check_with_images(recipe: Recipe, asked: Asked, config: Any) -> None:
         )
     if asked.model:
         try:
-            check_own_model(asked.model, (asked.variants or recipe.names)[0], data)
+            check_own_model(asked.model, asked.variants[0], data)
         except ValueError as error:
             raise UsageError(str(error)) from error

@@ -30,7 +30,7 @@ class Options:
     seeds: int | None = None
     """How many seeds: 1, 2, 3 and so on, up to 10,000 of them. Default: 1 at smoke, 3 at quick, 5 at full."""
     variants: tuple[str, ...] = ()
-    """Which variants. Default: all."""
+    """Which variants, or all. Default: all but those that a recipe leaves out of a plain run."""
     data: str | None = None
     """Where images come from: subset, full, folder:PATH (a folder for each class) or tfds:NAME. Default: as the budget
     says."""
@@ -213,9 +213,10 @@ def _asked(recipe: Recipe, options: Any, config: Any) -> Asked:
             raise UsageError(f"--tune keeps numbers only: leave --{name} out.")
     of_images = {"source": "data", **{name: name for name in ("train_images", "split_seed", "image_size")}}
     images = {name: getattr(options, flag) for name, flag in of_images.items()}
-    same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "data", "logdir", "save"}
+    same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "variants", "data", "logdir", "save"}
     asked = Asked(
         seeds=asking.seeds_of(options.budget, options.seeds),
+        variants=asking.variants_of(recipe, options.budget, options.variants, options.tune),
         data=default_data(options.budget, **images),
         logdir=options.logdir.expanduser(),
         save=str(Path(options.save).expanduser()) if options.save else "",

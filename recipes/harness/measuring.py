@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from recipes.harness.asking import check, check_with_images, default_config, seeds_of
+from recipes.harness.asking import check, check_with_images, default_config, seeds_of, variants_of
 from recipes.harness.declaring.recipe import BudgetName, Recipe
 from recipes.harness.evidence.records import Record, write_json
 from recipes.harness.reporting import view
@@ -81,6 +81,7 @@ def measure(
     """Run a recipe as its command line does, with a live view in a notebook, and return what was found.
 
     Args:
+        variants: which; by default those that a plain run of the recipe has, and all of them with ["all"].
         seeds: how many, from 1 on, or which.
         data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
         model: a function of your own in the place of the recipe's `build_model`, as "FILE.py:FUNCTION".
@@ -97,7 +98,7 @@ def measure(
     asked = Asked(
         budget=budget,
         seeds=seeds_of(budget, seeds),
-        variants=tuple(variants),
+        variants=variants_of(recipe, budget, variants),
         data=images,
         logdir=Path(logdir),
         jobs=jobs,

@@ -76,6 +76,8 @@ class Recipe:
         tuning: how `--tune` finds each variant's settings.
         table: what the recipe looks results up in, and `--tune` measures; a recipe has this or `tuning`, if any.
         floor: the metric that the convergence test looks at.
+        left_out: variants that a plain run leaves out, to answer sooner: they are run where they are named, by
+            `--variants all`, and at smoke. What is published has all of them.
         fails: variants whose point is that they fail: the convergence test has a ceiling for them.
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
@@ -97,6 +99,7 @@ class Recipe:
     tuning: Tuning | None = None
     table: Table | None = None
     floor: str = "test_accuracy"
+    left_out: Sequence[str] = ()
     fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
@@ -109,13 +112,29 @@ class Recipe:
         for claim in self.claims:
             if unknown := claim.variants - set(self.names):
                 raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
-        if unknown := set(self.fails) - set(self.names):
-            raise ValueError(f"`fails` names {', '.join(sorted(unknown))}: no such variant.")
+        for name, of_them in (("fails", self.fails), ("left_out", self.left_out)):
+            if unknown := set(of_them) - set(self.names):
+                raise ValueError(f"`{name}` names {', '.join(sorted(unknown))}: no such variant.")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The variants' names, in the recipe's order."""
         return tuple(self.variants)
+
+    def usual(self, budget: str) -> tuple[str, ...]:
+        """The variants of a plain run."""
+        return self.names if budget == "smoke" else tuple(name for name in self.names if name not in self.left_out)
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The variants that `--tune` is about."""
+        return tuple(name for name in self.names if self.tuning is None or name in self.tuning.grids)
+
+    @property
+    def measure_again(self) -> str:
+        """The command that measures what is published."""
+        every = " --variants all" if self.left_out else ""
+        return f"python -m {self.module}{every} --seeds 10"
 
     @property
     def sweep(self) -> Tuning | Table | None:

@@ -111,7 +111,7 @@ def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
         whole = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
         if found.get("winners") != recipe.tuning.winners(whole):
             reasons.append("Its winners are not those of its own trials.")
-    if set(found["variants"]) != set(recipe.names):
+    if set(found["variants"]) != set(recipe.swept):
         reasons.append("It lacks some of the variants.")
     if any(record["status"] == "failed" for record in found["search"] + found["curve"]):
         reasons.append("It has failed runs: add --resume to its command.")
@@ -154,9 +154,7 @@ def _generate(recipe: Recipe, folder: Path) -> str:
     if published.evidence is None and published.tuning is not None and recipe.table:
         return "the table is published; what is looked up in it comes next"
     if published.evidence is None:
-        raise EvidenceError(
-            f"There is no evidence of {recipe.name} to publish: run `python -m {recipe.module} --seeds {LEAST_SEEDS}`."
-        )
+        raise EvidenceError(f"There is no evidence of {recipe.name} to publish: run `{recipe.measure_again}`.")
     if published.stale:
         text = _without_label((folder / "card.md").read_text(encoding="utf-8"))
         (folder / "card.md").write_text(label(recipe) + text, encoding="utf-8")
@@ -173,8 +171,8 @@ def _generate(recipe: Recipe, folder: Path) -> str:
 
 def label(recipe: Recipe) -> str:
     """What a card of stale evidence begins with."""
-    again = f"`python -m {recipe.module} --seeds {LEAST_SEEDS}`"
-    return f"> **This was {STALE}**, whose code has changed since. {again} measures it again.\n\n"
+    again = f"`{recipe.measure_again}` measures it again."
+    return f"> **This was {STALE}**, whose code has changed since. {again}\n\n"
 
 
 def _without_label(text: str) -> str:
@@ -187,7 +185,7 @@ def summary_of(report: Report) -> dict[str, Any]:
     return {
         "question": report.recipe.question,
         "seeds": len(found["seeds"]),
-        "quick_seconds": _quick_seconds(found),
+        "quick_seconds": _quick_seconds(found, report.recipe.usual("quick")),
         "stale": False,
         "claims": [
             {
@@ -202,14 +200,16 @@ def summary_of(report: Report) -> dict[str, Any]:
     }
 
 
-def _quick_seconds(found: dict[str, Any]) -> int | None:
-    """About how long the default number of seeds takes: the first seeds' share of the time that all of them took."""
+def _quick_seconds(found: dict[str, Any], usual: tuple[str, ...]) -> int | None:
+    """About how long a plain run takes: the share of its variants and seeds in the time that all of them took."""
     first = found["seeds"][: BUDGETS["quick"].seeds]
-    spent = dict.fromkeys(found["seeds"], 0.0)
+    total = plain = 0.0
     for record in found["records"]:
-        spent[record["seed"]] += record["seconds"]["total"]
+        total += record["seconds"]["total"]
+        if record["seed"] in first and record["variant"] in usual:
+            plain += record["seconds"]["total"]
     elapsed = found["elapsed_seconds"]
-    return round(elapsed * sum(spent[seed] for seed in first) / sum(spent.values())) if elapsed else None
+    return round(elapsed * plain / total) if elapsed else None
 
 
 def readme(text: str, results: Path = RESULTS) -> str:

@@ -1,4 +1,4 @@
-"""Which jobs are to be done, in what order, and what is put away of each as soon as it is done."""
+"""Which jobs are to be done and which are kept, in what order, and what is put away of each as soon as it is done."""
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
