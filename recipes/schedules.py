@@ -1,0 +1,288 @@
+"""Which learning-rate schedule takes a small convnet furthest in the same number of steps?
+
+A rate that is right at the start is too high at the end: steps that crossed the landscape then only
+bounce about its floor. Schedules lower the rate by the step: by a constant factor (exponential), as
+1 / (1 + step) (inverse time), along half a cosine, or in a straight line. A warm-up climbs to the
+peak first, since the first gradients are the largest. One-cycle is both, from a low rate over a
+peak to almost nothing. ReduceLROnPlateau waits until the validation loss stops falling.
+
+Use it when    you train for a number of steps that you know: then let the rate end at zero.
+It hurts when  the training goes on after the schedule's end, where nothing moves any more, or is
+               stopped before it, where a schedule to zero has not yet paid.
+Sources        Loshchilov and Hutter 2017, arXiv:1608.03983; Goyal et al. 2017, arXiv:1706.02677;
+               Smith and Topin 2018, arXiv:1708.07120; Godbole et al. 2023, Deep Learning Tuning
+               Playbook
+"""
+
+import math
+from dataclasses import dataclass
+
+import keras
+from keras import layers, ops, optimizers
+from keras.optimizers import schedules
+
+from pipelines import batches, sources
+from recipes.harness import Claim, Lines, Objective, Recipe, Run, Tuning, Unit, half_decades, main
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 10
+    batch_size: int = 128
+    rate: float | None = None  # The peak; None: the variant's own below.
+
+
+# Peaks that won on validation: `python -m recipes.schedules --tune` finds them again.
+RATES = {
+    "constant": 0.032,
+    "exponential": 0.057,
+    "inverse_time": 0.057,
+    "cosine": 0.057,
+    "warm_up_cosine": 0.1,
+    "warm_up_linear": 0.1,
+    "warm_up_linear_floor": 0.057,
+    "one_cycle": 0.1,
+    "plateau": 0.032,
+}
+# Away from the best, and so left out of a plain run: the name says the peak.
+CONSTANTS = tuple(f"constant_at_{rate:g}" for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
+LOW = ("cosine_at_0.018", "warm_up_cosine_at_0.018")
+HIGH = ("cosine_at_0.18", "warm_up_cosine_at_0.18")
+HIGHEST = ("warm_up_cosine_at_1", "long_warm_up_cosine_at_1")
+VARIANTS = (*RATES, *CONSTANTS, *LOW, *HIGH, *HIGHEST)
+
+
+class WarmUp(schedules.LearningRateSchedule):
+    """From 0 to the peak in `steps` steps, along a straight line; then what `after` says, from its own beginning."""
+
+    def __init__(self, peak: float, steps: int, after: schedules.LearningRateSchedule):
+        self.peak, self.steps, self.after = peak, steps, after
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rising = self.peak * step / self.steps
+        return ops.where(step < self.steps, rising, self.after(step - self.steps))
+
+
+class OneCycle(schedules.LearningRateSchedule):
+    """From a 25th of the peak up to it in 30 % of the steps, and down to a 10,000th of that, by half cosines.
+
+    Smith and Topin 2018, with PyTorch's numbers; momentum, which they lower meanwhile, stays.
+    """
+
+    def __init__(self, peak: float, steps: int):
+        self.peak, self.steps = peak, steps
+
+    def __call__(self, step):
+        step, top = ops.cast(step, "float32"), 0.3 * self.steps
+        low, last = self.peak / 25, self.peak / 25e4
+        rising = between(low, self.peak, step / top)
+        falling = between(self.peak, last, (step - top) / (self.steps - top))
+        return ops.where(step < top, rising, falling)
+
+
+def between(start: float, end: float, share):
+    """Along half a cosine from `start`, at share 0, to `end`, at share 1."""
+    return end + (start - end) * (1 + ops.cos(math.pi * share)) / 2
+
+
+def build_rate(shape: str, peak: float, steps: int):
+    """The rate of each of so many steps, as a schedule; or one number for all of them."""
+    warm_up = steps // 2 if shape == "long_warm_up_cosine" else steps // 10
+    rest = steps - warm_up
+    if shape == "exponential":  # Ends at a hundredth of the peak.
+        return schedules.ExponentialDecay(peak, decay_steps=steps, decay_rate=0.01)
+    if shape == "inverse_time":  # Ends at a tenth.
+        return schedules.InverseTimeDecay(peak, decay_steps=steps, decay_rate=9)
+    if shape == "cosine":
+        return schedules.CosineDecay(peak, steps)
+    if shape in ("warm_up_cosine", "long_warm_up_cosine"):
+        return WarmUp(peak, warm_up, schedules.CosineDecay(peak, rest))
+    if shape in ("warm_up_linear", "warm_up_linear_floor"):
+        end = 0.29 * peak if shape == "warm_up_linear_floor" else 0.0
+        return WarmUp(peak, warm_up, schedules.PolynomialDecay(peak, rest, end_learning_rate=end))
+    if shape == "one_cycle":
+        return OneCycle(peak, steps)
+    return peak  # Constant, unless a callback lowers it.
+
+
+def build_callbacks(shape: str) -> list:
+    """Of a rate that waits for the validation loss: an epoch without progress, and it falls to a third."""
+    if shape == "plateau":
+        return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=1 / 3, patience=1)]
+    return []
+
+
+class AppliedRates(keras.callbacks.Callback):
+    """The rate at the beginning of each call of Keras, as the optimizer applies it."""
+
+    def __init__(self):
+        super().__init__()
+        self.values = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.values.append(float(self.model.optimizer.learning_rate))
+
+
+def build_model(variant: str, data: sources.Data) -> keras.Model:
+    """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
+    rescale = layers.Rescaling(1 / 64, offset=-2)  # 0 to 255 becomes -2 to 2.
+    model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), rescale])
+    model.add(layers.Conv2D(24, 3, strides=2, padding="same", activation="relu"))
+    model.add(layers.MaxPooling2D())
+    model.add(layers.Conv2D(64, 3, padding="same", activation="relu"))
+    model.add(layers.MaxPooling2D())
+    model.add(layers.Flatten())
+    model.add(layers.Dense(len(data.classes)))
+    return model
+
+
+def train(variant: str, config: Config, run: Run) -> dict[str, float]:
+    data = sources.load(run.data)
+    feed = batches.training(data.train, config.batch_size, seed=run.seed, augment=True)
+    model = build_model(variant, data)
+
+    shape, _, at = variant.partition("_at_")
+    peak = float(at or RATES[variant]) if config.rate is None else config.rate
+    rate = build_rate(shape, peak, config.epochs * len(feed))
+    model.compile(
+        optimizer=optimizers.SGD(rate, momentum=0.9, nesterov=True),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=16,  # Python looks in every 16 steps: a seventh faster.
+    )
+    applied = AppliedRates()
+    model.fit(
+        feed,
+        epochs=config.epochs,
+        validation_data=batches.evaluation(data.validation),
+        callbacks=[*run.callbacks(data), applied, *build_callbacks(shape)],
+        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
+        verbose=0,
+    )
+    run.keep("applied_rate", applied.values)
+    return run.scores(model, data)
+
+
+# From here on it is about measuring: what is claimed, tuned and shown.
+
+CLAIMS = [
+    Claim(
+        "O7a",
+        "A rate too high diverges",
+        source="TF, DL",
+        metric="test_accuracy",
+        lower="constant_at_1",
+        than="constant",
+        by=0.1,
+    ),
+    Claim(
+        "O7b",
+        "A rate too low is slow or stuck",
+        source="TF, DL",
+        metric="test_accuracy",
+        lower="constant_at_0.0001",
+        than="constant",
+        by=0.1,
+    ),
+    Claim(
+        "O8",
+        "Exponential decay, and any decay to a small rate, ends above a constant rate",
+        source="TF",
+        metric="test_accuracy",
+        higher=("exponential", "inverse_time", "cosine", "warm_up_linear"),
+        than="constant",
+        by=0.005,
+    ),
+    Claim(
+        "O9",
+        "ReduceLROnPlateau ends above a constant rate",
+        source="TF",
+        metric="test_accuracy",
+        higher="plateau",
+        than="constant",
+        by=0.005,
+    ),
+    Claim(
+        "O10a",
+        "Warm-up matters at a high peak rate (three times the best)",
+        source="R3",
+        metric="test_accuracy",
+        higher="warm_up_cosine_at_0.18",
+        than="cosine_at_0.18",
+        by=0.01,
+    ),
+    Claim(
+        "O10b",
+        "Warm-up does not matter at a low peak rate (a third of the best)",
+        source="R3",
+        metric="test_accuracy",
+        equal=("warm_up_cosine_at_0.018", "cosine_at_0.018"),
+        by=0.01,
+    ),
+    Claim(
+        "O11",
+        "Linear decay to a floor of 29 % of the peak loses to decay to zero",
+        source="R3",
+        metric="test_accuracy",
+        lower="warm_up_linear_floor",
+        than="warm_up_linear",
+        by=0.005,
+    ),
+    Claim(
+        "P2",
+        "Warm-up makes a peak rate trainable that is ten times the highest stable constant rate (as good as that one)",
+        source="TP",
+        metric="test_accuracy",
+        equal=("long_warm_up_cosine_at_1", "constant_at_0.1"),
+        side="below",
+        by=0.01,
+    ),
+    Claim(
+        "P5",
+        "Linear and cosine decay to zero, each tuned, differ by nothing that matters",
+        source="TP",
+        metric="test_accuracy",
+        equal=("warm_up_linear", "warm_up_cosine"),
+        by=0.01,
+    ),
+]
+
+TUNING = Tuning(
+    "rate",
+    dict.fromkeys(RATES, half_decades(1e-3, 3.2e-1)),
+    Objective("validation_accuracy"),
+    curve=("constant",),
+)
+PANELS = (
+    Lines(
+        "applied_rate",
+        x_label="every 16th step",
+        variants=tuple(RATES),
+        log="y",
+        title="The rate as applied",
+    ),
+    Lines("val_accuracy", variants=tuple(RATES)),
+)
+
+RECIPE = Recipe(
+    train,
+    VARIANTS,
+    CLAIMS,
+    Config,
+    model=build_model,
+    smoke={"epochs": 4, "batch_size": 64},
+    tuning=TUNING,
+    left_out=(*CONSTANTS, *LOW, *HIGH, *HIGHEST),
+    fails=(
+        "constant_at_0.0001",
+        "constant_at_1",
+        "warm_up_cosine_at_1",
+        "long_warm_up_cosine_at_1",
+    ),
+    units={"applied_rate": Unit("learning rate")},
+    panels=PANELS,
+)
+
+if __name__ == "__main__":
+    main(RECIPE)

@@ -1,0 +1,118 @@
+"""Each schedule's formula at its corner points, and as the optimizer really applies it, step by step."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from recipes import schedules
+from recipes.harness.evidence.records import values_of
+from tests.conftest import evidence_in
+
+STEPS = 100
+# Step -> share of the peak, worked out by hand.
+CORNERS = {
+    "constant": {0: 1, 50: 1, 99: 1},
+    "exponential": {0: 1, 50: 0.1, 100: 0.01},
+    "inverse_time": {0: 1, 50: 1 / 5.5, 100: 0.1},
+    "cosine": {0: 1, 25: (1 + 0.5**0.5) / 2, 50: 0.5, 100: 0},
+    "warm_up_cosine": {0: 0, 5: 0.5, 10: 1, 55: 0.5, 100: 0},
+    "warm_up_linear": {0: 0, 5: 0.5, 10: 1, 55: 0.5, 100: 0},
+    "warm_up_linear_floor": {0: 0, 5: 0.5, 10: 1, 55: 0.645, 100: 0.29},
+    "long_warm_up_cosine": {0: 0, 25: 0.5, 50: 1, 75: 0.5, 100: 0},
+    "one_cycle": {0: 0.04, 15: 0.52, 30: 1, 65: 0.500002, 100: 4e-6},
+    "plateau": {0: 1, 99: 1},
+}
+SHAPES = dict.fromkeys(variant.partition("_at_")[0] for variant in schedules.VARIANTS)
+
+
+def test_every_shape_has_corners():
+    assert set(CORNERS) == set(SHAPES)
+
+
+@pytest.mark.parametrize("shape", CORNERS)
+def test_a_schedule_at_its_corner_points(shape):
+    rate = schedules.build_rate(shape, 2.0, STEPS)
+    for step, share in CORNERS[shape].items():
+        found = float(rate(tf.constant(step, tf.int64))) if callable(rate) else rate
+        assert found == pytest.approx(2.0 * share, abs=1e-6), step
+
+
+def applied_to_one_weight(shape: str, steps: int, callbacks=()) -> np.ndarray:
+    """By how much each step of plain SGD moves one weight whose gradient is 1: the rate that was applied."""
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(schedules.build_rate(shape, 0.5, steps)), loss=lambda y, predicted: predicted)
+    at = [float(model.layers[-1].kernel.numpy().item())]
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            at.append(float(self.model.layers[-1].kernel.numpy().item()))
+
+    feed = tf.data.Dataset.from_tensor_slices((np.ones((steps, 1), "float32"), np.ones((steps, 1), "float32")))
+    model.fit(feed.batch(1), epochs=1, shuffle=False, verbose=0, callbacks=[Watch(), *callbacks])
+    return -np.diff(at)
+
+
+@pytest.mark.parametrize("shape", CORNERS)
+def test_the_optimizer_applies_what_the_schedule_says(shape):
+    steps = 40
+    watch = schedules.AppliedRates()
+    applied = applied_to_one_weight(shape, steps, [watch])
+    rate = schedules.build_rate(shape, 0.5, steps)
+    wanted = [float(rate(step)) if callable(rate) else rate for step in range(steps)]
+    np.testing.assert_allclose(applied, wanted, atol=1e-6)
+    np.testing.assert_allclose(watch.values, wanted, atol=1e-6)
+    if shape not in ("constant", "plateau", "inverse_time"):  # It goes on to the end, and not past it.
+        assert wanted[-2] > wanted[-1]
+        assert wanted[-1] < 0.36 * 0.5
+
+
+def test_a_plateau_lowers_the_rate_to_a_third_after_an_epoch_without_progress():
+    (callback,) = schedules.build_callbacks("plateau")
+    assert all(schedules.build_callbacks(shape) == [] for shape in SHAPES if shape != "plateau")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.9), loss="mse")
+    callback.set_model(model)
+    callback.on_train_begin()
+    rates = []
+    for epoch, loss in enumerate([2.0, 1.0, 1.0, 0.5, 0.6, 0.7]):
+        callback.on_epoch_end(epoch, {"val_loss": loss})
+        rates.append(float(model.optimizer.learning_rate))
+    assert rates == pytest.approx([0.9, 0.9, 0.3, 0.3, 0.1, 0.1 / 3])
+
+
+def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch):
+    """The recipe itself, up to the optimizer: its peak, and how many steps its schedule has."""
+    seen = {}
+
+    def build_rate(shape, peak, steps):
+        seen[shape, peak] = steps
+        raise InterruptedError
+
+    monkeypatch.setattr(schedules, "build_rate", build_rate)
+    from pipelines.sources import Request
+    from recipes.harness import Run
+
+    request = Request(train_images=1000)
+    config = schedules.Config(epochs=3, batch_size=100)
+    for variant in schedules.VARIANTS:
+        with pytest.raises(InterruptedError):
+            schedules.train(variant, config, Run(variant, 1, request, config, None, logging=False))
+    other = schedules.Config(epochs=3, batch_size=100, rate=0.7)
+    with pytest.raises(InterruptedError):
+        schedules.train("cosine_at_0.18", other, Run("cosine", 1, request, other, None, logging=False))
+    assert set(seen.values()) == {30}
+    assert {("cosine", 0.18), ("constant", 1.0), ("long_warm_up_cosine", 1.0), ("cosine", 0.7)} <= set(seen)
+    assert {(name, rate) for name, rate in schedules.RATES.items()} <= set(seen)
+
+
+@pytest.mark.parametrize("name", ["schedules"])
+def test_rates_are_recorded_as_they_were_applied(smoke, name):
+    _, logs = smoke(name)
+    found = {record["variant"]: record["curves"]["applied_rate"] for record in evidence_in(logs)["records"]}
+    assert set(found) == set(schedules.VARIANTS)
+    assert len(set(found["constant"])) == 1
+    assert found["warm_up_cosine"][0] == 0
+    assert max(found["cosine"]) == found["cosine"][0] == pytest.approx(schedules.RATES["cosine"])
+    assert found["exponential"] == sorted(found["exponential"], reverse=True)
+    assert values_of(evidence_in(logs)["records"], "test_accuracy")
