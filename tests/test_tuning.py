@@ -53,6 +53,15 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     assert not any(r["variant"] == "b" for r in curve)
 
 
+def test_nothing_is_tried_beyond_a_fields_limits():
+    grids = {"share": (0.3, 0.5, 0.7), "free": (0.3, 0.5, 0.7)}
+    tuning = Tuning("rate", grids, Objective("validation_accuracy"), limits={"share": (0.0, 0.9)})
+    search, _ = tuning.carry_out(grids, lambda wanted: [record(v, s, c, c["rate"]) for v, s, c in wanted])
+    tried = {v: [r["config"]["rate"] for r in search if r["variant"] == v] for v in grids}
+    assert tried["share"] == [0.3, 0.5, 0.7, 0.39]  # 2.2 and 1.2 are no shares.
+    assert max(tried["free"]) > 2
+
+
 def test_each_variant_may_have_an_objective_of_its_own():
     soonest, furthest = Objective("epochs", lower=True), Objective("validation_accuracy")
     tuning = Tuning("rate", {}, {"race": soonest, "end": furthest})

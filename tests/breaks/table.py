@@ -5,6 +5,7 @@ from typing import NamedTuple
 RECIPES, MEASURES, FEED = "tests/test_recipes.py", "tests/test_measures.py", "tests/test_feed.py"
 OPTIMIZERS, SEARCH, DATA = "tests/test_optimizers.py", "tests/test_search.py", "tests/test_data.py"
 CLAIMS, TUNING, EVIDENCE = "tests/test_claims.py", "tests/test_tuning.py", "tests/test_evidence.py"
+SCHEDULES = "tests/test_schedules.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
 
@@ -20,6 +21,8 @@ def of(file: str, *rows: tuple[str, str, str]) -> list[Break]:
 
 
 SCHEDULE = f"{RECIPES}::test_the_schedule_warms_up_peaks_and_ends_at_zero"
+CORNERS = f"{SCHEDULES}::test_a_schedule_at_its_corner_points"
+PEAK = f"{SCHEDULES}::test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates"
 KIND = f"{OPTIMIZERS}::test_each_variant_is_the_optimizer_of_its_name"
 LINEAR = f"{RECIPES}::test_the_linear_variants_are_linear_and_the_others_are_not"
 COUNTED = f"{RECIPES}::test_parameters_are_counted_as_keras_counts_them"
@@ -51,6 +54,28 @@ BREAKS = [
             "until=config.target if race else None",
             "until=None",
             f"{OPTIMIZERS}::test_a_race_ends_at_the_target_and_counts_its_epochs",
+        ),
+    ),
+    *of(
+        "recipes/schedules.py",
+        ("decay_rate=0.01)", "decay_rate=0.1)", CORNERS),
+        ("decay_rate=9)", "decay_rate=1)", CORNERS),
+        ("self.after(step - self.steps)", "self.after(step)", CORNERS),
+        (
+            "WarmUp(peak, warm_up, schedules.CosineDecay(peak, rest))",
+            "WarmUp(peak, warm_up, schedules.CosineDecay(peak, steps))",
+            CORNERS,
+        ),
+        ("0.29 * peak if", "0.0 * peak if", CORNERS),
+        ("0.3 * self.steps", "0.5 * self.steps", CORNERS),
+        ("(1 + ops.cos(math.pi * share)) / 2", "(1 - share)", CORNERS),
+        ("config.epochs * len(feed)", "2 * config.epochs * len(feed)", PEAK),
+        ("float(at or RATES[variant])", "RATES.get(variant, 0.032)", PEAK),
+        ("factor=1 / 3, patience=1", "factor=1 / 3, patience=5", f"{SCHEDULES}::test_a_plateau_lowers_the_rate"),
+        (
+            "self.values.append(float(self.model.optimizer.learning_rate))",
+            "self.values.append(float(self.model.optimizer.iterations))",
+            f"{SCHEDULES}::test_the_optimizer_applies_what_the_schedule_says",
         ),
     ),
     *of(

@@ -55,7 +55,8 @@ class Tuning:
     `objective` says what wins, for all variants or for each. `second` gives some variants another field and two values
     of it to try where the swept field was best; all other trials have its value of `fixed`. `found` are the names in
     the recipe's module that hold what was found: they are no part of the code that the sweep depends on. `curve` are
-    the variants whose sensitivity to the swept field is measured on other seeds.
+    the variants whose sensitivity to the swept field is measured on other seeds. `limits` are the lowest and highest
+    value that a variant's field can have: what would lie beyond is not tried.
     """
 
     swept: str
@@ -65,6 +66,7 @@ class Tuning:
     second: Mapping[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     found: tuple[str, ...] = ("RATES",)
     curve: tuple[str, ...] = ()
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def objective_of(self, variant: str) -> Objective:
         """What wins among the trials of a variant."""
@@ -116,7 +118,11 @@ class Tuning:
     def _beyond_edges(self, search: list[Record], variant: str, grid: list[float]) -> list[float]:
         rate = self.winners(search).get(variant, {}).get(self.swept)
         beyond = {grid[0]: _rounded(grid[0] / HALF_DECADE), grid[-1]: _rounded(grid[-1] * HALF_DECADE)}
-        return [wider for edge, wider in beyond.items() if edge == rate]
+        return [wider for edge, wider in beyond.items() if edge == rate and self._can_be(variant, wider)]
+
+    def _can_be(self, variant: str, value: float) -> bool:
+        low, high = self.limits.get(variant, (-math.inf, math.inf))
+        return low <= value <= high
 
     def _beyond_second(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
         """The next value of the second field, where the highest one that was tried has won; zero needs no next one."""
@@ -137,7 +143,8 @@ class Tuning:
         if variant in self.second:
             field_name, values = self.second[variant]
             return [{**self._fields(rate), field_name: value} for value in values]
-        return [self._fields(_rounded(rate * math.sqrt(HALF_DECADE) ** side)) for side in (-1, 1)]
+        finer = [_rounded(rate * math.sqrt(HALF_DECADE) ** side) for side in (-1, 1)]
+        return [self._fields(value) for value in finer if self._can_be(variant, value)]
 
 
 def good_decades(curve: Iterable[Record], swept: str) -> dict[str, dict[int, float]]:

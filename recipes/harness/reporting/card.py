@@ -7,7 +7,7 @@ from typing import Any
 from recipes.harness.evidence.records import printable, values_of
 from recipes.harness.reporting.report import ASSERTED, Report
 
-LABELS = ("Use it when", "It hurts when", "Sources")
+LABELS = ("In practice", "Use it when", "It hurts when", "Sources")
 
 
 def markdown(report: Report, with_figure: bool = True, sweep_note: str = "") -> str:
@@ -108,17 +108,20 @@ def code(text: object) -> str:
 
 
 def prose(docstring: str) -> str:
-    """A docstring below its first line, with its labelled entries as a list."""
-    out: list[str] = []
+    """A docstring below its first line: what to do in practice, the paragraphs, and its other entries as a list."""
+    practice: list[str] = []
+    rest: list[str] = []
+    entry = rest
     for line in docstring.strip().splitlines()[2:]:
         label = next((label for label in LABELS if line.startswith(label + "  ")), None)
         if label:
-            out.append(f"- **{label}** {line[len(label) :].strip()}")
+            entry = practice if label == "In practice" else rest
+            entry.append(f"{'' if entry is practice else '- '}**{label}** {line[len(label) :].strip()}")
         elif line.startswith("   "):
-            out.append("  " + line.strip())
+            entry.append(("" if entry is practice else "  ") + line.strip())
         else:
-            out.append(line)
-    return "\n".join(out)
+            rest.append(line)
+    return "\n".join([*practice, *([""] if practice else []), *rest])
 
 
 def _duration(found: dict[str, Any]) -> str:
