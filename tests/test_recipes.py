@@ -77,7 +77,7 @@ def technique(path: Path) -> tuple[list[int], list[str]]:
     Not counted: docstrings, blank lines, comments, imports, and what is declared: claims, panels, units, tuning and
     what it found, and RECIPE.
     """
-    declared = {"CLAIMS", "PANELS", "UNITS", "TUNING", "RATES", "WEIGHT_DECAYS", "RECIPE"}
+    declared = {"CLAIMS", "PANELS", "UNITS", "TUNING", "RATES", "WEIGHT_DECAYS", "STRENGTHS", "RECIPE"}
     text = path.read_text(encoding="utf-8")
     silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     lines: set[int] = set()

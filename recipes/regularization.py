@@ -1,0 +1,302 @@
+"""What keeps a convnet from learning a small training set by heart?
+
+With a thousand images a small convnet soon knows every one of them, and from then on its validation
+loss rises. Dropout takes random features away while it trains; L2 and L1 penalize large weights,
+weight decay shrinks them beside the gradient's step; label smoothing asks for less certainty.
+Augmentation and cutout show each image in many ways. Early stopping, and the best of all
+checkpoints, change nothing about the training and choose where it has been best.
+
+Use it when    training accuracy is near 100 %, and validation accuracy far below.
+It hurts when  training accuracy is low as well: the model then needs more size, time or rate.
+Sources        Srivastava et al. 2014, JMLR 15; Loshchilov and Hutter 2019, arXiv:1711.05101;
+               Szegedy et al. 2016, arXiv:1512.00567; DeVries and Taylor 2017, arXiv:1708.04552;
+               Prechelt 1998, Early Stopping, but when?
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops, optimizers, regularizers
+
+from pipelines import batches, sources
+from recipes.harness import (
+    Bars,
+    Claim,
+    Lines,
+    Objective,
+    Recipe,
+    Run,
+    Tuning,
+    Unit,
+    half_decades,
+    main,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    images: int = 1000  # To train on; the smaller, the more there is to regularize.
+    epochs: int = 30
+    batch_size: int = 50
+    rate: float = 1e-3  # Adam's, and constant: where a schedule ends at zero, it regularizes, too.
+    patience: int = 5  # Epochs that early stopping waits for a lower validation loss.
+    strength: float | None = None  # None: the variant's own below.
+
+
+# Strengths that won on validation: `python -m recipes.regularization --tune` finds them again.
+STRENGTHS = {
+    "dropout": 0.5,  # The share of features that are left out.
+    "l2": 0.003,
+    "l1": 0.0003,
+    "weight_decay": 1.0,
+    "augmentation": 2.0,  # The most pixels that an image is shifted by, both ways; half are mirrored.
+    "cutout": 12.0,  # The side of the square, in pixels.
+    "label_smoothing": 0.2,
+}
+KEPT_BY = {"early_stopping": "val_loss", "lowest_loss": "val_loss", "best_accuracy": "val_accuracy"}
+VARIANTS = ("none", *STRENGTHS, *KEPT_BY, "all")
+COMBINED = ("dropout", "weight_decay", "augmentation", "cutout")
+
+
+def strengths(variant: str, given: float | None) -> dict[str, float]:
+    """Technique -> strength, of those that change the training."""
+    if variant == "all":
+        return {technique: STRENGTHS[technique] for technique in COMBINED}
+    if variant in STRENGTHS:
+        return {variant: STRENGTHS[variant] if given is None else given}
+    return {}
+
+
+def cut_out(images, number, side: int):
+    """A gray square of `side` pixels at another place of each image, by a random number."""
+    _, height, width, _ = images.shape
+    middles = tf.random.stateless_uniform((2, len(images), 1), (number, 0))
+    rows = tf.abs(tf.range(height, dtype=tf.float32) - middles[0] * height) < side / 2
+    columns = tf.abs(tf.range(width, dtype=tf.float32) - middles[1] * width) < side / 2
+    square = rows[:, :, None, None] & columns[:, None, :, None]
+    return tf.where(square, tf.constant(128, tf.uint8), images)
+
+
+def build_feed(train: sources.Split, config: Config, chosen: dict, seed: int) -> tf.data.Dataset:
+    """Batches of images uint8 (batch, height, width, 3) and labels int32 (batch,)."""
+    shift = round(chosen.get("augmentation", 0))
+    feed = batches.training(train, config.batch_size, seed=seed, augment=shift > 0, shift=shift)
+    if "cutout" in chosen:
+        numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True)
+        side = round(chosen["cutout"])
+        feed = tf.data.Dataset.zip(feed, numbers.take(len(feed))).map(
+            lambda example, number: (cut_out(example[0], number, side), example[1])
+        )
+    return feed
+
+
+def build_model(variant: str, data: sources.Data, strength: float | None = None) -> keras.Model:
+    """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
+    chosen = strengths(variant, strength)
+    l1l2 = regularizers.L1L2(l1=chosen.get("l1", 0.0), l2=chosen.get("l2", 0.0))
+    penalty = {"kernel_regularizer": l1l2}
+    rescale = layers.Rescaling(1 / 64, offset=-2)  # 0 to 255 becomes -2 to 2.
+    model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), rescale])
+    for filters, strides in ((32, 2), (64, 1)):
+        model.add(layers.Conv2D(filters, 3, strides, "same", activation="relu", **penalty))
+        model.add(layers.MaxPooling2D())
+    model.add(layers.Flatten())
+    model.add(layers.Dropout(chosen.get("dropout", 0.0)))
+    model.add(layers.Dense(128, "relu", **penalty))
+    model.add(layers.Dropout(chosen.get("dropout", 0.0)))
+    model.add(layers.Dense(len(data.classes), **penalty))
+    return model
+
+
+def build_loss(smoothing: float):
+    """Cross-entropy of logits against whole-number labels, which give `smoothing` to all classes."""
+    if smoothing == 0:
+        return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def smoothed(labels, logits):
+        certain = ops.one_hot(ops.reshape(labels, (-1,)), logits.shape[-1])
+        return keras.losses.categorical_crossentropy(certain, logits, True, smoothing)
+
+    return smoothed
+
+
+def build_callbacks(variant: str, config: Config) -> list:
+    """What chooses among the epochs' weights: early, or after the last epoch."""
+    if variant not in KEPT_BY:
+        return []
+    patience = config.patience if variant == "early_stopping" else config.epochs
+    stop = keras.callbacks.EarlyStopping
+    return [stop(KEPT_BY[variant], patience=patience, restore_best_weights=True)]
+
+
+def weights(model: keras.Model) -> dict[str, float]:
+    """How large they are, biases left out."""
+    kernels = [variable.numpy() for variable in model.trainable_variables if variable.ndim > 1]
+    size = np.abs(np.concatenate([kernel.ravel() for kernel in kernels]))
+    norm = float(np.linalg.norm(size))
+    return {"weight_norm": norm, "near_zero": float(np.mean(size < 0.001))}
+
+
+def train(variant: str, config: Config, run: Run) -> dict[str, float]:
+    data = sources.load(run.data)
+    few = np.linspace(0, len(data.train) - 1, min(config.images, len(data.train))).astype(int)
+    data = dataclasses.replace(data, train=data.train.take(few))
+    chosen = strengths(variant, config.strength)
+    model = build_model(variant, data, config.strength)
+    model.compile(
+        # Without decay it is Adam.
+        optimizer=optimizers.AdamW(config.rate, weight_decay=chosen.get("weight_decay", 0.0)),
+        loss=build_loss(chosen.get("label_smoothing", 0.0)),
+        metrics=["accuracy"],
+        steps_per_execution=20,  # An epoch.
+    )
+    history = model.fit(
+        build_feed(data.train, config, chosen, run.seed),
+        epochs=config.epochs,
+        validation_data=batches.evaluation(data.validation),
+        callbacks=[*run.callbacks(data), *build_callbacks(variant, config)],
+        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
+        verbose=0,
+    ).history
+    run.keep("gap", np.subtract(history["accuracy"], history["val_accuracy"]).tolist())
+    epochs = float(len(history["loss"]))
+    return run.scores(model, data) | weights(model) | {"epochs": epochs}
+
+
+# From here on it is about measuring: what is claimed, tuned and shown.
+
+CLAIMS = [
+    Claim(
+        "G1a",
+        "Dropout narrows the train-test gap on a small training set",
+        source="TF, DL",
+        metric="generalization_gap",
+        lower="dropout",
+        than="none",
+        by=0.02,
+    ),
+    Claim(
+        "G1b",
+        "Dropout raises test accuracy on a small training set",
+        source="TF, DL",
+        metric="test_accuracy",
+        higher="dropout",
+        than="none",
+        by=0.01,
+    ),
+    Claim(
+        "G2a",
+        "L2 keeps weights small",
+        source="TF, DL",
+        metric="weight_norm",
+        lower="l2",
+        than="none",
+        by=1.0,
+    ),
+    Claim(
+        "G2b",
+        "L1 drives weights to (near) zero",
+        source="TF, DL",
+        metric="near_zero",
+        higher="l1",
+        than="none",
+        by=0.2,
+    ),
+    Claim(
+        "G3a",
+        "Early stopping with restored weights ends at or above the last epoch",
+        source="DL",
+        metric="test_accuracy",
+        equal=("early_stopping", "none"),
+        side="below",
+        by=0.01,
+    ),
+    Claim(
+        "G3b",
+        "Early stopping needs fewer epochs",
+        source="DL",
+        metric="epochs",
+        lower="early_stopping",
+        than="none",
+        by=3,
+    ),
+    Claim(
+        "G4",
+        "Augmentation beats every weight penalty on images",
+        source="DL",
+        metric="test_accuracy",
+        higher="augmentation",
+        than=("l2", "l1", "weight_decay"),
+        by=0.01,
+    ),
+    Claim(
+        "G5",
+        "A rising validation loss while training loss falls marks where test accuracy peaks (it is no lower there than "
+        "where validation accuracy is best)",
+        source="TF, DL",
+        metric="test_accuracy",
+        equal=("lowest_loss", "best_accuracy"),
+        side="below",
+        by=0.01,
+    ),
+    Claim(
+        "P7",
+        "Taking the checkpoint with the best validation score beats taking the last one",
+        source="TP",
+        metric="test_accuracy",
+        higher="best_accuracy",
+        than="none",
+        by=0.005,
+    ),
+]
+
+TUNING = Tuning(
+    "strength",
+    {
+        "dropout": (0.1, 0.2, 0.35, 0.5, 0.7),
+        "l2": half_decades(1e-4, 1e-2),
+        "l1": half_decades(1e-5, 1e-3),
+        "weight_decay": half_decades(1e-1, 1e1),
+        "augmentation": (1.0, 2.0, 3.0, 4.0, 6.0),
+        "cutout": (4.0, 8.0, 12.0, 16.0, 20.0),
+        "label_smoothing": (0.05, 0.1, 0.2, 0.3, 0.5),
+    },
+    Objective("validation_accuracy"),
+    found=("STRENGTHS",),
+    limits={
+        "dropout": (0.0, 0.9),
+        "augmentation": (1.0, 8.0),
+        "cutout": (1.0, 32.0),
+        "label_smoothing": (0.0, 0.9),
+    },
+)
+UNITS = {
+    "epochs": Unit("epochs trained", digits=1),
+    "weight_norm": Unit("norm of all kernels", digits=1),
+    "near_zero": Unit("weights below 0.001", 100, "points", 1),
+    "gap": Unit("training minus validation accuracy", 100, "points"),
+    "val_loss": Unit("validation loss"),
+}
+PANELS = (
+    Lines("gap", title="The gap as the epochs go by: mean and range"),
+    Lines("val_loss", variants=("none", "dropout", "l2", "weight_decay", "augmentation", "all")),
+    Bars("test_accuracy"),
+)
+
+RECIPE = Recipe(
+    train,
+    VARIANTS,
+    CLAIMS,
+    Config,
+    smoke={"images": 500, "epochs": 5, "batch_size": 25},
+    least={"images": 50},
+    tuning=TUNING,
+    units=UNITS,
+    panels=PANELS,
+)
+
+if __name__ == "__main__":
+    main(RECIPE)

@@ -1,0 +1,157 @@
+"""Each technique is in the training, at its strength, and in that of its own variant alone."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import sources
+from recipes import regularization as recipe
+from recipes.harness.evidence.records import values_of
+from tests.conftest import evidence_in
+
+DATA = sources.load(sources.Request(train_images=1000))
+CONFIG = recipe.Config(images=100, batch_size=50)
+
+
+def images_of(variant: str, strength: float | None = None, seed: int = 1, epochs: int = 1) -> list[np.ndarray]:
+    few = DATA.train.take(np.arange(100))
+    feed = recipe.build_feed(few, CONFIG, recipe.strengths(variant, strength), seed)
+    return [np.concatenate([images.numpy() for images, _ in feed]) for _ in range(epochs)]
+
+
+def test_a_variant_has_its_own_technique_alone_and_all_has_several():
+    for technique, strength in recipe.STRENGTHS.items():
+        assert recipe.strengths(technique, None) == {technique: strength}
+        assert recipe.strengths(technique, 0.25) == {technique: 0.25}
+    for variant in ("none", "early_stopping", "lowest_loss", "best_accuracy"):
+        assert recipe.strengths(variant, 0.25) == {}
+    together = recipe.strengths("all", None)
+    assert together == {technique: recipe.STRENGTHS[technique] for technique in recipe.COMBINED}
+    assert len(together) >= 3
+
+
+def test_only_augmentation_and_cutout_change_the_images():
+    known = {image.tobytes() for image in DATA.train.images[:100]}
+    for variant in recipe.VARIANTS:
+        same = np.mean([image.tobytes() in known for image in images_of(variant)[0]])
+        assert (same < 0.2) == bool({"augmentation", "cutout"} & set(recipe.strengths(variant, None))), variant
+
+
+def test_a_cut_is_a_gray_square_at_another_place_of_each_image_and_epoch():
+    images = np.full((200, 32, 32, 3), 7, np.uint8)
+    first, again, other = (recipe.cut_out(tf.constant(images), number, 8).numpy() for number in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    gray = (first == 128).all(axis=-1)
+    assert set(np.unique(first)) == {7, 128}
+    assert len({image.tobytes() for image in gray}) > 100
+    for image in gray:  # A whole rectangle, no larger than was said; at the border a part of it is outside.
+        rows, columns = np.flatnonzero(image.any(axis=1)), np.flatnonzero(image.any(axis=0))
+        assert image.sum() == len(rows) * len(columns)
+        assert 3 <= len(rows) <= 8
+        assert 3 <= len(columns) <= 8
+    assert np.median(gray.sum(axis=(1, 2))) > 50
+    epochs = images_of("cutout", 8.0, epochs=2)
+    assert not np.array_equal(*epochs)
+
+
+def test_augmentation_shifts_by_up_to_its_strength():
+    still, far = images_of("augmentation", 1.0)[0], images_of("augmentation", 6.0)[0]
+    assert not np.array_equal(still, far)
+    assert np.array_equal(images_of("augmentation", 1.4)[0], still)
+
+
+@pytest.mark.parametrize(("variant", "rate"), [("none", 0.0), ("dropout", 0.35), ("l2", 0.0)])
+def test_dropout_is_in_its_own_variants_model(variant, rate):
+    model = recipe.build_model(variant, DATA, 0.35)
+    assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [rate, rate]
+
+
+@pytest.mark.parametrize(("variant", "power"), [("none", 0), ("l1", 1), ("l2", 2), ("weight_decay", 0)])
+def test_penalties_are_of_all_kernels(variant, power):
+    model = recipe.build_model(variant, DATA, 0.5)
+    kernels = [layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")]
+    wanted = 0.5 * sum((np.abs(kernel) ** power).sum() for kernel in kernels) if power else 0.0
+    assert float(sum(model.losses)) == pytest.approx(wanted, rel=1e-5)
+    assert len(kernels) == 4
+
+
+def test_smoothed_labels_ask_for_less_certainty():
+    labels, logits = np.array([0, 2], np.int32), np.array([[5.0, 0, 0, 0], [0, 0, 5.0, 0]], np.float32)
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    # A tenth goes to all four classes: 0.9 + 0.025 stays with the true one.
+    right, all_of_them = np.log(shares[[0, 1], labels]), np.log(shares).sum(axis=1)
+    by_hand = -np.mean(0.9 * right + 0.025 * all_of_them)
+    for shape in ((2,), (2, 1)):
+        assert np.mean(recipe.build_loss(0.1)(labels.reshape(shape), logits)) == pytest.approx(by_hand, rel=1e-5)
+    assert float(recipe.build_loss(0.0)(labels, logits)) == pytest.approx(-np.log(shares[0, 0]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "kept", "epochs"),
+    [("early_stopping", 2.0, 8), ("lowest_loss", 9.0, 10), ("best_accuracy", 4.0, 10), ("none", 10.0, 10)],
+)
+def test_which_epochs_weights_are_kept(variant, kept, epochs):
+    """Ten epochs, in which the loss is lowest in the second, and once more in the ninth; accuracy in the fourth."""
+    losses = [2.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 0.5, 1.7]
+    accuracies = [0.1, 0.2, 0.3, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3, 0.3]
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    model.compile("sgd", "mse", metrics=["accuracy"])
+    model.evaluate(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0)  # Now Keras knows which way accuracy is better.
+    callbacks = recipe.build_callbacks(variant, recipe.Config(epochs=10, patience=6))
+    for callback in callbacks:
+        callback.set_model(model)
+        callback.on_train_begin()
+    taken = 0
+    for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
+        taken += 1
+        model.layers[-1].kernel.assign([[epoch + 1.0]])
+        for callback in callbacks:
+            callback.on_epoch_end(epoch, {"val_loss": loss, "val_accuracy": accuracy})
+        if getattr(model, "stop_training", False):
+            break
+    for callback in callbacks:
+        callback.on_train_end()
+    assert model.layers[-1].kernel.numpy().item() == kept
+    assert taken == epochs
+
+
+def test_weight_decay_is_the_optimizers_and_label_smoothing_the_losss(monkeypatch):
+    seen = {}
+
+    def compile_(self, optimizer, loss, **settings):
+        seen[seen["variant"]] = optimizer.weight_decay, loss
+        raise InterruptedError
+
+    from recipes.harness import Run
+
+    monkeypatch.setattr(keras.Sequential, "compile", compile_)
+    for variant in recipe.VARIANTS:
+        seen["variant"] = variant
+        config = dataclasses.replace(CONFIG, strength=0.3)
+        with pytest.raises(InterruptedError):
+            recipe.train(variant, config, Run(variant, 1, sources.Request(train_images=1000), config, None, False))
+    decays = {variant: seen[variant][0] for variant in recipe.VARIANTS}
+    assert decays == dict.fromkeys(recipe.VARIANTS, 0.0) | {
+        "weight_decay": 0.3,
+        "all": recipe.strengths("all", None).get("weight_decay", 0.0),
+    }
+    plain = keras.losses.SparseCategoricalCrossentropy
+    smoothed = [variant for variant in recipe.VARIANTS if not isinstance(seen[variant][1], plain)]
+    assert smoothed == [v for v in recipe.VARIANTS if "label_smoothing" in recipe.strengths(v, None)]
+
+
+@pytest.mark.parametrize("name", ["regularization"])
+def test_penalties_shrink_weights_and_the_gap_is_recorded(smoke, name):
+    _, logs = smoke(name)
+    records = evidence_in(logs)["records"]
+    near_zero, norm = (values_of(records, metric) for metric in ("near_zero", "weight_norm"))
+    assert near_zero["l1"][1] > near_zero["none"][1] + 0.2
+    assert norm["l2"][1] < norm["none"][1] - 1
+    for record in records:
+        assert len(record["curves"]["gap"]) == record["metrics"]["epochs"] == len(record["curves"]["loss"])
+        difference = np.subtract(record["curves"]["accuracy"], record["curves"]["val_accuracy"])
+        np.testing.assert_allclose(record["curves"]["gap"], difference)
