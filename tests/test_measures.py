@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import sources
 from recipes.__main__ import load
-from recipes.harness import Claim, Recipe, Unit, grid
+from recipes.harness import Claim, Recipe, Run, Unit, grid
 from recipes.harness.declaring.panels import Against, Lines
 from recipes.harness.reporting import figure
 from recipes.harness.reporting.report import Report
@@ -86,6 +86,21 @@ def test_epochs_to_a_target_by_hand(curve, taken):
 )
 def test_epochs_to_a_target_from_another_start(curve, taken):
     assert task.epochs_to(0.5, curve, 0.3) == pytest.approx(taken)
+
+
+@pytest.mark.parametrize(
+    ("losses", "logit", "diverged"),
+    [([2.0, 1.0], 1.0, False), ([2.0, math.nan], 1.0, True), ([2.0, 1.0], math.nan, True), ([], 1.0, False)],
+)
+def test_a_run_has_diverged_where_its_losses_or_its_outputs_are_not_finite(tmp_path, losses, logit, diverged):
+    test = part([0, 1, 0, 1])
+    data = sources.Data(test, test, test, np.zeros(3), np.ones(3), ("a", "b"), "0")
+    run = Run("a", 1, sources.Request(), None, tmp_path, logging=False)
+    run.callbacks(data)[2].values = {"loss": losses}
+    found = run.scores(Table([[logit * (i % 2 == c) for c in range(2)] for i in range(4)]), data)
+    assert run.diverged == diverged
+    assert found["test_accuracy"] == (0.5 if diverged else 1.0)
+    assert (run.correct is None) == diverged
 
 
 def test_a_diverged_run_counts_as_chance():
