@@ -36,13 +36,13 @@ class Config:
 RATES = {
     "constant": 0.032,
     "exponential": 0.057,
-    "inverse_time": 0.057,
+    "inverse_time": 0.056,
     "cosine": 0.057,
     "warm_up_cosine": 0.1,
     "warm_up_linear": 0.1,
     "warm_up_linear_floor": 0.057,
     "one_cycle": 0.1,
-    "plateau": 0.032,
+    "plateau": 0.057,
 }
 # Away from the best, and so left out of a plain run: the name says the peak.
 CONSTANTS = tuple(f"constant_at_{rate:g}" for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
