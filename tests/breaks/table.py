@@ -5,7 +5,7 @@ from typing import NamedTuple
 RECIPES, MEASURES, FEED = "tests/test_recipes.py", "tests/test_measures.py", "tests/test_feed.py"
 OPTIMIZERS, SEARCH, DATA = "tests/test_optimizers.py", "tests/test_search.py", "tests/test_data.py"
 CLAIMS, TUNING, EVIDENCE = "tests/test_claims.py", "tests/test_tuning.py", "tests/test_evidence.py"
-SCHEDULES = "tests/test_schedules.py"
+SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
 
@@ -76,6 +76,52 @@ BREAKS = [
             "self.values.append(float(self.model.optimizer.learning_rate))",
             "self.values.append(float(self.model.optimizer.iterations))",
             f"{SCHEDULES}::test_the_optimizer_applies_what_the_schedule_says",
+        ),
+    ),
+    *of(
+        "recipes/regularization.py",
+        (
+            'layers.Dropout(chosen.get("dropout", 0.0)))\n    model.add(layers.Dense(128',
+            "layers.Dropout(0.0))\n    model.add(layers.Dense(128",
+            f"{REGULARIZATION}::test_dropout_is_in",
+        ),
+        (
+            'l2=chosen.get("l2", 0.0)',
+            'l2=chosen.get("l1", 0.0)',
+            f"{REGULARIZATION}::test_penalties_are_of_all_kernels",
+        ),
+        (
+            'layers.Dense(128, "relu", **penalty)',
+            'layers.Dense(128, "relu")',
+            f"{REGULARIZATION}::test_penalties_are_of_all_kernels",
+        ),
+        (
+            'weight_decay=chosen.get("weight_decay", 0.0)',
+            "weight_decay=0.0",
+            f"{REGULARIZATION}::test_weight_decay_is_the_optimizers",
+        ),
+        (
+            'loss=build_loss(chosen.get("label_smoothing", 0.0))',
+            "loss=build_loss(0.0)",
+            f"{REGULARIZATION}::test_weight_decay_is_the_optimizers",
+        ),
+        ("certain, logits, True, smoothing", "certain, logits, True, 0.0", f"{REGULARIZATION}::test_smoothed_labels"),
+        (
+            "rerandomize_each_iteration=True",
+            "rerandomize_each_iteration=False",
+            f"{REGULARIZATION}::test_a_cut_is_a_gray_square",
+        ),
+        ("< side / 2\n    columns", "< side\n    columns", f"{REGULARIZATION}::test_a_cut_is_a_gray_square"),
+        ("augment=shift > 0", "augment=True", f"{REGULARIZATION}::test_only_augmentation_and_cutout"),
+        (
+            "restore_best_weights=True",
+            "restore_best_weights=False",
+            f"{REGULARIZATION}::test_which_epochs_weights_are_kept",
+        ),
+        (
+            'config.patience if variant == "early_stopping"',
+            'config.epochs if variant == "early_stopping"',
+            f"{REGULARIZATION}::test_which_epochs_weights_are_kept",
         ),
     ),
     *of(
@@ -278,7 +324,8 @@ BREAKS = [
             "(-1 if self.lower else 1)",
             f"{TUNING}::test_each_variant_may_have_an_objective",
         ),
-        ("if edge == rate]", "if edge == -rate]", f"{TUNING}::test_a_winner_at_the_edge_is_widened"),
+        ("if edge == rate and", "if edge == -rate and", f"{TUNING}::test_a_winner_at_the_edge_is_widened"),
+        ("return low <= value <= high", "return True", f"{TUNING}::test_nothing_is_tried_beyond"),
         ("SEED = 0\n", "SEED = 1\n", f"{TUNING}::test_a_winner_at_the_edge_is_widened"),
         (">= y.max() - GOOD", ">= y.max() - GOOD / 4", f"{TUNING}::test_good_decades_interpolates"),
     ),
