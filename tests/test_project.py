@@ -56,8 +56,8 @@ def test_each_folder_of_the_harness_imports_only_from_those_below_it(path):
             assert LEVELS.index(parts[2]) <= level, name
         elif len(parts) > 2:
             assert level == len(LEVELS), name
-        if "kerastuner" in parts:
-            assert path.parent.name == "kerastuner"
+        if "kerastuner" in parts:  # The command line imports it when a search is asked for.
+            assert path.parent.name == "kerastuner" or path.stem == "cli"
 
 
 def test_no_module_imports_in_a_circle():

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pipelines import sources
@@ -11,6 +11,7 @@ from recipes.harness.running.invocation import Asked, UsageError
 from recipes.harness.running.own_model import check_own_model, own_model
 
 MOST_SEEDS = 10_000
+MOST_TRIALS = 10_000
 # The smallest values of fields of a recipe's Config; of all others it is 0, unless the recipe says otherwise.
 LEAST = {"epochs": 1, "batch_size": 1}
 
@@ -82,6 +83,36 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
     sources.check_request(asked.data)
 
 
+def check_sweep(recipe: Recipe, options: Any, config: Any, searching: Any) -> None:
+    """Whether a sweep or a search was asked for with flags that it has no use for.
+
+    Raises:
+        UsageError: it was.
+    """
+    if not (options.tune or searching.search):
+        return
+    flag = "--search" if searching.search else "--tune"
+    if options.tune and searching.search:
+        raise UsageError("--tune and --search are two ways to find settings: leave one of them out.")
+    if options.seeds is not None:
+        raise UsageError(f"{flag} has seeds of its own: leave --seeds out.")
+    for name in ("save", "profile"):
+        if getattr(options, name):
+            raise UsageError(f"{flag} keeps numbers only: leave --{name} out.")
+    if searching.search and not 1 <= searching.trials <= MOST_TRIALS:
+        raise UsageError(f"--trials must be from 1 to {MOST_TRIALS:,}, not {searching.trials}.")
+    usual = default_config(recipe, options.budget, sources.Request(options.data or "subset"))
+    if searching.search:
+        _check_nothing_chosen("--search", {name for v in recipe.names for name in recipe.space_of(v)}, config, usual)
+
+
+def _check_nothing_chosen(flag: str, fields: Iterable[str], config: Any, usual: Any) -> None:
+    for name in sorted(fields):
+        if getattr(config, name) != getattr(usual, name):
+            shown = name.replace("_", "-")
+            raise UsageError(f"{flag} chooses {shown} itself: leave --{shown} out.")
+
+
 def _check_tune(recipe: Recipe, asked: Asked, config: Any) -> None:
     if recipe.sweep is None:
         raise UsageError(f"The recipe {recipe.name} has nothing to tune: leave --tune out.")
@@ -89,9 +120,7 @@ def _check_tune(recipe: Recipe, asked: Asked, config: Any) -> None:
     ignored = [field.name for field in dataclasses.fields(config)]  # A table is of settings of its own.
     if recipe.tuning:
         ignored = [recipe.tuning.swept, *(name for name, _ in recipe.tuning.second.values())]
-    for name in ignored:
-        if getattr(config, name) != getattr(usual, name):
-            raise UsageError(f"--tune chooses {name.replace('_', '-')} itself: leave --{name.replace('_', '-')} out.")
+    _check_nothing_chosen("--tune", ignored, config, usual)
 
 
 def check_with_images(recipe: Recipe, asked: Asked, config: Any) -> None:

@@ -6,7 +6,7 @@ import errno
 import itertools
 import shlex
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,6 +63,14 @@ class Options:
     """Write TensorBoard files."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Searching:
+    search: Literal["grid", "random", "bayesian", "hyperband"] | None = None
+    """Search for each variant's settings with KerasTuner, by validation accuracy, instead of comparing the variants."""
+    trials: int = 12
+    """How many trials of a search; Hyperband gets as many epochs."""
+
+
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
     """Run the command line of a recipe and end the process with its exit code."""
     sys.exit(run(recipe, arguments))
@@ -106,12 +114,14 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
         with measuring.ended(locked):
             for recipe in recipes:
                 with _explained(codes):
-                    asked, config = parse(recipe, arguments)
+                    asked, config, searching = parse(recipe, arguments)
                     begun.append(Invocation.begin(recipe, asked, config, command, together=together))
                     locked.append(begun[-1])
             for invocation in list(begun):
                 with _explained(codes, [invocation], console):
-                    if invocation.asked.tune:
+                    if searching.search:
+                        codes.append(_search(invocation, searching, console, say))
+                    elif invocation.asked.tune:
                         found, failures = measuring.tune(invocation, console, say)
                         closing.say_tuned(invocation, found, failures, console)
                         codes.append(_code_of(failures))
@@ -132,6 +142,15 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
         closing.say_where(begun, console)
         return INTERRUPTED
     return max(codes, default=0)
+
+
+def _search(invocation: Invocation, searching: Searching, console: Console, say: Callable[[str], None]) -> int:
+    from recipes.harness.kerastuner.searching import search  # Imports KerasTuner, which only searches need.
+
+    assert searching.search is not None
+    found = search(invocation, searching.search, searching.trials, console, say)
+    closing.say_searched(invocation, found, console)
+    return int(any(trials and trials[0]["validation_accuracy"] is None for trials in found.values()))
 
 
 def _code_of(records: Sequence[Record]) -> int:
@@ -178,8 +197,8 @@ def _given(arguments: Sequence[str], flag: str, default: str) -> str:
     return next((given.split("=", 1)[1] for given in arguments if given.startswith(f"{flag}=")), value)
 
 
-def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any]:
-    """Flags as what is `Asked` and the recipe's own `Config`.
+def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
+    """Flags as what is `Asked`, the recipe's own `Config`, and a search, where there is something to search for.
 
     Raises:
         UsageError: a value that can't be.
@@ -187,38 +206,34 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any]:
     """
     budget: Any = _given(arguments, "--budget", "quick")
     images = default_data(budget if budget in BUDGETS else "quick", source=_given(arguments, "--data", ""))
+    parts: dict[str, Any] = {"options": Options(), "config": asking.default_config(recipe, budget, images)}
+    if any(map(recipe.space_of, recipe.names)):
+        parts["searching"] = Searching()
     flags = dataclasses.make_dataclass(
         "Flags",
         [
-            ("options", tyro.conf.OmitArgPrefixes[Options], dataclasses.field(default=Options())),
-            (
-                "config",
-                tyro.conf.OmitArgPrefixes[recipe.config],  # type: ignore[name-defined, misc]
-                dataclasses.field(default=asking.default_config(recipe, budget, images)),
-            ),
+            (name, tyro.conf.OmitArgPrefixes[type(part)], dataclasses.field(default=part))  # type: ignore[misc]
+            for name, part in parts.items()
         ],
     )
     parsed: Any = tyro.cli(
         flags, prog=f"python -m {recipe.module}", description=recipe.question, args=arguments, use_underscores=False
     )
-    options, config = parsed.options, parsed.config
-    return _asked(recipe, options, config), config
+    searching = getattr(parsed, "searching", Searching())
+    return _asked(recipe, parsed.options, parsed.config, searching), parsed.config, searching
 
 
-def _asked(recipe: Recipe, options: Any, config: Any) -> Asked:
-    if options.tune and options.seeds is not None:
-        raise UsageError("--tune has seeds of its own: leave --seeds out.")
-    for name in ("save", "profile"):
-        if options.tune and getattr(options, name):
-            raise UsageError(f"--tune keeps numbers only: leave --{name} out.")
+def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> Asked:
+    asking.check_sweep(recipe, options, config, searching)
     of_images = {"source": "data", **{name: name for name in ("train_images", "split_seed", "image_size")}}
     images = {name: getattr(options, flag) for name, flag in of_images.items()}
     same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "variants", "data", "logdir", "save"}
     asked = Asked(
         seeds=asking.seeds_of(options.budget, options.seeds),
-        variants=asking.variants_of(recipe, options.budget, options.variants, options.tune),
+        variants=asking.variants_of(recipe, options.budget, options.variants, options.tune or bool(searching.search)),
         data=default_data(options.budget, **images),
-        logdir=options.logdir.expanduser(),
+        # A search has a folder of its own, where --resume looks for the same one.
+        logdir=options.logdir.expanduser() / (f"{searching.search}-{searching.trials}" if searching.search else ""),
         save=str(Path(options.save).expanduser()) if options.save else "",
         **{name: getattr(options, name) for name in same},
     )

@@ -1,6 +1,5 @@
 """What a command prints when its runs are done, or when it is stopped. Nothing is decided here."""
 
-import itertools
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +12,9 @@ from recipes.harness.evidence.records import Record, printable
 from recipes.harness.measuring import Measured
 from recipes.harness.reporting.published import STALE
 from recipes.harness.reporting.report import Report
-from recipes.harness.running.invocation import Invocation
+from recipes.harness.running.invocation import Asked, Invocation
+
+SHOWN_TRIALS = 10
 
 
 def say_where(invocations: Sequence[Invocation], console: Console) -> None:
@@ -47,6 +48,12 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console) -
     _say_unfinished(measured.records, console)
 
 
+def _own(asked: Asked) -> list[str]:
+    """The flags that say what images and which model are the reader's own."""
+    images = [] if asked.data.is_cifar10 else ["--data", asked.data.source]
+    return [*images, *(["--model", asked.model] if asked.model else [])]
+
+
 def _remarks(invocation: Invocation, stale: bool) -> list[str]:
     """What a reader should know of the numbers above."""
     recipe, asked = invocation.recipe, invocation.asked
@@ -54,12 +61,11 @@ def _remarks(invocation: Invocation, stale: bool) -> list[str]:
     if stale:
         remarks.append(f"What is published of {recipe.name} was {STALE}.")
     if not invocation.is_as_published:
-        flags = {} if asked.data.is_cifar10 else {"images": ["--data", asked.data.source]}
-        flags |= {"model": ["--model", asked.model]} if asked.model else {}
-        own = " and ".join(flags)
+        of_them = {"images": not asked.data.is_cifar10, "model": asked.model}
+        own = " and ".join(name for name, is_own in of_them.items() if is_own)
         remarks.append(f"These are your own {own}: published numbers, which are of CIFAR-10, do not apply.")
         if recipe.tuning:
-            again = shlex.join(["python", "-m", recipe.module, *itertools.chain(*flags.values()), "--tune"])
+            again = shlex.join(["python", "-m", recipe.module, *_own(asked), "--tune"])
             remarks.append(f"The {recipe.tuning.swept}s are the recipe's, tuned on CIFAR-10. To find your own: {again}")
     return remarks
 
@@ -71,6 +77,34 @@ def say_tuned(invocation: Invocation, found: dict[str, Any], failures: Iterable[
         console.print(f"{variant:>16}  {shown}")
     console.print(f"Evidence     {invocation.folder / 'tuning.json'}")
     _say_unfinished(failures, console)
+
+
+def say_searched(invocation: Invocation, found: dict[str, list[dict[str, Any]]], console: Console) -> None:
+    """For each variant its best trials, and the command that goes on with the best one."""
+    for variant, trials in found.items():
+        if not trials:  # A worker of a shared search: its chief tells.
+            continue
+        rows = []
+        for trial in trials[:SHOWN_TRIALS]:
+            reached = trial["validation_accuracy"]
+            epochs = [str(trial["epochs"])] if trial["epochs"] else []
+            outcome = trial["status"] if reached is None else f"{reached:.2%}"
+            rows.append([trial["trial"], *(_shown(value, 3) for value in trial["settings"].values()), *epochs, outcome])
+        best = trials[0]
+        header = ["trial", *best["settings"], *(["epochs"] if best["epochs"] else []), "validation accuracy"]
+        console.print(f"\n{variant}: the best {len(rows)} of {len(trials)} trials")
+        console.print(_closing_table((header, rows)))
+        if best["validation_accuracy"] is not None:
+            command = ["python", "-m", invocation.recipe.module, "--variants", variant]
+            for name, value in best["settings"].items():
+                command += [f"--{name.replace('_', '-')}", _shown(value, 6)]
+            console.print(f"Next         {shlex.join([*command, *_own(invocation.asked)])}")
+            console.print(f"Figure       {invocation.folder / f'search-{variant}.png'}")
+    console.print(f"\nEvidence     {invocation.folder / 'search.json'}")
+
+
+def _shown(value: Any, digits: int) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _say_unfinished(records: Iterable[Record], console: Console) -> None:

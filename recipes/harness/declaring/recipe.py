@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from recipes.harness.declaring.claims import Claim
 from recipes.harness.declaring.panels import Lines, Panel
+from recipes.harness.declaring.space import Range, Space
 from recipes.harness.declaring.table import Table
 from recipes.harness.declaring.tuning import Tuning
 
@@ -74,6 +75,7 @@ class Recipe:
         smoke, full: fields of `config` that differ at that budget.
         least: the smallest values of fields of `config`, over and above the usual ones.
         tuning: how `--tune` finds each variant's settings.
+        space: fields of `config` that `--search` chooses, beside those that `tuning` sweeps.
         table: what the recipe looks results up in, and `--tune` measures; a recipe has this or `tuning`, if any.
         floor: the metric that the convergence test looks at.
         left_out: variants that a plain run leaves out, to answer sooner: they are run where they are named, by
@@ -97,6 +99,7 @@ class Recipe:
     full: Mapping[str, Any] = field(default_factory=dict)
     least: Mapping[str, float] = field(default_factory=dict)
     tuning: Tuning | None = None
+    space: Space = field(default_factory=dict)
     table: Table | None = None
     floor: str = "test_accuracy"
     left_out: Sequence[str] = ()
@@ -129,6 +132,16 @@ class Recipe:
     def swept(self) -> tuple[str, ...]:
         """The variants that `--tune` is about."""
         return tuple(name for name in self.names if self.tuning is None or name in self.tuning.grids)
+
+    def space_of(self, variant: str) -> Space:
+        """What `--search` chooses from for a variant: the ends of its grid and what is between, and `space`."""
+        found: dict[str, Range | tuple[Any, ...]] = {}
+        if self.tuning and variant in self.tuning.grids:
+            found[self.tuning.swept] = Range(min(self.tuning.grids[variant]), max(self.tuning.grids[variant]))
+            if variant in self.tuning.second:
+                name, values = self.tuning.second[variant]
+                found[name] = tuple(sorted({*values, self.tuning.fixed[name]}))
+        return {**found, **self.space}
 
     @property
     def measure_again(self) -> str:

@@ -48,6 +48,12 @@ class ResumableGridSearch(kt.GridSearch):
 
     def reload(self) -> None:
         super().reload()
-        for name in self.oracle.start_order:
-            self.oracle._ordered_ids.insert(name)
-        self.oracle._populate_next = list(self.oracle.start_order)
+        order_again(self.oracle)
+
+
+def order_again(oracle: kt.Oracle) -> None:
+    """Tell a grid search's oracle, after it was loaded again, in which order it had gone about."""
+    if isinstance(oracle, kt.oracles.GridSearch):
+        for name in oracle.start_order:
+            oracle._ordered_ids.insert(name)
+        oracle._populate_next = list(oracle.start_order)

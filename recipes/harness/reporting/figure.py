@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,51 @@ def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
 
 def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def write_parallel(trials: Sequence[Mapping[str, Any]], objective: str, title: str, path: Path) -> None:
+    """Draw a search's trials as parallel coordinates: a line for each, through its settings to what it reached.
+
+    A trial has `settings` by name, and a number under `objective`. The better it is, the darker its line.
+    """
+    from matplotlib import colormaps
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not trials:
+        return
+    names = list(trials[0]["settings"])
+    values = [[*(trial["settings"][name] for name in names), 100 * trial[objective]] for trial in trials]
+    columns = [_heights(column) for column in zip(*values, strict=True)]
+    figure = Figure(figsize=(2.2 * len(columns) + 1, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    reached = columns[-1][0]
+    for number in sorted(range(len(trials)), key=lambda number: reached[number]):
+        line = [heights[number] for heights, _ in columns]
+        color = colormaps["viridis_r"](0.1 + 0.9 * reached[number])
+        axes.plot(range(len(columns)), line, color=color, linewidth=1 + 1.5 * reached[number])
+    for place, (_, ticks) in enumerate(columns):
+        axes.axvline(place, color="gray", linewidth=0.8)
+        for height, text in ticks:
+            axes.annotate(text, (place, height), (3, 2), textcoords="offset points", fontsize=8)
+    axes.set_xticks(range(len(columns)), [*(name.replace("_", " ") for name in names), "validation accuracy (%)"])
+    axes.set_yticks([])
+    axes.set_xlim(-0.2, len(columns) - 0.5)
+    axes.set_title(f"{title}: {len(trials)} trials, the best one darkest", fontsize=10)
+    FigureCanvasAgg(figure).print_png(path)
+
+
+def _heights(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Where the values of one coordinate lie from 0 to 1, and ticks: along logarithms where they span decades."""
+    distinct = sorted(set(column))
+    if not all(isinstance(value, (int, float)) for value in distinct) or len(distinct) == 1:
+        places = {value: (number + 0.5) / len(distinct) for number, value in enumerate(distinct)}
+        return [places[value] for value in column], [(place, f"{value}") for value, place in places.items()]
+    along = np.log if min(distinct) > 0 and max(distinct) / min(distinct) > 20 else np.asarray
+    low, high = float(along(distinct[0])), float(along(distinct[-1]))
+    heights = [(float(along(value)) - low) / (high - low) for value in column]
+    shown = distinct if len(distinct) <= 6 else [distinct[0], distinct[len(distinct) // 2], distinct[-1]]
+    return heights, [((float(along(value)) - low) / (high - low), f"{value:.3g}") for value in shown]
 
 
 DRAWING: dict[type, Any] = {

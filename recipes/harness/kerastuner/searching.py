@@ -1,0 +1,198 @@
+"""`--search`: KerasTuner over the space that a recipe declares. Each trial is a run of the recipe, in a worker.
+
+KerasTuner's oracle says what to try next and keeps the books; a search that was killed goes on from them. Where the
+variables KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set, processes share one search: a
+chief that hands trials out, and workers that ask it for them.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import keras_tuner as kt
+from rich.console import Console
+
+from recipes.harness.declaring.space import Range, Space
+from recipes.harness.declaring.tuning import SEED, half_decades
+from recipes.harness.evidence.provenance import cores, gpus
+from recipes.harness.evidence.records import Record, write_json
+from recipes.harness.kerastuner.trials import order_again
+from recipes.harness.reporting import figure, view
+from recipes.harness.running.invocation import Invocation, UsageError
+from recipes.harness.running.job import read_progress
+from recipes.harness.running.schedule import Work, carry_out
+
+TunerName = Literal["grid", "random", "bayesian", "hyperband"]
+OBJECTIVE = "validation_accuracy"
+RANDOM_FIRST = 3  # KerasTuner's Bayesian optimization would begin with three random trials for each field.
+FACTOR = 2  # Hyperband goes on with the better half.
+
+
+def search(
+    invocation: Invocation, tuner: TunerName, trials: int, console: Console, say: Callable[[str], None]
+) -> dict[str, list[dict[str, Any]]]:
+    """Search for each variant's settings by validation accuracy, write what was found, and return it.
+
+    Variant -> its trials, the best one first; a trial has `trial`, `settings`, `epochs`, `validation_accuracy` (None
+    where it failed or diverged) and `status`.
+
+    Raises:
+        UsageError: a variant has nothing to search for.
+    """
+    recipe, found = invocation.recipe, {}
+    for variant in invocation.variants:
+        if not recipe.space_of(variant):
+            raise UsageError(f"{variant} of {recipe.name} has nothing to search for: name other variants.")
+    if _sharing() and len(invocation.variants) != 1:
+        raise UsageError("A search that processes share is of one variant: name it with --variants.")
+    for variant in invocation.variants:
+        found[variant] = _search_one(invocation, variant, tuner, trials, console, say)
+        finished = [trial for trial in found[variant] if trial[OBJECTIVE] is not None]
+        figure.write_parallel(finished, OBJECTIVE, variant, invocation.folder / f"search-{variant}.png")
+    invocation.check_code()
+    write_json(invocation.folder / "search.json", {**invocation.header, "tuner": tuner, "found": found})
+    return found
+
+
+def _search_one(
+    invocation: Invocation, variant: str, tuner: TunerName, trials: int, console: Console, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    whole = getattr(invocation.config, "epochs", 1)
+    oracle = make_oracle(tuner, invocation.recipe.space_of(variant), trials, whole)
+    oracle.verbose = 0
+    oracle._set_project_dir(str(invocation.folder), f"{variant}-trials")
+    if os.path.exists(oracle._get_oracle_fname()):  # noqa: PTH110 Whatever file system KerasTuner is told to use.
+        oracle.reload()
+        order_again(oracle)
+    books, shared = oracle, _sharing()
+    if shared == "chief":
+        from keras_tuner.src.distribute import oracle_chief
+
+        oracle_chief.start_server(oracle)  # Until the last trial has ended.
+        return _trials_of(oracle)
+    if shared == "worker":
+        from keras_tuner.src.distribute import oracle_client
+
+        books = oracle_client.OracleClient(oracle)
+    # A worker of a shared search does one trial at a time: a chief waits for each name that ever asked it.
+    at_once = 1 if shared else invocation.asked.jobs or len(gpus()) or cores()
+    while True:
+        batch = _next(books, at_once)
+        if batch is None:
+            break
+        for trial, record in zip(batch, _run(invocation, variant, batch, console, say), strict=True):
+            _report(books, trial, record)
+        if not batch:  # Others' trials must end before there is another.
+            time.sleep(0.5)
+    return _trials_of(oracle) if shared is None else []
+
+
+def make_oracle(tuner: TunerName, space: Space, trials: int, epochs: int) -> kt.Oracle:
+    """KerasTuner's oracle over `space`; the seed is that of all tuning.
+
+    Hyperband tries more settings than `trials`, most of them for fewer than `epochs` epochs: about as many in all.
+    """
+    hyperparameters = kt.HyperParameters()
+    for name, values in space.items():
+        if isinstance(values, Range) and tuner == "grid":
+            hyperparameters.Choice(name, list(half_decades(values.low, values.high)))
+        elif isinstance(values, Range):
+            hyperparameters.Float(name, values.low, values.high, sampling="log")
+        else:
+            hyperparameters.Choice(name, list(values), ordered=not isinstance(values[0], (str, bool)))
+    common: dict[str, Any] = {
+        "objective": kt.Objective(OBJECTIVE, "max"),
+        "hyperparameters": hyperparameters,
+        "allow_new_entries": False,
+        "tune_new_entries": False,
+        "seed": SEED + 1,  # KerasTuner takes 0 for "any".
+        "max_consecutive_failed_trials": 10 * trials,
+    }
+    if tuner == "grid":
+        return kt.oracles.GridSearch(max_trials=trials, **common)
+    if tuner == "random":
+        return kt.oracles.RandomSearch(max_trials=trials, **common)
+    if tuner == "bayesian":
+        return kt.oracles.BayesianOptimization(max_trials=trials, num_initial_points=RANDOM_FIRST, **common)
+    one = kt.oracles.Hyperband(max_epochs=epochs, factor=FACTOR, hyperband_iterations=1, **common)
+    rounds = max(1, round(trials * epochs / _epochs_of_a_round(one)))
+    return kt.oracles.Hyperband(max_epochs=epochs, factor=FACTOR, hyperband_iterations=rounds, **common)
+
+
+def _epochs_of_a_round(oracle: kt.oracles.Hyperband) -> int:
+    """What all brackets of Hyperband take together, where each trial begins anew."""
+    steps = [(bracket, step) for bracket in range(oracle._get_num_brackets()) for step in range(bracket + 1)]
+    return sum(oracle._get_size(*step) * oracle._get_epochs(*step) for step in steps)
+
+
+def _sharing() -> str | None:
+    """Whether this process is the chief of a shared search, a worker of one, or neither."""
+    if "KERASTUNER_ORACLE_IP" not in os.environ:
+        return None
+    if missing := {"KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"} - set(os.environ):
+        raise UsageError(f"KERASTUNER_ORACLE_IP is set and {min(missing)} is not: set all three variables, or none.")
+    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
+
+
+def _next(books: Any, at_once: int) -> list[Any] | None:
+    """The trials to be done now, at most so many: none where others' must end first; None where there are no more."""
+    batch: list[Any] = []
+    name = os.environ.get("KERASTUNER_TUNER_ID", "tuner")
+    for slot in range(at_once):
+        trial = books.create_trial(f"{name}-{slot}")
+        if trial.status == "STOPPED":
+            return batch or None
+        if trial.status != "RUNNING":
+            break
+        batch.append(trial)
+    return batch
+
+
+def _settings_of(trial: Any) -> dict[str, Any]:
+    return {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
+
+
+def _run(
+    invocation: Invocation, variant: str, batch: list[Any], console: Console, say: Callable[[str], None]
+) -> list[Record]:
+    """Do some trials side by side; a promoted one of Hyperband's begins anew, as its schedule does."""
+    jobs = []
+    for trial in batch:
+        fields = _settings_of(trial)
+        if "tuner/epochs" in trial.hyperparameters.values:  # Of Hyperband.
+            fields["epochs"] = int(trial.hyperparameters.values["tuner/epochs"])
+        folder = invocation.folder / f"{variant}-trials" / f"run-{trial.trial_id}"
+        job = invocation.job((variant,), SEED, fields, folder)
+        jobs.append(dataclasses.replace(job, logging=invocation.asked.log))
+    if not jobs:
+        return []
+    watch = lambda jobs, at_once: view.watching(console, jobs, at_once, read_progress)  # noqa: E731
+    (work,) = carry_out([Work.of(invocation, jobs, say)], watch)
+    return work.records()
+
+
+def _report(books: Any, trial: Any, record: Record) -> None:
+    """Tell the oracle how a trial went."""
+    value = record["metrics"].get(OBJECTIVE)
+    if record["status"] == "finished" and value is not None:
+        books.update_trial(trial.trial_id, {OBJECTIVE: value})
+        trial.status = "COMPLETED"
+    else:
+        trial.status, trial.message = "FAILED", str(record["cause"])
+    books.end_trial(trial)
+
+
+def _trials_of(oracle: kt.Oracle) -> list[dict[str, Any]]:
+    found = [
+        {
+            "trial": trial.trial_id,
+            "settings": _settings_of(trial),
+            "epochs": trial.hyperparameters.values.get("tuner/epochs"),
+            OBJECTIVE: trial.score if trial.status == "COMPLETED" else None,
+            "status": trial.status.lower(),
+        }
+        for trial in oracle.trials.values()
+    ]
+    return sorted(found, key=lambda trial: -(trial[OBJECTIVE] or 0.0))
