@@ -3,12 +3,13 @@
 A rate that is right at the start is too high at the end: steps that crossed the landscape then only
 bounce about its floor. Schedules lower the rate by the step: by a constant factor (exponential), as
 1 / (1 + step) (inverse time), along half a cosine, or in a straight line. A warm-up climbs to the
-peak first, since the first gradients are the largest. One-cycle is both, from a low rate over a
-peak to almost nothing. ReduceLROnPlateau waits until the validation loss stops falling.
+peak first, while the weights are as far from good ones as they will be. One-cycle is both, from a
+low rate over a peak to almost nothing. ReduceLROnPlateau waits until the validation loss stops
+falling.
 
 Use it when    you train for a number of steps that you know: then let the rate end at zero.
-It hurts when  the training goes on after the schedule's end, where nothing moves any more, or is
-               stopped before it, where a schedule to zero has not yet paid.
+It hurts when  the training goes on after the end of a schedule to zero, where nothing moves any
+               more, or is stopped before it, where it has not yet paid.
 Sources        Loshchilov and Hutter 2017, arXiv:1608.03983; Goyal et al. 2017, arXiv:1706.02677;
                Smith and Topin 2018, arXiv:1708.07120; Godbole et al. 2023, Deep Learning Tuning
                Playbook
@@ -48,37 +49,24 @@ RATES = {
 CONSTANTS = tuple(f"constant_at_{rate:g}" for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
 LOW = ("cosine_at_0.018", "warm_up_cosine_at_0.018")
 HIGH = ("cosine_at_0.18", "warm_up_cosine_at_0.18")
-HIGHEST = ("warm_up_cosine_at_1", "long_warm_up_cosine_at_1")
+HIGHEST = ("cosine_at_1", "long_warm_up_cosine_at_1")
 VARIANTS = (*RATES, *CONSTANTS, *LOW, *HIGH, *HIGHEST)
 
 
-class WarmUp(schedules.LearningRateSchedule):
-    """From 0 to the peak in `steps` steps, along a straight line; then what `after` says, from its own beginning."""
-
-    def __init__(self, peak: float, steps: int, after: schedules.LearningRateSchedule):
-        self.peak, self.steps, self.after = peak, steps, after
-
-    def __call__(self, step):
-        step = ops.cast(step, "float32")
-        rising = self.peak * step / self.steps
-        return ops.where(step < self.steps, rising, self.after(step - self.steps))
+def warm_up_linear(share, floor: float = 0.0):
+    """Up in the first tenth and down to the floor, in straight lines: always the lower one of the two."""
+    return ops.minimum(share / 0.1, 1 - (1 - floor) * (share - 0.1) / 0.9)
 
 
-class OneCycle(schedules.LearningRateSchedule):
-    """From a 25th of the peak up to it in 30 % of the steps, and down to a 10,000th of that, by half cosines.
+def warm_up_linear_floor(share):
+    return warm_up_linear(share, floor=0.29)
 
-    Smith and Topin 2018, with PyTorch's numbers; momentum, which they lower meanwhile, stays.
-    """
 
-    def __init__(self, peak: float, steps: int):
-        self.peak, self.steps = peak, steps
-
-    def __call__(self, step):
-        step, top = ops.cast(step, "float32"), 0.3 * self.steps
-        low, last = self.peak / 25, self.peak / 25e4
-        rising = between(low, self.peak, step / top)
-        falling = between(self.peak, last, (step - top) / (self.steps - top))
-        return ops.where(step < top, rising, falling)
+def one_cycle(share):
+    """Smith and Topin 2018, with PyTorch's numbers: half cosines up in 30 %, and down; momentum stays as it is."""
+    rising = between(1 / 25, 1, share / 0.3)
+    falling = between(1, 1 / 25e4, (share - 0.3) / 0.7)
+    return ops.where(share < 0.3, rising, falling)
 
 
 def between(start: float, end: float, share):
@@ -86,10 +74,32 @@ def between(start: float, end: float, share):
     return end + (start - end) * (1 + ops.cos(math.pi * share)) / 2
 
 
+FORMULAS = {
+    "warm_up_linear": warm_up_linear,
+    "warm_up_linear_floor": warm_up_linear_floor,
+    "one_cycle": one_cycle,
+}
+
+
+@keras.saving.register_keras_serializable()
+class ByShare(schedules.LearningRateSchedule):
+    """The peak times a formula's value of the share of all steps that are done; past the end, as at the end."""
+
+    def __init__(self, shape: str, peak: float, steps: int):
+        self.shape, self.peak, self.steps = shape, peak, steps
+
+    def __call__(self, step):
+        share = ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
+        return self.peak * FORMULAS[self.shape](share)
+
+    def get_config(self):  # So that a model can be saved with its optimizer.
+        return {"shape": self.shape, "peak": self.peak, "steps": self.steps}
+
+
 def build_rate(shape: str, peak: float, steps: int):
     """The rate of each of so many steps, as a schedule; or one number for all of them."""
-    warm_up = steps // 2 if shape == "long_warm_up_cosine" else steps // 10
-    rest = steps - warm_up
+    if shape in FORMULAS:
+        return ByShare(shape, peak, steps)
     if shape == "exponential":  # Ends at a hundredth of the peak.
         return schedules.ExponentialDecay(peak, decay_steps=steps, decay_rate=0.01)
     if shape == "inverse_time":  # Ends at a tenth.
@@ -97,12 +107,9 @@ def build_rate(shape: str, peak: float, steps: int):
     if shape == "cosine":
         return schedules.CosineDecay(peak, steps)
     if shape in ("warm_up_cosine", "long_warm_up_cosine"):
-        return WarmUp(peak, warm_up, schedules.CosineDecay(peak, rest))
-    if shape in ("warm_up_linear", "warm_up_linear_floor"):
-        end = 0.29 * peak if shape == "warm_up_linear_floor" else 0.0
-        return WarmUp(peak, warm_up, schedules.PolynomialDecay(peak, rest, end_learning_rate=end))
-    if shape == "one_cycle":
-        return OneCycle(peak, steps)
+        up = steps // 10 if shape == "warm_up_cosine" else steps // 2
+        # Keras counts the decay from the end of the warm-up.
+        return schedules.CosineDecay(0.0, steps - up, warmup_target=peak, warmup_steps=up)
     return peak  # Constant, unless a callback lowers it.
 
 
@@ -142,14 +149,14 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     feed = batches.training(data.train, config.batch_size, seed=run.seed, augment=True)
     model = build_model(variant, data)
 
-    shape, _, at = variant.partition("_at_")
-    peak = float(at or RATES[variant]) if config.rate is None else config.rate
+    shape, _, peak_in_name = variant.partition("_at_")
+    peak = float(peak_in_name or RATES[variant]) if config.rate is None else config.rate
     rate = build_rate(shape, peak, config.epochs * len(feed))
     model.compile(
         optimizer=optimizers.SGD(rate, momentum=0.9, nesterov=True),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        steps_per_execution=16,  # Python looks in every 16 steps: a seventh faster.
+        steps_per_execution=31,  # Of 62 steps an epoch; Python looks in between, which takes time.
     )
     applied = AppliedRates()
     model.fit(
@@ -169,7 +176,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 CLAIMS = [
     Claim(
         "O7a",
-        "A rate too high diverges",
+        "A rate too high diverges, or learns nothing",
         source="TF, DL",
         metric="test_accuracy",
         lower="constant_at_1",
@@ -186,11 +193,20 @@ CLAIMS = [
         by=0.1,
     ),
     Claim(
-        "O8",
-        "Exponential decay, and any decay to a small rate, ends above a constant rate",
+        "O8a",
+        "Exponential decay ends above a constant rate",
         source="TF",
         metric="test_accuracy",
-        higher=("exponential", "inverse_time", "cosine", "warm_up_linear"),
+        higher="exponential",
+        than="constant",
+        by=0.005,
+    ),
+    Claim(
+        "O8b",
+        "Any decay to a small rate ends above a constant rate (inverse time to a tenth; cosine, linear to zero)",
+        source="TF",
+        metric="test_accuracy",
+        higher=("inverse_time", "cosine", "warm_up_linear"),
         than="constant",
         by=0.005,
     ),
@@ -205,7 +221,7 @@ CLAIMS = [
     ),
     Claim(
         "O10a",
-        "Warm-up matters at a high peak rate (three times the best)",
+        "Warm-up matters at a high peak rate (0.18, three times the best one without warm-up)",
         source="R3",
         metric="test_accuracy",
         higher="warm_up_cosine_at_0.18",
@@ -214,7 +230,7 @@ CLAIMS = [
     ),
     Claim(
         "O10b",
-        "Warm-up does not matter at a low peak rate (a third of the best)",
+        "Warm-up does not matter at a low peak rate (0.018, a third of that)",
         source="R3",
         metric="test_accuracy",
         equal=("warm_up_cosine_at_0.018", "cosine_at_0.018"),
@@ -231,12 +247,13 @@ CLAIMS = [
     ),
     Claim(
         "P2",
-        "Warm-up makes a peak rate trainable that is ten times the highest stable constant rate (as good as that one)",
+        "Warm-up makes a peak rate trainable that is ten times the highest stable constant rate (here 0.1), where "
+        "half of the steps warm up",
         source="TP",
         metric="test_accuracy",
-        equal=("long_warm_up_cosine_at_1", "constant_at_0.1"),
-        side="below",
-        by=0.01,
+        higher="long_warm_up_cosine_at_1",
+        than="cosine_at_1",
+        by=0.1,
     ),
     Claim(
         "P5",
@@ -257,7 +274,7 @@ TUNING = Tuning(
 PANELS = (
     Lines(
         "applied_rate",
-        x_label="every 16th step",
+        x_label="every 31st step",
         variants=tuple(RATES),
         log="y",
         title="The rate as applied",
@@ -274,12 +291,7 @@ RECIPE = Recipe(
     smoke={"epochs": 4, "batch_size": 64},
     tuning=TUNING,
     left_out=(*CONSTANTS, *LOW, *HIGH, *HIGHEST),
-    fails=(
-        "constant_at_0.0001",
-        "constant_at_1",
-        "warm_up_cosine_at_1",
-        "long_warm_up_cosine_at_1",
-    ),
+    fails=("constant_at_0.0001", "constant_at_1", *HIGHEST),
     units={"applied_rate": Unit("learning rate")},
     panels=PANELS,
 )

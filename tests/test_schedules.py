@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipelines.sources import Request
 from recipes import schedules
+from recipes.harness import Run
 from recipes.harness.evidence.records import values_of
 from tests.conftest import evidence_in
 
@@ -30,12 +32,32 @@ def test_every_shape_has_corners():
     assert set(CORNERS) == set(SHAPES)
 
 
+@pytest.mark.parametrize("steps", [100, 300])
 @pytest.mark.parametrize("shape", CORNERS)
-def test_a_schedule_at_its_corner_points(shape):
-    rate = schedules.build_rate(shape, 2.0, STEPS)
-    for step, share in CORNERS[shape].items():
+def test_a_schedule_at_its_corner_points(shape, steps):
+    rate = schedules.build_rate(shape, 2.0, steps)
+    for percent, share in CORNERS[shape].items():
+        step = percent * steps // 100
         found = float(rate(tf.constant(step, tf.int64))) if callable(rate) else rate
-        assert found == pytest.approx(2.0 * share, abs=1e-6), step
+        assert found == pytest.approx(2.0 * share, abs=1e-5), step
+
+
+@pytest.mark.parametrize("shape", ["cosine", "warm_up_cosine", *schedules.FORMULAS])
+def test_past_its_end_a_schedule_stays_where_it_ended(shape):
+    rate = schedules.build_rate(shape, 2.0, 100)
+    assert float(rate(170)) == pytest.approx(float(rate(100)), abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", CORNERS)
+def test_a_model_is_saved_and_loaded_with_its_schedule(shape, tmp_path):
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(schedules.build_rate(shape, 0.5, 100)), loss="mse")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for step in (0, 7, 60):
+        for each in (model, loaded):
+            each.optimizer.iterations.assign(step)
+        assert float(loaded.optimizer.learning_rate) == pytest.approx(float(model.optimizer.learning_rate))
 
 
 def applied_to_one_weight(shape: str, steps: int, callbacks=()) -> np.ndarray:
@@ -81,29 +103,71 @@ def test_a_plateau_lowers_the_rate_to_a_third_after_an_epoch_without_progress():
     assert rates == pytest.approx([0.9, 0.9, 0.3, 0.3, 0.1, 0.1 / 3])
 
 
-def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch):
-    """The recipe itself, up to the optimizer: its peak, and how many steps its schedule has."""
-    seen = {}
+def handed_over(monkeypatch, variant: str, **config) -> tuple[dict, dict, dict]:
+    """What the recipe gives to `build_rate`, `compile` and `fit`, up to the training itself."""
+    seen: tuple[dict, dict, dict] = ({}, {}, {})
+    build_rate = schedules.build_rate
 
-    def build_rate(shape, peak, steps):
-        seen[shape, peak] = steps
+    def noted(shape, peak, steps):
+        seen[0].update(shape=shape, peak=peak, steps=steps)
+        return build_rate(shape, peak, steps)
+
+    def fit(self, feed, **settings):
+        seen[2].update(settings, feed=feed)
         raise InterruptedError
 
-    monkeypatch.setattr(schedules, "build_rate", build_rate)
-    from pipelines.sources import Request
-    from recipes.harness import Run
-
-    request = Request(train_images=1000)
-    config = schedules.Config(epochs=3, batch_size=100)
-    for variant in schedules.VARIANTS:
-        with pytest.raises(InterruptedError):
-            schedules.train(variant, config, Run(variant, 1, request, config, None, logging=False))
-    other = schedules.Config(epochs=3, batch_size=100, rate=0.7)
+    monkeypatch.setattr(schedules, "build_rate", noted)
+    monkeypatch.setattr(keras.Sequential, "compile", lambda self, **settings: seen[1].update(settings))
+    monkeypatch.setattr(keras.Sequential, "fit", fit)
+    chosen = schedules.Config(epochs=3, batch_size=100, **config)
     with pytest.raises(InterruptedError):
-        schedules.train("cosine_at_0.18", other, Run("cosine", 1, request, other, None, logging=False))
-    assert set(seen.values()) == {30}
-    assert {("cosine", 0.18), ("constant", 1.0), ("long_warm_up_cosine", 1.0), ("cosine", 0.7)} <= set(seen)
-    assert {(name, rate) for name, rate in schedules.RATES.items()} <= set(seen)
+        schedules.train(variant, chosen, Run(variant, 1, Request(train_images=1000), chosen, None, logging=False))
+    return seen
+
+
+def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch):
+    for variant in schedules.VARIANTS:
+        given, compiled, _ = handed_over(monkeypatch, variant)
+        shape, _, peak = variant.partition("_at_")
+        assert given == {"shape": shape, "peak": float(peak) if peak else schedules.RATES[variant], "steps": 30}
+        optimizer = compiled["optimizer"]
+        assert type(optimizer) is keras.optimizers.SGD
+        assert (optimizer.momentum, optimizer.nesterov) == (0.9, True)
+        wanted = schedules.build_rate(shape, given["peak"], 30)
+        optimizer.iterations.assign(12)
+        assert float(optimizer.learning_rate) == pytest.approx(float(wanted(12)) if callable(wanted) else wanted)
+    assert handed_over(monkeypatch, "cosine_at_0.18", rate=0.7)[0]["peak"] == 0.7
+
+
+def test_only_the_plateau_has_a_callback_that_lowers_the_rate(monkeypatch):
+    for variant in schedules.VARIANTS:
+        _, _, fitted = handed_over(monkeypatch, variant)
+        kinds = [type(callback) for callback in fitted["callbacks"]]
+        assert kinds.count(keras.callbacks.ReduceLROnPlateau) == (variant == "plateau")
+        assert kinds.count(schedules.AppliedRates) == 1
+
+
+def test_images_are_augmented_by_the_runs_own_seed(monkeypatch):
+    epochs = []
+    for seed in (1, 1, 2):
+        feeds = []
+        monkeypatch.setattr(schedules, "Run", Run)
+        build = schedules.batches.training
+
+        def noted(split, batch_size, *, build=build, feeds=feeds, **settings):
+            feeds.append(settings)
+            return build(split, batch_size, **settings)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(schedules.batches, "training", noted)
+            patch.setattr(keras.Sequential, "fit", lambda self, *a, **k: (_ for _ in ()).throw(InterruptedError))
+            config = schedules.Config(epochs=3, batch_size=100)
+            run = Run("cosine", seed, Request(train_images=1000), config, None, logging=False)
+            with pytest.raises(InterruptedError):
+                schedules.train("cosine", config, run)
+        epochs.append(feeds[0])
+    assert epochs[0] == epochs[1] == {"seed": 1, "augment": True}
+    assert epochs[2] == {"seed": 2, "augment": True}
 
 
 @pytest.mark.parametrize("name", ["schedules"])
