@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from pipelines import sources
 from recipes import regularization as recipe
+from recipes.harness import Run
 from recipes.harness.evidence.records import values_of
 from tests.conftest import evidence_in
 
@@ -54,8 +55,21 @@ def test_a_cut_is_a_gray_square_at_another_place_of_each_image_and_epoch():
         assert 3 <= len(rows) <= 8
         assert 3 <= len(columns) <= 8
     assert np.median(gray.sum(axis=(1, 2))) > 50
-    epochs = images_of("cutout", 8.0, epochs=2)
-    assert not np.array_equal(*epochs)
+
+
+def test_each_epoch_cuts_elsewhere_and_labels_stay_with_their_images():
+    plain = sources.Split(np.full((100, 32, 32, 3), 7, np.uint8), np.zeros(100, np.int32), np.arange(100).astype(str))
+    feed = recipe.build_feed(plain, CONFIG, {"cutout": 8.0}, seed=1)
+    first, second = (np.concatenate([images.numpy() for images, _ in feed]) for _ in range(2))
+    assert sorted(map(bytes, first)) != sorted(map(bytes, second))
+    named = sources.Split(
+        np.arange(100, dtype=np.uint8).repeat(32 * 32 * 3).reshape(100, 32, 32, 3),
+        np.arange(100),
+        np.arange(100).astype(str),
+    )
+    for images, labels in recipe.build_feed(named, CONFIG, {"cutout": 8.0}, seed=1):
+        middle = np.median(images.numpy().reshape(len(labels), -1), axis=1)
+        assert np.array_equal(middle, labels.numpy())
 
 
 def test_augmentation_shifts_by_up_to_its_strength():
@@ -86,8 +100,21 @@ def test_smoothed_labels_ask_for_less_certainty():
     right, all_of_them = np.log(shares[[0, 1], labels]), np.log(shares).sum(axis=1)
     by_hand = -np.mean(0.9 * right + 0.025 * all_of_them)
     for shape in ((2,), (2, 1)):
-        assert np.mean(recipe.build_loss(0.1)(labels.reshape(shape), logits)) == pytest.approx(by_hand, rel=1e-5)
-    assert float(recipe.build_loss(0.0)(labels, logits)) == pytest.approx(-np.log(shares[0, 0]), rel=1e-5)
+        assert float(recipe.SmoothedCrossentropy(0.1)(labels.reshape(shape), logits)) == pytest.approx(
+            by_hand, rel=1e-5
+        )
+    assert float(recipe.SmoothedCrossentropy(0.0)(labels, logits)) == pytest.approx(-np.log(shares[0, 0]), rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["label_smoothing", "weight_decay", "l1", "all"])
+def test_a_model_is_saved_and_loaded_with_its_loss(variant, tmp_path):
+    model = recipe.build_model(variant, DATA, 0.1)
+    model.compile(keras.optimizers.AdamW(1e-3), recipe.SmoothedCrossentropy(0.1))
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    images, labels = DATA.train.images[:8], DATA.train.labels[:8]
+    assert loaded.evaluate(images, labels, verbose=0) == pytest.approx(model.evaluate(images, labels, verbose=0))
 
 
 @pytest.mark.parametrize(
@@ -119,29 +146,34 @@ def test_which_epochs_weights_are_kept(variant, kept, epochs):
     assert taken == epochs
 
 
-def test_weight_decay_is_the_optimizers_and_label_smoothing_the_losss(monkeypatch):
+def test_what_each_variant_hands_to_compile_and_fit(monkeypatch, tmp_path):
+    """Its decay, smoothing, model, images and callbacks, at the strength that was asked for."""
     seen = {}
 
-    def compile_(self, optimizer, loss, **settings):
-        seen[seen["variant"]] = optimizer.weight_decay, loss
+    def fit(self, feed, callbacks, **settings):
+        seen.update(model=self, feed=feed, callbacks=callbacks)
         raise InterruptedError
 
-    from recipes.harness import Run
-
-    monkeypatch.setattr(keras.Sequential, "compile", compile_)
+    monkeypatch.setattr(keras.Sequential, "compile", lambda self, **settings: seen.update(settings))
+    monkeypatch.setattr(keras.Sequential, "fit", fit)
+    request, config = sources.Request(train_images=1000), dataclasses.replace(CONFIG, strength=0.3)
+    few = {image.tobytes() for image in DATA.train.images[np.linspace(0, 999, 100).astype(int)]}
     for variant in recipe.VARIANTS:
-        seen["variant"] = variant
-        config = dataclasses.replace(CONFIG, strength=0.3)
         with pytest.raises(InterruptedError):
-            recipe.train(variant, config, Run(variant, 1, sources.Request(train_images=1000), config, None, False))
-    decays = {variant: seen[variant][0] for variant in recipe.VARIANTS}
-    assert decays == dict.fromkeys(recipe.VARIANTS, 0.0) | {
-        "weight_decay": 0.3,
-        "all": recipe.strengths("all", None).get("weight_decay", 0.0),
-    }
-    plain = keras.losses.SparseCategoricalCrossentropy
-    smoothed = [variant for variant in recipe.VARIANTS if not isinstance(seen[variant][1], plain)]
-    assert smoothed == [v for v in recipe.VARIANTS if "label_smoothing" in recipe.strengths(v, None)]
+            recipe.train(variant, config, Run(variant, 1, request, config, tmp_path, logging=False))
+        chosen = recipe.strengths(variant, 0.3)
+        assert seen["optimizer"].weight_decay == chosen.get("weight_decay", 0.0), variant
+        assert float(seen["optimizer"].learning_rate) == pytest.approx(config.rate)
+        assert seen["loss"].smoothing == chosen.get("label_smoothing", 0.0), variant
+        rates = [layer.rate for layer in seen["model"].layers if isinstance(layer, keras.layers.Dropout)]
+        assert rates == [chosen.get("dropout", 0.0)] * 2, variant
+        assert (float(sum(seen["model"].losses)) > 0) == (variant in ("l1", "l2")), variant
+        stops = [c for c in seen["callbacks"] if isinstance(c, keras.callbacks.EarlyStopping)]
+        assert len(stops) == (variant in recipe.KEPT_BY), variant
+        images = np.concatenate([images.numpy() for images, _ in seen["feed"]])
+        assert len(images) == 100
+        if variant == "none":
+            assert {image.tobytes() for image in images} == few
 
 
 @pytest.mark.parametrize("name", ["regularization"])

@@ -103,7 +103,7 @@ def test_a_plateau_lowers_the_rate_to_a_third_after_an_epoch_without_progress():
     assert rates == pytest.approx([0.9, 0.9, 0.3, 0.3, 0.1, 0.1 / 3])
 
 
-def handed_over(monkeypatch, variant: str, **config) -> tuple[dict, dict, dict]:
+def handed_over(monkeypatch, folder, variant: str, seed: int = 1, **config) -> tuple[dict, dict, dict]:
     """What the recipe gives to `build_rate`, `compile` and `fit`, up to the training itself."""
     seen: tuple[dict, dict, dict] = ({}, {}, {})
     build_rate = schedules.build_rate
@@ -121,13 +121,13 @@ def handed_over(monkeypatch, variant: str, **config) -> tuple[dict, dict, dict]:
     monkeypatch.setattr(keras.Sequential, "fit", fit)
     chosen = schedules.Config(epochs=3, batch_size=100, **config)
     with pytest.raises(InterruptedError):
-        schedules.train(variant, chosen, Run(variant, 1, Request(train_images=1000), chosen, None, logging=False))
+        schedules.train(variant, chosen, Run(variant, seed, Request(train_images=1000), chosen, folder, logging=False))
     return seen
 
 
-def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch):
+def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch, tmp_path):
     for variant in schedules.VARIANTS:
-        given, compiled, _ = handed_over(monkeypatch, variant)
+        given, compiled, _ = handed_over(monkeypatch, tmp_path, variant)
         shape, _, peak = variant.partition("_at_")
         assert given == {"shape": shape, "peak": float(peak) if peak else schedules.RATES[variant], "steps": 30}
         optimizer = compiled["optimizer"]
@@ -136,38 +136,29 @@ def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch):
         wanted = schedules.build_rate(shape, given["peak"], 30)
         optimizer.iterations.assign(12)
         assert float(optimizer.learning_rate) == pytest.approx(float(wanted(12)) if callable(wanted) else wanted)
-    assert handed_over(monkeypatch, "cosine_at_0.18", rate=0.7)[0]["peak"] == 0.7
+    assert handed_over(monkeypatch, tmp_path, "cosine_at_0.18", rate=0.7)[0]["peak"] == 0.7
 
 
-def test_only_the_plateau_has_a_callback_that_lowers_the_rate(monkeypatch):
+def test_only_the_plateau_has_a_callback_that_lowers_the_rate(monkeypatch, tmp_path):
     for variant in schedules.VARIANTS:
-        _, _, fitted = handed_over(monkeypatch, variant)
+        _, _, fitted = handed_over(monkeypatch, tmp_path, variant)
         kinds = [type(callback) for callback in fitted["callbacks"]]
         assert kinds.count(keras.callbacks.ReduceLROnPlateau) == (variant == "plateau")
         assert kinds.count(schedules.AppliedRates) == 1
 
 
-def test_images_are_augmented_by_the_runs_own_seed(monkeypatch):
-    epochs = []
-    for seed in (1, 1, 2):
-        feeds = []
-        monkeypatch.setattr(schedules, "Run", Run)
-        build = schedules.batches.training
+@pytest.mark.parametrize("seed", [1, 2])
+def test_images_are_augmented_by_the_runs_own_seed(monkeypatch, tmp_path, seed):
+    seen = {}
+    training = schedules.batches.training
 
-        def noted(split, batch_size, *, build=build, feeds=feeds, **settings):
-            feeds.append(settings)
-            return build(split, batch_size, **settings)
+    def noted(split, batch_size, **settings):
+        seen.update(settings)
+        return training(split, batch_size, **settings)
 
-        with monkeypatch.context() as patch:
-            patch.setattr(schedules.batches, "training", noted)
-            patch.setattr(keras.Sequential, "fit", lambda self, *a, **k: (_ for _ in ()).throw(InterruptedError))
-            config = schedules.Config(epochs=3, batch_size=100)
-            run = Run("cosine", seed, Request(train_images=1000), config, None, logging=False)
-            with pytest.raises(InterruptedError):
-                schedules.train("cosine", config, run)
-        epochs.append(feeds[0])
-    assert epochs[0] == epochs[1] == {"seed": 1, "augment": True}
-    assert epochs[2] == {"seed": 2, "augment": True}
+    monkeypatch.setattr(schedules.batches, "training", noted)
+    handed_over(monkeypatch, tmp_path, "cosine", seed)
+    assert seen == {"seed": seed, "augment": True}
 
 
 @pytest.mark.parametrize("name", ["schedules"])
