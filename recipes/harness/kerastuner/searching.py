@@ -39,12 +39,14 @@ def search(
     where it failed or diverged) and `status`.
 
     Raises:
-        UsageError: a variant has nothing to search for.
+        UsageError: a variant has nothing to search for, or the tuner or the sharing does not go with the recipe.
     """
     recipe, found = invocation.recipe, {}
     for variant in invocation.variants:
         if not recipe.space_of(variant):
             raise UsageError(f"{variant} of {recipe.name} has nothing to search for: name other variants.")
+    if tuner == "hyperband" and not hasattr(invocation.config, "epochs"):
+        raise UsageError(f"Hyperband stops trials early, by --epochs, which {recipe.name} lacks: use another tuner.")
     if _sharing() and len(invocation.variants) != 1:
         raise UsageError("A search that processes share is of one variant: name it with --variants.")
     for variant in invocation.variants:
@@ -111,17 +113,17 @@ def make_oracle(tuner: TunerName, space: Space, trials: int, epochs: int) -> kt.
         "max_consecutive_failed_trials": 10 * trials,
     }
     if tuner == "grid":
-        return kt.oracles.GridSearch(max_trials=trials, **common)
+        return kt.oracles.GridSearchOracle(max_trials=trials, **common)
     if tuner == "random":
-        return kt.oracles.RandomSearch(max_trials=trials, **common)
+        return kt.oracles.RandomSearchOracle(max_trials=trials, **common)
     if tuner == "bayesian":
-        return kt.oracles.BayesianOptimization(max_trials=trials, num_initial_points=RANDOM_FIRST, **common)
-    one = kt.oracles.Hyperband(max_epochs=epochs, factor=FACTOR, hyperband_iterations=1, **common)
+        return kt.oracles.BayesianOptimizationOracle(max_trials=trials, num_initial_points=RANDOM_FIRST, **common)
+    one = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=1, **common)
     rounds = max(1, round(trials * epochs / _epochs_of_a_round(one)))
-    return kt.oracles.Hyperband(max_epochs=epochs, factor=FACTOR, hyperband_iterations=rounds, **common)
+    return kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=rounds, **common)
 
 
-def _epochs_of_a_round(oracle: kt.oracles.Hyperband) -> int:
+def _epochs_of_a_round(oracle: kt.oracles.HyperbandOracle) -> int:
     """What all brackets of Hyperband take together, where each trial begins anew."""
     steps = [(bracket, step) for bracket in range(oracle._get_num_brackets()) for step in range(bracket + 1)]
     return sum(oracle._get_size(*step) * oracle._get_epochs(*step) for step in steps)

@@ -53,7 +53,7 @@ class ResumableGridSearch(kt.GridSearch):
 
 def order_again(oracle: kt.Oracle) -> None:
     """Tell a grid search's oracle, after it was loaded again, in which order it had gone about."""
-    if isinstance(oracle, kt.oracles.GridSearch):
+    if isinstance(oracle, kt.oracles.GridSearchOracle):
         for name in oracle.start_order:
             oracle._ordered_ids.insert(name)
         oracle._populate_next = list(oracle.start_order)

@@ -184,8 +184,11 @@ def write_parallel(trials: Sequence[Mapping[str, Any]], objective: str, title: s
         axes.plot(range(len(columns)), line, color=color, linewidth=1 + 1.5 * reached[number])
     for place, (_, ticks) in enumerate(columns):
         axes.axvline(place, color="gray", linewidth=0.8)
-        for height, text in ticks:
-            axes.annotate(text, (place, height), (3, 2), textcoords="offset points", fontsize=8)
+        last = -1.0
+        for height, text in sorted(ticks):
+            if height - last > 0.05:  # Else one would lie upon the other.
+                axes.annotate(text, (place, height), (3, 2), textcoords="offset points", fontsize=8)
+                last = height
     axes.set_xticks(range(len(columns)), [*(name.replace("_", " ") for name in names), "validation accuracy (%)"])
     axes.set_yticks([])
     axes.set_xlim(-0.2, len(columns) - 0.5)

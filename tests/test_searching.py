@@ -1,0 +1,191 @@
+"""`--search`: KerasTuner over a recipe's own space, resumed after an interruption, and shared between processes."""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import keras_tuner as kt
+import pytest
+
+from recipes import optimizers, regularization
+from recipes.harness import cli
+from recipes.harness.declaring.space import Range
+from recipes.harness.kerastuner import searching
+from recipes.harness.running import worker
+from recipes.harness.running.job import carry_out
+from tests.conftest import ROOT
+from tests.toys import guess
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Jobs are done in this process, one by one; what was begun is noted."""
+    begun = []
+
+    def one_by_one(work, jobs, gpus, tell, start=None):
+        for job in work:
+            tell(job)
+            begun.append(job)
+            yield job, carry_out(dataclasses.replace(job, intra_op_threads=None))
+
+    monkeypatch.setattr(worker, "side_by_side", one_by_one)
+    return begun
+
+
+def found_in(logs):
+    (path,) = logs.rglob("search.json")
+    return json.loads(path.read_text())["found"]
+
+
+def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
+    space = optimizers.RECIPE.space_of("adamw")
+    assert space == {"rate": Range(1e-4, 1e-1), "weight_decay": (0.0, 0.004, 0.04)}
+    assert set(optimizers.RECIPE.space_of("sgd")) == {"rate"}
+    assert regularization.RECIPE.space_of("none") == {}
+    recipe = dataclasses.replace(guess.RECIPE, space={"seconds": (0.0, 0.1)})
+    assert recipe.space_of("fair") == {"rate": Range(0.01, 0.1), "seconds": (0.0, 0.1)}
+    with pytest.raises(ValueError, match="above 0 upwards"):
+        Range(0.0, 1.0)
+
+
+def test_each_tuner_is_the_one_of_its_name_over_the_space():
+    space = {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}
+    kinds = {
+        "grid": kt.oracles.GridSearchOracle,
+        "random": kt.oracles.RandomSearchOracle,
+        "bayesian": kt.oracles.BayesianOptimizationOracle,
+        "hyperband": kt.oracles.HyperbandOracle,
+    }
+    for tuner, kind in kinds.items():
+        oracle = searching.make_oracle(tuner, space, trials=12, epochs=8)
+        assert type(oracle) is kind
+        assert oracle.objective.direction == "max"
+        rate = oracle.hyperparameters.space[0]
+        if tuner == "grid":
+            assert rate.values == [1e-4, 3.2e-4, 1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1]
+        else:
+            assert (rate.min_value, rate.max_value, rate.sampling) == (1e-4, 1e-1, "log")
+    assert searching.make_oracle("bayesian", space, 12, 8).num_initial_points == 3  # Not six, three for each field.
+
+
+@pytest.mark.parametrize(("trials", "epochs"), [(12, 8), (40, 4), (12, 5)])
+def test_hyperband_takes_about_as_many_epochs_as_the_others(trials, epochs, tmp_path):
+    oracle = searching.make_oracle("hyperband", {"rate": Range(1e-4, 1e-1)}, trials, epochs)
+    oracle.verbose = 0
+    oracle._set_project_dir(str(tmp_path), "trials")
+    spent = 0
+    while (trial := oracle.create_trial("one")).status == "RUNNING":
+        spent += trial.hyperparameters.values["tuner/epochs"]
+        oracle.update_trial(trial.trial_id, {searching.OBJECTIVE: trial.hyperparameters.values["rate"]})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert trial.status == "STOPPED"
+    assert 0.5 * trials * epochs <= spent <= 1.6 * trials * epochs
+
+
+@pytest.mark.parametrize("tuner", ["grid", "random", "bayesian"])
+def test_a_search_finds_the_best_of_its_trials_and_says_what_to_run_next(started, capsys, tmp_path, tuner):
+    flags = ["--search", tuner, "--trials", "3", "--variants", "fair", "--logdir", str(tmp_path), "--no-log"]
+    assert cli.run(guess.RECIPE, flags) == 0
+    found = found_in(tmp_path)
+    reached = [trial["validation_accuracy"] for trial in found["fair"]]
+    assert set(found) == {"fair"}
+    assert reached == sorted(reached, reverse=True)
+    assert len(reached) == len(started) == 3
+    rates = {trial["settings"]["rate"]: trial["validation_accuracy"] for trial in found["fair"]}
+    assert max(rates, key=rates.get) == max(rates)  # The toy's best rate, 1, lies above all of them.
+    assert {job.seed for job in started} == {0}
+    assert (
+        f"Next         python -m tests.toys.guess --variants fair --rate {max(rates):.6g}\n" in capsys.readouterr().out
+    )
+    assert list(tmp_path.rglob("search-fair.png"))
+
+
+def test_failed_trials_stop_no_search_and_a_search_without_a_success_says_so(started, capsys, tmp_path):
+    flags = ["--search", "random", "--trials", "4", "--logdir", str(tmp_path), "--no-log", "--fail", "fair:0"]
+    assert cli.run(guess.RECIPE, flags) == 1
+    found = found_in(tmp_path)
+    assert [trial["status"] for trial in found["fair"]] == ["failed"] * 4
+    assert [trial["status"] for trial in found["loaded"]] == ["completed"] * 4
+    printed = capsys.readouterr().out
+    assert "--variants loaded --rate" in printed
+    assert "--variants fair --rate" not in printed
+
+
+@pytest.mark.parametrize("tuner", ["grid", "random", "bayesian"])
+def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, monkeypatch, tmp_path, tuner):
+    flags = ["--search", tuner, "--trials", "3", "--variants", "fair", "--jobs", "1", "--no-log"]
+    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
+    whole = [job.config["rate"] for job in started]
+    started.clear()
+
+    report, done = searching._report, []
+
+    def interrupted(*arguments):
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(report(*arguments))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(searching, "_report", interrupted)
+        assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut")]) == 130
+    begun = len(started)
+    assert begun == 2
+    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
+    # The trial that had ended, though KerasTuner had not been told, is not done again.
+    assert [job.config["rate"] for job in started] == whole
+    assert found_in(tmp_path / "cut") == found_in(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--tune"], "--tune and --search are two ways to find settings: leave one of them out."),
+        (["--seeds", "3"], "--search has seeds of its own: leave --seeds out."),
+        (["--rate", "0.5"], "--search chooses rate itself: leave --rate out."),
+        (["--trials", "0"], "--trials must be from 1 to 10,000, not 0."),
+        (["--trials", "10001"], "--trials must be from 1 to 10,000, not 10001."),
+        (["--search", "hyperband"], "Hyperband stops trials early, by --epochs, which guess lacks: use another tuner."),
+        (["--save", "x"], "--search keeps numbers only: leave --save out."),
+    ],
+)
+def test_what_a_search_has_no_use_for_is_refused(started, capsys, tmp_path, flags, sentence):
+    assert cli.run(guess.RECIPE, ["--search", "random", "--logdir", str(tmp_path), *flags]) == 2
+    assert capsys.readouterr().err.strip() == sentence
+    assert not started
+
+
+@pytest.mark.parametrize("variables", [{"KERASTUNER_ORACLE_IP": "127.0.0.1"}])
+def test_half_an_address_of_a_chief_is_refused(started, capsys, monkeypatch, tmp_path, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    flags = ["--search", "random", "--variants", "fair", "--logdir", str(tmp_path)]
+    assert cli.run(guess.RECIPE, flags) == 2
+    assert "set all three variables, or none" in capsys.readouterr().err
+
+
+def test_processes_share_a_search_of_a_chief(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
+    flags = ["--search", "random", "--trials", "4", "--variants", "fair", "--no-log"]
+    processes = {}
+    for name in ("chief", "worker-1", "worker-2"):
+        command = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / name)]
+        variables = {**os.environ, **address, "KERASTUNER_TUNER_ID": name}
+        processes[name] = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
+    try:
+        outputs = {name: process.communicate(timeout=240)[0] for name, process in processes.items()}
+    finally:
+        for process in processes.values():
+            process.kill()
+    assert {process.returncode for process in processes.values()} == {0}
+    assert "Next         python -m tests.toys.guess --variants fair --rate" in outputs["chief"]
+    assert len(found_in(tmp_path / "chief")["fair"]) == 4
+    runs = {name: len(list((tmp_path / name).rglob("record.json"))) for name in processes}
+    assert runs["chief"] == 0
+    assert runs["worker-1"] + runs["worker-2"] == 4
