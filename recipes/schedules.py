@@ -42,7 +42,7 @@ RATES = {
     "warm_up_cosine": 0.1,
     "warm_up_linear": 0.1,
     "warm_up_linear_floor": 0.057,
-    "one_cycle": 0.1,
+    "one_cycle": 0.056,
     "plateau": 0.057,
 }
 # Away from the best, and so left out of a plain run: the name says the peak.
