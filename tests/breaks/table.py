@@ -5,6 +5,7 @@ from typing import NamedTuple
 RECIPES, MEASURES, FEED = "tests/test_recipes.py", "tests/test_measures.py", "tests/test_feed.py"
 OPTIMIZERS, SEARCH, DATA = "tests/test_optimizers.py", "tests/test_search.py", "tests/test_data.py"
 CLAIMS, TUNING, EVIDENCE = "tests/test_claims.py", "tests/test_tuning.py", "tests/test_evidence.py"
+SEARCHING = "tests/test_searching.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
@@ -314,6 +315,18 @@ BREAKS = [
             f"{CLAIMS}::test_interval_and_effect",
         ),
         ("a[seed] - b[seed]", "b[seed] - a[seed]", f"{CLAIMS}::test_interval_and_effect"),
+    ),
+    *of(
+        "recipes/harness/kerastuner/searching.py",
+        ("num_initial_points=RANDOM_FIRST", "num_initial_points=None", f"{SEARCHING}::test_each_tuner_is_the_one"),
+        (
+            'kt.Objective(OBJECTIVE, "max")',
+            'kt.Objective(OBJECTIVE, "min")',
+            f"{SEARCHING}::test_each_tuner_is_the_one",
+        ),
+        ("        order_again(oracle)\n", "", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
+        ("        oracle.reload()\n", "        pass\n", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
+        ("-(trial[OBJECTIVE] or 0.0)", "trial[OBJECTIVE] or 0.0", f"{SEARCHING}::test_a_search_finds_the_best"),
     ),
     *of(
         "recipes/harness/declaring/tuning.py",

@@ -19,7 +19,7 @@ from recipes.harness.declaring.tuning import SEED, half_decades
 from recipes.harness.evidence.provenance import cores, gpus
 from recipes.harness.evidence.records import Record, write_json
 from recipes.harness.kerastuner.trials import order_again
-from recipes.harness.reporting import figure, view
+from recipes.harness.reporting import board, figure, view
 from recipes.harness.running.invocation import Invocation, UsageError
 from recipes.harness.running.job import read_progress
 from recipes.harness.running.schedule import Work, carry_out
@@ -53,6 +53,9 @@ def search(
         found[variant] = _search_one(invocation, variant, tuner, trials, console, say)
         finished = [trial for trial in found[variant] if trial[OBJECTIVE] is not None]
         figure.write_parallel(finished, OBJECTIVE, variant, invocation.folder / f"search-{variant}.png")
+    if invocation.asked.log:
+        fields = list(invocation.header["config"])
+        board.write_overview(invocation.folder, invocation.variants, [SEED], fields, [OBJECTIVE])
     invocation.check_code()
     write_json(invocation.folder / "search.json", {**invocation.header, "tuner": tuner, "found": found})
     return found

@@ -223,10 +223,14 @@ def write_hparams(folder: Path, record: Record) -> None:
     plain = (bool, int, float, str)  # All that the page can show.
     config = {name: value for name, value in record["config"].items() if value is not None}
     settings = {name: value if isinstance(value, plain) else str(value) for name, value in config.items()}
+    # Trials of a search, all at one seed, lie in folders such as "adam-trials/run-07"; else they would be one line.
+    run, name = folder.parents[1].name, f"seed-{record['seed']}"
+    if run.startswith("run-"):
+        name = run.replace("run-", "trial-")
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
         hparams = {"variant": record["variant"], "seed": record["seed"], **settings}
-        api.hparams(hparams, trial_id=f"{record['variant']}/seed-{record['seed']}")
+        api.hparams(hparams, trial_id=f"{record['variant']}/{name}")
         for name, value in record["metrics"].items():
             tf.summary.scalar(f"final/{name}", value, step=0)
     writer.close()
