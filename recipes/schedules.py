@@ -75,10 +75,9 @@ def between(start: float, end: float, share):
 
 
 FORMULAS = {
-    "warm_up_linear": warm_up_linear,
-    "warm_up_linear_floor": warm_up_linear_floor,
+    "warm_up_linear": warm_up_linear, "warm_up_linear_floor": warm_up_linear_floor,
     "one_cycle": one_cycle,
-}
+}  # fmt: skip
 
 
 @keras.saving.register_keras_serializable()
