@@ -7,6 +7,13 @@ peak first, while the weights are as far from good ones as they will be. One-cyc
 low rate over a peak to almost nothing. ReduceLROnPlateau waits until the validation loss stops
 falling.
 
+In practice    Let the rate end at zero, along a cosine or a straight line: 2 points above the best
+               constant rate here, from a peak of 0.06, twice the best constant one. Where the end is
+               not known, ReduceLROnPlateau gained as much. An exponential decay to a hundredth lost 3
+               points: in ten epochs it is slow before it has arrived. A constant rate is too low
+               below 0.01, good from 0.02 to 0.06, shaky at 0.1, and learns nothing at 1. Warm-up
+               changed nothing at low peaks, and did not save a peak of 1. Keep away from the edge:
+               the peak of 0.1 that won for warm-up and cosine on one seed spread the most over ten.
 Use it when    you train for a number of steps that you know: then let the rate end at zero.
 It hurts when  the training goes on after the end of a schedule to zero, where nothing moves any
                more, or is stopped before it, where it has not yet paid.
