@@ -16,7 +16,7 @@ import numpy as np
 SCHEMA = 2
 Record = dict[str, Any]
 STATUSES = ("finished", "diverged", "failed")
-LARGEST = 1e15  # No metric of a training comes near it.
+LARGEST = 3.5e38  # A float32 is no larger; the loss of a training that diverges comes near it.
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
