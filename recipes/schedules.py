@@ -282,7 +282,6 @@ PANELS = (
         "applied_rate",
         x_label="every 31st step",
         variants=tuple(RATES),
-        log="y",
         title="The rate as applied",
     ),
     Lines("val_accuracy", variants=tuple(RATES)),
