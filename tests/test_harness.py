@@ -51,30 +51,38 @@ def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("given", "budget", "tune", "found"),
+    ("given", "budget", "possible", "found"),
     [
-        ((), "quick", False, ("fair",)),
-        ((), "smoke", False, ("fair", "loaded")),
-        (("all",), "quick", False, ("fair", "loaded")),
-        (("loaded", "fair"), "quick", False, ("fair", "loaded")),
-        (("loaded",), "quick", False, ("loaded",)),
-        ((), "quick", True, ("fair",)),
-        (("all",), "quick", True, ("fair",)),
+        ((), "quick", None, ("fair",)),
+        ((), "smoke", None, ("fair", "loaded")),
+        (("all",), "quick", None, ("fair", "loaded")),
+        ("all", "quick", None, ("fair", "loaded")),
+        (("loaded", "fair"), "quick", None, ("fair", "loaded")),
+        (("loaded",), "quick", None, ("loaded",)),
+        ((), "quick", ("loaded",), ("loaded",)),
+        (("all",), "quick", ("loaded",), ("loaded",)),
+        (("loaded",), "quick", ("loaded",), ("loaded",)),
     ],
 )
-def test_a_plain_run_leaves_some_variants_out_and_what_is_published_does_not(given, budget, tune, found):
-    tuning = dataclasses.replace(guess.TUNING, grids={"fair": (1.0,)})
-    recipe = dataclasses.replace(guess.RECIPE, left_out=("loaded",), tuning=tuning)
-    assert asking.variants_of(recipe, budget, given, tune) == found
+def test_a_plain_run_leaves_some_variants_out_and_what_is_published_does_not(given, budget, possible, found):
+    recipe = dataclasses.replace(guess.RECIPE, left_out=("loaded",))
+    assert asking.variants_of(recipe, budget, given, possible) == found
     assert recipe.measure_again == "python -m tests.toys.guess --variants all --seeds 10"
     assert guess.RECIPE.measure_again == "python -m tests.toys.guess --seeds 10"
 
 
 def test_what_is_not_tuned_is_refused_by_name():
-    tuning = dataclasses.replace(guess.TUNING, grids={"fair": (1.0,)})
-    recipe = dataclasses.replace(guess.RECIPE, tuning=tuning)
-    with pytest.raises(invocation.UsageError, match="The settings of loaded are given, not tuned: use any of fair"):
-        asking.variants_of(recipe, "quick", ("loaded",), tune=True)
+    with pytest.raises(invocation.UsageError, match="loaded has nothing to tune or to search for: use any of fair"):
+        asking.variants_of(guess.RECIPE, "quick", ("loaded",), ("fair",))
+
+
+def test_a_variant_that_is_called_all_is_not_all_variants():
+    from recipes.regularization import RECIPE
+
+    assert asking.variants_of(RECIPE, "quick", ("all",)) == ("all",)
+    assert asking.variants_of(RECIPE, "quick", ()) == RECIPE.names
+    with pytest.raises(ValueError, match="none may be called 'all'"):
+        dataclasses.replace(RECIPE, left_out=("none",))
 
 
 @pytest.mark.parametrize("address", [None, "local", "10.0.0.1:6379"])

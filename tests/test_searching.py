@@ -15,6 +15,7 @@ from recipes.harness import cli
 from recipes.harness.declaring.space import Range
 from recipes.harness.kerastuner import searching
 from recipes.harness.running import worker
+from recipes.harness.running.invocation import UsageError
 from recipes.harness.running.job import carry_out
 from tests.conftest import ROOT
 from tests.toys import guess
@@ -42,17 +43,20 @@ def found_in(logs):
 
 def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
     space = optimizers.RECIPE.space_of("adamw")
-    assert space == {"rate": Range(1e-4, 1e-1), "weight_decay": (0.0, 0.004, 0.04)}
+    grid = optimizers.TUNING.grids["adamw"]
+    assert space == {"rate": Range(1e-4, 1e-1, grid), "weight_decay": (0.0, 0.004, 0.04)}
     assert set(optimizers.RECIPE.space_of("sgd")) == {"rate"}
+    assert optimizers.RECIPE.searched == optimizers.ENDS  # A race is about epochs, not about accuracy.
+    assert regularization.RECIPE.space_of("dropout")["strength"].grid == (0.1, 0.2, 0.35, 0.5, 0.7)
     assert regularization.RECIPE.space_of("none") == {}
     recipe = dataclasses.replace(guess.RECIPE, space={"seconds": (0.0, 0.1)})
-    assert recipe.space_of("fair") == {"rate": Range(0.01, 0.1), "seconds": (0.0, 0.1)}
+    assert recipe.space_of("fair") == {"rate": Range(0.01, 0.1, (0.01, 0.032, 0.1)), "seconds": (0.0, 0.1)}
     with pytest.raises(ValueError, match="above 0 upwards"):
         Range(0.0, 1.0)
 
 
 def test_each_tuner_is_the_one_of_its_name_over_the_space():
-    space = {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}
+    space = {"rate": Range(1e-4, 1e-1, (1e-3, 1e-2)), "decay": (0.0, 0.04)}
     kinds = {
         "grid": kt.oracles.GridSearchOracle,
         "random": kt.oracles.RandomSearchOracle,
@@ -65,13 +69,19 @@ def test_each_tuner_is_the_one_of_its_name_over_the_space():
         assert oracle.objective.direction == "max"
         rate = oracle.hyperparameters.space[0]
         if tuner == "grid":
-            assert rate.values == [1e-4, 3.2e-4, 1e-3, 3.2e-3, 1e-2, 3.2e-2, 1e-1]
+            assert rate.values == [1e-3, 1e-2]
         else:
             assert (rate.min_value, rate.max_value, rate.sampling) == (1e-4, 1e-1, "log")
     assert searching.make_oracle("bayesian", space, 12, 8).num_initial_points == 3  # Not six, three for each field.
 
 
-@pytest.mark.parametrize(("trials", "epochs"), [(12, 8), (40, 4), (12, 5)])
+def test_a_grid_that_would_be_cut_is_refused():
+    with pytest.raises(UsageError, match="A grid of all settings has 14 trials: say --trials 14"):
+        searching.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, trials=13, epochs=8)
+    assert searching.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, 14, 8).max_trials == 14
+
+
+@pytest.mark.parametrize(("trials", "epochs"), [(12, 8), (40, 4), (12, 5), (40, 10)])
 def test_hyperband_takes_about_as_many_epochs_as_the_others(trials, epochs, tmp_path):
     oracle = searching.make_oracle("hyperband", {"rate": Range(1e-4, 1e-1)}, trials, epochs)
     oracle.verbose = 0
@@ -115,7 +125,7 @@ def test_failed_trials_stop_no_search_and_a_search_without_a_success_says_so(sta
     assert "--variants fair --rate" not in printed
 
 
-@pytest.mark.parametrize("tuner", ["grid", "random", "bayesian"])
+@pytest.mark.parametrize("tuner", ["grid", "random"])
 def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, monkeypatch, tmp_path, tuner):
     flags = ["--search", tuner, "--trials", "3", "--variants", "fair", "--jobs", "1", "--no-log"]
     assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
@@ -146,6 +156,7 @@ def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, mon
         (["--tune"], "--tune and --search are two ways to find settings: leave one of them out."),
         (["--seeds", "3"], "--search has seeds of its own: leave --seeds out."),
         (["--rate", "0.5"], "--search chooses rate itself: leave --rate out."),
+        (["--variants", "heads"], "There is no variant 'heads': use any of fair, loaded, or all."),
         (["--trials", "0"], "--trials must be from 1 to 10,000, not 0."),
         (["--trials", "10001"], "--trials must be from 1 to 10,000, not 10001."),
         (["--search", "hyperband"], "Hyperband stops trials early, by --epochs, which guess lacks: use another tuner."),
@@ -156,6 +167,18 @@ def test_what_a_search_has_no_use_for_is_refused(started, capsys, tmp_path, flag
     assert cli.run(guess.RECIPE, ["--search", "random", "--logdir", str(tmp_path), *flags]) == 2
     assert capsys.readouterr().err.strip() == sentence
     assert not started
+
+
+def test_trials_without_a_search_are_refused(started, capsys, tmp_path):
+    assert cli.run(guess.RECIPE, ["--trials", "5", "--logdir", str(tmp_path)]) == 2
+    assert "add that, or leave --trials out" in capsys.readouterr().err
+
+
+def test_a_search_for_other_variants_adds_to_what_was_found(started, tmp_path):
+    flags = ["--search", "random", "--trials", "2", "--logdir", str(tmp_path), "--no-log"]
+    assert cli.run(guess.RECIPE, [*flags, "--variants", "fair"]) == 0
+    assert cli.run(guess.RECIPE, [*flags, "--variants", "loaded", "--resume"]) == 0
+    assert {variant: len(trials) for variant, trials in found_in(tmp_path).items()} == {"fair": 2, "loaded": 2}
 
 
 @pytest.mark.parametrize("variables", [{"KERASTUNER_ORACLE_IP": "127.0.0.1"}])

@@ -4,7 +4,7 @@ cli              flags and exit codes
 asking           whether what was asked for can be done
 measuring        from what was asked to what was found; `measure`
 closing          what is printed at the end
-kerastuner/      for recipes that search, and imported by them alone
+kerastuner/      for recipes that search, and for `--search`: imported by them alone
 running/         how runs are carried out
 reporting/       what is shown and published of them
 declaring/       what a recipe's author writes
@@ -17,6 +17,7 @@ from recipes.harness.cli import main
 from recipes.harness.declaring.claims import Claim
 from recipes.harness.declaring.panels import Against, Bars, Lines, Points
 from recipes.harness.declaring.recipe import Recipe, Unit
+from recipes.harness.declaring.space import Range
 from recipes.harness.declaring.table import Table
 from recipes.harness.declaring.tuning import Objective, Tuning, half_decades
 from recipes.harness.declaring.variants import grid
@@ -32,6 +33,7 @@ __all__ = [
     "Measured",
     "Objective",
     "Points",
+    "Range",
     "Recipe",
     "Run",
     "Table",

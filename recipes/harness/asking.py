@@ -33,21 +33,26 @@ def seeds_of(budget: BudgetName, given: int | Sequence[int] | None) -> tuple[int
     return seeds
 
 
-def variants_of(recipe: Recipe, budget: BudgetName, given: Sequence[str], tune: bool = False) -> tuple[str, ...]:
-    """The variants of an invocation: as given, `all`, or by default the usual ones; of a sweep those that it is about.
+def variants_of(
+    recipe: Recipe, budget: BudgetName, given: str | Sequence[str], possible: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The variants of an invocation: as given, `all`, or by default the usual ones.
+
+    Of a sweep or a search `possible` are those that it is about, and by default all of them.
 
     Raises:
-        UsageError: there is no such variant, or nothing to tune about it.
+        UsageError: there is no such variant, or it is none of those.
     """
-    possible = recipe.swept if tune else recipe.names
-    if not given or tuple(given) == ("all",):
-        chosen = recipe.names if given else recipe.usual(budget)
-        return tuple(name for name in possible if tune or name in chosen)
+    given = (given,) if isinstance(given, str) else tuple(given)
+    if given == ("all",) and "all" not in recipe.names:  # Where a variant is called so, it is meant.
+        given = tuple(recipe.names if possible is None else possible)
+    if not given:
+        given = tuple(recipe.usual(budget) if possible is None else possible)
     if unknown := [name for name in given if name not in recipe.names]:
         raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(recipe.names)}, or all.")
-    if untuned := [name for name in given if name not in possible]:
-        raise UsageError(f"The settings of {untuned[0]} are given, not tuned: use any of {', '.join(possible)}.")
-    return tuple(name for name in possible if name in given)
+    if possible is not None and (without := [name for name in given if name not in possible]):
+        raise UsageError(f"{without[0]} has nothing to tune or to search for: use any of {', '.join(possible)}.")
+    return tuple(name for name in recipe.names if name in given)
 
 
 def default_config(recipe: Recipe, budget: BudgetName, data: sources.Request) -> Any:
@@ -89,6 +94,8 @@ def check_sweep(recipe: Recipe, options: Any, config: Any, searching: Any) -> No
     Raises:
         UsageError: it was.
     """
+    if not searching.search and searching.trials != type(searching)().trials:
+        raise UsageError("--trials says how long a --search is: add that, or leave --trials out.")
     if not (options.tune or searching.search):
         return
     flag = "--search" if searching.search else "--tune"
@@ -103,7 +110,8 @@ def check_sweep(recipe: Recipe, options: Any, config: Any, searching: Any) -> No
         raise UsageError(f"--trials must be from 1 to {MOST_TRIALS:,}, not {searching.trials}.")
     usual = default_config(recipe, options.budget, sources.Request(options.data or "subset"))
     if searching.search:
-        _check_nothing_chosen("--search", {name for v in recipe.names for name in recipe.space_of(v)}, config, usual)
+        for variant in variants_of(recipe, options.budget, options.variants, recipe.searched):
+            _check_nothing_chosen("--search", recipe.space_of(variant), config, usual)
 
 
 def _check_nothing_chosen(flag: str, fields: Iterable[str], config: Any, usual: Any) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import itertools
+import os
 import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -68,7 +69,7 @@ class Searching:
     search: Literal["grid", "random", "bayesian", "hyperband"] | None = None
     """Search for each variant's settings with KerasTuner, by validation accuracy, instead of comparing the variants."""
     trials: int = 12
-    """How many trials of a search; Hyperband gets as many epochs."""
+    """How many trials of a search; Hyperband gets about as many epochs, one round of its own at least."""
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
@@ -88,7 +89,7 @@ def run_all(recipes: Sequence[Recipe], arguments: Sequence[str]) -> int:
     follows the other, for what takes time is part of their evidence. A recipe that can't go on stops no other.
     """
     arguments = list(arguments)
-    if _given(arguments, "--budget", "quick") == "smoke" and "--tune" not in arguments:
+    if _given(arguments, "--budget", "quick") == "smoke" and not {"--tune", "--search"} & set(arguments):
         return _run(recipes, arguments)
     worst = 0
     for recipe in recipes:
@@ -207,7 +208,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
     budget: Any = _given(arguments, "--budget", "quick")
     images = default_data(budget if budget in BUDGETS else "quick", source=_given(arguments, "--data", ""))
     parts: dict[str, Any] = {"options": Options(), "config": asking.default_config(recipe, budget, images)}
-    if any(map(recipe.space_of, recipe.names)):
+    if recipe.searched:
         parts["searching"] = Searching()
     flags = dataclasses.make_dataclass(
         "Flags",
@@ -223,17 +224,25 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
     return _asked(recipe, parsed.options, parsed.config, searching), parsed.config, searching
 
 
+def _folder_of(searching: Searching) -> str:
+    """Where a search goes; each process that shares one has a folder of its own."""
+    if not searching.search:
+        return ""
+    return "-".join([searching.search, str(searching.trials), *filter(None, [os.environ.get("KERASTUNER_TUNER_ID")])])
+
+
 def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> Asked:
     asking.check_sweep(recipe, options, config, searching)
+    possible = recipe.searched if searching.search else recipe.swept if options.tune and recipe.sweep else None
     of_images = {"source": "data", **{name: name for name in ("train_images", "split_seed", "image_size")}}
     images = {name: getattr(options, flag) for name, flag in of_images.items()}
     same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "variants", "data", "logdir", "save"}
     asked = Asked(
         seeds=asking.seeds_of(options.budget, options.seeds),
-        variants=asking.variants_of(recipe, options.budget, options.variants, options.tune or bool(searching.search)),
+        variants=asking.variants_of(recipe, options.budget, options.variants, possible),
         data=default_data(options.budget, **images),
         # A search has a folder of its own, where --resume looks for the same one.
-        logdir=options.logdir.expanduser() / (f"{searching.search}-{searching.trials}" if searching.search else ""),
+        logdir=options.logdir.expanduser() / _folder_of(searching),
         save=str(Path(options.save).expanduser()) if options.save else "",
         **{name: getattr(options, name) for name in same},
     )

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from recipes.harness.asking import default_config
 from recipes.harness.evidence.records import Record, printable
 from recipes.harness.measuring import Measured
 from recipes.harness.reporting.published import STALE
@@ -50,8 +51,9 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console) -
 
 def _own(asked: Asked) -> list[str]:
     """The flags that say what images and which model are the reader's own."""
-    images = [] if asked.data.is_cifar10 else ["--data", asked.data.source]
-    return [*images, *(["--model", asked.model] if asked.model else [])]
+    flags = [] if asked.data.is_cifar10 else ["--data", asked.data.source]
+    flags += ["--image-size", str(asked.data.image_size)] if asked.data.image_size else []
+    return [*flags, *(["--model", asked.model] if asked.model else [])]
 
 
 def _remarks(invocation: Invocation, stale: bool) -> list[str]:
@@ -84,13 +86,13 @@ def say_searched(invocation: Invocation, found: dict[str, list[dict[str, Any]]],
     for variant, trials in found.items():
         if not trials:  # A worker of a shared search: its chief tells.
             continue
-        rows = []
+        rows, best = [], trials[0]
         for trial in trials[:SHOWN_TRIALS]:
             reached = trial["validation_accuracy"]
             epochs = [str(trial["epochs"])] if trial["epochs"] else []
             outcome = trial["status"] if reached is None else f"{reached:.2%}"
-            rows.append([trial["trial"], *(_shown(value, 3) for value in trial["settings"].values()), *epochs, outcome])
-        best = trials[0]
+            settings = [_shown(trial["settings"][name], 3) for name in best["settings"]]
+            rows.append([trial["trial"], *settings, *epochs, outcome])
         header = ["trial", *best["settings"], *(["epochs"] if best["epochs"] else []), "validation accuracy"]
         console.print(f"\n{variant}: the best {len(rows)} of {len(trials)} trials")
         console.print(_closing_table((header, rows)))
@@ -98,9 +100,20 @@ def say_searched(invocation: Invocation, found: dict[str, list[dict[str, Any]]],
             command = ["python", "-m", invocation.recipe.module, "--variants", variant]
             for name, value in best["settings"].items():
                 command += [f"--{name.replace('_', '-')}", _shown(value, 6)]
-            console.print(f"Next         {shlex.join([*command, *_own(invocation.asked)])}")
+            command += [*_own(invocation.asked), *_changed(invocation, set(best["settings"]))]
+            console.print(f"Next         {shlex.join(command)}")
             console.print(f"Figure       {invocation.folder / f'search-{variant}.png'}")
     console.print(f"\nEvidence     {invocation.folder / 'search.json'}")
+
+
+def _changed(invocation: Invocation, but: set[str]) -> list[str]:
+    """The flags for what else is not as by default: the budget, and settings but those that were searched."""
+    flags = [] if invocation.asked.budget == "quick" else ["--budget", invocation.asked.budget]
+    usual = vars(default_config(invocation.recipe, invocation.asked.budget, invocation.asked.data))
+    for name, value in vars(invocation.config).items():
+        if name not in but and value != usual[name]:
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    return flags
 
 
 def _shown(value: Any, digits: int) -> str:

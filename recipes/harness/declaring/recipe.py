@@ -115,6 +115,8 @@ class Recipe:
         for claim in self.claims:
             if unknown := claim.variants - set(self.names):
                 raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
+        if self.left_out and "all" in self.names:
+            raise ValueError("Where variants are left out, none may be called 'all': `--variants all` runs them.")
         for name, of_them in (("fails", self.fails), ("left_out", self.left_out)):
             if unknown := set(of_them) - set(self.names):
                 raise ValueError(f"`{name}` names {', '.join(sorted(unknown))}: no such variant.")
@@ -134,14 +136,25 @@ class Recipe:
         return tuple(name for name in self.names if self.tuning is None or name in self.tuning.grids)
 
     def space_of(self, variant: str) -> Space:
-        """What `--search` chooses from for a variant: the ends of its grid and what is between, and `space`."""
+        """What `--search` chooses from for a variant: its grid, or what is between the ends of it, and `space`."""
         found: dict[str, Range | tuple[Any, ...]] = {}
         if self.tuning and variant in self.tuning.grids:
-            found[self.tuning.swept] = Range(min(self.tuning.grids[variant]), max(self.tuning.grids[variant]))
+            grid = tuple(sorted(self.tuning.grids[variant]))
+            found[self.tuning.swept] = Range(grid[0], grid[-1], grid) if 0 < grid[0] < grid[-1] else grid
             if variant in self.tuning.second:
                 name, values = self.tuning.second[variant]
                 found[name] = tuple(sorted({*values, self.tuning.fixed[name]}))
         return {**found, **self.space}
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The variants that `--search` is about: those whose settings win by validation accuracy."""
+        by_accuracy = "validation_accuracy"
+        return tuple(
+            name
+            for name in self.names
+            if self.space_of(name) and (not self.tuning or self.tuning.objective_of(name).metric == by_accuracy)
+        )
 
     @property
     def measure_again(self) -> str:

@@ -7,10 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """Any number from `low` to `high`, evenly along its logarithm."""
+    """Any number from `low` to `high`, evenly along its logarithm; a grid search has the values of `grid`."""
 
     low: float
     high: float
+    grid: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high:

@@ -6,6 +6,7 @@ chief that hands trials out, and workers that ask it for them.
 """
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from typing import Any, Literal
 import keras_tuner as kt
 from rich.console import Console
 
+from recipes.harness.asking import check_with_images
 from recipes.harness.declaring.space import Range, Space
 from recipes.harness.declaring.tuning import SEED, half_decades
 from recipes.harness.evidence.provenance import cores, gpus
-from recipes.harness.evidence.records import Record, write_json
+from recipes.harness.evidence.records import Record, read_json, write_json
 from recipes.harness.kerastuner.trials import order_again
 from recipes.harness.reporting import board, figure, view
 from recipes.harness.running.invocation import Invocation, UsageError
@@ -39,12 +41,10 @@ def search(
     where it failed or diverged) and `status`.
 
     Raises:
-        UsageError: a variant has nothing to search for, or the tuner or the sharing does not go with the recipe.
+        UsageError: the tuner, the sharing or the images do not go with the recipe.
     """
-    recipe, found = invocation.recipe, {}
-    for variant in invocation.variants:
-        if not recipe.space_of(variant):
-            raise UsageError(f"{variant} of {recipe.name} has nothing to search for: name other variants.")
+    recipe, found = invocation.recipe, _found_before(invocation)
+    check_with_images(recipe, invocation.asked, invocation.config)
     if tuner == "hyperband" and not hasattr(invocation.config, "epochs"):
         raise UsageError(f"Hyperband stops trials early, by --epochs, which {recipe.name} lacks: use another tuner.")
     if _sharing() and len(invocation.variants) != 1:
@@ -59,6 +59,12 @@ def search(
     invocation.check_code()
     write_json(invocation.folder / "search.json", {**invocation.header, "tuner": tuner, "found": found})
     return found
+
+
+def _found_before(invocation: Invocation) -> dict[str, list[dict[str, Any]]]:
+    """What was found for other variants, where a search goes on."""
+    path = invocation.folder / "search.json"
+    return dict(read_json(path)["found"]) if path.exists() else {}
 
 
 def _search_one(
@@ -97,12 +103,16 @@ def _search_one(
 def make_oracle(tuner: TunerName, space: Space, trials: int, epochs: int) -> kt.Oracle:
     """KerasTuner's oracle over `space`; the seed is that of all tuning.
 
-    Hyperband tries more settings than `trials`, most of them for fewer than `epochs` epochs: about as many in all.
+    Hyperband tries more settings than `trials`, most of them for fewer than `epochs` epochs: about as many in all, but
+    at least one round of its own.
+
+    Raises:
+        UsageError: a grid of more settings than `trials`.
     """
     hyperparameters = kt.HyperParameters()
     for name, values in space.items():
         if isinstance(values, Range) and tuner == "grid":
-            hyperparameters.Choice(name, list(half_decades(values.low, values.high)))
+            hyperparameters.Choice(name, list(values.grid or half_decades(values.low, values.high)))
         elif isinstance(values, Range):
             hyperparameters.Float(name, values.low, values.high, sampling="log")
         else:
@@ -113,9 +123,12 @@ def make_oracle(tuner: TunerName, space: Space, trials: int, epochs: int) -> kt.
         "allow_new_entries": False,
         "tune_new_entries": False,
         "seed": SEED + 1,  # KerasTuner takes 0 for "any".
-        "max_consecutive_failed_trials": 10 * trials,
+        "max_consecutive_failed_trials": 1_000_000,
     }
     if tuner == "grid":
+        whole = math.prod(len(field.values) for field in hyperparameters.space)
+        if whole > trials:  # It would be cut at one end, and be no grid.
+            raise UsageError(f"A grid of all settings has {whole} trials: say --trials {whole}, or use another tuner.")
         return kt.oracles.GridSearchOracle(max_trials=trials, **common)
     if tuner == "random":
         return kt.oracles.RandomSearchOracle(max_trials=trials, **common)
@@ -200,4 +213,5 @@ def _trials_of(oracle: kt.Oracle) -> list[dict[str, Any]]:
         }
         for trial in oracle.trials.values()
     ]
-    return sorted(found, key=lambda trial: -(trial[OBJECTIVE] or 0.0))
+    # Of Hyperband's, those that ran to the end come first.
+    return sorted(found, key=lambda trial: (-(trial["epochs"] or 0), -(trial[OBJECTIVE] or 0.0)))
