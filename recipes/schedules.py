@@ -296,7 +296,8 @@ RECIPE = Recipe(
     smoke={"epochs": 4, "batch_size": 64},
     tuning=TUNING,
     left_out=(*CONSTANTS, *LOW, *HIGH, *HIGHEST),
-    fails=("constant_at_0.0001", "constant_at_1", *HIGHEST),
+    # Too low, or at the edge of what is stable and beyond it.
+    fails=("constant_at_0.0001", "constant_at_0.1", "constant_at_1", *HIGH, *HIGHEST),
     units={"applied_rate": Unit("learning rate")},
     panels=PANELS,
 )

@@ -305,21 +305,23 @@ def records_of(values):
 
 def test_a_floor_is_five_deviations_below_the_mean_and_a_ceiling_as_many_above():
     values = [0.40, 0.41, 0.42, 0.39, 0.38]
-    found = publish.floors(records_of(values), "test_accuracy", (), 0.1)["a"]
+    found = publish.floors(records_of(values), "test_accuracy", (), 0.1, 4000)["a"]
     assert found["floor"] == pytest.approx(0.40 - 5 * 0.0158113883)
-    found = publish.floors(records_of(values), "test_accuracy", ("a",), 0.1)["a"]
+    found = publish.floors(records_of(values), "test_accuracy", ("a",), 0.1, 4000)["a"]
     assert found["ceiling"] == pytest.approx(0.40 + 5 * 0.0158113883)
     assert "floor" not in found
+    found = publish.floors(records_of([0.1] * 5), "test_accuracy", ("a",), 0.1, 4000)["a"]
+    assert found["ceiling"] == pytest.approx(0.1 + 5 * 0.0047434165)
 
 
 def test_a_floor_is_never_below_one_and_a_half_times_chance():
     values = [0.30, 0.34, 0.38, 0.42, 0.26]  # A deviation of 0.063: five of them below the mean lies 0.024.
-    assert publish.floors(records_of(values), "test_accuracy", (), 0.1)["a"]["floor"] == pytest.approx(0.15)
+    assert publish.floors(records_of(values), "test_accuracy", (), 0.1, 4000)["a"]["floor"] == pytest.approx(0.15)
 
 
 def test_a_floor_that_would_mean_nothing_is_refused():
     with pytest.raises(EvidenceError, match=r"would lie below 1\.5 times chance"):
-        publish.floors(records_of([0.1, 0.3, 0.5, 0.2]), "test_accuracy", (), 0.1)
+        publish.floors(records_of([0.1, 0.3, 0.5, 0.2]), "test_accuracy", (), 0.1, 4000)
 
 
 def test_the_list_shows_verdicts_and_what_is_stale():

@@ -1,5 +1,6 @@
 """From logs to `results/NAME/` and README's table: what is published is generated, and a test compares it anew."""
 
+import math
 import re
 import shutil
 import statistics
@@ -294,11 +295,14 @@ def _same_picture(a: Path, b: Path) -> bool:
     return bool(difference.mean() < 0.5)
 
 
-def floors(records: list[Record], metric: str, fails: tuple[str, ...], chance: float) -> dict[str, dict[str, Any]]:
+def floors(
+    records: list[Record], metric: str, fails: tuple[str, ...], chance: float, test_images: int
+) -> dict[str, dict[str, Any]]:
     """variant -> its recorded values of the metric, and the floor below which a test fails, or for variants whose point
     is that they fail, the ceiling above which it does: the mean minus, or plus, five standard deviations.
 
-    A floor is never below 1.5 times chance, and that must lie at least three deviations below the mean.
+    A floor is never below 1.5 times chance, and that must lie at least three deviations below the mean. A ceiling's
+    deviation is at least that of a draw of the test images: of runs that all ended at chance their own says nothing.
 
     Raises:
         EvidenceError: seeds scatter a variant so widely that no floor would mean anything.
@@ -310,7 +314,7 @@ def floors(records: list[Record], metric: str, fails: tuple[str, ...], chance: f
         mean, deviation = statistics.mean(values), statistics.stdev(values)
         found[variant] = {"values": values, "mean": mean, "standard_deviation": deviation}
         if variant in fails:
-            found[variant]["ceiling"] = mean + FLOOR_DEVIATIONS * deviation
+            found[variant]["ceiling"] = mean + FLOOR_DEVIATIONS * max(deviation, of_a_draw(mean, test_images))
         elif mean - LEAST_DEVIATIONS * deviation < least:
             raise EvidenceError(
                 f"A floor of {variant} would lie below {FLOOR_OVER_CHANCE} times chance and mean nothing: give the "
@@ -319,6 +323,11 @@ def floors(records: list[Record], metric: str, fails: tuple[str, ...], chance: f
         else:
             found[variant]["floor"] = max(mean - FLOOR_DEVIATIONS * deviation, least)
     return found
+
+
+def of_a_draw(accuracy: float, test_images: int) -> float:
+    """The standard deviation of an accuracy over draws of so many test images."""
+    return math.sqrt(accuracy * (1 - accuracy) / test_images)
 
 
 def floors_code(recipe: Recipe) -> str:
@@ -341,18 +350,21 @@ def write_floors(recipe: Recipe, path: Path, results: Path = RESULTS) -> Path:
     """Compute floors from a smoke invocation's evidence and store them with the distribution that they come from.
 
     Raises:
-        EvidenceError: not of budget smoke, too few seeds, runs that failed or diverged, or floors that mean nothing.
+        EvidenceError: another budget, too few seeds, runs that ended as they should not, or floors that mean nothing.
     """
     found = read_json(path)
     if problem := complaint_of_evidence(found, recipe.name, recipe.names):
         raise EvidenceError(f"{path} can't be used: {problem}.")
-    clean = all(record["status"] == "finished" for record in found["records"])
+    clean = all(
+        record["status"] == "finished" or (record["status"] == "diverged" and record["variant"] in recipe.fails)
+        for record in found["records"]
+    )
     if found["budget"] != "smoke" or len(found["seeds"]) < LEAST_SEEDS or not clean:
         raise EvidenceError(
             f"{path} gives no floors: they need a whole invocation of budget smoke with at least {LEAST_SEEDS} seeds."
         )
     keys = ("command", "commit", "machine", "versions", "config", "data", "data_digest")
-    values = floors(found["records"], recipe.floor, tuple(recipe.fails), 1 / found["classes"])
+    values = floors(found["records"], recipe.floor, tuple(recipe.fails), 1 / found["classes"], found["test_images"])
     target = results / recipe.name / "floors.json"
     content = {key: found[key] for key in keys} | {"command": without_folder(found["command"])}
     write_json(target, {**content, "code": floors_code(recipe), "floors": values})
