@@ -15,7 +15,6 @@ from typing import Any, Literal
 import keras_tuner as kt
 from rich.console import Console
 
-from recipes.harness.asking import check_with_images
 from recipes.harness.declaring.space import Range, Space
 from recipes.harness.declaring.tuning import SEED, half_decades
 from recipes.harness.evidence.provenance import cores, gpus
@@ -41,10 +40,9 @@ def search(
     where it failed or diverged) and `status`.
 
     Raises:
-        UsageError: the tuner, the sharing or the images do not go with the recipe.
+        UsageError: the tuner or the sharing does not go with the recipe.
     """
     recipe, found = invocation.recipe, _found_before(invocation)
-    check_with_images(recipe, invocation.asked, invocation.config)
     if tuner == "hyperband" and not hasattr(invocation.config, "epochs"):
         raise UsageError(f"Hyperband stops trials early, by --epochs, which {recipe.name} lacks: use another tuner.")
     if _sharing() and len(invocation.variants) != 1:
