@@ -181,8 +181,8 @@ def test_penalties_shrink_weights_and_the_gap_is_recorded(smoke, name):
     _, logs = smoke(name)
     records = evidence_in(logs)["records"]
     near_zero, norm = (values_of(records, metric) for metric in ("near_zero", "weight_norm"))
-    # Five deviations from the means of the ten seeds that the floors come from: 0.194 ± 0.024 and 0.0134 ± 0.0002 of all
-    # weights, norms of 16.1 ± 0.23 and 17.83 ± 0.06.
+    # Five deviations from the means of the ten seeds that the floors come from: 0.194 ± 0.024 and 0.0134 ± 0.0002 of
+    # all weights, norms of 16.1 ± 0.23 and 17.83 ± 0.06.
     assert near_zero["l1"][1] > 0.072 > 0.0145 > near_zero["none"][1]
     assert norm["l2"][1] < 17.3 < 17.5 < norm["none"][1]
     for record in records:
