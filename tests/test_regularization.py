@@ -38,7 +38,7 @@ def test_only_augmentation_and_cutout_change_the_images():
     known = {image.tobytes() for image in DATA.train.images[:100]}
     for variant in recipe.VARIANTS:
         same = np.mean([image.tobytes() in known for image in images_of(variant)[0]])
-        assert (same < 0.2) == bool({"augmentation", "cutout"} & set(recipe.strengths(variant, None))), variant
+        assert (same < 1) == bool({"augmentation", "cutout"} & set(recipe.strengths(variant, None))), variant
 
 
 def test_a_cut_is_a_gray_square_at_another_place_of_each_image_and_epoch():

@@ -325,7 +325,6 @@ BREAKS = [
             f"{SEARCHING}::test_each_tuner_is_the_one",
         ),
         ("        order_again(oracle)\n", "", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
-        ("        oracle.reload()\n", "        pass\n", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
         ("-(trial[OBJECTIVE] or 0.0)", "trial[OBJECTIVE] or 0.0", f"{SEARCHING}::test_a_search_finds_the_best"),
     ),
     *of(
