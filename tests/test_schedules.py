@@ -22,7 +22,7 @@ CORNERS = {
     "warm_up_linear": {0: 0, 5: 0.5, 10: 1, 55: 0.5, 100: 0},
     "warm_up_linear_floor": {0: 0, 5: 0.5, 10: 1, 55: 0.645, 100: 0.29},
     "long_warm_up_cosine": {0: 0, 25: 0.5, 50: 1, 75: 0.5, 100: 0},
-    "one_cycle": {0: 0.04, 10: 0.28, 15: 0.52, 30: 1, 65: 0.500002, 100: 4e-6},
+    "one_cycle": {0: 0.04, 10: 0.28, 15: 0.52, 30: 1, 45: 0.890916, 65: 0.500002, 100: 4e-6},
     "plateau": {0: 1, 99: 1},
 }
 SHAPES = dict.fromkeys(variant.partition("_at_")[0] for variant in schedules.VARIANTS)
