@@ -269,7 +269,7 @@ TUNING = Tuning(
         "label_smoothing": (0.05, 0.1, 0.2, 0.3, 0.5),
     },
     Objective("validation_accuracy"),
-    found=("STRENGTHS",),
+    found=("STRENGTHS", "COMBINED"),
     limits={
         "dropout": (0.0, 0.9),
         "augmentation": (1.0, 8.0),

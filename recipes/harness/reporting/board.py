@@ -62,11 +62,12 @@ class Board(keras.callbacks.TensorBoard):
         train: sources.Split,
         *,
         profile: bool = False,
+        prepare: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
     ) -> None:
         super().__init__(log_dir=str(folder), write_graph=False, profile_batch=(2, 3) if profile else 0)
         self.timing = timing  # A context that adds what it takes to a run's seconds.
         places = np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)
-        self.probe = tf.constant(train.images[places]), tf.constant(train.labels[places])
+        self.probe = prepare(tf.constant(train.images[places]), tf.constant(train.labels[places]))
         self._begun = self._written = 0
         self._rates: list[tuple[int, float]] = []  # Of each call of Keras: up to which step, and at what rate.
         self._inspector: Any = None
@@ -90,7 +91,7 @@ class Board(keras.callbacks.TensorBoard):
                 self._marker.__exit__(None, None, None)
                 self._marker = None
             super().on_train_batch_end(batch, logs)
-        rate = self.model.optimizer._learning_rate
+        rate = _rate_of(self.model)
         if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
             self._rates.append((self._steps_done(), float(rate)))
 
@@ -110,7 +111,7 @@ class Board(keras.callbacks.TensorBoard):
 
     def _write_rates(self) -> None:
         """Write the rate of each step since the last call; a schedule is asked for all of them at once."""
-        rate = self.model.optimizer._learning_rate
+        rate = _rate_of(self.model)
         schedule = rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
         rates: list[float] = []
         for until, constant in self._rates:
@@ -127,13 +128,13 @@ class Board(keras.callbacks.TensorBoard):
         writer = self._train_writer._resource
         tf.raw_ops.WriteRawProtoSummary(writer=writer, step=step, tensor=together.SerializeToString())
 
-    def _probed(self, images: tf.Tensor, labels: tf.Tensor) -> Iterator[Any]:
+    def _probed(self, inputs: Any, targets: Any) -> Iterator[Any]:
         model = self.model
         if self._inspector is None:
             self._inspector = _inspector(model)
         with tf.GradientTape() as tape:
-            predicted, activations = self._inspector(images)
-            loss = model.compute_loss(images, labels, predicted, training=False)
+            predicted, activations = self._inspector(inputs)
+            loss = model.compute_loss(inputs, targets, predicted, training=False)
         gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
         norms: dict[str, float] = {}  # Squared, while they are being summed.
         for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
@@ -151,15 +152,20 @@ class Board(keras.callbacks.TensorBoard):
             yield histogram_pb(f"activations/{layer}", values[:: 1 + len(values) // HISTOGRAM_VALUES])
 
 
+def _rate_of(model: keras.Model) -> Any:
+    """The optimizer's rate, a variable or a schedule; that of the optimizer within where one scales the loss."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)._learning_rate
+
+
 def _inspector(model: keras.Model) -> Any:
-    """A function from images to the model's output and, where the model is a graph of layers, those layers' outputs."""
+    """A function from inputs to the model's output and, where the model is a graph of layers, those layers' outputs."""
     plain = [layer for layer in model.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))]
     try:
         named = {layer.name: layer.output for layer in plain if isinstance(layer.output, keras.KerasTensor)}
-        graph = keras.Model(model.inputs, [model.outputs[0], named])
+        graph = keras.Model(model.input, [model.output, named])
     except (AttributeError, ValueError):  # A subclassed model, or layers that its graph does not lead through.
-        return lambda images: (model(images, training=False), {})
-    return lambda images: graph(images, training=False)
+        return lambda inputs: (model(inputs, training=False), {})
+    return lambda inputs: graph(inputs, training=False)
 
 
 def write_curve(folder: Path, name: str, values: Sequence[float]) -> None:
@@ -168,6 +174,15 @@ def write_curve(folder: Path, name: str, values: Sequence[float]) -> None:
     with writer.as_default():
         for step, value in enumerate(values):
             tf.summary.scalar(name, value, step=step)
+    writer.close()
+
+
+def write_histogram(folder: Path, name: str, values: Sequence[float]) -> None:
+    """Write numbers as one histogram, those that are finite, to the run's own folder."""
+    finite = np.asarray(values, np.float64)
+    writer = tf.summary.create_file_writer(str(folder))
+    with writer.as_default():
+        tf.summary.histogram(name, finite[np.isfinite(finite)], step=0)
     writer.close()
 
 

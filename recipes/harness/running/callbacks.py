@@ -123,6 +123,22 @@ class Stopwatch(keras.callbacks.Callback):
         return self.steps_per_epoch * batch_size / seconds if seconds else 0.0
 
 
+class MainOutput(keras.callbacks.Callback):
+    """Calls the accuracy of one of a model's outputs the accuracy, for the callbacks after it."""
+
+    def __init__(self, output: str) -> None:
+        super().__init__()
+        self.output = output
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if logs is None:
+            return
+        for name in ("accuracy", "val_accuracy"):
+            own = name.replace("accuracy", f"{self.output}_accuracy")
+            if own in logs:
+                logs[name] = logs[own]
+
+
 class Curves(keras.callbacks.Callback):
     """Keeps what Keras says of each epoch: name -> values."""
 

@@ -1,7 +1,7 @@
 """`Run`: what one training receives, and what it hands back."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 from pipelines import sources
 from recipes.harness.reporting import board
 from recipes.harness.running import task
-from recipes.harness.running.callbacks import Curves, Progress, StopAt, Stopwatch
+from recipes.harness.running.callbacks import Curves, MainOutput, Progress, StopAt, Stopwatch
+from recipes.harness.running.loop import Loop
 
 
 @dataclass
@@ -36,15 +37,26 @@ class Run:
     diverged: bool = False
     watch: Stopwatch = field(default_factory=Stopwatch)
     _epochs: Curves | None = None
+    _loop: Loop | None = None
     _test_was_read: bool = False
 
-    def callbacks(self, data: sources.Data, part: str = "", *, until: float | None = None) -> list:
+    def callbacks(
+        self,
+        data: sources.Data,
+        part: str = "",
+        *,
+        until: float | None = None,
+        prepare: task.Prepare = task.as_they_are,
+        output: str = "",
+    ) -> list:
         """Keras callbacks for one `fit`: TensorBoard, progress, timing, and an end as soon as the loss is not finite.
 
         Args:
             data: some of its training images are used each epoch for gradient norms and activation histograms.
             part: a name for this training where a run has several; its logs go to a folder of that name.
             until: stop after the first epoch whose validation accuracy is at least this; None trains to the end.
+            prepare: what the feed makes of images and labels, where the model takes or answers something else.
+            output: the one of several outputs, by name, whose accuracy is the run's.
 
         Raises:
             RuntimeError: the test set has been read already: what is trained now could have seen it.
@@ -53,15 +65,50 @@ class Run:
             raise RuntimeError("a training may not begin after the test set was read")
         self.watch.part = part or "main"
         self._epochs = Curves()
-        callbacks: list[keras.callbacks.Callback] = [self.watch, keras.callbacks.TerminateOnNaN(), self._epochs]
+        callbacks: list[keras.callbacks.Callback] = [self.watch, keras.callbacks.TerminateOnNaN()]
+        callbacks += [MainOutput(output)] if output else []
+        callbacks.append(self._epochs)
         if self.logging:
-            callbacks.append(board.Board(self.folder / part, self.watch.timing, data.train, profile=self.profile))
+            folder, timing = self.folder / part, self.watch.timing
+            callbacks.append(board.Board(folder, timing, data.train, profile=self.profile, prepare=prepare))
         if until is not None:
             callbacks.append(StopAt(until))
         callbacks.append(Progress(self.folder / "progress.json", part))
         return callbacks
 
-    def scores(self, model: keras.Model, data: sources.Data) -> dict[str, float]:
+    def epochs(self, model: keras.Model, data: sources.Data, count: int, part: str = "") -> Iterator[int]:
+        """The epochs of a training without `fit`, up to `count`: 0, 1, 2 and so on, for a `for` loop.
+
+        What `callbacks` do for `fit` is done here, as long as the loop calls `epoch` at the end of each. The training
+        ends after an epoch whose loss is not finite. The model must be compiled, since its optimizer is asked for the
+        rate and its loss for the norms of gradients.
+
+        Raises:
+            RuntimeError: an epoch ended without `epoch`, or the test set has been read already.
+        """
+        self._loop = Loop(model, self.callbacks(data, part), count)
+        yield from self._loop
+
+    def epoch(self, validation: Iterable | None = None, **metrics: float) -> None:
+        """Log an epoch of a loop over `epochs`, at its end: the training's `metrics`, `loss` and `accuracy` at least.
+
+        With `validation`, batches of images and labels, the model is evaluated on those, as `fit` does.
+
+        Raises:
+            RuntimeError: there is no loop over `epochs`.
+        """
+        if self._loop is None:
+            raise RuntimeError("run.epoch belongs at the end of an epoch of `for epoch in run.epochs(...)`")
+        self._loop.end_epoch(metrics, validation)
+
+    def scores(
+        self,
+        model: keras.Model,
+        data: sources.Data,
+        *,
+        prepare: task.Prepare = task.as_they_are,
+        output: str = "",
+    ) -> dict[str, float]:
         """Metrics of the model as the last epoch left it; reads the test set, once.
 
         `test_accuracy`, `validation_accuracy` and `train_accuracy` (clean images), `generalization_gap` (train minus
@@ -69,7 +116,7 @@ class Run:
         """
         self._keep_curves()
         with self.watch.timing("evaluation"):
-            found = task.score(model, data, self.open_test_set(data))
+            found = task.score(model, data, self.open_test_set(data), prepare, output)
         losses = self.curves.get("loss", [])
         self.diverged |= None in losses or not found.finite
         if self.diverged:  # Whatever NaN happens to be the argmax of, the model knows nothing.
@@ -106,6 +153,12 @@ class Run:
         """The test images, for what is measured after the last epoch; from now on nothing can be trained."""
         self._test_was_read = True
         return data.held_back
+
+    def keep_histogram(self, name: str, values: Sequence[float]) -> None:
+        """Show numbers in TensorBoard, as one histogram and, a step for each, as a curve; nothing is recorded."""
+        if self.logging:
+            board.write_curve(self.folder, f"{name}/by_step", values)
+            board.write_histogram(self.folder, name, values)
 
     def keep(self, name: str, values: Sequence[float]) -> None:
         """Record a curve, numbers in order: in the evidence, for the figure, and in TensorBoard, a step for each."""

@@ -1,7 +1,8 @@
 """Classification: what is measured of a trained model. Images in, one row of logits an image out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +10,13 @@ import tensorflow as tf
 from pipelines import batches, sources
 
 PREDICT_BATCH = 500
+# From images uint8 (batch, height, width, 3) and labels int32 (batch,) to what a model takes and is to say.
+Prepare = Callable[[Any, Any], tuple[Any, Any]]
+
+
+def as_they_are(images: Any, labels: Any) -> tuple[Any, Any]:
+    """The usual `Prepare`: a model takes images and answers with a row of logits each."""
+    return images, labels
 
 
 @dataclass(frozen=True)
@@ -26,16 +34,23 @@ def chance(data: sources.Data) -> float:
     return 1 / len(data.classes)
 
 
-def score(model: tf.Module, data: sources.Data, test: sources.Split) -> Scores:
-    """Accuracies of a model as it is, un-augmented, as fractions.
+def score(
+    model: tf.Module, data: sources.Data, test: sources.Split, prepare: Prepare = as_they_are, output: str = ""
+) -> Scores:
+    """Accuracies of a model as it is, un-augmented, as fractions; `output` names the logits of a model with several.
 
     `test_accuracy` and `test_loss`; `train_accuracy` on as many clean training images as there are test images, evenly
     taken; `generalization_gap`, the difference of the two accuracies.
     """
     seen = data.train.take(np.linspace(0, len(data.train) - 1, min(len(data.train), len(test))).astype(int))
-    predict = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    @tf.function(reduce_retracing=True)
+    def predict(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        answer = model(prepare(images, labels)[0], training=False)
+        return answer[output] if output else answer
+
     train_logits, test_logits = (
-        np.concatenate([np.asarray(predict(images)) for images, _ in batches.evaluation(part, PREDICT_BATCH)])
+        np.concatenate([np.asarray(predict(*batch)) for batch in batches.evaluation(part, PREDICT_BATCH)])
         for part in (seen, test)
     )
     right = [logits.argmax(axis=1) == part.labels for logits, part in ((train_logits, seen), (test_logits, test))]
