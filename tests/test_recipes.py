@@ -140,8 +140,11 @@ class Run:
     def keep(self, name, values): ...
     def open_test_set(self, data): return data.test
     def epochs_to_target(self, target, data): return {}
-    def scores(self, model, data):
-        right = model.predict(data.test.images, verbose=0).argmax(axis=1) == data.test.labels
+    def epochs(self, model, data, count): return range(count)
+    def epoch(self, *validation, **metrics): ...
+    def scores(self, model, data, prepare=lambda *batch: batch, output=""):
+        answer = model.predict(prepare(data.test.images, data.test.labels)[0], verbose=0)
+        right = (answer[output] if output else answer).argmax(axis=1) == data.test.labels
         return {"test_accuracy": float(right.mean())}
 
 def half_decades(first, last): return (first, last)
@@ -166,7 +169,19 @@ def alone(monkeypatch):
     """Import a recipe with the stand-in in the harness's place."""
     stand_in = types.ModuleType("recipes.harness")
     exec(STAND_IN, stand_in.__dict__)
-    for name in ("Against", "Bars", "Claim", "Lines", "Objective", "Points", "Recipe", "Table", "Tuning", "Unit"):
+    for name in (
+        "Against",
+        "Bars",
+        "Claim",
+        "Graph",
+        "Lines",
+        "Objective",
+        "Points",
+        "Recipe",
+        "Table",
+        "Tuning",
+        "Unit",
+    ):
         setattr(stand_in, name, stand_in.Anything)
     from recipes.harness.declaring.table import Table
     from recipes.harness.declaring.variants import grid

@@ -15,7 +15,7 @@ Each of the folders imports only from those below it.
 
 from recipes.harness.cli import main
 from recipes.harness.declaring.claims import Claim
-from recipes.harness.declaring.panels import Against, Bars, Lines, Points
+from recipes.harness.declaring.panels import Against, Bars, Graph, Lines, Points
 from recipes.harness.declaring.recipe import Recipe, Unit
 from recipes.harness.declaring.space import Range
 from recipes.harness.declaring.table import Table
@@ -29,6 +29,7 @@ __all__ = [
     "Against",
     "Bars",
     "Claim",
+    "Graph",
     "Lines",
     "Measured",
     "Objective",

@@ -1,9 +1,9 @@
 """What a card's figure shows: panels that a recipe chooses. How they are drawn is in `reporting.figure`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -58,4 +58,12 @@ class Sweep:
     """The sensitivity curve of a tuning sweep: final accuracy against the swept field."""
 
 
-Panel = Lines | Points | Bars | Against | Sweep
+@dataclass(frozen=True)
+class Graph:
+    """A Functional model's graph of layers, from its inputs down to its outputs; `build()` makes the model."""
+
+    build: Callable[[], Any]
+    title: str = ""
+
+
+Panel = Lines | Points | Bars | Against | Sweep | Graph

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from recipes.harness.declaring.panels import Against, Bars, Lines, Panel, Points, Sweep
+from recipes.harness.declaring.panels import Against, Bars, Graph, Lines, Panel, Points, Sweep
 from recipes.harness.evidence.records import Record, finished, values_of
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")  # Okabe and Ito 2008
@@ -157,6 +157,48 @@ def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
     axes.set_title("Sensitivity: mean and range over 3 seeds", fontsize=10)
 
 
+def draw_graph(panel: Graph, axes: Any, picture: Picture) -> None:
+    """A box for each layer, named by its type, or its own name at the ends, and by the shape of what it hands on.
+
+    A layer stands a row below the lowest of those that it takes from, and in the middle of them.
+    """
+    rows: dict[str, int] = {}
+    places: dict[str, float] = {}
+    arrows: list[tuple[str, str]] = []
+    layers = panel.build().layers
+    inputs = [layer for layer in layers if _is_input(layer)]
+    for layer in layers:
+        sources = [] if _is_input(layer) else [tensor._keras_history[0].name for tensor in _tensors(layer.input)]
+        arrows += [(source, layer.name) for source in sources]
+        rows[layer.name] = max((rows[source] for source in sources), default=-1) + 1
+        middle = statistics.mean(places[source] for source in sources) if sources else float(inputs.index(layer))
+        taken = [places[name] for name, row in rows.items() if row == rows[layer.name] and name in places]
+        places[layer.name] = middle + 0.5 * sum(abs(place - middle) < 0.5 for place in taken)
+    ends = set(rows) - {source for source, _ in arrows}
+    for layer in layers:
+        named = _is_input(layer) or layer.name in ends
+        words = layer.name if named else type(layer).__name__
+        text = f"{words} {tuple(layer.output.shape[1:])}"
+        look = {"boxstyle": "round", "facecolor": "#d0e4f2" if named else "white", "edgecolor": "gray"}
+        where = (places[layer.name], rows[layer.name])
+        axes.text(*where, text, ha="center", va="center", fontsize=7, bbox=look, zorder=3)
+    for source, layer in arrows:
+        start, end = ((places[name], rows[name]) for name in (source, layer))
+        axes.annotate("", (end[0], end[1] - 0.3), (start[0], start[1] + 0.3), arrowprops={"arrowstyle": "->"})
+    axes.set_xlim(min(places.values()) - 0.6, max(places.values()) + 0.6)
+    axes.set_ylim(max(rows.values()) + 0.6, -0.6)
+    axes.set_axis_off()
+    axes.set_title(panel.title or "The model", fontsize=10)
+
+
+def _is_input(layer: Any) -> bool:
+    return type(layer).__name__ == "InputLayer"
+
+
+def _tensors(found: Any) -> list[Any]:
+    return list(found) if isinstance(found, (list, tuple)) else [found]
+
+
 def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
@@ -215,6 +257,7 @@ DRAWING: dict[type, Any] = {
     Bars: draw_bars,
     Against: draw_against,
     Sweep: draw_sweep,
+    Graph: draw_graph,
 }
 
 
