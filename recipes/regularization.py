@@ -6,6 +6,13 @@ weight decay shrinks them beside the gradient's step; label smoothing asks for l
 Augmentation and cutout show each image in many ways. Early stopping, and the best of all
 checkpoints, change nothing about the training and choose where it has been best.
 
+In practice    Augment first: mirroring and shifts by up to 2 pixels gained 5.8 points (43.2 to 49.0 %)
+               and cost no time; 1 to 6 pixels are all good. Dropout of 0.35 gained 3.2, and beside
+               augmentation nothing more. Penalties, weight decay, cutout and label smoothing gained
+               nothing, each at its best strength: they shrink weights, not the gap. Early stopping
+               by the validation loss saved 17 of 30 epochs and cost 1.4 points, because accuracy
+               goes on rising for a while after the loss does: watch what you want to be good.
+               All of this is about a thousand images and 30 epochs at a constant rate.
 Use it when    training accuracy is near 100 %, and validation accuracy far below.
 It hurts when  training accuracy is low as well: the model then needs more size, time or rate.
 Sources        Srivastava et al. 2014, JMLR 15; Loshchilov and Hutter 2019, arXiv:1711.05101;
@@ -286,7 +293,11 @@ UNITS = {
     "val_loss": Unit("validation loss"),
 }
 PANELS = (
-    Lines("gap", title="Running training accuracy, technique and all, minus validation"),
+    Lines(
+        "gap",
+        variants=("none", "dropout", "weight_decay", "augmentation", "cutout", "all"),
+        title="Running training accuracy, technique and all, minus validation",
+    ),
     Lines(
         "val_loss", variants=("none", "dropout", "weight_decay", "augmentation", "cutout", "all")
     ),

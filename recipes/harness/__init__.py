@@ -4,6 +4,7 @@ cli              flags and exit codes
 asking           whether what was asked for can be done
 measuring        from what was asked to what was found; `measure`
 closing          what is printed at the end
+alone            what a call takes in a process of its own
 kerastuner/      for recipes that search, and for `--search`: imported by them alone
 running/         how runs are carried out
 reporting/       what is shown and published of them
@@ -13,6 +14,7 @@ evidence/        what is recorded, and where it came from
 Each of the folders imports only from those below it.
 """
 
+from recipes.harness.alone import memory_of
 from recipes.harness.cli import main
 from recipes.harness.declaring.claims import Claim
 from recipes.harness.declaring.panels import Against, Bars, Graph, Lines, Points
@@ -45,4 +47,5 @@ __all__ = [
     "interleaved",
     "main",
     "measure",
+    "memory_of",
 ]

@@ -6,6 +6,8 @@ RECIPES, MEASURES, FEED = "tests/test_recipes.py", "tests/test_measures.py", "te
 OPTIMIZERS, SEARCH, DATA = "tests/test_optimizers.py", "tests/test_search.py", "tests/test_data.py"
 CLAIMS, TUNING, EVIDENCE = "tests/test_claims.py", "tests/test_tuning.py", "tests/test_evidence.py"
 SEARCHING = "tests/test_searching.py"
+MULTI, LOOP = "tests/test_multi_input.py", "tests/test_custom_loop.py"
+GRADIENTS, LOOPS = "tests/test_gradients.py", "tests/test_loop.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
@@ -76,6 +78,69 @@ BREAKS = [
             "self.values.append(float(self.model.optimizer.iterations))",
             f"{SCHEDULES}::test_the_optimizer_applies_what_the_schedule_says",
         ),
+    ),
+    *of(
+        "recipes/functional_multi_input.py",
+        (
+            "layers.Concatenate()(branches) if len(branches) > 1 else branches[0]",
+            "branches[0]",
+            f"{MULTI}::test_every_output_hears_of_every_input",
+        ),
+        ("np.std(np.concatenate(raw), axis=0)", "1.0", f"{MULTI}::test_numbers_are_standardized"),
+        (
+            "batches.evaluation(data.train)]",
+            "batches.evaluation(data.validation)]",
+            f"{MULTI}::test_numbers_are_standardized",
+        ),
+        ('variant == "both_shuffled"', 'variant == "both_mixed"', f"{MULTI}::test_shuffled_numbers_are_another"),
+        ("ksize=2, strides=2", "ksize=1, strides=2", f"{MULTI}::test_a_thumbnail_is_gray"),
+        (
+            '{"class": 1.0, "kind": kind_weight}',
+            '{"class": 1.0, "kind": 1.0}',
+            f"{MULTI}::test_the_loss_is_the_weighted",
+        ),
+        ("int(name not in VEHICLES)", "int(name in VEHICLES)", f"{MULTI}::test_the_kind_is_the_classes_own"),
+    ),
+    *of(
+        "recipes/custom_loop.py",
+        ("[total / parts for total in sums]", "sums", f"{LOOP}::test_parts_are_small"),
+        (
+            "zip(tf.split(images, parts), tf.split(labels, parts), strict=True)",
+            "[(images, labels)] * parts",
+            f"{LOOP}::test_parts_are_small",
+        ),
+        (
+            'tf.function(step) if variant == "by_hand" else step',
+            "step",
+            f"{LOOP}::test_what_is_compiled",
+        ),
+        ('tf.function(steps) if variant == "compiled" else steps', "steps", f"{LOOP}::test_what_is_compiled"),
+        ("    model.compute_metrics(images, labels, logits)\n", "", f"{LOOP}::test_metrics_of_an_epoch"),
+        ("            model.reset_metrics()\n", "", f"{LOOP}::test_every_variant_is_logged"),
+        ("[weight.value for weight in model", "[2 * weight.value for weight in model", f"{LOOP}::test_fifty_steps"),
+    ),
+    *of(
+        "recipes/harness/running/loop.py",
+        (
+            "                if self.model.stop_training:\n                    break\n",
+            "",
+            f"{LOOPS}::test_a_loop_ends_after",
+        ),
+        ("        self.callbacks.on_train_batch_end(0, dict(logs))\n", "", f"{LOOPS}::test_a_loop"),
+    ),
+    *of(
+        "recipes/gradients.py",
+        ("tf.minimum(1.0, self.clip / norm)", "tf.minimum(1.0, 1.0 / norm)", f"{GRADIENTS}::test_these_change_nothing"),
+        ("tf.minimum(1.0, self.clip / norm)", "(self.clip / norm)", f"{GRADIENTS}::test_clipping_shortens"),
+        ("NOISE[self.variant] * fading", "NOISE[self.variant]", f"{GRADIENTS}::test_noise_is_as_strong"),
+        ("(self.seed * 1000 + i, step)", "(self.seed * 1000 + i, 0)", f"{GRADIENTS}::test_noise_is_as_strong"),
+        ("0.7 ** (last - i // 2)", "0.7 ** (i // 2)", f"{GRADIENTS}::test_each_layer_has"),
+        (
+            "rate *= np.minimum(norm, config.tight_clip).mean() / norm.mean()",
+            "rate *= 1.0",
+            f"{GRADIENTS}::test_the_lower_rate",
+        ),
+        ("rate = config.high_rate", "rate = rate", f"{GRADIENTS}::test_rates_are_the_variants_own"),
     ),
     *of(
         "recipes/regularization.py",

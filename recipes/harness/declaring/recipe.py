@@ -84,6 +84,7 @@ class Recipe:
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
         panels: what the figure shows, from left to right.
+        by_machine: its verdicts depend on the kind of machine, so they name it, and those of other kinds are kept.
 
     Raises:
         ValueError: not exactly one form, both a tuning and a table, or a claim about a variant that does not exist.
@@ -106,6 +107,7 @@ class Recipe:
     fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
+    by_machine: bool = False
 
     def __post_init__(self) -> None:
         if (self.train is None) == (self.compare is None):

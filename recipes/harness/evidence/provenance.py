@@ -12,15 +12,22 @@ from typing import Any
 from recipes.harness.evidence.records import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[3]
+CPUINFO = Path("/proc/cpuinfo")
+ABILITIES = {
+    "avx512f": "AVX-512",
+    "avx512_bf16": "AVX512-BF16",
+    "avx512_fp16": "AVX512-FP16",
+    "amx_bf16": "AMX-BF16",
+    "amx_fp16": "AMX-FP16",
+}
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "tensorflow-datasets", "keras-tuner", "tensorboard")
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, cores that this process may use, GPUs, memory in GiB and system."""
+    """CPU model, cores that this process may use, GPUs, memory in GiB, system, and its `abilities`."""
     model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+    if CPUINFO.exists():
+        names = [line.split(":", 1)[1].strip() for line in CPUINFO.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
     memory = None
     if hasattr(os, "sysconf"):
@@ -31,7 +38,21 @@ def machine() -> dict[str, Any]:
         "gpus": [_gpu_name(gpu) for gpu in gpus()],
         "memory_gib": memory,
         "system": f"{platform.system()} {platform.machine()}",
+        "abilities": abilities(),
     }
+
+
+def abilities() -> list[str]:
+    """What of the machine decides whether 16-bit arithmetic is fast: vector instructions, and tensor cores of GPUs."""
+    flags = CPUINFO.read_text().split() if CPUINFO.exists() else []
+    found = [name for flag, name in ABILITIES.items() if flag in flags]
+    return found + ["tensor cores"] * any(_compute_capability(gpu) >= (7, 0) for gpu in gpus())
+
+
+def _compute_capability(gpu: Any) -> tuple[int, int]:
+    import tensorflow as tf
+
+    return tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
 
 
 def cores() -> int:

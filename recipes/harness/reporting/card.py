@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from recipes.harness.evidence.records import printable, values_of
@@ -10,8 +11,13 @@ from recipes.harness.reporting.report import ASSERTED, Report
 LABELS = ("In practice", "Use it when", "It hurts when", "Sources")
 
 
-def markdown(report: Report, with_figure: bool = True, sweep_note: str = "") -> str:
-    """The card. What evidence holds as text is escaped: it may come from elsewhere."""
+def markdown(
+    report: Report, with_figure: bool = True, sweep_note: str = "", others: Sequence[dict[str, Any]] = ()
+) -> str:
+    """The card. What evidence holds as text is escaped: it may come from elsewhere.
+
+    `others` are summaries of what was measured on other kinds of machine.
+    """
     found, recipe = report.found, report.recipe
     seeds = len(found["seeds"])
     header, rows = report.table()
@@ -28,13 +34,17 @@ def markdown(report: Report, with_figure: bool = True, sweep_note: str = "") -> 
     parts.append("## Claims")
     summary = [[j.claim.id, j.claim.text, j.claim.source, f"**{j.verdict}**"] for j in judgements]
     parts.append(markdown_table(["", "claim", "source", "verdict"], summary))
+    on = f" on {escaped(kind_of(found['machine']))}" if recipe.by_machine else ""
     for judgement in judgements:
         lines = [report.words(judgement, comparison) for comparison in judgement.comparisons]
         if judgement.claim.asserted is not None:
             lines.append(ASSERTED)
         if judgement.claim.from_tuning:
             lines.append("From the tuning sweep.")
-        parts.append(f"**{judgement.claim.id}**: {judgement.verdict}.\n\n" + "\n".join(f"- {x}" for x in lines))
+        where = on if judgement.claim.asserted is None else ""
+        parts.append(f"**{judgement.claim.id}**: {judgement.verdict}{where}.\n\n" + "\n".join(f"- {x}" for x in lines))
+    if recipe.by_machine:
+        parts += ["## On each kind of machine", _machines(report, others)]
     if margins := report.test_set_lines():
         parts.append("## What the finite test set adds")
         parts.append(
@@ -46,6 +56,23 @@ def markdown(report: Report, with_figure: bool = True, sweep_note: str = "") -> 
         parts.append(sweep_note)
     parts += ["## Where it was measured", _provenance(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _machines(report: Report, others: Sequence[dict[str, Any]]) -> str:
+    ids = [judgement.claim.id for judgement in report.judgements()]
+    own = {judgement.claim.id: judgement.verdict for judgement in report.judgements()}
+    rows = [[escaped(kind_of(report.found["machine"])), str(len(report.found["seeds"])), *(own[i] for i in ids)]]
+    for other in others:
+        verdicts = {claim["id"]: claim["verdict"] for claim in other["claims"]}
+        named = escaped(kind_of(other["machine"]))
+        rows.append([named, str(other["seeds"]), *(escaped(verdicts.get(i, "")) for i in ids)])
+    return "The verdicts above are of the first.\n\n" + markdown_table(["machine", "seeds", *ids], rows)
+
+
+def kind_of(machine: dict[str, Any]) -> str:
+    """A kind of machine in words: its processor, or its GPUs, and what it can do."""
+    able = ", ".join(map(str, machine.get("abilities") or [])) or "no 16-bit arithmetic"
+    return f"{', '.join(map(str, machine.get('gpus') or [])) or machine.get('cpu')} ({able})"
 
 
 def _notes(report: Report) -> str:

@@ -21,7 +21,7 @@ from recipes.harness.evidence.records import (
     values_of,
     write_json,
 )
-from recipes.harness.reporting.card import markdown, markdown_table
+from recipes.harness.reporting.card import kind_of, markdown, markdown_table
 from recipes.harness.reporting.published import RESULTS, STALE, Published, staleness, staleness_of_tuning
 from recipes.harness.reporting.report import Report
 
@@ -165,9 +165,18 @@ def _generate(recipe: Recipe, folder: Path) -> str:
     report = Report(recipe, published.evidence, published.tuning)
     report.write_figure(folder / "figure.png")
     note = f"The sweep was {STALE}." if published.stale_tuning else ""
-    (folder / "card.md").write_text(markdown(report, sweep_note=note), encoding="utf-8")
+    others = machines(folder, report) if recipe.by_machine else []
+    (folder / "card.md").write_text(markdown(report, sweep_note=note, others=others), encoding="utf-8")
     write_json(folder / "summary.json", summary_of(report))
     return "generated from its evidence"
+
+
+def machines(folder: Path, report: Report) -> list[dict[str, Any]]:
+    """Keep the verdicts of this kind of machine in a file of its own, and return those of all others."""
+    own = folder / f"machine-{re.sub('[^a-z0-9]+', '-', kind_of(report.found['machine']).lower()).strip('-')}.json"
+    machine, commit = report.found["machine"], report.found["commit"]
+    write_json(own, {**summary_of(report), "machine": machine, "commit": commit, "code": report.found["code"]})
+    return [read_json(path) for path in sorted(folder.glob("machine-*.json")) if path != own]
 
 
 def label(recipe: Recipe) -> str:
@@ -194,6 +203,11 @@ def summary_of(report: Report) -> dict[str, Any]:
                 "text": judgement.claim.text,
                 "source": judgement.claim.source,
                 "verdict": judgement.verdict,
+                **(
+                    {"machine": kind_of(found["machine"])}
+                    if report.recipe.by_machine and judgement.claim.metric
+                    else {}
+                ),
                 "numbers": [report.words(judgement, c, brief=True) for c in judgement.comparisons] or ["arithmetic"],
             }
             for judgement in report.judgements()
@@ -228,9 +242,8 @@ def readme(text: str, results: Path = RESULTS) -> str:
         stale = f" ({STALE})" if found["stale"] else ""
         for i, claim in enumerate(found["claims"]):
             link = f"[{name}](results/{name}/card.md): {found['question']}{stale}" if i == 0 else ""
-            rows.append(
-                [link, f"{claim['text']} ({claim['source']})", f"**{claim['verdict']}**", "; ".join(claim["numbers"])]
-            )
+            verdict = f"**{claim['verdict']}**" + (f" on {claim['machine']}" if "machine" in claim else "")
+            rows.append([link, f"{claim['text']} ({claim['source']})", verdict, "; ".join(claim["numbers"])])
     table = markdown_table(["recipe", "advice", "verdict", "measured"], rows)
     before, rest = text.split(BEGIN)
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"

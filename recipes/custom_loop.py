@@ -1,0 +1,255 @@
+"""What does a training loop of your own cost, and what does it give?
+
+Keras's `fit` runs a compiled step for each batch. The same step can be written by hand: as the
+`train_step` of a model ("train_step", which keeps all that `fit` does), or as a loop around a
+GradientTape. Plain Python runs that operation by operation ("eager"); `tf.function` compiles a
+step ("by_hand"), or the loop over a whole epoch ("compiled", as `fit` does for as many steps as
+`steps_per_execution` says: "fit_16"). "accumulated" adds up the gradients of several parts of a
+batch before one update, and so holds the activations of one part at a time.
+
+All train the same model on the same batches from the same initial weights.
+
+Use it when    the step itself is new: several optimizers, gradients changed, batches that do not
+               fit into memory. For a new step alone a `train_step` is enough.
+It hurts when  what `fit` does unasked is forgotten: metrics reset each epoch, `training=True`, a
+               regularizer's penalty (`compute_loss` adds it), the loss scaling of float16.
+Sources        Chollet 2021, Deep Learning with Python, chapter 7; Goyal et al. 2017,
+               arXiv:1706.02677 (one batch in parts)
+"""
+
+import functools
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, losses, optimizers
+
+from pipelines import batches, sources
+from recipes.harness import Bars, Claim, Lines, Recipe, Run, Unit, interleaved, main, memory_of
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 2
+    batch_size: int = 64
+    parts: int = 4  # Of a batch, where gradients are accumulated.
+    same_steps: int = 50  # After which weights are compared.
+    rounds: int = 2  # Of timed epochs.
+    memory_batch: int = 512  # Large enough that activations are most of what a step takes.
+
+
+BY_FIT = ("fit", "fit_16", "train_step")
+VARIANTS = (*BY_FIT, "eager", "by_hand", "compiled", "accumulated")
+QUIETLY = {"verbose": 0, "shuffle": False}  # The feed shuffles; without this, Keras warns.
+
+
+def gradients_of(model: keras.Model, images, labels) -> list:
+    """The loss's gradients for one batch, which the model's metrics count as well, as under `fit`."""
+    with tf.GradientTape() as tape:
+        logits = model(images, training=True)
+        loss = model.compute_loss(x=images, y=labels, y_pred=logits)
+    model.metrics[0].update_state(loss)  # The first one is the mean loss.
+    model.compute_metrics(images, labels, logits)
+    # The tape watches TensorFlow's variables, which Keras's hold.
+    return tape.gradient(loss, [weight.value for weight in model.trainable_variables])
+
+
+def step(model: keras.Model, images, labels) -> None:
+    model.optimizer.apply(gradients_of(model, images, labels), model.trainable_variables)
+
+
+def step_in_parts(gradients, parts: int, model: keras.Model, images, labels) -> None:
+    """One update by the mean of the parts' gradients; `gradients` is as `gradients_of`, compiled."""
+    sums = [0.0] * len(model.trainable_variables)
+    for part in zip(tf.split(images, parts), tf.split(labels, parts), strict=True):
+        sums = [a + b for a, b in zip(sums, gradients(model, *part), strict=True)]
+    model.optimizer.apply([total / parts for total in sums], model.trainable_variables)
+
+
+class OwnStep(keras.Model):
+    """A model whose `fit` takes this step, and does all the rest that it always does."""
+
+    def train_step(self, batch):
+        step(self, *batch)
+        return self.get_metrics_result()
+
+
+def build_model(variant: str, data: sources.Data) -> keras.Model:
+    """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
+    images = keras.Input(data.shape, dtype="uint8")
+    x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0 to 255 becomes -2 to 2.
+    for filters in (16, 32):
+        x = layers.Conv2D(filters, 3, padding="same", activation="relu")(x)
+        x = layers.MaxPooling2D()(x)
+    logits = layers.Dense(len(data.classes))(layers.Flatten()(x))
+    model = (OwnStep if variant == "train_step" else keras.Model)(images, logits)
+    model.compile(
+        optimizer=optimizers.SGD(0.02, momentum=0.9),
+        loss=losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=16 if variant == "fit_16" else 1,
+    )
+    model.optimizer.build(model.trainable_variables)  # `fit` does this; a loop has to.
+    model.compute_metrics(None, np.zeros(1), np.zeros((1, len(data.classes))))  # And this.
+    return model
+
+
+def build_epoch(variant: str, model: keras.Model, parts: int):
+    """A function that trains the model on all batches of a feed, once."""
+    if variant in BY_FIT:
+        return functools.partial(model.fit, **QUIETLY)
+    one_step = tf.function(step) if variant == "by_hand" else step
+    if variant == "accumulated":
+        one_step = functools.partial(step_in_parts, tf.function(gradients_of), parts)
+
+    def steps(feed):
+        for images, labels in feed:
+            one_step(model, images, labels)
+
+    return tf.function(steps) if variant == "compiled" else steps
+
+
+def train(variant: str, config: Config, run: Run, data: sources.Data) -> dict[str, float]:
+    keras.utils.set_random_seed(run.seed)  # All variants begin alike.
+    model = build_model(variant, data)
+    feed = batches.training(data.train, config.batch_size, seed=run.seed)
+    validation = batches.evaluation(data.validation)
+    if variant in BY_FIT:
+        callbacks = run.callbacks(data)
+        model.fit(
+            feed,
+            None,
+            None,
+            config.epochs,
+            validation_data=validation,
+            callbacks=callbacks,
+            **QUIETLY,
+        )
+    else:
+        one_epoch = build_epoch(variant, model, config.parts)
+        for _ in run.epochs(model, data, config.epochs):
+            model.reset_metrics()
+            one_epoch(feed)
+            run.epoch(validation, **model.get_metrics_result())  # Logs what callbacks would.
+    return run.scores(model, data)
+
+
+# From here on it is about measuring: what is compared, claimed and shown.
+
+
+def five_steps(variant: str, batch_size: int, parts: int, shape: list, classes: int):
+    """A call that takes five steps, for measuring their memory."""
+    model = build_model(variant, types.SimpleNamespace(shape=tuple(shape), classes=range(classes)))
+    batch = tf.zeros((batch_size, *shape), tf.uint8), tf.zeros(batch_size, tf.int32)
+    feed = tf.data.Dataset.from_tensors(batch).repeat(5)
+    return functools.partial(build_epoch(variant, model, parts), feed)
+
+
+def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
+    seed, request = next((run.seed, run.data) for run in runs.values())
+    data = sources.load(request)
+    found, weights, epochs = {}, {}, {}
+    for variant, run in runs.items():
+        found[variant] = train(variant, config, run, data)
+        keras.utils.set_random_seed(seed)
+        model = build_model(variant, data)
+        one_epoch = build_epoch(variant, model, config.parts)
+        feed = batches.training(data.train, config.batch_size, seed=seed)
+        one_epoch(feed.take(config.same_steps))
+        weights[variant] = np.concatenate([w.numpy().ravel() for w in model.trainable_variables])
+        epochs[variant] = functools.partial(one_epoch, feed)
+    # A "step" of the timing is an epoch: what begins one belongs to its price. Half are warm-up.
+    blocks = interleaved(epochs, rounds=config.rounds, seed=seed, block=2, left_out=1)
+    for variant, scores in found.items():
+        scores["step_ms"] = 1000 * blocks.step_seconds(variant) / len(feed)
+        scores["log_time"] = float(np.log(scores["step_ms"]))
+        if "fit" in weights:
+            scores["difference"] = float(np.abs(weights[variant] - weights["fit"]).max())
+        if variant in ("fit", "accumulated"):
+            size = config.memory_batch, config.parts, list(data.shape), len(data.classes)
+            scores["memory"] = memory_of(five_steps, variant, *size)
+            scores["log_memory"] = float(np.log(scores["memory"]))
+    return found
+
+
+CLAIMS = [
+    Claim(
+        "B10",
+        "A hand-written GradientTape step gives the same weights as `fit`, to rounding (after 50 steps)",
+        source="DL",
+        metric="difference",
+        equal=("fit", "train_step", "eager", "by_hand", "compiled"),
+        by=1e-4,
+    ),
+    Claim(
+        "B13a",
+        "`fit` is a black box that costs no speed against a hand-written loop",
+        source="DL",
+        metric="log_time",
+        equal=("fit", "by_hand"),
+        side="above",
+        by=0.05,
+    ),
+    Claim(
+        "B13b",
+        "`fit` of 16 steps at a time costs no speed against a loop that is compiled whole",
+        source="DL",
+        metric="log_time",
+        equal=("fit_16", "compiled"),
+        side="above",
+        by=0.05,
+    ),
+    Claim(
+        "B13c",
+        "A GradientTape step without tf.function takes at least half as long again",
+        source="TF",
+        metric="log_time",
+        higher="eager",
+        than="by_hand",
+        by=0.4,
+    ),
+    Claim(
+        "O15a",
+        "k accumulated batches of n train the same model as one batch of k·n (without BatchNorm)",
+        source="HW",
+        metric="difference",
+        equal=("fit", "accumulated"),
+        by=1e-4,
+    ),
+    Claim(
+        "O15b",
+        "k accumulated batches of n take less memory than one batch of k·n",
+        source="HW",
+        metric="log_memory",
+        lower="accumulated",
+        than="fit",
+        by=0.2,
+    ),
+]
+
+UNITS = {
+    "difference": Unit("largest difference of a weight from `fit`", 1e6, "millionths", 1),
+    "step_ms": Unit("a step of training", 1, "ms", 1),
+    "log_time": Unit("time of a step (log e)", name="e-folds", digits=3),
+    "memory": Unit("peak memory of a batch of 512", 1, "MiB", 0),
+    "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3),
+}
+PANELS = (Bars("step_ms"), Bars("memory"), Lines("val_accuracy"))
+
+RECIPE = Recipe(
+    None,
+    VARIANTS,
+    CLAIMS,
+    Config,
+    compare=compare,
+    smoke={"epochs": 3, "batch_size": 32, "rounds": 1, "memory_batch": 128},
+    least={"memory_batch": 4, "same_steps": 1, "rounds": 1, "parts": 1},
+    units=UNITS,
+    panels=PANELS,
+)
+
+if __name__ == "__main__":
+    main(RECIPE)

@@ -1,0 +1,118 @@
+"""Loops of one's own and `fit` train the same model, and are logged alike."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipelines import batches, sources
+from recipes import custom_loop as recipe
+from recipes.harness import Run, memory_of
+
+REQUEST = sources.Request(train_images=1000)
+DATA = sources.load(REQUEST)
+STEPS = 50
+
+
+def trained(variant: str, batch_size: int = 16, parts: int = 4) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = recipe.build_model(variant, DATA)
+    feed = batches.training(DATA.train, batch_size, seed=1).take(STEPS)
+    recipe.build_epoch(variant, model, parts)(feed)
+    return model
+
+
+def flat(model: keras.Model) -> np.ndarray:
+    return np.concatenate([weight.numpy().ravel() for weight in model.trainable_variables])
+
+
+@pytest.fixture(scope="module")
+def by_fit() -> keras.Model:
+    return trained("fit")
+
+
+@pytest.mark.parametrize("variant", [name for name in recipe.VARIANTS if name != "fit"])
+def test_fifty_steps_lead_to_the_weights_of_fit(by_fit, variant):
+    keras.utils.set_random_seed(1)
+    start = flat(recipe.build_model("fit", DATA))
+    model = trained(variant)
+    assert int(model.optimizer.iterations) == STEPS
+    assert np.abs(flat(by_fit) - start).max() > 0.01  # They have moved; the rounding is a thousandth of that.
+    assert np.abs(flat(model) - flat(by_fit)).max() < 1e-5
+
+
+def test_metrics_of_an_epoch_are_those_of_fit():
+    found = {}
+    for variant in ("fit", "by_hand", "compiled", "accumulated", "eager"):
+        model = trained(variant)
+        found[variant] = {name: float(value) for name, value in model.get_metrics_result().items()}
+    for variant, values in found.items():
+        assert values == pytest.approx(found["fit"], abs=1e-5), variant
+
+
+def test_parts_are_small_and_one_update_uses_them_all():
+    model, sizes = recipe.build_model("accumulated", DATA), []
+
+    def gradients(_, images, labels):
+        sizes.append(len(images))
+        return [tf.ones(weight.shape) * float(labels[0]) for weight in model.trainable_variables]
+
+    before = model.trainable_variables[-1].numpy()
+    recipe.step_in_parts(gradients, 4, model, tf.zeros((8, 32, 32, 3), tf.uint8), tf.constant([1, 1, 2, 2, 3, 3, 6, 6]))
+    assert sizes == [2, 2, 2, 2]
+    assert int(model.optimizer.iterations) == 1
+    assert np.allclose(before - model.trainable_variables[-1].numpy(), 0.02 * 3.0)  # The rate times the parts' mean.
+
+
+def test_what_is_compiled_is_what_the_name_says(monkeypatch):
+    calls = []
+    real = recipe.gradients_of
+    monkeypatch.setattr(recipe, "gradients_of", lambda *batch: calls.append(1) or real(*batch))
+    counts = {}
+    for variant in ("eager", "by_hand", "compiled"):
+        calls.clear()
+        trained(variant)
+        counts[variant] = len(calls)
+    assert counts["eager"] == STEPS  # Python runs each step.
+    assert counts["by_hand"] <= 3  # It is traced, and then no more.
+    assert counts["compiled"] <= 3
+    assert recipe.build_model("fit_16", DATA).steps_per_execution == 16
+    assert recipe.build_model("fit", DATA).steps_per_execution == 1
+    assert isinstance(recipe.build_model("train_step", DATA), recipe.OwnStep)
+    assert not isinstance(recipe.build_model("fit", DATA), recipe.OwnStep)
+
+
+def test_every_variant_is_logged_and_scored(tmp_path):
+    config = recipe.Config(epochs=2, batch_size=50)
+    curves = {}
+    for variant in recipe.VARIANTS:
+        (tmp_path / variant).mkdir()
+        run = Run(variant, 1, REQUEST, config, tmp_path / variant)
+        recipe.train(variant, config, run, DATA)
+        curves[variant] = run.curves
+        assert json.loads((tmp_path / variant / "progress.json").read_text())["epoch"] == 2
+    for variant, found in curves.items():
+        assert found.keys() == curves["fit"].keys()
+        for name, values in found.items():
+            assert values == pytest.approx(curves["fit"][name], abs=1e-3), (variant, name)
+
+
+def test_memory_is_that_of_the_call_alone():
+    mib = memory_of(hold, 100)
+    assert 100 <= mib <= 130
+    assert memory_of(hold, 10) < 40
+    with pytest.raises(RuntimeError, match="memory failed: ZeroDivisionError"):
+        memory_of(hold, 0)
+
+
+def hold(mib: int):
+    """A call that holds `mib` MiB for a while; what is held before it is not counted."""
+    kept = np.ones((200, 2**17))  # 200 MiB, which stay.
+    return lambda: (1 / mib, np.ones((mib, 2**17)).sum() + kept[0, 0])
+
+
+def test_parts_take_less_memory():
+    size = (512, 8, [32, 32, 3], 10)
+    assert memory_of(recipe.five_steps, "accumulated", *size) < 0.8 * memory_of(recipe.five_steps, "fit", *size)
