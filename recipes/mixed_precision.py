@@ -57,7 +57,7 @@ VARIANTS = grid(
 )
 
 
-def build_model(variant: str, data: sources.Data, rate=0.05) -> keras.Model:
+def build_model(variant: str, data, rate=0.05) -> keras.Model:
     """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
     chosen = VARIANTS[variant]
     keras.config.set_dtype_policy(chosen.policy)  # All layers made from here on have it.
@@ -68,10 +68,10 @@ def build_model(variant: str, data: sources.Data, rate=0.05) -> keras.Model:
         x = layers.MaxPooling2D()(x)
     # Logits in float32: a softmax of 16-bit ones loses what its sum is made of.
     logits = layers.Dense(len(data.classes), dtype="float32")(layers.Flatten()(x))
+    model = keras.Model(images, logits)  # Its policy tells `compile` whether to scale the loss.
     keras.config.set_dtype_policy("float32")
-    model = keras.Model(images, logits)
     model.compile(
-        optimizer=optimizers.SGD(rate, momentum=0.9),  # Scales the loss if layers are in float16.
+        optimizer=optimizers.SGD(rate, momentum=0.9),
         loss=losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
