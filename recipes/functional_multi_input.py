@@ -10,6 +10,13 @@ In "both_shuffled" each image comes with the numbers of another one: the same pa
 nothing to be learned from them. "colour" sees the whole image. "two_heads" says from the same
 layers also whether there is an animal or a vehicle, with a loss of its own.
 
+In practice    A second input pays by what it says that the first one can't: six numbers took a gray
+               thumbnail from 54.1 to 57.7 % for 5 % fewer images/s. Numbers that say nothing cost a
+               point (53.1 %): a branch is not free because it can be ignored. Half as many pixels
+               and six numbers are no whole image (62.9 %), but train 3.4 times as fast. The second
+               head was right in 90 % and cost the first one 0.8 points at a weight of 0.3: add one
+               where its answer is wanted, not in the hope of help. Adam's best rates lay between
+               0.0018 and 0.0032 for all; all of this is about 8,000 images and ten epochs.
 Use it when    an example has parts of different kinds, such as a picture and a table's row.
 It hurts when  one branch can be left out at no loss: it costs parameters, time and a feed. Where
                branches learn at very different speeds, the faster one may leave the other untrained.

@@ -43,14 +43,14 @@ from recipes.harness import (
 class Config:
     epochs: int = 4
     batch_size: int = 64
-    high_rate: float = 0.5  # Plain training does not survive it.
-    usual_clip: float = 4.0  # About the 90th percentile of the norms of "plain".
-    tight_clip: float = 1.5  # Below the norms of most of its steps.
+    high_rate: float = 0.25  # Plain training does not survive it.
+    usual_clip: float = 2.7  # About the 90th percentile of the norms of "plain".
+    tight_clip: float = 1.5  # Below most of them.
     rate: float | None = None  # None: the variant's own below.
 
 
 NOISE = {"noise_weak": 0.3, "noise": 1.0, "noise_strong": 3.0}  # Times the gradient's norm.
-CLIPS = {"clipped": "usual_clip", "clipped_often": "tight_clip", "high_clipped": "usual_clip"}
+CLIPS = {"clipped": "usual_clip", "clipped_often": "tight_clip", "high_clipped": "tight_clip"}
 VARIANTS = ("plain", *CLIPS, "lower_rate", "high", *NOISE, "layer_rates")
 # Peak rates that won on validation: `python -m recipes.gradients --tune` finds them again. What is
 # not here has that of "plain", so that it differs from it by its gradients alone.

@@ -34,7 +34,7 @@ def test_these_change_nothing(variant):
 
 @pytest.mark.parametrize("variant", ["clipped", "high_clipped", "clipped_often"])
 def test_clipping_shortens_what_is_too_long_and_nothing_else(variant):
-    limit = {"clipped_often": CONFIG.tight_clip}.get(variant, CONFIG.usual_clip)
+    limit = {"clipped": CONFIG.usual_clip}.get(variant, CONFIG.tight_clip)
     before, after = treated(variant, norm=3 * limit)
     assert np.linalg.norm(after) == pytest.approx(limit, rel=1e-4)
     assert np.allclose(after * 3, before, rtol=1e-4)  # The direction stays.
@@ -103,7 +103,7 @@ def test_the_lower_rate_takes_steps_as_long_as_clipping_does(tmp_path, rates):
 
 
 def test_rates_are_the_variants_own(tmp_path, rates):
-    config = recipe.Config(epochs=2, batch_size=50, usual_clip=1e-3)
+    config = recipe.Config(epochs=2, batch_size=50, usual_clip=1e-3, tight_clip=1e-3)
     for variant in ("plain", "clipped", "high_clipped", "noise"):
         run, _ = trained(variant, config, tmp_path)
         assert sum(run.curves["share_of_steps"]) == pytest.approx(1.0)

@@ -150,6 +150,50 @@ def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, mon
     assert found_in(tmp_path / "cut") == found_in(tmp_path / "whole")
 
 
+def interrupted_search(tmp_path, monkeypatch, flags: list[str], fails: int = 0) -> list[str]:
+    """Flags of a search that ended with `fails` of its first trials failed, and is not whole."""
+    run, done = searching._run, []
+
+    def failing(*arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        records = run(*arguments)
+        done.append(records)
+        return [record | {"status": "failed"} for record in records] if len(done) <= fails else records
+
+    with monkeypatch.context() as patch:
+        patch.setattr(searching, "_run", failing)
+        assert cli.run(guess.RECIPE, flags) == 130
+    return [*flags, "--resume"]
+
+
+FOUR = ["--search", "random", "--trials", "4", "--variants", "fair", "--jobs", "1", "--no-log", "--logdir"]
+
+
+def test_what_failed_before_an_interruption_is_done_again(started, monkeypatch, tmp_path):
+    flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)], fails=1)
+    assert cli.run(guess.RECIPE, flags) == 0
+    assert [trial["status"] for trial in found_in(tmp_path)["fair"]] == ["completed"] * 4
+
+
+def test_a_search_of_another_space_does_not_go_on(started, monkeypatch, capsys, tmp_path):
+    flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)])
+    wider = dataclasses.replace(guess.TUNING, grids=dict.fromkeys(guess.VARIANTS, (0.001, 1.0)))
+    capsys.readouterr()
+    assert cli.run(dataclasses.replace(guess.RECIPE, tuning=wider), flags) == 2
+    assert "space has changed since that search began" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_broken_books_get_a_sentence(started, monkeypatch, capsys, tmp_path, content):
+    flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)])
+    (books,) = tmp_path.rglob("oracle.json")
+    books.write_text(content)
+    capsys.readouterr()
+    assert cli.run(guess.RECIPE, flags) == 1
+    assert "are broken: search anew, without --resume" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

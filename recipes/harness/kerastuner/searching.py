@@ -18,7 +18,7 @@ from rich.console import Console
 from recipes.harness.declaring.space import Range, Space
 from recipes.harness.declaring.tuning import SEED, half_decades
 from recipes.harness.evidence.provenance import cores, gpus
-from recipes.harness.evidence.records import Record, read_json, write_json
+from recipes.harness.evidence.records import EvidenceError, Record, read_json, write_json
 from recipes.harness.kerastuner.trials import order_again
 from recipes.harness.reporting import board, figure, view
 from recipes.harness.running.invocation import Invocation, UsageError
@@ -73,8 +73,7 @@ def _search_one(
     oracle.verbose = 0
     oracle._set_project_dir(str(invocation.folder), f"{variant}-trials")
     if os.path.exists(oracle._get_oracle_fname()):  # noqa: PTH110 Whatever file system KerasTuner is told to use.
-        oracle.reload()
-        order_again(oracle)
+        _go_on(oracle)
     books, shared = oracle, _sharing()
     if shared == "chief":
         from keras_tuner.src.distribute import oracle_chief
@@ -96,6 +95,27 @@ def _search_one(
         if not batch:  # Others' trials must end before there is another.
             time.sleep(0.5)
     return _trials_of(oracle) if shared is None else []
+
+
+def _go_on(oracle: kt.Oracle) -> None:
+    """Read the books of a search that was interrupted; what failed in it is done again.
+
+    Raises:
+        EvidenceError: the books are broken.
+        UsageError: they are of another space.
+    """
+    path, asked = oracle._get_oracle_fname(), oracle.get_space().get_config()["space"]
+    try:
+        oracle.reload()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EvidenceError(f"The books of the search, {path}, are broken: search anew, without --resume.") from error
+    if oracle.get_space().get_config()["space"] != asked:
+        raise UsageError("The recipe's space has changed since that search began: search anew, without --resume.")
+    for name, trial in oracle.trials.items():
+        if trial.status == "FAILED":  # One that diverged has a record that says so, and ends at once.
+            oracle.end_order.remove(name)
+            oracle._retry_queue.append(name)
+    order_again(oracle)
 
 
 def make_oracle(tuner: TunerName, space: Space, trials: int, epochs: int) -> kt.Oracle:
