@@ -59,7 +59,7 @@ RATES = {
     "noise_weak": 0.032,
     "noise": 0.032,
     "noise_strong": 0.032,
-    "layer_rates": 0.032,
+    "layer_rates": 0.056,
 }
 
 
