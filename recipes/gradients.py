@@ -10,6 +10,13 @@ on. "layer_rates" gives each layer below the head 0.7 times the rate of the next
 Momentum comes after the change: what is called a step's length here is the rate times the norm of
 what is handed to the optimizer.
 
+In practice    Clip where the norms of a healthy run seldom are (the 90th percentile: here 2.7): it then
+               changes nothing (55.7 % with and without), and waits for the spike. A threshold that
+               96 % of the steps exceed cost 0.9 points, and did what 0.7 times the rate does. It
+               saved a rate of 0.25 from diverging, and left it at 41 %, 14 points below a rate of
+               0.032 that needs no saving: look for a lower rate first. Noise from 0.3 to 3 times the
+               gradient's norm, fading, gained nothing and cost a sixth of the speed. A rate for each
+               layer was as good as one for all. All of this is a small convnet in four epochs.
 Use it when    the loss has spikes, or diverges early at a rate that is good later: clip where the
                norms of a healthy run seldom are.
 It hurts when  it hides a rate that is too high, or norms that grow because of a mistake.
