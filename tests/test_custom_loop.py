@@ -24,27 +24,26 @@ def trained(variant: str, batch_size: int = 16, parts: int = 4, steps: int = STE
     return model
 
 
-def flat(model: keras.Model) -> np.ndarray:
-    return np.concatenate([weight.numpy().ravel() for weight in model.trainable_variables])
-
-
 @pytest.fixture(scope="module")
-def by_fit() -> keras.Model:
-    return trained("fit")
+def by_fit() -> np.ndarray:
+    return recipe.weights_after("fit", recipe.Config(), "float64", 1, DATA)
 
 
 @pytest.mark.parametrize("variant", [name for name in recipe.VARIANTS if name != "fit"])
 def test_fifty_steps_lead_to_the_weights_of_fit(by_fit, variant):
-    keras.utils.set_random_seed(1)
-    start = flat(recipe.build_model("fit", DATA))
-    model = trained(variant)
-    assert int(model.optimizer.iterations) == STEPS
-    way = np.linalg.norm(flat(by_fit) - start)
-    assert way > 0.1
-    # A ReLU or a maximum that rounding decides otherwise is the most that it comes to.
-    assert np.linalg.norm(flat(model) - flat(by_fit)) < 1e-3 * way
-    few = [flat(trained(name, steps=3)) for name in ("fit", variant)]
-    assert np.abs(few[0] - few[1]).max() < 1e-6
+    start = recipe.weights_after("fit", recipe.Config(same_steps=1), "float64", 1, DATA)
+    assert np.linalg.norm(by_fit - start) > 0.1
+    weights = recipe.weights_after(variant, recipe.Config(), "float64", 1, DATA)
+    assert weights.dtype == np.float64
+    assert np.linalg.norm(weights - by_fit) < 1e-8 * np.linalg.norm(by_fit)
+    assert keras.config.floatx() == "float32"
+
+
+@pytest.mark.parametrize("variant", ["eager", "by_hand", "accumulated"])
+def test_three_steps_in_float32_lead_to_the_weights_of_fit_to_rounding(variant):
+    config = recipe.Config(same_steps=3)
+    weights = [recipe.weights_after(name, config, "float32", 1, DATA) for name in ("fit", variant)]
+    assert np.abs(weights[0] - weights[1]).max() < 1e-6
 
 
 def test_metrics_of_an_epoch_are_those_of_fit():

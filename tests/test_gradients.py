@@ -51,7 +51,7 @@ def test_noise_is_as_strong_as_said_and_fades(variant):
         assert abs(noise @ before) < 0.05 * np.linalg.norm(noise) * np.linalg.norm(before)
     first, other_step, other_seed = (treated(variant, **to)[1] for to in ({}, {"step": 1}, {"seed": 2}))
     assert np.array_equal(first, treated(variant)[1])
-    assert abs(np.corrcoef(first - before, other_step - before)[0, 1]) < 0.5
+    assert abs(np.corrcoef(first - before, other_step - before)[0, 1]) < 0.02
     assert not np.allclose(first, other_seed)
 
 
@@ -98,16 +98,16 @@ def test_the_lower_rate_takes_steps_as_long_as_clipping_does(tmp_path, rates):
     lower = trained("lower_rate", CONFIG, tmp_path)[1]
     assert often["clipped"] > 0.5
     assert lower["clipped"] == 0
-    assert rates["lower_rate"] < 0.9 * rates["clipped_often"]
-    assert 0.7 < lower["step_length"] / often["step_length"] < 1.4
+    assert rates["lower_rate"] < 0.6 * rates["clipped_often"]
+    assert 0.85 < lower["step_length"] / often["step_length"] < 1.15
 
 
 def test_rates_are_the_variants_own(tmp_path, rates):
     config = recipe.Config(epochs=2, batch_size=50, usual_clip=1e-3, tight_clip=1e-3)
-    for variant in ("plain", "clipped", "high_clipped", "noise"):
+    for variant in ("plain", "clipped", "high_clipped", "layer_rates"):
         run, _ = trained(variant, config, tmp_path)
         assert sum(run.curves["share_of_steps"]) == pytest.approx(1.0)
         assert len(run.curves["norm"]) == len(run.curves["share_of_steps"]) == 40
     assert rates["clipped"] == rates["plain"] == recipe.RATES["plain"]
-    assert rates["noise"] == recipe.RATES["noise"]
+    assert rates["layer_rates"] == recipe.RATES["layer_rates"] != rates["plain"]
     assert rates["high_clipped"] == config.high_rate > 5 * rates["plain"]

@@ -133,7 +133,7 @@ BREAKS = [
         ("(self.seed * 1000 + i, step)", "(self.seed * 1000 + i, 0)", f"{GRADIENTS}::test_noise_is_as_strong"),
         ("0.7 ** (last - i // 2)", "0.7 ** (i // 2)", f"{GRADIENTS}::test_each_layer_has"),
         (
-            "rate *= np.minimum(norm, config.tight_clip).mean() / norm.mean()",
+            "rate *= length.sum() / (length * norm / np.minimum(norm, config.tight_clip)).sum()",
             "rate *= 1.0",
             f"{GRADIENTS}::test_the_lower_rate",
         ),

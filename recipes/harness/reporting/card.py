@@ -71,7 +71,7 @@ def _machines(report: Report, others: Sequence[dict[str, Any]]) -> str:
 
 def kind_of(machine: dict[str, Any]) -> str:
     """A kind of machine in words: its processor, or its GPUs, and what it can do."""
-    able = ", ".join(map(str, machine.get("abilities") or [])) or "no 16-bit arithmetic"
+    able = ", ".join(map(str, machine.get("abilities") or [])) or "abilities unknown"
     return f"{', '.join(map(str, machine.get('gpus') or [])) or machine.get('cpu')} ({able})"
 
 
