@@ -53,9 +53,8 @@ def gradients_of(model: keras.Model, images, labels) -> list:
     with tf.GradientTape() as tape:
         logits = model(images, training=True)
         loss = model.compute_loss(x=images, y=labels, y_pred=logits)
-    model.metrics[0].update_state(
-        loss, sample_weight=len(images)
-    )  # The first one is the mean loss.
+    # The first metric is the mean loss, of examples and not of batches.
+    model.metrics[0].update_state(loss, sample_weight=tf.shape(images)[0])
     model.compute_metrics(images, labels, logits)
     # The tape watches TensorFlow's variables, which Keras's hold.
     return tape.gradient(loss, [weight.value for weight in model.trainable_variables])
@@ -136,16 +135,8 @@ def train(variant: str, config: Config, run: Run, data: sources.Data) -> dict[st
     feed = batches.training(data.train, config.batch_size, seed=run.seed)
     validation = batches.evaluation(data.validation)
     if variant in BY_FIT:
-        callbacks = run.callbacks(data)
-        model.fit(
-            feed,
-            None,
-            None,
-            config.epochs,
-            validation_data=validation,
-            callbacks=callbacks,
-            **QUIETLY,
-        )
+        settings = {"epochs": config.epochs, "validation_data": validation, **QUIETLY}
+        model.fit(feed, callbacks=run.callbacks(data), **settings)
     else:
         one_epoch = build_epoch(variant, model, config.parts)
         for _ in run.epochs(model, data, config.epochs):
@@ -158,12 +149,14 @@ def train(variant: str, config: Config, run: Run, data: sources.Data) -> dict[st
 
 def weights_after(variant: str, config: Config, floatx: str, seed: int, data: sources.Data):
     """All weights, one after another, (parameters,), after `same_steps` from the same start."""
-    keras.config.set_floatx(floatx)
+    keras.config.set_floatx(floatx)  # Of losses and metrics; the policy is the layers'.
+    keras.config.set_dtype_policy(floatx)
     keras.utils.set_random_seed(seed)
     model = build_model(variant, data)
     feed = batches.training(data.train, config.batch_size, seed=seed)
     build_epoch(variant, model, config.parts)(feed.take(config.same_steps))
     keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
     return np.concatenate([weight.numpy().ravel() for weight in model.trainable_variables])
 
 

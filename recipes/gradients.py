@@ -4,8 +4,9 @@ A `train_step` of one's own sits between the gradients and the optimizer. Clippi
 whose norm is above a threshold: a seatbelt if it is rare ("clipped": a tenth of the steps), and a
 lower rate under another name if it is the rule ("clipped_often"); "lower_rate" has the rate that
 gives steps of about the same mean length without clipping. "high" is a rate at which nothing is
-learned. Noise is Gaussian, its norm a multiple of the gradient's, and fades as the training goes
-on (Neelakantan et al. have noise of a given size in each weight; the fading is theirs). "layer_rates" gives each layer below the head 0.7 times the rate of the next one.
+learned. Noise is Gaussian, its norm a multiple of the gradient's, and fades as the training goes on
+(Neelakantan et al. have noise of a given size in each weight; the fading is theirs). "layer_rates"
+gives each layer below the head 0.7 times the rate of the next one.
 
 Momentum comes after the change: what is called a step's length here is the rate times the norm of
 what is handed to the optimizer.

@@ -1,6 +1,7 @@
 """Loops of one's own and `fit` train the same model, and are logged alike."""
 
 import json
+import types
 
 import keras
 import numpy as np
@@ -49,13 +50,13 @@ def test_three_steps_in_float32_lead_to_the_weights_of_fit_to_rounding(variant):
 def test_metrics_of_an_epoch_are_those_of_fit():
     found = {}
     for variant in ("fit", "by_hand", "compiled", "accumulated", "eager"):
-        model = trained(variant)
+        model = trained(variant, batch_size=18, steps=5)  # No multiple of the parts.
         found[variant] = {name: float(value) for name, value in model.get_metrics_result().items()}
     for variant, values in found.items():
         assert values == pytest.approx(found["fit"], abs=1e-5), variant
 
 
-@pytest.mark.parametrize("size", [8, 10])
+@pytest.mark.parametrize("size", [8, 10, 3])
 def test_parts_are_small_and_one_update_uses_them_all(size):
     model, sizes = recipe.build_model("accumulated", DATA), []
 
@@ -66,7 +67,7 @@ def test_parts_are_small_and_one_update_uses_them_all(size):
     before = model.trainable_variables[-1].numpy()
     labels = tf.range(size, dtype=tf.float32)
     recipe.step_in_parts(gradients, 4, model, tf.zeros((size, 32, 32, 3), tf.uint8), labels)
-    assert sizes == {8: [2, 2, 2, 2], 10: [3, 3, 2, 2]}[size]
+    assert sizes == {8: [2, 2, 2, 2], 10: [3, 3, 2, 2], 3: [1, 1, 1]}[size]
     assert int(model.optimizer.iterations) == 1
     moved = before - model.trainable_variables[-1].numpy()
     assert np.allclose(moved, 0.02 * float(tf.reduce_mean(labels)))  # The rate times the whole batch's mean.
@@ -122,3 +123,38 @@ def hold(mib: int):
 def test_parts_take_less_memory():
     size = (512, 8, [32, 32, 3], 10)
     assert memory_of(recipe.five_steps, "accumulated", *size) < 0.8 * memory_of(recipe.five_steps, "fit", *size)
+
+
+def test_each_number_is_its_own_variants(monkeypatch):
+    """What `compare` does with what it measures, by numbers that tell variants and precisions apart."""
+    order = {name: number for number, name in enumerate(recipe.VARIANTS)}
+
+    class Blocks:
+        def step_seconds(self, name):
+            return 0.625 * (1 + order[name])  # Of an epoch: 62 steps of 16.
+
+    def weights(variant, config, floatx, seed, data):
+        return np.array([3.0, 4.0]) + (order[variant] * (1.0 if floatx == "float32" else 1e-3))
+
+    monkeypatch.setattr(recipe, "train", lambda variant, config, run, data: {"test_accuracy": order[variant] / 10})
+    monkeypatch.setattr(recipe, "interleaved", lambda steps, **_: Blocks())
+    monkeypatch.setattr(recipe, "weights_after", weights)
+    monkeypatch.setattr(recipe, "memory_of", lambda work, variant, *size: 100.0 + order[variant])
+    runs = {name: types.SimpleNamespace(seed=1, data=REQUEST) for name in recipe.VARIANTS}
+    found = recipe.compare(recipe.Config(batch_size=16), runs)
+    for name, number in order.items():
+        assert found[name]["test_accuracy"] == number / 10
+        assert found[name]["step_ms"] == pytest.approx(625 * (1 + number) / 62)
+        assert found[name]["log_time"] == pytest.approx(np.log(625 * (1 + number) / 62))
+        assert found[name]["apart_float32"] == pytest.approx(number * 2**0.5 / 5)
+        assert found[name]["apart_float64"] == pytest.approx(number * 2**0.5 / 5000)
+        assert found[name].get("memory") == (100.0 + number if name in ("fit", "accumulated") else None)
+
+
+def test_a_model_with_a_step_of_its_own_can_be_saved(tmp_path):
+    model = recipe.build_model("train_step", DATA)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(again, recipe.OwnStep)
+    for saved, own in zip(again.get_weights(), model.get_weights(), strict=True):
+        assert np.array_equal(saved, own)

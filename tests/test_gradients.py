@@ -111,3 +111,10 @@ def test_rates_are_the_variants_own(tmp_path, rates):
     assert rates["clipped"] == rates["plain"] == recipe.RATES["plain"]
     assert rates["layer_rates"] == recipe.RATES["layer_rates"] != rates["plain"]
     assert rates["high_clipped"] == config.high_rate > 5 * rates["plain"]
+
+
+def test_a_model_that_treats_gradients_can_be_saved(tmp_path):
+    model, _ = recipe.fit("noise", CONFIG, DATA, seed=1, rate=0.01)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert np.allclose(again.predict(DATA.test.images[:8], verbose=0), model.predict(DATA.test.images[:8], verbose=0))

@@ -143,6 +143,7 @@ class Run:
         self.correct = None
     def callbacks(self, data, **_): return []
     def keep(self, name, values): ...
+    keep_histogram = keep
     def open_test_set(self, data): return data.test
     def epochs_to_target(self, target, data): return {}
     def epochs(self, model, data, count): return range(count)
@@ -160,6 +161,8 @@ def interleaved(steps, **_):
         def step_seconds(self, name): return 1.0
         def log_ratio(self, name, than): return 0.0
     return Blocks()
+
+def memory_of(work, *arguments): return 1.0
 
 def main(recipe): ...
 '''
