@@ -11,6 +11,14 @@ gives each layer below the head 0.7 times the rate of the next one.
 Momentum comes after the change: what is called a step's length here is the rate times the norm of
 what is handed to the optimizer.
 
+In practice    Clip where the norms of a healthy run seldom are (the 90th percentile: here 2.7): it then
+               changes nothing (55.7 % with and without), and waits for the spike. A threshold that
+               every step exceeds cost 4 points, exactly what 0.38 times the rate cost: lower the
+               rate instead, and say so. Clipping saved a rate of 0.4, at which nothing is learned
+               without, and left it at 40 %, 16 points below a rate of 0.032 that needs no saving:
+               look for a lower rate first. Noise from 0.3 to 3 times the gradient's norm, fading,
+               gained nothing and cost a sixth of the speed. A rate for each layer was as good as
+               one for all. All of this is a small convnet in four epochs.
 Use it when    the loss has spikes, or diverges early at a rate that is good later: clip where the
                norms of a healthy run seldom are.
 It hurts when  it hides a rate that is too high, or norms that grow because of a mistake.

@@ -113,8 +113,10 @@ BREAKS = [
         ),
         ('tf.function(steps) if variant == "compiled" else steps', "steps", f"{LOOP}::test_what_is_compiled"),
         ("    model.compute_metrics(images, labels, logits)\n", "", f"{LOOP}::test_metrics_of_an_epoch"),
-        ("            model.reset_metrics()\n", "", f"{LOOP}::test_every_variant_is_logged"),
-        ("[weight.value for weight in model", "[2 * weight.value for weight in model", f"{LOOP}::test_fifty_steps"),
+        ("        model.reset_metrics()  # `fit`", "        # `fit`", f"{LOOP}::test_every_variant_is_logged"),
+        ("range(min(parts, len(images)))", "range(parts)", f"{LOOP}::test_parts_are_small"),
+        ("loss, sample_weight=tf.shape(images)[0]", "loss", f"{LOOP}::test_metrics_of_an_epoch"),
+        ('scores["step_ms"] = 1000 * blocks', 'scores["step_ms"] = blocks', f"{LOOP}::test_each_number_is"),
     ),
     *of(
         "recipes/harness/running/loop.py",
