@@ -267,7 +267,7 @@ RECIPE = Recipe(
     CLAIMS,
     Config,
     compare=compare,
-    smoke={"epochs": 3, "batch_size": 32, "memory_batch": 128},
+    smoke={"epochs": 2, "batch_size": 32, "same_steps": 2, "memory_batch": 64},
     least={"memory_batch": 4, "same_steps": 1, "parts": 1},
     units=UNITS,
     panels=PANELS,
