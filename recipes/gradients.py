@@ -239,7 +239,7 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
-    smoke={"epochs": 3, "batch_size": 32},
+    smoke={"epochs": 3, "batch_size": 32, "high_rate": 0.32},
     tuning=TUNING,
     fails=("high",),
     units=UNITS,
