@@ -107,7 +107,7 @@ def _go_on(oracle: kt.Oracle) -> None:
     path, asked = oracle._get_oracle_fname(), oracle.get_space().get_config()["space"]
     try:
         oracle.reload()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise EvidenceError(f"The books of the search, {path}, are broken: search anew, without --resume.") from error
     if oracle.get_space().get_config()["space"] != asked:
         raise UsageError("The recipe's space has changed since that search began: search anew, without --resume.")
