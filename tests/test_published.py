@@ -66,7 +66,8 @@ def test_the_rates_are_the_sweeps_winners(name):
     trials = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
     winners = recipe.tuning.winners(trials)
     assert winners == found["winners"]
-    assert {variant: winner["rate"] for variant, winner in winners.items()} == module.RATES
+    published = getattr(module, recipe.tuning.found[0])
+    assert {variant: winner[recipe.tuning.swept] for variant, winner in winners.items()} == published
     for variant, winner in winners.items():
         if variant in recipe.tuning.second:
             assert module.WEIGHT_DECAYS[variant] == winner["weight_decay"]
@@ -74,13 +75,13 @@ def test_the_rates_are_the_sweeps_winners(name):
 
 @pytest.mark.parametrize("name", TUNED)
 def test_every_variant_had_as_many_trials_and_no_winner_lies_at_an_edge(name):
-    found = read_json(RESULTS / name / "tuning.json")
+    found, swept = read_json(RESULTS / name / "tuning.json"), load(name).tuning.swept
     for variant, winner in found["winners"].items():
-        rates = sorted({r["config"]["rate"] for r in found["search"] if r["variant"] == variant})
-        assert len(rates) >= 4
+        values = sorted({r["config"][swept] for r in found["search"] if r["variant"] == variant})
+        assert len(values) >= 4
         accuracies = [r["metrics"].get("validation_accuracy", 0) for r in found["search"] if r["variant"] == variant]
         if max(accuracies) > 0.11:  # Else none was better than chance, and none is the best.
-            assert rates[0] < winner["rate"] < rates[-1], variant
+            assert values[0] < winner[swept] < values[-1], variant
 
 
 def test_every_optimizer_has_a_sensitivity_curve_of_three_seeds():

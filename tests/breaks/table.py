@@ -388,7 +388,7 @@ BREAKS = [
             'kt.Objective(OBJECTIVE, "min")',
             f"{SEARCHING}::test_each_tuner_is_the_one",
         ),
-        ("        order_again(oracle)\n", "", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
+        ("    order_again(oracle)\n", "", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
         ("-(trial[OBJECTIVE] or 0.0)", "trial[OBJECTIVE] or 0.0", f"{SEARCHING}::test_a_search_finds_the_best"),
     ),
     *of(
