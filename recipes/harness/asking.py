@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -148,3 +149,11 @@ def check_with_images(recipe: Recipe, asked: Asked, config: Any) -> None:
             check_own_model(asked.model, asked.variants[0], data)
         except ValueError as error:
             raise UsageError(str(error)) from error
+
+
+def folder_of(searching: Any) -> str:
+    """Where a search goes, below the logs; each process that shares one has a folder of its own."""
+    if not searching.search:
+        return ""
+    own = os.environ.get("KERASTUNER_TUNER_ID")
+    return "-".join([searching.search, str(searching.trials), *([own] if own else [])])

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import errno
 import itertools
-import os
 import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -228,13 +227,6 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
     return _asked(recipe, parsed.options, parsed.config, searching), parsed.config, searching
 
 
-def _folder_of(searching: Searching) -> str:
-    """Where a search goes; each process that shares one has a folder of its own."""
-    if not searching.search:
-        return ""
-    return "-".join([searching.search, str(searching.trials), *filter(None, [os.environ.get("KERASTUNER_TUNER_ID")])])
-
-
 def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> Asked:
     asking.check_sweep(recipe, options, config, searching)
     possible = recipe.searched if searching.search else recipe.swept if options.tune and recipe.sweep else None
@@ -246,7 +238,7 @@ def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> A
         variants=asking.variants_of(recipe, options.budget, options.variants, possible),
         data=default_data(options.budget, **images),
         # A search has a folder of its own, where --resume looks for the same one.
-        logdir=options.logdir.expanduser() / _folder_of(searching),
+        logdir=options.logdir.expanduser() / asking.folder_of(searching),
         save=str(Path(options.save).expanduser()) if options.save else "",
         **{name: getattr(options, name) for name in same},
     )
