@@ -1,6 +1,9 @@
 """Loops of one's own and `fit` train the same model, and are logged alike."""
 
 import json
+import os
+import signal
+import time
 import types
 
 import keras
@@ -10,7 +13,7 @@ import tensorflow as tf
 
 from pipelines import batches, sources
 from recipes import custom_loop as recipe
-from recipes.harness import Run, memory_of
+from recipes.harness import Run, alone, memory_of
 
 REQUEST = sources.Request(train_images=1000)
 DATA = sources.load(REQUEST)
@@ -112,6 +115,23 @@ def test_memory_is_that_of_the_call_alone():
     assert memory_of(hold, 10) < 40
     with pytest.raises(RuntimeError, match="memory failed: ZeroDivisionError"):
         memory_of(hold, 0)
+
+
+def killed():
+    """A call that ends as one for which there is no memory."""
+    return lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleeping():
+    return lambda: time.sleep(60)
+
+
+def test_a_process_that_is_ended_is_said_to_be(monkeypatch):
+    with pytest.raises(RuntimeError, match="was ended by signal 9"):
+        memory_of(killed)
+    monkeypatch.setattr(alone, "SECONDS", 1)
+    with pytest.raises(RuntimeError, match="took longer than 1 s"):
+        memory_of(sleeping)
 
 
 def hold(mib: int):

@@ -52,6 +52,9 @@ def test_verdicts_of_other_machines_are_kept_and_shown(monkeypatch, tmp_path):
         "machine-zen-avx-512-avx512-bf16.json",
     ]
     assert json.loads((tmp_path / "machine-zen-avx-512-avx512-bf16.json").read_text())["commit"] == "0" * 40
+    earlier = report_on(FAST, "holds")
+    earlier.found["code"] = "another"
+    assert publish.machines(tmp_path, earlier) == []  # Those of another version of the recipe are not shown.
     shown = card._machines(report_on(FAST, "holds"), [other])
     assert "| Zen (AVX-512, AVX512-BF16) | 2 | holds |" in shown
     assert "| Haswell (abilities unknown) | 2 | refuted |" in shown

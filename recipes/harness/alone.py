@@ -17,11 +17,16 @@ def memory_of(work: Callable[..., Callable[[], object]], *arguments: object) -> 
     `work` is a function of a module, and its arguments are what JSON can hold: numbers, strings, lists of those.
 
     Raises:
-        RuntimeError: the process failed; the message is the last line that it printed.
+        RuntimeError: the process failed, was ended by a signal (memory that is not there), or took too long.
     """
     order = json.dumps([work.__module__, work.__qualname__, arguments])
     command = [sys.executable, "-m", "recipes.harness.alone", order]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"the process that measures memory took longer than {SECONDS} s") from error
+    if done.returncode < 0:
+        raise RuntimeError(f"the process that measures memory was ended by signal {-done.returncode}")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["nothing was printed"])[-1]
         raise RuntimeError(f"the process that measures memory failed: {last}")

@@ -172,11 +172,15 @@ def _generate(recipe: Recipe, folder: Path) -> str:
 
 
 def machines(folder: Path, report: Report) -> list[dict[str, Any]]:
-    """Keep the verdicts of this kind of machine in a file of its own, and return those of all others."""
+    """Keep the verdicts of this kind of machine in a file of its own, and return those of all others.
+
+    What was measured there with an earlier version of the recipe is left out: its verdicts are not of this code.
+    """
     own = folder / f"machine-{re.sub('[^a-z0-9]+', '-', kind_of(report.found['machine']).lower()).strip('-')}.json"
     machine, commit = report.found["machine"], report.found["commit"]
     write_json(own, {**summary_of(report), "machine": machine, "commit": commit, "code": report.found["code"]})
-    return [read_json(path) for path in sorted(folder.glob("machine-*.json")) if path != own]
+    others = [read_json(path) for path in sorted(folder.glob("machine-*.json")) if path != own]
+    return [other for other in others if other["code"] == report.found["code"]]
 
 
 def label(recipe: Recipe) -> str:
