@@ -108,7 +108,10 @@ def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
     axes.barh(range(len(names)), means, xerr=spread, ecolor="gray", color=colors)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
-    _scale(axes, panel.log)
+    if names:  # Nothing has no logarithm.
+        _scale(axes, panel.log)
+    else:
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     axes.set_xlabel(picture.label(panel.metric))
     axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
 
