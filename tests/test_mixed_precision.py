@@ -34,25 +34,46 @@ def test_layers_compute_in_the_policys_type_and_keep_float32_weights(variant):
 
 @pytest.mark.parametrize("policy", ["float32", "bfloat16", "float16"])
 def test_the_loop_takes_the_step_that_fit_takes(policy):
-    weights = {}
+    weights, metrics = {}, {}
     for how in ("", "_loop"):
         keras.utils.set_random_seed(1)
         model = recipe.build_model(f"{policy}{how}_small", DATA)
         before = model.get_weights()
+        feed = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(11)  # The last one holds five.
         if how:
-            recipe.loop_step(model)(IMAGES, LABELS)
+            step = recipe.loop_step(model)
+            for images, labels in feed:
+                step(images, labels)
         else:
-            model.train_on_batch(IMAGES, LABELS)
+            model.fit(feed, verbose=0, shuffle=False)
         weights[how] = [after - start for after, start in zip(model.get_weights(), before, strict=True)]
+        metrics[how] = {name: float(value) for name, value in model.get_metrics_result().items()}
+        assert int(model.optimizer.iterations) == 2
+    assert metrics["_loop"] == pytest.approx(metrics[""], rel=1e-3)
     for by_fit, by_hand in zip(weights[""], weights["_loop"], strict=True):
         assert np.abs(by_fit).max() > 0
         assert np.allclose(by_fit, by_hand, atol=1e-3 * np.abs(by_fit).max())
 
 
-def weight_after(gradient: float, *, scale: bool, master: str = "float32") -> float:
-    """A weight of 1 after one step at rate 10,000 whose gradient passes through float16 on its way back."""
+@pytest.mark.parametrize("variant", ["float16_small", "float16_loop_small"])
+def test_gradients_that_overflow_are_left_out_and_the_factor_is_halved(variant):
+    """A step whose loss was not scaled would not overflow."""
+    model = recipe.build_model(variant, DATA)
+    model.optimizer.dynamic_scale.assign(2.0**40)
+    before = model.get_weights()
+    if "loop" in variant:
+        recipe.loop_step(model)(IMAGES, LABELS)
+    else:
+        model.train_on_batch(IMAGES, LABELS)
+    assert float(model.optimizer.dynamic_scale) == 2.0**39
+    for start, after in zip(before, model.get_weights(), strict=True):
+        assert np.array_equal(start, after)
+
+
+def weight_after(gradient: float, *, rate: float, scale: bool = False, master: str = "float32") -> float:
+    """A weight of 1 after one step whose gradient passes through float16 on its way back."""
     weight = keras.Variable(1.0, dtype=master)
-    inner = keras.optimizers.SGD(1e4)
+    inner = keras.optimizers.SGD(rate)
     optimizer = keras.optimizers.LossScaleOptimizer(inner, initial_scale=2.0**15) if scale else inner
     optimizer.build([weight])
     with tf.GradientTape() as tape:
@@ -63,29 +84,52 @@ def weight_after(gradient: float, *, scale: bool, master: str = "float32") -> fl
     return float(weight.numpy())
 
 
-def test_a_small_update_underflows_and_scaling_and_float32_weights_save_it():
-    assert weight_after(1e-8, scale=False) == 1.0  # The gradient is 0 in float16.
-    assert weight_after(1e-8, scale=True) == pytest.approx(1 - 1e-4, abs=2e-6)
-    assert weight_after(1e-8, scale=True, master="float16") == 1.0  # The update is too small for a float16 weight.
+def test_scaling_saves_a_gradient_that_underflows():
+    assert weight_after(1e-8, rate=1e4) == 1.0  # The gradient is 0 in float16.
+    assert weight_after(1e-8, rate=1e4, scale=True) == pytest.approx(1 - 1e-4, abs=2e-6)
+
+
+def test_a_float32_weight_saves_an_update_that_a_float16_weight_would_lose():
+    assert weight_after(1e-4, rate=1.0, master="float16") == 1.0
+    assert weight_after(1e-4, rate=1.0) == pytest.approx(1 - 1e-4, abs=2e-6)
+
+
+def test_the_arithmetic_is_asserted():
     (claim,) = [claim for claim in recipe.CLAIMS if claim.id == "S3"]
     assert claim.asserted is True
 
 
-def test_the_fastest_policy_is_the_one_that_is(monkeypatch):
-    class Slow:
-        def __init__(self, seconds):
-            self.seconds = seconds
+@pytest.mark.parametrize("best", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_the_fastest_policy_is_the_one_that_is(best, monkeypatch):
+    steps = clock(monkeypatch, {policy: 2.0 if policy == best else 3.0 for policy in recipe.POLICIES.values()})
+    assert recipe.fastest_policy(steps, IMAGES, LABELS, 100.0) == best
+
+
+def test_what_is_hardly_faster_is_no_reason_for_16_bits(monkeypatch):
+    steps = clock(monkeypatch, {"float32": 2.0, "mixed_bfloat16": 1.95, "mixed_float16": 3.0})
+    assert recipe.fastest_policy(steps, IMAGES, LABELS, 100.0) == "float32"
+
+
+def test_a_hiccup_and_the_time_of_tracing_decide_nothing(monkeypatch):
+    seconds = {"float32": 3.0, "mixed_bfloat16": 2.0, "mixed_float16": 4.0}
+    steps = clock(monkeypatch, seconds, odd={("mixed_bfloat16", 1): 1e3, ("mixed_bfloat16", 6): 1e3})
+    assert recipe.fastest_policy(steps, IMAGES, LABELS, 0.1) == "mixed_bfloat16"
+
+
+def clock(monkeypatch, seconds, odd=None):
+    """What builds models whose steps take so many seconds by a clock that nothing else moves."""
+    now = [0.0]
+    monkeypatch.setattr(recipe.time, "perf_counter", lambda: now[0])
+
+    class Model:
+        def __init__(self, policy):
+            self.policy, self.count = policy, 0
 
         def train_on_batch(self, images, labels):
-            end = recipe.time.perf_counter() + self.seconds
-            while recipe.time.perf_counter() < end:
-                pass
+            self.count += 1
+            now[0] += (odd or {}).get((self.policy, self.count), seconds[self.policy])
 
-    for best in recipe.POLICIES.values():
-        found = recipe.fastest_policy(
-            lambda policy, best=best: Slow(0.002 if policy == best else 0.02), IMAGES, LABELS, 0.3
-        )
-        assert found == best
+    return Model
 
 
 def test_the_fastest_policy_of_a_real_model_is_a_policy():
@@ -94,38 +138,53 @@ def test_the_fastest_policy_of_a_real_model_is_a_policy():
     assert found in recipe.POLICIES.values()
 
 
-def test_a_loop_and_fit_learn_alike(tmp_path):
-    config = recipe.Config(epochs=3, batch_size=25, rate=0.02)
-    scores = {}
-    for variant in ("float32_small", "float32_loop_small"):
-        (tmp_path / variant).mkdir()
-        run = Run(variant, 1, REQUEST, config, tmp_path / variant)
-        scores[variant] = recipe.train(variant, config, run, DATA)
-        assert len(run.curves["val_accuracy"]) == 3
+@pytest.fixture
+def runs(tmp_path):
+    def of(*variants, **fields):
+        config = recipe.Config(**{"epochs": 1, "batch_size": 25, "steps": 0, **fields})
+        found = {name: Run(name, 1, REQUEST, config, tmp_path / name) for name in variants}
+        for run in found.values():
+            run.folder.mkdir()
+        return config, found
+
+    return of
+
+
+def test_a_loop_and_fit_learn_alike(runs):
+    config, both = runs("float32_small", "float32_loop_small", epochs=3, rate=0.02)
+    scores = recipe.compare(config, both)
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert len(both["float32_small"].curves[name]) == 3
+        assert both["float32_small"].curves[name] == pytest.approx(both["float32_loop_small"].curves[name], abs=0.02)
     assert scores["float32_small"]["test_accuracy"] == pytest.approx(
         scores["float32_loop_small"]["test_accuracy"], abs=0.01
     )
+    assert "step_ms" not in scores["float32_small"]
 
 
-def test_steps_are_timed_and_memory_is_that_of_the_large_models(tmp_path):
-    names = ("float32_loop_small", "float32_large")
-    config = recipe.Config(epochs=1, batch_size=25, rounds=1, steps=12, memory_batch=64)
-    runs = {}
-    for name in names:
-        (tmp_path / name).mkdir()
-        runs[name] = Run(name, 1, REQUEST, config, tmp_path / name)
-    found = recipe.compare(config, runs)
-    for name in names:
-        assert found[name]["log_time"] == pytest.approx(np.log(found[name]["step_ms"]))
-        assert found[name]["step_ms"] > 0
-        assert ("memory" in found[name]) == name.endswith("large")
-    without = recipe.compare(recipe.Config(epochs=1, batch_size=25, rounds=0), fresh(tmp_path / "b", names[0]))
-    assert "step_ms" not in without[names[0]]
+def test_a_variant_has_its_own_time_and_the_large_ones_their_own_memory(runs, monkeypatch):
+    names = ("float32_small", "float32_large", "bfloat16_large", "float32_loop_small")
+    config, several = runs(*names, steps=110)
+    asked = {}
 
+    class Blocks:
+        def step_seconds(self, name):
+            return 0.001 * (1 + names.index(name))
 
-def fresh(folder, name):
-    folder.mkdir()
-    return {name: Run(name, 1, REQUEST, recipe.Config(), folder)}
+    def timed(steps, **settings):
+        asked.update(settings, names=list(steps))
+        return Blocks()
+
+    monkeypatch.setattr(recipe, "train", lambda variant, *_: {"test_accuracy": 0.5})
+    monkeypatch.setattr(recipe, "build_step", lambda *order: order)
+    monkeypatch.setattr(recipe, "interleaved", timed)
+    monkeypatch.setattr(recipe, "memory_of", lambda work, *order: 100.0 + names.index(order[0]))
+    found = recipe.compare(config, several)
+    assert asked == {"rounds": 1, "seed": 1, "block": 110, "names": list(names)}
+    assert [found[name]["step_ms"] for name in names] == pytest.approx([1, 2, 3, 4])
+    assert [np.exp(found[name]["log_time"]) for name in names] == pytest.approx([1, 2, 3, 4])
+    assert [found[name].get("memory") for name in names] == [None, 101, 102, None]
+    assert np.exp(found["bfloat16_large"]["log_memory"]) == pytest.approx(102)
 
 
 def test_memory_has_no_tracing_in_it():
@@ -138,18 +197,20 @@ def test_memory_has_no_tracing_in_it():
 
 @pytest.mark.parametrize("variant", list(recipe.VARIANTS))
 def test_a_step_is_one_of_the_variant(variant, monkeypatch):
-    made = []
-    build = recipe.build_model
+    made, by_hand = [], []
+    build, loop = recipe.build_model, recipe.loop_step
     monkeypatch.setattr(recipe, "build_model", lambda *given: made.append(build(*given)) or made[-1])
+    monkeypatch.setattr(recipe, "loop_step", lambda model: by_hand.append(model) or loop(model))
     step = recipe.build_step(variant, 8, [32, 32, 3], 10)
-    before = int(made[0].optimizer.iterations)
-    step()
-    assert int(made[0].optimizer.iterations) in (before, before + 1)  # A scale too high skips one.
+    loss = float(np.ravel(step())[0])  # `train_on_batch` returns its metrics, too.
+    assert 0 < loss < 100
+    assert int(made[0].optimizer.iterations) == 1
     assert made[0].layers[2].compute_dtype == variant.split("_")[0]
+    assert by_hand == (made if "loop" in variant else [])
 
 
-def test_all_policies_of_a_size_have_the_rate_that_float32_was_tuned_to(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "RATES", {"float32_small": 0.011, "float32_large": 0.022})
+def test_a_variant_trains_at_the_rate_that_its_policy_was_tuned_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "RATES", {name: 0.01 * (1 + i) for i, name in enumerate(recipe.RATES)})
     given = {}
 
     class BuiltError(Exception):
@@ -164,5 +225,5 @@ def test_all_policies_of_a_size_have_the_rate_that_float32_was_tuned_to(tmp_path
         with pytest.raises(BuiltError):
             recipe.train(variant, recipe.Config(), Run(variant, 1, REQUEST, None, tmp_path), DATA)
     for variant, (first, last) in given.items():
-        assert first == pytest.approx(0.022 if variant.endswith("large") else 0.011)
+        assert first == pytest.approx(recipe.RATES[variant.replace("_loop", "")])
         assert last == pytest.approx(0, abs=1e-9)
