@@ -11,6 +11,12 @@ Ampere on bfloat16, several times as fast as float32 (which convolutions there s
 TF32); processors with AVX512-BF16 or AMX-BF16 multiply bfloat16 faster, those with AVX512-FP16
 float16. Others convert each number back and forth. `fastest_policy` tries and chooses.
 
+In practice    On a processor with AVX512-BF16, bfloat16 took 0.73 times the time of a step, in a small
+               and in a larger convnet, 0.52 times the memory of a batch of a thousand, and nothing
+               of the accuracy, at the same best rate as float32 (0.028; one three times as high
+               fails). float16 took five times as long there: never switch it on for a processor
+               unseen. Ask `fastest_policy` once on each kind of machine, with your own model. All
+               this is of three epochs and convnets of two layers.
 Use it when    `fastest_policy` says so, or activations do not fit into memory.
 It hurts when  the processor has no such instructions; where sums are long or differences small
                (softmax, losses, statistics): keep those in float32, as the last layer is here.

@@ -5,6 +5,8 @@ asking           whether what was asked for can be done
 measuring        from what was asked to what was found; `measure`
 closing          what is printed at the end
 alone            what a call takes in a process of its own
+processes        processes of a recipe's own
+cluster          those that are workers of one cluster
 kerastuner/      for recipes that search, and for `--search`: imported by them alone
 running/         how runs are carried out
 reporting/       what is shown and published of them
@@ -16,6 +18,7 @@ Each of the folders imports only from those below it.
 
 from recipes.harness.alone import memory_of
 from recipes.harness.cli import main
+from recipes.harness.cluster import follow, join, workers_here
 from recipes.harness.declaring.claims import Claim
 from recipes.harness.declaring.panels import Against, Bars, Graph, Lines, Points
 from recipes.harness.declaring.recipe import Recipe, Unit
@@ -24,6 +27,7 @@ from recipes.harness.declaring.table import Table
 from recipes.harness.declaring.tuning import Objective, Tuning, half_decades
 from recipes.harness.declaring.variants import grid
 from recipes.harness.measuring import Measured, measure
+from recipes.harness.processes import together
 from recipes.harness.running.run import Run
 from recipes.harness.running.timing import interleaved
 
@@ -42,10 +46,14 @@ __all__ = [
     "Table",
     "Tuning",
     "Unit",
+    "follow",
     "grid",
     "half_decades",
     "interleaved",
+    "join",
     "main",
     "measure",
     "memory_of",
+    "together",
+    "workers_here",
 ]

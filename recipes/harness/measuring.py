@@ -115,7 +115,7 @@ def measure(
     command = f"measure({recipe.name}.RECIPE, budget={budget!r}, …)"
     invocation = Invocation.begin(recipe, asked, chosen, command)
     try:
-        (work,) = carry_out([begin_comparison(invocation, lambda text: None)], watcher(console))
+        (work,) = carry_out([begin_comparison(invocation, console.print)], watcher(console))
         return conclude(invocation, work.records())
     finally:
         invocation.end()
@@ -129,6 +129,11 @@ def watcher(console: Console) -> Callable[[list[Job], int], Any]:
 def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work:
     """The work of a comparison: what is to be done of it, and what is kept."""
     check_with_images(invocation.recipe, invocation.asked, invocation.config)
+    if opening := [name for name in invocation.variants if name in invocation.recipe.opens]:
+        say(
+            f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, whatever they are "
+            "told, and do what anyone tells them who reaches them. They end with the runs."
+        )
     return Work.of(invocation, invocation.plan(), say)
 
 

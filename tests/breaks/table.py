@@ -8,6 +8,7 @@ CLAIMS, TUNING, EVIDENCE = "tests/test_claims.py", "tests/test_tuning.py", "test
 SEARCHING = "tests/test_searching.py"
 MULTI, LOOP = "tests/test_multi_input.py", "tests/test_custom_loop.py"
 GRADIENTS, LOOPS = "tests/test_gradients.py", "tests/test_loop.py"
+PRECISION, DISTRIBUTED = "tests/test_mixed_precision.py", "tests/test_distributed.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
@@ -140,6 +141,39 @@ BREAKS = [
             f"{GRADIENTS}::test_the_lower_rate",
         ),
         ("rate = config.high_rate", "rate = rate", f"{GRADIENTS}::test_rates_are_the_variants_own"),
+    ),
+    *of(
+        "recipes/mixed_precision.py",
+        ("set_dtype_policy(chosen.policy)", 'set_dtype_policy("float32")', f"{PRECISION}::test_layers_compute"),
+        ("    keras.config.set_dtype_policy(before)\n", "", f"{PRECISION}::test_layers_compute"),
+        (', dtype="float32")(layers.Flatten', ")(layers.Flatten", f"{PRECISION}::test_layers_compute"),
+        ("model.optimizer.scale_loss(loss)", "loss", f"{PRECISION}::test_gradients_that_overflow"),
+        ("loss, sample_weight=tf.shape(images)[0]", "loss", f"{PRECISION}::test_the_loop_takes"),
+        ("for some in traced:", "for some in ():", f"{PRECISION}::test_memory_has_no_tracing"),
+        ("np.median(steps)", "np.mean(steps)", f"{PRECISION}::test_a_hiccup"),
+        ("0.95 * pace", "pace", f"{PRECISION}::test_what_is_hardly_faster"),
+        ('scores["step_ms"] = 1000 * blocks', 'scores["step_ms"] = blocks', f"{PRECISION}::test_a_variant_has_its_own"),
+        ('RATES[variant.replace("_loop", "")]', 'RATES["float32_small"]', f"{PRECISION}::test_a_variant_trains_at"),
+    ),
+    *of(
+        "recipes/distributed.py",
+        ("1 / len(batch))", "1 / len(share))", f"{DISTRIBUTED}::test_shares_are"),
+        ("batch[replica::everyone]", "batch[::everyone]", f"{DISTRIBUTED}::test_shares_are"),
+        (
+            "share, weights = batch[:1], np.zeros(1)",
+            "share, weights = batch[:1], np.ones(1)",
+            f"{DISTRIBUTED}::test_a_replica_for",
+        ),
+        ("default_rng([seed, epoch])", "default_rng([seed])", f"{DISTRIBUTED}::test_an_epoch_has"),
+        ("tf.reduce_sum(weights * of_each)", "tf.reduce_mean(of_each)", f"{DISTRIBUTED}::test_a_share_moves"),
+        ('synchronized=norm == "synchronized"', "synchronized=False", f"{DISTRIBUTED}::test_the_norm_of"),
+        ("range(done, config.epochs)", "range(config.epochs)", f"{DISTRIBUTED}::test_a_training_in_two"),
+        ("seed, epoch)\n        start", "seed, epoch - done)\n        start", f"{DISTRIBUTED}::test_a_training_in_two"),
+    ),
+    *of(
+        "recipes/harness/processes.py",
+        ("    if code < 0:\n", "    if code > 0:\n", f"{DISTRIBUTED}::test_a_process_that_fails"),
+        ("stdin=subprocess.PIPE", "stdin=subprocess.DEVNULL", f"{DISTRIBUTED}::test_processes_end_with"),
     ),
     *of(
         "recipes/regularization.py",

@@ -80,6 +80,8 @@ class Recipe:
         floor: the metric that the convergence test looks at.
         left_out: variants that a plain run leaves out, to answer sooner: they are run where they are named, by
             `--variants all`, and at smoke. What is published has all of them.
+        opens: variants whose processes have servers that listen on all of the machine's addresses: they are run only
+            where they are named or by `--variants all`, at any budget, and a sentence says so.
         fails: variants whose point is that they fail: the convergence test has a ceiling for them.
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
@@ -104,6 +106,7 @@ class Recipe:
     table: Table | None = None
     floor: str = "test_accuracy"
     left_out: Sequence[str] = ()
+    opens: Sequence[str] = ()
     fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
@@ -117,9 +120,9 @@ class Recipe:
         for claim in self.claims:
             if unknown := claim.variants - set(self.names):
                 raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
-        if self.left_out and "all" in self.names:
+        if (self.left_out or self.opens) and "all" in self.names:
             raise ValueError("Where variants are left out, none may be called 'all': `--variants all` runs them.")
-        for name, of_them in (("fails", self.fails), ("left_out", self.left_out)):
+        for name, of_them in (("fails", self.fails), ("left_out", self.left_out), ("opens", self.opens)):
             if unknown := set(of_them) - set(self.names):
                 raise ValueError(f"`{name}` names {', '.join(sorted(unknown))}: no such variant.")
 
@@ -130,7 +133,8 @@ class Recipe:
 
     def usual(self, budget: str) -> tuple[str, ...]:
         """The variants of a plain run."""
-        return self.names if budget == "smoke" else tuple(name for name in self.names if name not in self.left_out)
+        without = {*self.opens, *(() if budget == "smoke" else self.left_out)}
+        return tuple(name for name in self.names if name not in without)
 
     @property
     def swept(self) -> tuple[str, ...]:
@@ -161,7 +165,7 @@ class Recipe:
     @property
     def measure_again(self) -> str:
         """The command that measures what is published."""
-        every = " --variants all" if self.left_out else ""
+        every = " --variants all" if self.left_out or self.opens else ""
         return f"python -m {self.module}{every} --seeds 10"
 
     @property

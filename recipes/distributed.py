@@ -1,0 +1,311 @@
+"""Do several devices, or several machines, train the same model as one, and how much sooner?
+
+A strategy of tf.distribute keeps a copy of the model on each device (a replica), gives each a share
+of every batch, and adds up their gradients, so that all copies take the same step. Whether that is
+the step of one device is up to the loss: each image weighs one part of the *whole* batch, a smaller
+last one included, and gradients are summed. MirroredStrategy has its replicas in one process,
+MultiWorkerMirroredStrategy in several, here or on other machines; these need a loop of one's own
+(`fit` fails under it in Keras 3). What is computed of a share alone makes a difference:
+BatchNormalization's statistics, unless it is `synchronized`, and Keras's clipping of gradients,
+which comes before their sum.
+
+After every epoch the first worker saves the model with its optimizer. The order of images follows
+from the seed and the epoch, so that workers that are started again go on to the same bits (but for
+dropout, whose random state is not saved).
+
+Use it when    one device is too slow, and its batch can be split: a share of some dozens of images.
+It hurts when  shares are small (adding up gradients takes longer than finding them), when
+               BatchNormalization is left as it is, or when replicas outnumber the cores or GPUs.
+Sources        Goyal et al. 2017, arXiv:1706.02677; TensorFlow's guide to distributed training
+"""
+
+import functools
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, losses, optimizers
+
+from pipelines import sources
+from recipes.harness import (
+    Bars,
+    Claim,
+    Lines,
+    Recipe,
+    Run,
+    Unit,
+    follow,
+    join,
+    main,
+    together,
+    workers_here,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 3
+    batch_size: int = 128  # Of all replicas together.
+    rate: float = 0.05
+    same_images: int = 291  # Of twenty steps, to compare weights after; 0 leaves them out.
+
+
+# All but all_threads have one thread a replica. Those of several workers have one in each.
+REPLICAS = {"one_device": 1, "all_threads": 1, "mirrored_2": 2, "mirrored_4": 4}
+WORKERS = {"workers_2": 2, "workers_4": 4}
+MOST = 4  # Replicas: where there are not as many GPUs, all are on the processor.
+VARIANTS = (*REPLICAS, *WORKERS)
+NORMS = ("none", "plain", "synchronized")
+
+
+def build_strategy(replicas: int = 1) -> tf.distribute.Strategy:
+    """To be called before anything else of TensorFlow: it settles which devices there are."""
+    if "TF_CONFIG" in os.environ:  # It names all workers, and which of them this process is.
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if replicas == 1:
+        return tf.distribute.get_strategy()
+    kind = "GPU"
+    if not tf.config.list_physical_devices("GPU"):
+        kind, parts = "CPU", [tf.config.LogicalDeviceConfiguration()] * replicas
+        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
+    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(replicas)])
+
+
+def build_model(norm: str, data, rate: float) -> keras.Model:
+    """Map images uint8 (batch, *data.shape) to logits (batch, len(data.classes))."""
+    images = keras.Input(data.shape, dtype="uint8")
+    x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0 to 255 becomes -2 to 2.
+    for filters in (32, 64):
+        x = layers.Conv2D(filters, 3, padding="same")(x)
+        if norm != "none":
+            # Synchronized, it has the statistics of the whole batch, not of a share.
+            x = layers.BatchNormalization(momentum=0.9, synchronized=norm == "synchronized")(x)
+        x = layers.MaxPooling2D()(layers.Activation("relu")(x))
+    model = keras.Model(images, layers.Dense(len(data.classes))(layers.Flatten()(x)))
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizers.SGD(rate, momentum=0.9), loss, metrics=["accuracy"])
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def shares(split, images: int, batch_size: int, seed: int, epoch: int, context) -> tf.data.Dataset:
+    """An epoch's shares for the replicas of this process, one after another, and then the next batch's.
+
+    A share is images uint8 (share, height, width, 3), labels int32 (share,), and the weight of each
+    image: one part of the whole batch. `context` tells how many replicas there are, and whose these are.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(len(split))[:images]
+    everyone = context.num_replicas_in_sync
+    here = everyone // context.num_input_pipelines
+    mine = range(context.input_pipeline_id * here, (context.input_pipeline_id + 1) * here)
+
+    def parts():
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]  # The last one may be smaller.
+            for replica in mine:
+                share = batch[replica::everyone]
+                weights = np.full(len(share), 1 / len(batch))
+                if not len(share):  # No layer likes an empty one. Only BatchNormalization sees it.
+                    share, weights = batch[:1], np.zeros(1)
+                yield split.images[share], split.labels[share], weights
+
+    shape = (None, *split.images.shape[1:])
+    kinds = [(shape, "uint8"), ((None,), "int32"), ((None,), keras.config.floatx())]
+    signature = tuple(tf.TensorSpec(*kind) for kind in kinds)
+    return tf.data.Dataset.from_generator(parts, output_signature=signature).prefetch(2)
+
+
+def build_step(strategy: tf.distribute.Strategy, model: keras.Model):
+    """A function from a batch, in shares, to the batch's mean loss and accuracy; it trains all replicas."""
+
+    def one_replica(images, labels, weights):
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            of_each = losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            # Not the mean, which would be the share's. A penalty would need its part of replicas.
+            loss = tf.reduce_sum(weights * of_each)
+        gradients = tape.gradient(loss, [weight.value for weight in model.trainable_variables])
+        model.optimizer.apply(gradients, model.trainable_variables)  # Keras adds up all replicas'.
+        right = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
+        return tf.stack([loss, tf.reduce_sum(weights * tf.cast(right, weights.dtype))])
+
+    @tf.function
+    def step(batch):
+        return strategy.reduce("sum", strategy.run(one_replica, batch), axis=None)
+
+    return step
+
+
+def train_replicas(strategy, data, config, seed, folder, norm="none", images=None) -> list:
+    """Train, or go on after the last epoch that the folder has; return a row for each epoch.
+
+    A row has the means of loss and accuracy over the epoch's batches, and the seconds of its steps.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(seed)
+    saved = sorted(folder.glob("epoch-*.keras"))
+    with strategy.scope():  # What is made here has a copy on each device.
+        model = (
+            keras.models.load_model(saved[-1]) if saved else build_model(norm, data, config.rate)
+        )
+    step, rows = build_step(strategy, model), []
+    done = int(saved[-1].stem.removeprefix("epoch-")) if saved else 0
+    for epoch in range(done, config.epochs):
+        feed = functools.partial(shares, data.train, images, config.batch_size, seed, epoch)
+        start, found = time.perf_counter(), []
+        for batch in strategy.distribute_datasets_from_function(feed):
+            found.append(step(batch).numpy())
+        rows.append([*np.mean(found, axis=0).tolist(), time.perf_counter() - start])
+        if strategy.extended.should_checkpoint:  # Of several workers, the first.
+            model.save(folder / "unfinished.keras")
+            (folder / "unfinished.keras").replace(folder / f"epoch-{epoch + 1:04}.keras")
+    return rows
+
+
+# From here on it is about measuring: what is compared, claimed and shown.
+
+
+SAME = Config(epochs=4, batch_size=64)  # Twenty steps, four of which are of a smaller batch.
+
+
+def work(variant: str, seed: int, config: dict, request: dict, folder: str) -> list:
+    """What each process of a variant does: the same twenty steps in float64 for each kind of model,
+    which the folder keeps, and then a training, whose rows it returns."""
+    replicas, chosen = REPLICAS.get(variant, 1), Config(**config)
+    if variant != "all_threads":
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(replicas)
+    strategy, place = build_strategy(replicas), Path(folder)
+    data = sources.load(sources.Request(**request))
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    for norm in NORMS if chosen.same_images else ():
+        kept = place / f"same-{norm}"
+        train_replicas(strategy, data, SAME, seed, kept, norm, chosen.same_images)
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    return train_replicas(strategy, data, chosen, seed, place / "training")
+
+
+def same_weights(folder: Path, norm: str) -> np.ndarray:
+    """All trainable weights after the twenty steps, float64 (parameters,)."""
+    last = folder / f"same-{norm}" / f"epoch-{SAME.epochs:04}.keras"
+    weights = keras.models.load_model(last).trainable_variables
+    return np.concatenate([weight.numpy().ravel() for weight in weights])
+
+
+def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
+    first = next(iter(runs.values()))
+    data, found = sources.load(first.data), {}
+    for variant in np.random.default_rng(first.seed).permutation(list(runs)):
+        run = runs[variant]
+        order = str(variant), run.seed, asdict(config), asdict(run.data), str(run.folder)
+        workers = workers_here(WORKERS.get(variant, 1), MOST)
+        rows = together(work, *order, environments=workers, log=run.folder / "process.log")[0]
+        model, trained = build_model("none", data, config.rate), run.folder / "training"
+        seconds = float(np.median(rows[1:], axis=0)[2])  # The first epoch traces.
+        times = {"images_per_second": len(data.train) / seconds, "log_time": float(np.log(seconds))}
+        found[variant] = follow(run, model, data, trained, rows) | times
+    for norm in NORMS if "one_device" in runs and config.same_images else ():
+        one = same_weights(runs["one_device"].folder, norm)
+        for variant, run in runs.items():
+            apart = np.linalg.norm(same_weights(run.folder, norm) - one) / np.linalg.norm(one)
+            found[variant][f"apart_{norm}"] = float(apart)
+    return found
+
+
+CLAIMS = [
+    Claim(
+        "S8a",
+        "N replicas with the same global batch train the same model as one device (20 steps in float64)",
+        source="TF",
+        metric="apart_none",
+        equal=("one_device", "mirrored_2", "mirrored_4", "workers_2", "workers_4"),
+        by=1e-6,
+        exact=True,
+    ),
+    Claim(
+        "S8b",
+        "So they do with BatchNormalization, if it is synchronized (20 steps in float64)",
+        source="TF",
+        metric="apart_synchronized",
+        equal=("one_device", "mirrored_2", "mirrored_4", "workers_2", "workers_4"),
+        by=1e-6,
+        exact=True,
+    ),
+    Claim(
+        "S8c",
+        "With BatchNormalization as it is they train another model (20 steps in float64)",
+        source="TF",
+        metric="apart_plain",
+        higher=("mirrored_2", "mirrored_4", "workers_2", "workers_4"),
+        than="one_device",
+        by=1e-3,
+    ),
+    Claim(
+        "S9a",
+        "Throughput grows with replicas: two in one process",
+        source="TF, HW",
+        metric="log_time",
+        lower="mirrored_2",
+        than="one_device",
+        by=0.05,
+    ),
+    Claim(
+        "S9b",
+        "Throughput grows with workers: two processes",
+        source="TF, HW",
+        metric="log_time",
+        lower="workers_2",
+        than="one_device",
+        by=0.05,
+    ),
+    Claim(
+        "S9c",
+        "Throughput grows with replicas: two in one process against one device that has all threads",
+        source="TF, HW",
+        metric="log_time",
+        lower="mirrored_2",
+        than="all_threads",
+        by=0.05,
+    ),
+]
+
+UNITS = {
+    "apart_none": Unit(
+        "distance from one device, no normalization", 1e6, "millionths of their norm", 6
+    ),
+    "apart_plain": Unit(
+        "distance from one device, BatchNormalization", 1e6, "millionths of their norm"
+    ),
+    "apart_synchronized": Unit(
+        "distance from one device, synchronized", 1e6, "millionths of their norm", 6
+    ),
+    "log_time": Unit("time of an epoch (log e)", name="e-folds", digits=3),
+}
+PANELS = (Bars("images_per_second"), Bars("apart_plain", log="x"), Lines("val_accuracy"))
+
+RECIPE = Recipe(
+    None,
+    VARIANTS,
+    CLAIMS,
+    Config,
+    compare=compare,
+    smoke={"epochs": 2, "batch_size": 32, "rate": 0.02, "same_images": 0},
+    left_out=("mirrored_4",),
+    opens=("workers_2", "workers_4"),
+    least={"epochs": 2},
+    units=UNITS,
+    panels=PANELS,
+    by_machine=True,
+)
+
+if __name__ == "__main__":
+    if "TF_CONFIG" in os.environ:  # One of several workers that somebody else has started.
+        join(RECIPE, build_strategy, train_replicas)
+    main(RECIPE)

@@ -1,0 +1,459 @@
+"""Replicas train the model of one device; workers that go are missed, and a restart goes on to the same bits."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+from dataclasses import asdict
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+from pipelines import sources
+from recipes import distributed as recipe
+from recipes.harness import Run, asking, cluster, measuring, together, workers_here
+from recipes.harness.running.invocation import UsageError
+
+REQUEST = sources.Request(train_images=500)
+DATA = sources.load(REQUEST)
+SMALL = recipe.Config(epochs=2, batch_size=48)  # The last batch has 20 images.
+
+
+# Shares
+
+
+def shares_of(replicas: int, workers: int, *, images=None, batch_size=48, epoch=0, seed=1) -> list:
+    """A list of each worker's shares."""
+    contexts = [tf.distribute.InputContext(workers, number, replicas) for number in range(workers)]
+    feeds = [recipe.shares(DATA.train, images, batch_size, seed, epoch, context) for context in contexts]
+    return [list(feed.as_numpy_iterator()) for feed in feeds]
+
+
+@pytest.mark.parametrize(("replicas", "workers"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 4), (4, 2)])
+def test_shares_are_the_batch_of_one_device_each_image_once(replicas, workers):
+    (whole,) = shares_of(1, 1)
+    assert [len(labels) for _, labels, _ in whole] == [48] * 10 + [20]
+    parts = shares_of(replicas, workers)
+    each = replicas // workers
+    for step, (images, labels, weights) in enumerate(whole):
+        mine = [share for worker in parts for share in worker[step * each : (step + 1) * each]]
+        assert len(mine) == replicas
+        assert max(len(share[1]) for share in mine) - min(len(share[1]) for share in mine) <= 1
+        together_ = np.concatenate([share[0] for share in mine])
+        assert np.array_equal(sorted(map(bytes, together_)), sorted(map(bytes, images)))
+        assert sorted(np.concatenate([share[1] for share in mine])) == sorted(labels)
+        of_all = np.concatenate([share[2] for share in mine])
+        assert of_all == pytest.approx(1 / len(labels))
+        assert weights == pytest.approx(1 / len(labels))
+
+
+def test_an_epoch_has_every_image_and_its_own_order():
+    first, again, next_one, other = (
+        np.concatenate([labels for _, labels, _ in shares_of(1, 1, epoch=epoch, seed=seed)[0]])
+        for epoch, seed in ((0, 1), (0, 1), (1, 1), (0, 2))
+    )
+    assert np.array_equal(first, again)
+    for different in (next_one, other):
+        assert not np.array_equal(first, different)
+        assert np.array_equal(np.sort(first), np.sort(different))
+
+
+def test_a_replica_for_which_nothing_is_left_has_an_image_that_does_not_count():
+    (found,) = shares_of(4, 1, images=49)
+    last = found[-4:]
+    assert [len(labels) for _, labels, _ in last] == [1, 1, 1, 1]
+    assert [float(weights[0]) for _, _, weights in last] == [1, 0, 0, 0]
+
+
+# The same model
+
+
+def weights_after_a_step(images: int, batch: int) -> list:
+    """Loss, accuracy and weights after a step on some images of a batch."""
+    keras.utils.set_random_seed(1)
+    model = recipe.build_model("none", DATA, 0.05)
+    step = recipe.build_step(tf.distribute.get_strategy(), model)
+    share = DATA.train.images[:images], DATA.train.labels[:images], np.full(images, 1 / batch, np.float32)
+    loss, accuracy = step(tuple(map(tf.constant, share))).numpy()
+    return [loss, accuracy, *model.get_weights()]
+
+
+def test_a_step_is_the_step_of_fit():
+    ours = weights_after_a_step(20, 20)
+    keras.utils.set_random_seed(1)
+    model = recipe.build_model("none", DATA, 0.05)
+    theirs = model.train_on_batch(DATA.train.images[:20], DATA.train.labels[:20])
+    assert ours[:2] == pytest.approx(theirs, abs=1e-5)
+    for one, other in zip(ours[2:], model.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+def test_a_share_moves_the_weights_by_its_part_of_the_batch():
+    whole, half = weights_after_a_step(20, 20), weights_after_a_step(20, 40)
+    keras.utils.set_random_seed(1)
+    start = recipe.build_model("none", DATA, 0.05).get_weights()
+    assert half[:2] == pytest.approx([whole[0] / 2, whole[1] / 2])
+    for begin, one, other in zip(start, whole[2:], half[2:], strict=True):
+        assert np.allclose(one - begin, 2 * (other - begin), atol=1e-6)
+        assert np.abs(one - begin).max() > 0
+
+
+@pytest.mark.parametrize("norm", recipe.NORMS)
+def test_the_norm_of_a_model_is_the_one_of_its_name(norm):
+    layers = recipe.build_model(norm, DATA, 0.05).layers
+    found = [layer.synchronized for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert found == {"none": [], "plain": [False, False], "synchronized": [True, True]}[norm]
+
+
+def test_a_training_in_two_parts_comes_to_the_same_bits(tmp_path):
+    strategy, images = tf.distribute.get_strategy(), 100
+    for folder, parts in (("whole", [3]), ("parts", [1, 3])):
+        for epochs in parts:
+            config = recipe.Config(epochs=epochs, batch_size=48)
+            rows = recipe.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images)
+    assert len(rows) == 2
+    assert recipe.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images) == []
+    whole, parts = (keras.models.load_model(tmp_path / name / "epoch-0003.keras") for name in ("whole", "parts"))
+    assert int(whole.optimizer.iterations) == int(parts.optimizer.iterations) == 9
+    for one, other in zip(whole.variables, parts.variables, strict=True):
+        assert np.array_equal(one.numpy(), other.numpy())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What one device, two replicas in one process and two workers have left, and their rows."""
+    folder, rows = tmp_path_factory.mktemp("trained"), {}
+    for variant in ("one_device", "mirrored_2", "workers_2"):
+        order = variant, 1, asdict(SMALL), asdict(REQUEST), str(folder / variant)
+        workers = workers_here(recipe.WORKERS.get(variant, 1), 4)
+        rows[variant] = together(recipe.work, *order, environments=workers, log=folder / variant / "process.log")
+    return folder, rows
+
+
+def apart(folder, variant, norm) -> float:
+    one, other = (recipe.same_weights(folder / name, norm) for name in ("one_device", variant))
+    assert one.dtype == other.dtype == np.float64
+    return float(np.linalg.norm(other - one) / np.linalg.norm(one))
+
+
+@pytest.mark.parametrize("variant", ["mirrored_2", "workers_2"])
+def test_replicas_train_the_model_of_one_device_and_batchnorm_needs_to_be_synchronized(trained, variant):
+    folder, _ = trained
+    assert apart(folder, variant, "none") < 1e-12
+    assert apart(folder, variant, "synchronized") < 1e-9
+    assert apart(folder, variant, "plain") > 1e-2
+
+
+def test_twenty_steps_were_taken_and_they_led_somewhere(trained):
+    folder, _ = trained
+    model = keras.models.load_model(folder / "workers_2" / "same-none" / "epoch-0004.keras")
+    assert int(model.optimizer.iterations) == 20
+    start = keras.models.load_model(folder / "workers_2" / "same-none" / "epoch-0001.keras")
+    assert np.abs(model.get_weights()[0] - start.get_weights()[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("variant", ["mirrored_2", "workers_2"])
+def test_all_workers_report_the_loss_and_accuracy_of_the_whole_batch(trained, variant):
+    _, rows = trained
+    ((first, *_),) = rows["one_device"]
+    for of_worker in rows[variant]:
+        assert len(of_worker) == 2
+        assert of_worker[0][:2] == pytest.approx(first[:2], rel=0.02)
+        assert of_worker[0][:2] == rows[variant][0][0][:2]
+
+
+def test_compare_measures_each_variant_against_one_device(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    asked = {}
+
+    def done_before(work, variant, seed, config, request, place, environments, log):
+        asked[variant] = [sorted(environment) for environment in environments]
+        shutil.copytree(folder / variant, place, dirs_exist_ok=True)
+        slow = {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}[variant]
+        return [[[2.0, 0.2, 99.0], [1.5, 0.4, slow]]] * len(environments)
+
+    monkeypatch.setattr(recipe, "together", done_before)
+    runs = {}
+    for variant in ("one_device", "mirrored_2", "workers_2"):
+        runs[variant] = Run(variant, 1, REQUEST, SMALL, tmp_path / variant)
+        runs[variant].folder.mkdir()
+    found = recipe.compare(SMALL, runs)
+    assert [len(asked[variant]) for variant in runs] == [1, 1, 2]
+    assert ["TF_CONFIG" in names for names in asked["workers_2"]] == [True, True]
+    for variant, seconds in {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}.items():
+        assert found[variant]["images_per_second"] == pytest.approx(500 / seconds)
+        assert found[variant]["log_time"] == pytest.approx(np.log(seconds))
+        assert runs[variant].curves["accuracy"] == [0.2, 0.4]
+        assert len(runs[variant].curves["val_accuracy"]) == 2
+        for norm in recipe.NORMS:
+            assert found[variant][f"apart_{norm}"] == pytest.approx(apart(folder, variant, norm))
+    last = keras.models.load_model(folder / "mirrored_2" / "training" / "epoch-0002.keras")
+    right = last.predict(DATA.test.images, verbose=0).argmax(axis=1) == DATA.test.labels
+    assert found["mirrored_2"]["test_accuracy"] == pytest.approx(right.mean())
+
+
+# Started from outside
+
+
+def start(logdir, config: str, *flags: str, **variables: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "recipes.distributed", "--train-images", "1000", "--logdir", str(logdir), *flags]
+    environment = {**os.environ, **variables, "TF_CONFIG": config}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def two_workers(logdir, *epochs: int, **variables: str) -> list[subprocess.Popen]:
+    """Each as long as the other, or so many epochs each."""
+    configs = [environment["TF_CONFIG"] for environment in workers_here(2, 2)]
+    return [
+        start(logdir, config, "--epochs", str(count), "--batch-size", "48", **variables)
+        for config, count in zip(configs, epochs * (2 // len(epochs)), strict=True)
+    ]
+
+
+def ended(workers, seconds=120) -> list[tuple[int, str, str]]:
+    try:
+        said = [worker.communicate(timeout=seconds) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
+    return [(worker.returncode, *texts) for worker, texts in zip(workers, said, strict=True)]
+
+
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """Where nothing is cached, too: no image may be decoded before the strategy is there."""
+    logdir, cache = (tmp_path_factory.mktemp(name) for name in ("uninterrupted", "cache"))
+    workers = two_workers(logdir, EPOCHS, KERAS_RECIPES_CACHE=str(cache))
+    return logdir / "distributed" / "cluster", ended(workers)
+
+
+def test_two_workers_from_two_shells_train_together_and_say_that_they_listen(uninterrupted):
+    folder, workers = uninterrupted
+    for number, (code, out, err) in enumerate(workers):
+        assert code == 0, err
+        assert f"Worker {number} of 2: TensorFlow's server listens on port" in err
+        assert "all addresses of this machine" in err
+        assert f"Trained to epoch {EPOCHS}: loss " in out
+    assert len(list(folder.glob("epoch-*.keras"))) == EPOCHS
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_worker_that_is_killed_is_missed_and_a_restart_goes_on_to_the_same_bits(tmp_path, uninterrupted, victim):
+    folder = tmp_path / "distributed" / "cluster"
+    workers = two_workers(tmp_path, EPOCHS)
+    deadline = time.monotonic() + 120
+    while not (folder / "epoch-0002.keras").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(workers[victim].pid, signal.SIGKILL)
+    codes = ended(workers)
+    assert codes[victim][0] == -signal.SIGKILL
+    code, _, err = codes[1 - victim]
+    assert code == 1
+    assert "Another worker of the cluster is gone" in err.splitlines()[-1]
+    assert "Traceback" not in err
+    saved = len(list(folder.glob("epoch-*.keras")))
+    assert 2 <= saved < EPOCHS
+    written = (folder / "epoch-0001.keras").stat().st_mtime_ns
+    again = ended(two_workers(tmp_path, EPOCHS))
+    assert [code for code, _, _ in again] == [0, 0], again
+    assert (folder / "epoch-0001.keras").stat().st_mtime_ns == written  # It went on, and did not begin anew.
+    last = f"epoch-{EPOCHS:04}.keras"
+    ours, theirs = (keras.models.load_model(where / last) for where in (folder, uninterrupted[0]))
+    assert int(ours.optimizer.iterations) == int(theirs.optimizer.iterations)
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_workers_that_do_not_agree_say_so_and_train_nothing(tmp_path):
+    for code, _, err in ended(two_workers(tmp_path, 2, 3)):
+        assert code == 2, err
+        assert "The workers do not agree: all need the same flags" in err
+        assert "Traceback" not in err
+    assert list((tmp_path / "distributed" / "cluster").iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_a_sentence(tmp_path):
+    config = workers_here(2, 2)[0]["TF_CONFIG"]
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", int(json.loads(config)["cluster"]["worker"][0].rpartition(":")[2])))
+        taken.listen()
+        ((code, _, err),) = ended([start(tmp_path, config)])
+    assert code == 1
+    assert "Traceback" not in err
+    assert "gRPC server" in err.splitlines()[-1]
+
+
+GOOD = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        json.dumps({**GOOD, "task": {"type": "worker", "index": 2}}),
+        json.dumps({**GOOD, "task": {"type": "worker", "index": -1}}),
+        json.dumps({**GOOD, "task": {"type": "ps", "index": 0}}),
+        json.dumps({**GOOD, "cluster": {"worker": ["a", "b"]}}),
+        json.dumps({**GOOD, "cluster": {"worker": ["a:1", "b:70000"]}}),
+        json.dumps({**GOOD, "cluster": {**GOOD["cluster"], "ps": ["c:3"]}}),
+    ],
+)
+def test_a_wrong_tf_config_is_shown_what_a_right_one_is_like(text):
+    with pytest.raises(UsageError, match=r'TF_CONFIG must be like \{"cluster"'):
+        cluster.own_task(text)
+
+
+def test_a_right_one_says_which_worker_this_is():
+    assert cluster.own_task(json.dumps(GOOD)) == (1, ["a:1", "b:2"])
+
+
+def test_usage_errors_of_a_worker_have_exit_code_2_and_no_traceback(tmp_path):
+    broken = start(tmp_path, "{}")
+    config = workers_here(2, 2)[0]["TF_CONFIG"]
+    folder = tmp_path / "other" / "distributed" / "cluster"
+    folder.mkdir(parents=True)
+    (folder / "settings.json").write_text('{"workers": 3}')
+    other = start(tmp_path / "other", config)
+    unknown = start(tmp_path, config, "--no-such-flag", "1")
+    for (code, _, err), sentence in zip(
+        ended([broken, other, unknown]),
+        ("TF_CONFIG must be like", "holds a training with other settings", "no-such-flag"),
+        strict=True,
+    ):
+        assert code == 2
+        assert sentence in err
+        assert "Traceback" not in err
+
+
+CLUSTERS = (Path(__file__).resolve().parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
+
+
+def said_by(script: str, folder: Path, **environment: str) -> str:
+    """The TF_CONFIG that a script of the page makes, run with stand-ins for what is not here."""
+    for name, body in {
+        "srun": 'shift; exec "$@"',  # Slurm runs it on each node.
+        "scontrol": "printf 'node1\\nnode2\\n'",
+        ".venv/bin/python": 'echo "$TF_CONFIG"',
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{body}\n")
+        path.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", **environment}
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_script_for_slurm_makes_a_tf_config(tmp_path):
+    (script,) = re.findall(r"```bash\n(.*?)```", CLUSTERS, re.DOTALL)
+    said = said_by(script, tmp_path, SLURM_JOB_NODELIST="node[1-2]", SLURM_PROCID="1")
+    assert cluster.own_task(said) == (1, ["node1:12345", "node2:12345"])
+
+
+def test_the_manifest_for_kubernetes_makes_a_tf_config(tmp_path):
+    (text,) = re.findall(r"```yaml\n(.*?)```", CLUSTERS, re.DOTALL)
+    service, policy, job = yaml.safe_load_all(text)
+    pod = job["spec"]["template"]["spec"]
+    said = said_by(pod["containers"][0]["command"][2], tmp_path, JOB_COMPLETION_INDEX="0")
+    assert cluster.own_task(said) == (0, ["train-0.train:12345", "train-1.train:12345"])
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 2
+    name = job["metadata"]["name"]
+    assert pod["subdomain"] == service["metadata"]["name"] == name
+    assert service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == {"job-name": name}
+
+
+def test_variants_with_servers_are_run_only_where_asked_for_and_say_so(tmp_path, monkeypatch):
+    for budget in ("smoke", "quick", "full"):
+        assert set(asking.variants_of(recipe.RECIPE, budget, ())).isdisjoint(recipe.WORKERS)
+        assert set(asking.variants_of(recipe.RECIPE, budget, ("all",))) == set(recipe.VARIANTS)
+    assert set(recipe.RECIPE.opens) == set(recipe.WORKERS)
+    said: list[str] = []
+    monkeypatch.setattr(measuring.Work, "of", lambda *_: None)
+    for variants in (("one_device",), ("one_device", "workers_2")):
+        invocation = types.SimpleNamespace(
+            recipe=recipe.RECIPE,
+            asked=types.SimpleNamespace(data=REQUEST, model=""),
+            config=SMALL,
+            variants=variants,
+            plan=list,
+        )
+        measuring.begin_comparison(invocation, said.append)
+    (sentence,) = said
+    assert sentence.startswith("workers_2: TensorFlow's servers listen on all addresses of this machine")
+
+
+# Processes of a recipe's own
+
+
+def test_each_process_has_its_environment_and_answers_for_itself(tmp_path):
+    environments = [{"NUMBER": str(number)} for number in range(3)]
+    assert together(variable, "NUMBER", environments=environments, log=tmp_path / "x.log") == ["0", "1", "2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x-0.log", "x-1.log", "x-2.log"]
+    assert (tmp_path / "x-1.log").read_text().strip() == "reading NUMBER"
+
+
+def variable(name: str) -> str:
+    print("reading", name)
+    return os.environ[name]
+
+
+def test_a_process_that_fails_takes_the_others_along_and_says_why(monkeypatch):
+    monkeypatch.setattr("recipes.harness.processes.GRACE", 0.2)
+    began = time.monotonic()
+    with pytest.raises(RuntimeError, match="process 1 of 2 failed: ValueError: told to"):
+        together(fail_where, "1", environments=[{"NUMBER": "0"}, {"NUMBER": "1"}])
+    assert time.monotonic() - began < 60
+
+
+def fail_where(number: str) -> None:
+    if os.environ["NUMBER"] == number:
+        raise ValueError("told to")
+    time.sleep(300)
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    """However it ends."""
+    path = tmp_path / "pid"
+    code = f"from tests.test_distributed import *; together(note_and_sleep, {str(path)!r})"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    deadline = time.monotonic() + 120
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child = int(path.read_text())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def note_and_sleep(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(300)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/status")
+    return not status.exists() or "State:\tZ" not in status.read_text()
