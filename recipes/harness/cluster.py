@@ -92,10 +92,10 @@ def loss_of_workers_noticed() -> Generator[None, None, None]:
     try:
         yield
     except (*gone, tf.errors.DeadlineExceededError, tf.errors.UnknownError) as error:
-        lines = (error.message or "").strip().splitlines() or ["no reason given"]
+        reason = (error.message or "").rpartition("}} ")[2].strip().splitlines() or ["no reason given"]
         raise WorkerLostError(
             "Another worker of the cluster is gone or has not come, and training can't go on without it: start all of "
-            f"them again, and they go on after the last epoch that was saved. (TensorFlow says: {lines[0][:200]})"
+            f"them again, and they go on after the last epoch that was saved. (TensorFlow says: {reason[0][:200]})"
         ) from error
 
 
