@@ -41,6 +41,7 @@ from recipes.harness import (
     Unit,
     follow,
     join,
+    limit_threads,
     main,
     together,
     workers_here,
@@ -58,7 +59,6 @@ class Config:
 # All but all_threads have one thread a replica. Those of several workers have one in each.
 REPLICAS = {"one_device": 1, "all_threads": 1, "mirrored_2": 2, "mirrored_4": 4}
 WORKERS = {"workers_2": 2, "workers_4": 4}
-MOST = 4  # Replicas: where there are not as many GPUs, all are on the processor.
 VARIANTS = (*REPLICAS, *WORKERS)
 NORMS = ("none", "plain", "synchronized")
 
@@ -174,29 +174,26 @@ SAME = Config(epochs=4, batch_size=64)  # Twenty steps, four of which are of a s
 
 
 def work(variant: str, seed: int, config: dict, request: dict, folder: str) -> list:
-    """What each process of a variant does: the same twenty steps in float64 for each kind of model,
-    which the folder keeps, and then a training, whose rows it returns."""
-    replicas, chosen = REPLICAS.get(variant, 1), Config(**config)
+    """What each process of a variant does: a training, whose rows it returns, and then twenty steps
+    in float64 for each kind of model, which the folder keeps."""
+    replicas, chosen, place = REPLICAS.get(variant, 1), Config(**config), Path(folder)
     if variant != "all_threads":
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(replicas)
-    strategy, place = build_strategy(replicas), Path(folder)
+        limit_threads(replicas)
+    strategy = build_strategy(replicas)
     data = sources.load(sources.Request(**request))
+    rows = train_replicas(strategy, data, chosen, seed, place / "training")
     keras.config.set_floatx("float64")
     keras.config.set_dtype_policy("float64")
     for norm in NORMS if chosen.same_images else ():
         kept = place / f"same-{norm}"
         train_replicas(strategy, data, SAME, seed, kept, norm, chosen.same_images)
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
-    return train_replicas(strategy, data, chosen, seed, place / "training")
+    return rows
 
 
 def same_weights(folder: Path, norm: str) -> np.ndarray:
     """All trainable weights after the twenty steps, float64 (parameters,)."""
-    last = folder / f"same-{norm}" / f"epoch-{SAME.epochs:04}.keras"
-    weights = keras.models.load_model(last).trainable_variables
-    return np.concatenate([weight.numpy().ravel() for weight in weights])
+    model = keras.models.load_model(folder / f"same-{norm}" / "epoch-0004.keras")
+    return np.concatenate([weight.numpy().ravel() for weight in model.trainable_variables])
 
 
 def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
@@ -205,7 +202,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     for variant in np.random.default_rng(first.seed).permutation(list(runs)):
         run = runs[variant]
         order = str(variant), run.seed, asdict(config), asdict(run.data), str(run.folder)
-        workers = workers_here(WORKERS.get(variant, 1), MOST)
+        workers = workers_here(WORKERS.get(variant, 1), most=max(REPLICAS.values()))
         rows = together(work, *order, environments=workers, log=run.folder / "process.log")[0]
         model, trained = build_model("none", data, config.rate), run.folder / "training"
         seconds = float(np.median(rows[1:], axis=0)[2])  # The first epoch traces.

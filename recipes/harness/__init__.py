@@ -18,7 +18,7 @@ Each of the folders imports only from those below it.
 
 from recipes.harness.alone import memory_of
 from recipes.harness.cli import main
-from recipes.harness.cluster import follow, join, workers_here
+from recipes.harness.cluster import follow, join, limit_threads, workers_here
 from recipes.harness.declaring.claims import Claim
 from recipes.harness.declaring.panels import Against, Bars, Graph, Lines, Points
 from recipes.harness.declaring.recipe import Recipe, Unit
@@ -51,6 +51,7 @@ __all__ = [
     "half_decades",
     "interleaved",
     "join",
+    "limit_threads",
     "main",
     "measure",
     "memory_of",

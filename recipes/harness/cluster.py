@@ -35,6 +35,14 @@ class WorkerLostError(RuntimeError):
     """Another worker is gone, and the training can't go on without it."""
 
 
+def limit_threads(count: int) -> None:
+    """Let TensorFlow compute in so many threads, and each operation in one; to be called before anything else of it."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
 def workers_here(count: int, most: int) -> list[dict[str, str]]:
     """The environments of `count` workers on this machine: TF_CONFIG, with ports that are free just now.
 
