@@ -8,6 +8,7 @@ from scipy import stats
 
 from recipes.harness.declaring import claims
 from recipes.harness.declaring.claims import Claim, judge
+from recipes.harness.reporting.report import weakest
 from recipes.optimizers import CLAIMS
 
 
@@ -124,6 +125,19 @@ def test_a_claim_of_several_comparisons_holds_only_if_all_do():
     assert judge(several, values(a=zero, b=far, c=beyond), 1).verdict == "refuted"
     assert judge(several, values(a=zero, b=far, c=differences(-0.5)), 1).verdict == "unresolved"
     assert judge(several, values(a=zero, b=far, c=far), 6).level == pytest.approx(1 - 0.05 / 6 / 2)
+
+
+def test_of_many_comparisons_the_weakest_is_shown_where_room_is_short():
+    names = ("a", "b", "c", "d", "e")
+    found = {name: [i * 0.1] * 10 for i, name in enumerate(names)}
+    alike = judge(claim(equal=names, exact=True, by=1.0), values(**found), 1)
+    assert [comparison.between for comparison in weakest(alike)] == [("a", "e")]
+    beyond = judge(claim(higher=names[1:], than="a", exact=True, by=0.01), values(**found), 1)
+    assert weakest(beyond) == beyond.comparisons  # Four are few.
+    five = judge(
+        claim(higher=("b", "c", "d", "e", "f"), than="a", exact=True, by=0.01), values(**found, f=[0.05] * 10), 1
+    )
+    assert [comparison.between for comparison in weakest(five)] == [("f", "a")]
 
 
 def test_seeds_needed_would_indeed_settle_it():

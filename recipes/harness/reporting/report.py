@@ -16,6 +16,7 @@ from recipes.harness.evidence.records import Record, unpack_bits, values_of
 from recipes.harness.reporting import figure
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
+MOST_SHOWN = 4
 ASSERTED = "Arithmetic, not statistics: asserted each time that the recipe is loaded."
 
 
@@ -81,7 +82,9 @@ class Report:
         for judgement in self.judgements():
             claim = judgement.claim
             lines.append(f"\n{claim.id}  {claim.text} [{claim.source}]: {judgement.verdict.upper()}")
-            lines += [f"    {self.words(judgement, comparison)}" for comparison in judgement.comparisons]
+            lines += [f"    {self.words(judgement, comparison)}" for comparison in weakest(judgement)]
+            if more := len(judgement.comparisons) - len(weakest(judgement)):
+                lines.append(f"    (The card has {more} comparisons more.)")
             if claim.asserted is not None:
                 lines.append(f"    {ASSERTED}")
             elif claim.from_tuning:
@@ -155,6 +158,15 @@ class Report:
         """A hash of what the figure is drawn from; it is stored in the figure."""
         content = json.dumps([self.records, self.tuning], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
+
+
+def weakest(judgement: Judgement) -> tuple[Comparison, ...]:
+    """A claim's comparisons where room is short: all of a few, and of many the one that speaks least for it."""
+    if len(judgement.comparisons) <= MOST_SHOWN or not all(comparison.n > 1 for comparison in judgement.comparisons):
+        return judgement.comparisons[:MOST_SHOWN]
+    if judgement.claim.equal:
+        return (max(judgement.comparisons, key=lambda comparison: max(-comparison.low, comparison.high)),)
+    return (min(judgement.comparisons, key=lambda comparison: comparison.low),)
 
 
 def _count(records: list[Record]) -> str:
