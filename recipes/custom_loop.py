@@ -276,6 +276,7 @@ RECIPE = Recipe(
     CLAIMS,
     Config,
     compare=compare,
+    space={"batch_size": (16, 32, 64, 128)},
     smoke={"epochs": 2, "batch_size": 32, "same_steps": 2, "memory_batch": 64},
     left_out=("accumulated",),  # It takes a quarter of the time.
     least={"memory_batch": 4, "same_steps": 1, "parts": 1},

@@ -293,6 +293,7 @@ RECIPE = Recipe(
     CLAIMS,
     Config,
     compare=compare,
+    space={"rate": (0.005, 0.016, 0.05, 0.16)},
     smoke={"epochs": 2, "batch_size": 32, "rate": 0.02, "same_images": 0},
     left_out=("mirrored_4",),
     opens=("workers_2", "workers_4"),

@@ -127,6 +127,7 @@ RECIPE = Recipe(
     CLAIMS,
     Config,
     model=build_model,
+    space={"rate": (3e-4, 1e-3, 3e-3, 1e-2)},
     smoke={"epochs": 4, "batch_size": 64},
     fails=("buffer_tenth", "buffer_hundredth", "class_ordered"),
 )

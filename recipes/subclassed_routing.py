@@ -197,6 +197,7 @@ RECIPE = Recipe(
     CLAIMS,
     Config,
     compare=compare,
+    space={"rate": (3e-4, 1e-3, 3e-3, 1e-2)},
     smoke={"epochs": 4, "batch_size": 64},
     least={"inference_batch": 1},
     units={

@@ -11,6 +11,7 @@ import keras_tuner as kt
 import pytest
 
 from recipes import optimizers, regularization
+from recipes.__main__ import NAMES, load
 from recipes.harness import cli
 from recipes.harness.declaring.space import Range
 from recipes.harness.kerastuner import searching
@@ -18,7 +19,7 @@ from recipes.harness.running import worker
 from recipes.harness.running.invocation import UsageError
 from recipes.harness.running.job import carry_out
 from tests.conftest import ROOT
-from tests.toys import guess
+from tests.toys import guess, runner
 
 
 @pytest.fixture
@@ -53,6 +54,26 @@ def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
     assert recipe.space_of("fair") == {"rate": Range(0.01, 0.1, (0.01, 0.032, 0.1)), "seconds": (0.0, 0.1)}
     with pytest.raises(ValueError, match="above 0 upwards"):
         Range(0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("search", "search_replayed")])
+def test_every_recipe_that_trains_can_be_searched(name):
+    """Two are about searching themselves."""
+    recipe = load(name)
+    assert bool(recipe.searched) == bool(recipe.floor)
+
+
+def test_hyperband_from_the_command_line(started, capsys, tmp_path):
+    flags = ["--search", "hyperband", "--trials", "2", "--epochs", "4", "--variants", "fair", "--no-log"]
+    assert cli.run(runner.RECIPE, [*flags, "--logdir", str(tmp_path)]) == 0
+    trials = found_in(tmp_path)["fair"]
+    assert {trial["epochs"] for trial in trials} == {2, 4}  # Half of its time first.
+    whole = [trial for trial in trials if trial["epochs"] == 4]
+    assert trials[: len(whole)] == whole
+    accuracies = [trial["validation_accuracy"] for trial in whole]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert sorted(job.config["epochs"] for job in started) == sorted(trial["epochs"] for trial in trials)
+    assert "--variants fair" in capsys.readouterr().out
 
 
 def test_each_tuner_is_the_one_of_its_name_over_the_space():

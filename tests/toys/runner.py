@@ -1,0 +1,32 @@
+"""Do runners who train longer run faster?
+
+A recipe without a model, for testing Hyperband: accuracy grows with epochs, and has a best rate.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades, main
+
+
+@dataclass(frozen=True)
+class Config:
+    epochs: int = 4
+    rate: float = 0.1
+
+
+VARIANTS = ("fair", "windy")
+
+
+def train(variant: str, config: Config, run: Run) -> dict[str, float]:
+    accuracy = 0.5 + 0.1 * np.log2(config.epochs) - 0.1 * np.log10(config.rate) ** 2 - 0.1 * (variant == "windy")
+    return {"test_accuracy": float(accuracy), "validation_accuracy": float(accuracy)}
+
+
+CLAIMS = [Claim("X3", "Wind slows", "us", "test_accuracy", by=0.01, higher="fair", than="windy")]
+TUNING = Tuning("rate", dict.fromkeys(VARIANTS, half_decades(0.01, 1.0)), Objective("validation_accuracy"))
+RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, tuning=TUNING)
+
+if __name__ == "__main__":
+    main(RECIPE)
