@@ -18,8 +18,8 @@ import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
 from recipes.__main__ import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
-LATE = ["test_board", "test_recipes", "test_optimizers", "test_search_live", "test_search", "test_harness"]
-LATE += ["test_breaks", "test_own_data", "test_notebooks", "test_dashboard"]
+LATE = ["test_board", "test_distributed", "test_recipes", "test_optimizers", "test_search_live", "test_search"]
+LATE += ["test_harness", "test_breaks", "test_own_data", "test_notebooks", "test_dashboard"]
 
 
 @pytest.hookimpl(tryfirst=True)
