@@ -93,31 +93,18 @@ def build_model(norm: str, data, rate: float) -> keras.Model:
     return model
 
 
-def shares(split, images: int, batch_size: int, seed: int, epoch: int, context) -> tf.data.Dataset:
-    """An epoch's shares for the replicas of this process, one after another, and then the next batch's.
+def share(split, batch: np.ndarray, context: tf.distribute.ReplicaContext) -> tuple:
+    """What one replica gets of a batch, given by its images' places in the split.
 
-    A share is images uint8 (share, height, width, 3), labels int32 (share,), and the weight of each
-    image: one part of the whole batch. `context` tells how many replicas there are, and whose these are.
+    Images uint8 (share, height, width, 3), labels int32 (share,), and the weight of each image: one
+    part of the whole batch. Images that are read or augmented first would come from a tf.data feed,
+    by `distribute_datasets_from_function`.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(len(split))[:images]
-    everyone = context.num_replicas_in_sync
-    here = everyone // context.num_input_pipelines
-    mine = range(context.input_pipeline_id * here, (context.input_pipeline_id + 1) * here)
-
-    def parts():
-        for start in range(0, len(order), batch_size):
-            batch = order[start : start + batch_size]  # The last one may be smaller.
-            for replica in mine:
-                share = batch[replica::everyone]
-                weights = np.full(len(share), 1 / len(batch))
-                if not len(share):  # No layer likes an empty one. Only BatchNormalization sees it.
-                    share, weights = batch[:1], np.zeros(1)
-                yield split.images[share], split.labels[share], weights
-
-    shape = (None, *split.images.shape[1:])
-    kinds = [(shape, "uint8"), ((None,), "int32"), ((None,), keras.config.floatx())]
-    signature = tuple(tf.TensorSpec(*kind) for kind in kinds)
-    return tf.data.Dataset.from_generator(parts, output_signature=signature).prefetch(2)
+    mine = batch[context.replica_id_in_sync_group :: context.num_replicas_in_sync]
+    weights = np.full(len(mine), 1 / len(batch), keras.config.floatx())
+    if not len(mine):  # No layer likes an empty share. This image has no weight.
+        mine, weights = batch[:1], np.zeros(1, keras.config.floatx())
+    return tuple(tf.constant(part) for part in (split.images[mine], split.labels[mine], weights))
 
 
 def build_step(strategy: tf.distribute.Strategy, model: keras.Model):
@@ -134,7 +121,7 @@ def build_step(strategy: tf.distribute.Strategy, model: keras.Model):
         right = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
         return tf.stack([loss, tf.reduce_sum(weights * tf.cast(right, weights.dtype))])
 
-    @tf.function
+    @tf.function(reduce_retracing=True)  # The last batch is smaller.
     def step(batch):
         return strategy.reduce("sum", strategy.run(one_replica, batch), axis=None)
 
@@ -156,10 +143,13 @@ def train_replicas(strategy, data, config, seed, folder, norm="none", images=Non
     step, rows = build_step(strategy, model), []
     done = int(saved[-1].stem.removeprefix("epoch-")) if saved else 0
     for epoch in range(done, config.epochs):
-        feed = functools.partial(shares, data.train, images, config.batch_size, seed, epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(data.train))[:images]
         start, found = time.perf_counter(), []
-        for batch in strategy.distribute_datasets_from_function(feed):
-            found.append(step(batch).numpy())
+        for first in range(0, len(order), config.batch_size):
+            batch = order[first : first + config.batch_size]  # The last one may be smaller.
+            of_replica = functools.partial(share, data.train, batch)
+            found.append(step(strategy.experimental_distribute_values_from_function(of_replica)))
+        found = np.array(found)  # Waits for the last step.
         rows.append([*np.mean(found, axis=0).tolist(), time.perf_counter() - start])
         if strategy.extended.should_checkpoint:  # Of several workers, the first.
             model.save(folder / "unfinished.keras")

@@ -32,10 +32,11 @@ SMALL = recipe.Config(epochs=2, batch_size=48)  # The last batch has 20 images.
 # Shares
 
 
-def shares_of(replicas: int, workers: int, *, images=None, batch_size=48, epoch=0, seed=1) -> list:
-    """A list of each worker's shares."""
+def shares_of(replicas: int, workers: int, *, images=500, batch_size=48, epoch=0, seed=1) -> list:
+    """A list of each worker's shares of an epoch."""
     contexts = [tf.distribute.InputContext(workers, number, replicas) for number in range(workers)]
-    feeds = [recipe.shares(DATA.train, images, batch_size, seed, epoch, context) for context in contexts]
+    epochs = range(epoch, epoch + 1)
+    feeds = [recipe.shares(DATA.train, images, batch_size, seed, epochs, context) for context in contexts]
     return [list(feed.as_numpy_iterator()) for feed in feeds]
 
 
@@ -66,6 +67,14 @@ def test_an_epoch_has_every_image_and_its_own_order():
     for different in (next_one, other):
         assert not np.array_equal(first, different)
         assert np.array_equal(np.sort(first), np.sort(different))
+
+
+def test_epochs_follow_one_another():
+    context = tf.distribute.InputContext(1, 0, 1)
+    both = [labels for _, labels, _ in recipe.shares(DATA.train, 500, 48, 1, range(1, 3), context).as_numpy_iterator()]
+    for epoch, part in ((1, both[:11]), (2, both[11:])):
+        (alone,) = shares_of(1, 1, epoch=epoch)
+        assert np.array_equal(np.concatenate(part), np.concatenate([labels for _, labels, _ in alone]))
 
 
 def test_a_replica_for_which_nothing_is_left_has_an_image_that_does_not_count():

@@ -168,7 +168,11 @@ BREAKS = [
         ("tf.reduce_sum(weights * of_each)", "tf.reduce_mean(of_each)", f"{DISTRIBUTED}::test_a_share_moves"),
         ('synchronized=norm == "synchronized"', "synchronized=False", f"{DISTRIBUTED}::test_the_norm_of"),
         ("range(done, config.epochs)", "range(config.epochs)", f"{DISTRIBUTED}::test_a_training_in_two"),
-        ("seed, epoch)\n        start", "seed, epoch - done)\n        start", f"{DISTRIBUTED}::test_a_training_in_two"),
+        (
+            "config.batch_size, seed, epochs)",
+            "config.batch_size, seed, range(config.epochs))",
+            f"{DISTRIBUTED}::test_a_training_in_two",
+        ),
     ),
     *of(
         "recipes/harness/processes.py",
