@@ -13,6 +13,14 @@ After every epoch the first worker saves the model with its optimizer. The order
 from the seed and the epoch, so that workers that are started again go on to the same bits (but for
 dropout, whose random state is not saved).
 
+In practice    On a processor, do not: two replicas of one thread each were 1.8 times as fast as one, and so
+               was one device that has both cores; four on two cores gained nothing more. Two workers
+               were 1.6 times as fast, four 1.3 times: they also send their gradients through sockets.
+               On several machines, weigh images by the whole batch, synchronize BatchNormalization,
+               and save each epoch. The model is then that of one device: in float64 to 1e-12 after
+               twenty steps; in float32 rounding grows, and test accuracy after three epochs differed
+               by up to three points at a seed, and on average by none. BatchNormalization as
+               it is led a third of the weights' norm away.
 Use it when    one device is too slow, and its batch can be split: a share of some dozens of images.
 It hurts when  shares are small (adding up gradients takes longer than finding them), when
                BatchNormalization is left as it is, or when replicas outnumber the cores or GPUs.

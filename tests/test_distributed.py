@@ -32,56 +32,58 @@ SMALL = recipe.Config(epochs=2, batch_size=48)  # The last batch has 20 images.
 # Shares
 
 
-def shares_of(replicas: int, workers: int, *, images=500, batch_size=48, epoch=0, seed=1) -> list:
-    """A list of each worker's shares of an epoch."""
-    contexts = [tf.distribute.InputContext(workers, number, replicas) for number in range(workers)]
-    epochs = range(epoch, epoch + 1)
-    feeds = [recipe.shares(DATA.train, images, batch_size, seed, epochs, context) for context in contexts]
-    return [list(feed.as_numpy_iterator()) for feed in feeds]
+def shares_of(batch, replicas: int) -> list:
+    """Each replica's share of a batch, as arrays."""
+    contexts = [
+        types.SimpleNamespace(replica_id_in_sync_group=number, num_replicas_in_sync=replicas)
+        for number in range(replicas)
+    ]
+    return [[part.numpy() for part in recipe.share(DATA.train, np.array(batch), context)] for context in contexts]
 
 
-@pytest.mark.parametrize(("replicas", "workers"), [(1, 1), (2, 1), (4, 1), (2, 2), (4, 4), (4, 2)])
-def test_shares_are_the_batch_of_one_device_each_image_once(replicas, workers):
-    (whole,) = shares_of(1, 1)
-    assert [len(labels) for _, labels, _ in whole] == [48] * 10 + [20]
-    parts = shares_of(replicas, workers)
-    each = replicas // workers
-    for step, (images, labels, weights) in enumerate(whole):
-        mine = [share for worker in parts for share in worker[step * each : (step + 1) * each]]
-        assert len(mine) == replicas
-        assert max(len(share[1]) for share in mine) - min(len(share[1]) for share in mine) <= 1
-        together_ = np.concatenate([share[0] for share in mine])
-        assert np.array_equal(sorted(map(bytes, together_)), sorted(map(bytes, images)))
-        assert sorted(np.concatenate([share[1] for share in mine])) == sorted(labels)
-        of_all = np.concatenate([share[2] for share in mine])
-        assert of_all == pytest.approx(1 / len(labels))
-        assert weights == pytest.approx(1 / len(labels))
-
-
-def test_an_epoch_has_every_image_and_its_own_order():
-    first, again, next_one, other = (
-        np.concatenate([labels for _, labels, _ in shares_of(1, 1, epoch=epoch, seed=seed)[0]])
-        for epoch, seed in ((0, 1), (0, 1), (1, 1), (0, 2))
-    )
-    assert np.array_equal(first, again)
-    for different in (next_one, other):
-        assert not np.array_equal(first, different)
-        assert np.array_equal(np.sort(first), np.sort(different))
-
-
-def test_epochs_follow_one_another():
-    context = tf.distribute.InputContext(1, 0, 1)
-    both = [labels for _, labels, _ in recipe.shares(DATA.train, 500, 48, 1, range(1, 3), context).as_numpy_iterator()]
-    for epoch, part in ((1, both[:11]), (2, both[11:])):
-        (alone,) = shares_of(1, 1, epoch=epoch)
-        assert np.array_equal(np.concatenate(part), np.concatenate([labels for _, labels, _ in alone]))
+@pytest.mark.parametrize("replicas", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [48, 20, 7])
+def test_shares_are_the_batch_each_image_once(replicas, size):
+    batch = np.random.default_rng(3).permutation(len(DATA.train))[:size]
+    shares = shares_of(batch, replicas)
+    sizes = [len(labels) for _, labels, _ in shares]
+    assert max(sizes) - min(sizes) <= 1
+    images = np.concatenate([images for images, _, _ in shares])
+    assert np.array_equal(sorted(map(bytes, images)), sorted(map(bytes, DATA.train.images[batch])))
+    for images, labels, weights in shares:
+        assert images.dtype == np.uint8
+        assert weights == pytest.approx(1 / size)
+        for image, label in zip(images, labels, strict=True):
+            (place,) = [i for i in batch if np.array_equal(DATA.train.images[i], image)]
+            assert DATA.train.labels[place] == label
 
 
 def test_a_replica_for_which_nothing_is_left_has_an_image_that_does_not_count():
-    (found,) = shares_of(4, 1, images=49)
-    last = found[-4:]
-    assert [len(labels) for _, labels, _ in last] == [1, 1, 1, 1]
-    assert [float(weights[0]) for _, _, weights in last] == [1, 0, 0, 0]
+    shares = shares_of([5], 4)
+    assert [len(labels) for _, labels, _ in shares] == [1, 1, 1, 1]
+    assert [float(weights[0]) for _, _, weights in shares] == [1, 0, 0, 0]
+
+
+def test_an_epoch_has_every_image_once_in_an_order_of_its_own(tmp_path, monkeypatch):
+    taken = []
+
+    def noted(split, batch, context):
+        taken.append(batch)
+        return real(split, batch, context)
+
+    real = recipe.share
+    monkeypatch.setattr(recipe, "share", noted)
+    strategy = tf.distribute.get_strategy()
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        recipe.train_replicas(strategy, DATA, recipe.Config(epochs=2, batch_size=192), seed, tmp_path / name)
+    assert [len(batch) for batch in taken] == [192, 192, 116] * 6
+    epochs = [np.concatenate(taken[at : at + 3]) for at in range(0, 18, 3)]
+    for epoch in epochs:
+        assert np.array_equal(np.sort(epoch), np.arange(500))
+    first, second, again, _, other, _ = epochs
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, other)
 
 
 # The same model
