@@ -157,7 +157,7 @@ def train_replicas(strategy, data, config, seed, folder, norm="none", images=Non
             batch = order[first : first + config.batch_size]  # The last one may be smaller.
             of_replica = functools.partial(share, data.train, batch)
             found.append(step(strategy.experimental_distribute_values_from_function(of_replica)))
-        found = np.array(found)  # Waits for the last step.
+        found = np.array(found)  # type: ignore[assignment]  # Waits for the last step.
         rows.append([*np.mean(found, axis=0).tolist(), time.perf_counter() - start])
         if strategy.extended.should_checkpoint:  # Of several workers, the first.
             model.save(folder / "unfinished.keras")

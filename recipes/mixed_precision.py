@@ -128,7 +128,7 @@ def fastest_policy(build, images, labels, seconds: float = 1.0) -> str:
     for model in models.values():
         for _ in range(3):  # Traces the step, and finds memory for it.
             model.train_on_batch(images, labels)
-    taken = {policy: [] for policy in models}
+    taken = {policy: [] for policy in models}  # type: ignore[var-annotated]
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(taken["float32"]) < 5:
         for policy, model in models.items():

@@ -65,7 +65,8 @@ def together(
                 process.kill()
             for process in running:
                 process.wait()
-                process.stdin.close()
+                if process.stdin:
+                    process.stdin.close()
         if complaint:
             raise RuntimeError(complaint)
         return [json.loads(path_of_answer.read_text()) for path_of_answer in answers]
