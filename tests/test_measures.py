@@ -6,6 +6,7 @@ import math
 import keras
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipelines import sources
 from recipes.__main__ import load
@@ -269,12 +270,13 @@ def test_a_table_gives_mean_and_standard_deviation():
 @pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])
 def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
     claim = Claim("C", "…", "…", "test_accuracy", by=0.01, **{direction: "a"}, than="b")
-    report = reported(claim, {"a": [0.61, 0.60, 0.62, 0.61], "b": [0.50, 0.51, 0.50, 0.49]})
+    report = reported(claim, {"a": [0.61, 0.60, 0.62, 0.61, 0.61] * 2, "b": [0.50, 0.51, 0.50, 0.49, 0.50] * 2})
     (judgement,) = report.judgements()
     assert judgement.verdict == verdict
     words = report.words(judgement, judgement.comparisons[0], brief=True)
-    # Differences 11, 9, 12, 12: mean 11, deviation 1.414, half width 3.182 × 0.707.
-    assert words == "test accuracy, a minus b: +11.00 [+8.75, +13.25]"
+    # Differences 11, 9, 12, 12, 11, twice: mean 11, deviation √(12/9); the quantile is that of 1 - 0.05/4.
+    half = stats.t.ppf(1 - 0.05 / 4 / 2, 9) * (12 / 9) ** 0.5 / 10**0.5
+    assert words == f"test accuracy, a minus b: +11.00 [+{11 - half:.2f}, +{11 + half:.2f}]"
 
 
 def test_a_grid_has_every_combination_by_name():

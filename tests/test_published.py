@@ -132,7 +132,7 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
     assert names == {"evidence.json", "card.md", "figure.png", "summary.json"}
     text = publish.readme(f"a\n{publish.BEGIN}\n{publish.END}\nb", results)
     assert (
-        "| [guess](results/guess/card.md): Do coins land heads up? | A loaded coin wins (us) | **unresolved** |" in text
+        "| [guess](results/guess/card.md): Do coins land heads up? | A loaded coin wins (us) | **open** |" in text
     )
     assert publish.drift(guess.RECIPE, results, text) == []
 

@@ -2,24 +2,35 @@
 
 Every claim is reduced to one number a seed for each of its comparisons (a difference between two variants, or a slope
 over several), oriented so that the claim's own direction is positive. The verdict is read from Student's t-interval of
-those numbers, at the level 1 - 0.05/m for a recipe of m claims (Bonferroni), split further among the comparisons of a
-claim that makes several. Nothing else enters it.
+those numbers, at looks of 10, 20, 40 and 80 seeds: each comparison stops at the first look that decides it, and keeps
+that look's word. For a recipe of m claims the interval's level is 1 - 0.05/(4 m): Bonferroni over claims and looks. A
+claim of several comparisons holds if all of them do, which costs no error; where they disagree, each is read at its
+share of the level.
 """
 
-import bisect
-import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from scipy import special
 
-Verdict = Literal["holds", "no practical difference", "refuted", "unresolved"]
+Word = Literal[
+    "holds",
+    "no practical difference",
+    "holds in direction",
+    "refuted",
+    "refuted in direction",
+    "differs",
+    "mixed",
+    "open",
+]
+LOOKS = (10, 20, 40, 80)
 FAMILY_ERROR = 0.05
-MOST_SEEDS_NAMED = 1000  # Past this many, `seeds_needed` gives up.
+POWER = 0.9  # With which `seeds_needed` would decide.
+MOST_SEEDS_NAMED = 1000  # Past this many, it gives up.
 
 Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value of one metric
 Names = str | tuple[str, ...]
@@ -97,7 +108,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One comparison's numbers, in the metric's unit, positive in the claim's direction."""
+    """One comparison's numbers at the look that decided it, or at the latest one, in the metric's unit.
+
+    They are positive in the claim's direction. `n` is the look's number of seeds; below the first look, all there are.
+    """
 
     between: tuple[str, str]
     n: int
@@ -105,39 +119,64 @@ class Comparison:
     low: float
     high: float
     cohen_d: float
-    verdict: Verdict
-    seeds_needed: int | None  # Only where unresolved; None: too many to name, or not to be told from one seed.
+    word: Word
+    note: str  # "slightly better" and the like, or empty.
+    seeds_needed: int | None  # Only where open; None: too many to name, or not to be told from one seed.
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A claim's verdict, and the comparisons that it was read from."""
+    """A claim's verdict, the comparisons that it was read from, and the level of their intervals."""
 
     claim: Claim
     level: float
-    verdict: Verdict
+    verdict: Word
     comparisons: tuple[Comparison, ...]
 
+    @property
+    def look(self) -> int:
+        """The look that decided it, of several comparisons the last; 0 where no look has."""
+        return max((comparison.n for comparison in self.comparisons), default=0) if self.verdict != "open" else 0
 
-def judge(claim: Claim, values: Values, claims_in_recipe: int) -> Judgement:
+
+def judge(claim: Claim, values: Values, claims_in_recipe: int, looks: Sequence[int] = LOOKS) -> Judgement:
     """Read the verdict on `claim` from `values` of its metric; seeds that lack a needed variant are left out.
 
-    A claim of several comparisons holds if all of them hold, and is refuted if any of them is.
+    The looks are as many as were planned, whether or not there are seeds for all of them.
     """
     if claim.asserted is not None:
         return Judgement(claim, 1.0, "holds" if claim.asserted else "refuted", ())
-    pairs = claim.pairs
-    error = FAMILY_ERROR / claims_in_recipe / len(pairs)
-    comparisons = tuple(_compare(claim, pair, _differences(claim, pair, values), error) for pair in pairs)
-    found = {comparison.verdict for comparison in comparisons}
-    verdict: Verdict = "no practical difference"
-    if "refuted" in found:
-        verdict = "refuted"
-    elif found == {"holds"}:
-        verdict = "holds"
-    elif "unresolved" in found:
-        verdict = "unresolved"
-    return Judgement(claim, 1 - error, verdict, comparisons)
+    differences = {pair: _differences(claim, pair, values) for pair in claim.pairs}
+    error = FAMILY_ERROR / len(looks) / claims_in_recipe
+    whole = tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
+    if verdict := _all_hold(whole):
+        return Judgement(claim, 1 - error, verdict, whole)
+    error /= len(differences)
+    each = tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
+    words = {comparison.word for comparison in each}
+    if "open" in words:
+        verdict = "open"
+    elif len(words) == 1:
+        (verdict,) = words
+    elif words == {"refuted", "refuted in direction"}:
+        verdict = "refuted in direction"
+    else:
+        verdict = "mixed"
+    return Judgement(claim, 1 - error, verdict, each)
+
+
+def undecided(judgement: Judgement) -> tuple[Comparison, ...]:
+    """The comparisons for which more seeds are needed."""
+    if judgement.verdict != "open":
+        return ()
+    return tuple(comparison for comparison in judgement.comparisons if comparison.word == "open")
+
+
+def _all_hold(comparisons: Sequence[Comparison]) -> Literal["holds", "holds in direction"] | None:
+    words = {comparison.word for comparison in comparisons}
+    if words == {"holds"}:
+        return "holds"
+    return "holds in direction" if words <= {"holds", "holds in direction"} else None
 
 
 def _names(names: Names) -> tuple[str, ...]:
@@ -156,66 +195,82 @@ def _differences(claim: Claim, pair: tuple[str, str], values: Values) -> np.ndar
     return sign * np.array([a[seed] - b[seed] for seed in sorted(set(a) & set(b))], dtype=float)
 
 
-def _compare(claim: Claim, pair: tuple[str, str], differences: np.ndarray, error: float) -> Comparison:
+def _decide(
+    claim: Claim, pair: tuple[str, str], differences: np.ndarray, error: float, looks: Sequence[int]
+) -> Comparison:
+    """Look after look, until one decides or there are no more seeds."""
+    reached = [look for look in looks if look <= len(differences)]
+    found = _compare(claim, pair, differences[: reached[0] if reached else len(differences)], error, bool(reached))
+    for look in reached[1:]:
+        if found.word != "open":
+            break
+        found = _compare(claim, pair, differences[:look], error, True)
+    return found
+
+
+def _compare(claim: Claim, pair: tuple[str, str], differences: np.ndarray, error: float, is_look: bool) -> Comparison:
     n = len(differences)
     mean = float(differences.mean()) if n else math.nan
-    deviation = float(differences.std(ddof=1)) if n > 1 else math.nan
     if n < 2:
-        return Comparison(pair, n, mean, -math.inf, math.inf, math.nan, "unresolved", None)
+        return Comparison(pair, n, mean, -math.inf, math.inf, math.nan, "open", "", None)
+    deviation = float(differences.std(ddof=1))
     # Equal numbers leave a rounding error behind, which must not pass for a very small spread.
     if deviation <= 1e-12 * max(1.0, abs(mean)):
-        verdict = _read(claim, mean, mean) if claim.exact else "unresolved"
-        return Comparison(pair, n, mean, mean, mean, math.nan, verdict, None)
+        word, note = _read(claim, mean, mean) if claim.exact else ("open", "")
+        return Comparison(pair, n, mean, mean, mean, math.nan, word, note, None)
     half = deviation * _half_width(error, n)
     low, high = mean - half, mean + half
-    verdict = _read(claim, low, high)
-    needed = _seeds_needed(claim, mean, deviation, error) if verdict == "unresolved" else None
-    return Comparison(pair, n, mean, low, high, mean / deviation, verdict, needed)
+    word, note = _read(claim, low, high) if is_look else ("open", "")
+    needed = _seeds_needed(claim, mean, deviation, error) if word == "open" else None
+    return Comparison(pair, n, mean, low, high, mean / deviation, word, note, needed)
 
 
-def _read(claim: Claim, low: float, high: float) -> Verdict:
-    """The verdict of an interval, in the protocol's order."""
+def _read(claim: Claim, low: float, high: float) -> tuple[Word, str]:
+    """The word of an interval, in the protocol's order, and a note. While the interval covers the truth, it is true."""
     by = claim.by
-    if claim.equal:
-        above, below = claim.side in ("both", "above"), claim.side in ("both", "below")
-        if (not above or high < by) and (not below or low > -by):
-            return "holds"
-        if (above and low > by) or (below and high < -by):
-            return "refuted"
-        return "unresolved"
-    if low > by:
-        return "holds"
+    if claim.equal and claim.side == "both":
+        return _read_equality(low, high, by)
+    if claim.equal:  # "No worse than": turned so that worse is negative.
+        low, high = (low, high) if claim.side == "below" else (-high, -low)
+        if low > -by:
+            return "holds", "and better" if low > 0 else ""
+    elif low > by:
+        return "holds", ""
+    elif -by < low and high < by:
+        return "no practical difference", "slightly better" if low > 0 else "slightly worse" if high < 0 else ""
+    elif low > 0:
+        return "holds in direction", ""
+    if high < -by:
+        return "refuted", ""
+    return ("refuted in direction", "") if high < 0 else ("open", "")
+
+
+def _read_equality(low: float, high: float, by: float) -> tuple[Word, str]:
     if -by < low and high < by:
-        return "no practical difference"
-    if high < 0:
-        return "refuted"
-    return "unresolved"
+        return "holds", ""
+    if low > by or high < -by:
+        return "refuted", ""
+    return ("differs", "") if low > 0 or high < 0 else ("open", "")
 
 
 def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> int | None:
-    """The smallest number of seeds at which the same mean and deviation would be resolved."""
-    numbers, half_widths = _half_widths(error)
+    """The smallest number of seeds that would decide with 90 % power, if mean and deviation are what they seem.
 
-    def settled(position: int) -> bool:
-        half = deviation * half_widths[position]
-        return _read(claim, mean - half, mean + half) != "unresolved"
+    That is where the interval decides also when its centre lies as far to either side as it does nine times in ten.
+    """
+    n = np.arange(2, MOST_SEEDS_NAMED + 1)
+    halves = deviation * special.stdtrit(n - 1, 1 - error / 2) / np.sqrt(n)
+    strays = deviation * special.ndtri(POWER) / np.sqrt(n)
+    for number, half, stray in zip(n, halves, strays, strict=True):
+        centres = (mean - stray, mean + stray)
+        if all(_read(claim, centre - half, centre + half)[0] != "open" for centre in centres):
+            return int(number)
+    return None
 
-    # Intervals of more seeds lie within those of fewer: once settled, always settled.
-    first = bisect.bisect_left(range(len(numbers)), True, key=settled)
-    return int(numbers[first]) if first < len(numbers) else None
 
-
-@functools.lru_cache(maxsize=1024)
 def _half_width(error: float, n: int) -> float:
     """Half the width of Student's t-interval of n seeds, in standard deviations."""
     return float(special.stdtrit(n - 1, 1 - error / 2) / math.sqrt(n))
-
-
-@functools.lru_cache(maxsize=64)
-def _half_widths(error: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of seeds from 2 on, and the half width of each one's interval in standard deviations."""
-    n = np.arange(2, MOST_SEEDS_NAMED + 1)
-    return n, special.stdtrit(n - 1, 1 - error / 2) / np.sqrt(n)
 
 
 def test_set_margin(a: np.ndarray, b: np.ndarray) -> float:

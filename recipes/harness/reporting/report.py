@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.harness.declaring.claims import Comparison, Judgement, judge, test_set_margin
+from recipes.harness.declaring.claims import LOOKS, Comparison, Judgement, judge, test_set_margin
 from recipes.harness.declaring.panels import Sweep
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.declaring.tuning import good_decades
@@ -30,7 +30,9 @@ class Report:
     def judgements(self) -> list[Judgement]:
         """One for each claim of the recipe."""
         measured = sum(claim.asserted is None for claim in self.recipe.claims)
-        return [judge(claim, self._values(claim), measured) for claim in self.recipe.claims]
+        # Searches of a table are looked at once: more of them would tell nothing new of the table.
+        looks = (len(self.found["seeds"]),) if self.recipe.table else LOOKS
+        return [judge(claim, self._values(claim), measured, looks) for claim in self.recipe.claims]
 
     def _values(self, claim: Any) -> dict[str, dict[int, float]]:
         if not claim.from_tuning:
@@ -114,11 +116,11 @@ class Report:
         text += f", {judgement.level:.2%} interval {unit.show(low, sign=True)} to {unit.show(high, sign=True)}"
         effect = "" if np.isnan(comparison.cohen_d) else f", d = {sign * comparison.cohen_d:+.1f}"
         text += f" (n = {comparison.n}{effect}; what matters: {unit.show(claim.by)})"
-        if len(judgement.comparisons) > 1:
-            text += f": {comparison.verdict}"
-        if comparison.verdict == "unresolved" and comparison.seeds_needed:
-            text += f"; about {comparison.seeds_needed} seeds would likely settle it"
-        elif comparison.verdict == "unresolved":
+        if len(judgement.comparisons) > 1 or comparison.note:
+            text += ": " + ", ".join(filter(None, [comparison.word, comparison.note]))
+        if comparison.word == "open" and comparison.seeds_needed:
+            text += f"; {comparison.seeds_needed} seeds would settle it nine times in ten"
+        elif comparison.word == "open":
             text += "; no practicable number of seeds would settle it"
         return text + "."
 
