@@ -3,6 +3,7 @@
 A new file of tests needs no entry here: it runs among the fast ones.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -16,6 +17,8 @@ import pytest
 
 import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
 from recipes.__main__ import NAMES
+from recipes.harness.running import worker
+from recipes.harness.running.job import carry_out
 
 ROOT = Path(__file__).resolve().parents[1]
 LATE = ["test_board", "test_distributed", "test_recipes", "test_optimizers", "test_search_live", "test_search"]
@@ -106,3 +109,18 @@ def numbers(records: list[dict]) -> dict:
 def trials_in(logs: Path) -> list[dict[str, Any]]:
     """What KerasTuner has stored of all trials under `logs`."""
     return [json.loads(path.read_text()) for path in sorted(logs.rglob("trial_*/trial.json"))]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Jobs are done in this process, one by one; what was begun is noted."""
+    begun = []
+
+    def one_by_one(work, jobs, gpus, tell, start=None):
+        for job in work:
+            tell(job)
+            begun.append(job)
+            yield job, carry_out(dataclasses.replace(job, intra_op_threads=None))
+
+    monkeypatch.setattr(worker, "side_by_side", one_by_one)
+    return begun

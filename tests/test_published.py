@@ -131,9 +131,7 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
     names = {path.name for path in (results / "guess").iterdir()}
     assert names == {"evidence.json", "card.md", "figure.png", "summary.json"}
     text = publish.readme(f"a\n{publish.BEGIN}\n{publish.END}\nb", results)
-    assert (
-        "| [guess](results/guess/card.md): Do coins land heads up? | A loaded coin wins (us) | **open** |" in text
-    )
+    assert "| [guess](results/guess/card.md): Do coins land heads up? | A loaded coin wins (us) | **open** |" in text
     assert publish.drift(guess.RECIPE, results, text) == []
 
 

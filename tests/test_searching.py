@@ -15,26 +15,9 @@ from recipes.__main__ import NAMES, load
 from recipes.harness import cli
 from recipes.harness.declaring.space import Range
 from recipes.harness.kerastuner import searching
-from recipes.harness.running import worker
 from recipes.harness.running.invocation import UsageError
-from recipes.harness.running.job import carry_out
 from tests.conftest import ROOT
 from tests.toys import guess, runner
-
-
-@pytest.fixture
-def started(monkeypatch):
-    """Jobs are done in this process, one by one; what was begun is noted."""
-    begun = []
-
-    def one_by_one(work, jobs, gpus, tell, start=None):
-        for job in work:
-            tell(job)
-            begun.append(job)
-            yield job, carry_out(dataclasses.replace(job, intra_op_threads=None))
-
-    monkeypatch.setattr(worker, "side_by_side", one_by_one)
-    return begun
 
 
 def found_in(logs):

@@ -1,8 +1,10 @@
 """What all recipes share, none of it a technique. A recipe imports from here; nothing here imports a recipe.
 
-cli              flags and exit codes
+cli              from flags to exit codes
+flags            what they are
 asking           whether what was asked for can be done
 measuring        from what was asked to what was found; `measure`
+deciding         more seeds where a verdict is open
 closing          what is printed at the end
 alone            what a call takes in a process of its own
 processes        processes of a recipe's own

@@ -8,6 +8,7 @@ from typing import Any
 
 from pipelines import sources
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.evidence.records import LOOKS
 from recipes.harness.running.invocation import Asked, UsageError
 from recipes.harness.running.own_model import check_own_model, own_model
 
@@ -113,6 +114,29 @@ def check_sweep(recipe: Recipe, options: Any, config: Any, searching: Any) -> No
     if searching.search:
         for variant in variants_of(recipe, options.budget, options.variants, recipe.searched):
             _check_nothing_chosen("--search", recipe.space_of(variant), config, usual)
+
+
+def check_until_decided(recipe: Recipe, options: Any, searching: Any) -> None:
+    """Whether `--until-decided` was asked for with flags that it has no use for.
+
+    Raises:
+        UsageError: it was, or the number is none of the looks, or the recipe's repeats are no seeds.
+    """
+    most = options.until_decided
+    if most is None:
+        return
+    if most not in LOOKS:
+        raise UsageError(f"--until-decided is one of the looks, {', '.join(map(str, LOOKS))}, and not {most}.")
+    if recipe.table:
+        raise UsageError(
+            f"{recipe.name} looks results up, and more of that decides nothing: leave --until-decided out."
+        )
+    if options.tune or searching.search:
+        raise UsageError("--until-decided measures with the settings that there are: leave --tune and --search out.")
+    if options.seeds is not None or options.variants:
+        raise UsageError("--until-decided chooses seeds and variants itself: leave --seeds and --variants out.")
+    if options.model or options.data or options.budget == "smoke":
+        raise UsageError("--until-decided goes on from what is published, at quick or full: leave other data out.")
 
 
 def _check_nothing_chosen(flag: str, fields: Iterable[str], config: Any, usual: Any) -> None:

@@ -8,67 +8,21 @@ import shlex
 import sys
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 from rich.console import Console
 
 from pipelines.errors import DataError, RequestError
 from recipes.harness import asking, closing, measuring
-from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.deciding import until_decided
+from recipes.harness.declaring.recipe import BUDGETS, Recipe
 from recipes.harness.evidence.records import EvidenceError, Record, printable
+from recipes.harness.flags import Extra, Options, Searching
 from recipes.harness.running.invocation import Asked, CodeChangedError, Invocation, UsageError, default_data
 from recipes.harness.running.schedule import Work, carry_out
 
 INTERRUPTED = 130
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    budget: BudgetName = "quick"
-    """smoke: seconds, for tests. quick: the bundled subset. full: all of CIFAR-10."""
-    seeds: int | None = None
-    """How many seeds: 1, 2, 3 and so on, up to 10,000 of them. Default: 1 at smoke, 3 at quick, 5 at full."""
-    variants: tuple[str, ...] = ()
-    """Which variants, or all. Default: all but those that a recipe leaves out of a plain run."""
-    data: str | None = None
-    """Where images come from: subset, full, folder:PATH (a folder for each class) or tfds:NAME. Default: as the budget
-    says."""
-    image_size: int | None = None
-    """Height and width that images of a folder or of tfds are resized to. Default: 32."""
-    train_images: int | None = None
-    """How many training images, the same number of each class. Default: as the budget says."""
-    split_seed: int = 0
-    """Which split of the training images into a training and a validation part."""
-    model: str = ""
-    """A function of your own in the place of the recipe's build_model, as FILE.py:FUNCTION."""
-    jobs: int | None = None
-    """Runs at a time. Default: one a GPU, or one a core."""
-    backend: Literal["local", "ray"] = "local"
-    """Where runs go: processes on this machine, or a Ray cluster (RAY_ADDRESS; without it, one that is started here,
-    and whose servers listen on all addresses to whoever has its token)."""
-    start: Literal["fork", "spawn"] | None = None
-    """How worker processes come to be. Default: forked on Linux without a GPU, spawned elsewhere."""
-    logdir: Path = measuring.LOGS
-    """Where TensorBoard's files and the evidence go."""
-    save: str = ""
-    """A folder for the trained models, one .keras file a run."""
-    resume: bool = False
-    """Go on with the newest invocation of the same settings: keep its finished runs, do the rest."""
-    profile: bool = False
-    """Profile some early steps of each training, for TensorBoard's Profile page."""
-    tune: bool = False
-    """Search for each variant's settings instead of comparing the variants."""
-    log: bool = True
-    """Write TensorBoard files."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Searching:
-    search: Literal["grid", "random", "bayesian", "hyperband"] | None = None
-    """Search for each variant's settings with KerasTuner, by validation accuracy, instead of comparing the variants."""
-    trials: int = 12
-    """How many trials of a search; Hyperband gets about as many epochs, one round of its own at least."""
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
@@ -114,17 +68,20 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
         with measuring.ended(locked):
             for recipe in recipes:
                 with _explained(codes):
-                    asked, config, searching = parse(recipe, arguments)
+                    asked, config, extra = parse(recipe, arguments)
                     begun.append(Invocation.begin(recipe, asked, config, command, together=together))
                     locked.append(begun[-1])
             for invocation in list(begun):
                 with _explained(codes, [invocation], console):
-                    if searching.search:
-                        codes.append(_search(invocation, searching, console, say))
+                    if extra.search:
+                        codes.append(_search(invocation, extra, console, say))
                     elif invocation.asked.tune:
                         found, failures = measuring.tune(invocation, console, say)
                         closing.say_tuned(invocation, found, failures, console)
                         codes.append(_code_of(failures))
+                    elif extra.until_decided:
+                        records = until_decided(invocation, extra.until_decided, say, measuring.watcher(console))
+                        codes.append(_say(invocation, records, console))
                     else:
                         if not together:
                             console.print(invocation.title())
@@ -134,9 +91,7 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
             with _explained(codes, begun, console), contextlib.closing(outcomes) as complete:
                 for work in complete:
                     with _explained(codes, [work.invocation], console):
-                        measured = measuring.conclude(work.invocation, work.records())
-                        closing.say_measured(work.invocation, measured, console)
-                        codes.append(_code_of(measured.records, work.invocation.recipe.fails))
+                        codes.append(_say(work.invocation, work.records(), console))
                         begun.remove(work.invocation)
     except KeyboardInterrupt:
         closing.say_where(begun, console)
@@ -144,7 +99,13 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
     return max(codes, default=0)
 
 
-def _search(invocation: Invocation, searching: Searching, console: Console, say: Callable[[str], None]) -> int:
+def _say(invocation: Invocation, records: list[Record], console: Console) -> int:
+    measured = measuring.conclude(invocation, records)
+    closing.say_measured(invocation, measured, console)
+    return _code_of(measured.records, invocation.recipe.fails)
+
+
+def _search(invocation: Invocation, searching: Extra, console: Console, say: Callable[[str], None]) -> int:
     from recipes.harness.kerastuner.searching import search  # Imports KerasTuner, which only searches need.
 
     assert searching.search is not None
@@ -201,8 +162,8 @@ def _given(arguments: Sequence[str], flag: str, default: str) -> str:
     return next((given.split("=", 1)[1] for given in arguments if given.startswith(f"{flag}=")), value)
 
 
-def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
-    """Flags as what is `Asked`, the recipe's own `Config`, and a search, where there is something to search for.
+def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Extra]:
+    """Flags as what is `Asked`, the recipe's own `Config`, and what else is to be done than to compare.
 
     Raises:
         UsageError: a value that can't be.
@@ -224,7 +185,8 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
         flags, prog=f"python -m {recipe.module}", description=recipe.question, args=arguments, use_underscores=False
     )
     searching = getattr(parsed, "searching", Searching())
-    return _asked(recipe, parsed.options, parsed.config, searching), parsed.config, searching
+    asked = _asked(recipe, parsed.options, parsed.config, searching)
+    return asked, parsed.config, Extra(searching.search, searching.trials, parsed.options.until_decided)
 
 
 def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> Asked:
@@ -243,4 +205,5 @@ def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> A
         **{name: getattr(options, name) for name in same},
     )
     asking.check(recipe, asked, config)
+    asking.check_until_decided(recipe, options, searching)
     return asked

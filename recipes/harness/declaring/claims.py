@@ -17,6 +17,8 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from recipes.harness.evidence.records import LOOKS
+
 Word = Literal[
     "holds",
     "no practical difference",
@@ -27,7 +29,6 @@ Word = Literal[
     "mixed",
     "open",
 ]
-LOOKS = (10, 20, 40, 80)
 FAMILY_ERROR = 0.05
 POWER = 0.9  # With which `seeds_needed` would decide.
 MOST_SEEDS_NAMED = 1000  # Past this many, it gives up.

@@ -16,6 +16,7 @@ import numpy as np
 SCHEMA = 2
 Record = dict[str, Any]
 STATUSES = ("finished", "diverged", "failed")
+LOOKS = (10, 20, 40, 80)  # Numbers of seeds at which verdicts are looked at.
 LARGEST = 3.5e38  # A float32 is no larger; the loss of a training that diverges comes near it.
 
 
@@ -170,8 +171,19 @@ def complaint_of_evidence(found: Any, recipe: str, variants: Sequence[str]) -> s
         if problem := complaint_of_bits(record, found["test_images"]):
             return f"of {record['variant']} seed {record['seed']}, {problem}"
     runs = sorted((record["variant"], record["seed"]) for record in found["records"])
+    if "until_decided" in found:
+        return _complaint_of_looks(runs, found["variants"])
     if runs != sorted((variant, seed) for variant in found["variants"] for seed in found["seeds"]):
         return f"it should have one record for each of {len(found['variants'])} variants at {len(found['seeds'])} seeds"
+    return ""
+
+
+def _complaint_of_looks(runs: Sequence[tuple[str, int]], variants: Sequence[str]) -> str:
+    """Of evidence that grew until it decided: each variant has the seeds from 1 to some look."""
+    for variant in variants:
+        seeds = [seed for name, seed in runs if name == variant]
+        if seeds != list(range(1, 1 + len(seeds))) or len(seeds) not in LOOKS:
+            return f"{variant} should have the seeds 1 to one of {', '.join(map(str, LOOKS))}"
     return ""
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from recipes.harness.declaring.claims import LOOKS, Comparison, Judgement, judge, test_set_margin
+from recipes.harness.declaring.claims import Comparison, Judgement, judge, test_set_margin
 from recipes.harness.declaring.panels import Sweep
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.declaring.tuning import good_decades
-from recipes.harness.evidence.records import Record, unpack_bits, values_of
+from recipes.harness.evidence.records import LOOKS, Record, unpack_bits, values_of
 from recipes.harness.reporting import figure
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")

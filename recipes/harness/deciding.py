@@ -1,0 +1,84 @@
+"""`--until-decided`: more seeds where a comparison is open, from the published ones on."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from recipes.harness.asking import check_with_images
+from recipes.harness.declaring.claims import Judgement, undecided
+from recipes.harness.declaring.recipe import Recipe
+from recipes.harness.evidence.records import LOOKS, Record, write_json
+from recipes.harness.reporting.published import Published
+from recipes.harness.reporting.report import Report
+from recipes.harness.running.invocation import SAME, SAME_PLACE, Invocation, UsageError
+from recipes.harness.running.job import Job
+from recipes.harness.running.schedule import Work, carry_out, record_path
+
+
+def until_decided(
+    invocation: Invocation, most: int, say: Callable[[str], None], watch: Callable[[list[Job], int], Any]
+) -> list[Record]:
+    """Measure look by look, up to `most` seeds, and return all records: the published ones and those that were added.
+
+    All variants have the seeds of the first look. From then on a variant gets more only while a comparison that it is
+    in is open. A verdict keeps the look that decided it.
+
+    Raises:
+        UsageError: what is published was measured elsewhere: a pair is of one machine.
+    """
+    recipe = invocation.recipe
+    check_with_images(recipe, invocation.asked, invocation.config)
+    tuning = _begin_with_the_published(invocation, say)
+    records: dict[tuple[str, int], Record] = {}
+    names: Sequence[str] = recipe.names
+    for look in LOOKS[: LOOKS.index(most) + 1]:
+        jobs = _jobs(invocation, names, look)
+        (work,) = carry_out([Work.of(invocation, jobs, say)], watch)
+        records |= {(record["variant"], record["seed"]): record for record in work.records()}
+        found = {**invocation.header, "seeds": list(range(1, look + 1)), "records": list(records.values())}
+        judgements = Report(recipe, found, tuning).judgements()
+        names = open_variants(recipe, judgements)
+        still = [judgement.claim.id for judgement in judgements if undecided(judgement)]
+        say(f"{look} seeds: {'open are ' + ', '.join(still) if still else 'all is decided'}.")
+        if not names:
+            break
+    invocation.asked = dataclasses.replace(invocation.asked, seeds=tuple(range(1, look + 1)))
+    invocation.header["until_decided"] = most
+    return sorted(records.values(), key=lambda record: (record["seed"], recipe.names.index(record["variant"])))
+
+
+def open_variants(recipe: Recipe, judgements: Sequence[Judgement]) -> list[str]:
+    """The variants of comparisons for which seeds are wanted, in the recipe's order."""
+    wanted: set[str] = set()
+    for judgement in judgements:
+        claim = judgement.claim
+        for comparison in () if claim.from_tuning else undecided(judgement):
+            wanted |= claim.variants if claim.rising or claim.falling else set(comparison.between)
+    return [name for name in recipe.names if name in wanted]
+
+
+def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Put the published records where finished runs are kept; return the published sweep."""
+    published = Published.read(invocation.recipe)
+    evidence, header = published.evidence, invocation.header
+    if evidence is None or published.stale or any(evidence.get(key) != header.get(key) for key in SAME):
+        say("Begins with the first seed: what is published, if anything, is of other code, images or settings.")
+    elif any(evidence[key] != header[key] for key in SAME_PLACE):
+        raise UsageError(
+            f"What is published was measured on another machine or with other versions, and a pair is of one machine: "
+            f"measure {invocation.recipe.name} anew, with --seeds 10."
+        )
+    else:
+        for record in evidence["records"]:
+            path = record_path(str(invocation.folder), record["variant"], record["seed"])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, record)
+        say(f"Goes on from the published {len(evidence['seeds'])} seeds.")
+    return None if published.stale_tuning else published.tuning
+
+
+def _jobs(invocation: Invocation, names: Sequence[str], look: int) -> list[Job]:
+    groups = [(name,) for name in names] if invocation.recipe.train else [tuple(names)]
+    return [
+        invocation.job(group, seed, {}, invocation.folder) for seed in range(1, look + 1) for group in groups if group
+    ]
