@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from recipes.harness.asking import default_config
-from recipes.harness.evidence.records import Record, printable
+from recipes.harness.evidence.records import LOOKS, Record, printable
 from recipes.harness.measuring import Measured
-from recipes.harness.reporting.published import STALE
+from recipes.harness.reporting import agreeing
+from recipes.harness.reporting.card import kind_of
+from recipes.harness.reporting.published import STALE, Published
 from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation
 
@@ -28,25 +30,53 @@ def say_where(invocations: Sequence[Invocation], console: Console) -> None:
 
 
 def say_measured(invocation: Invocation, measured: Measured, console: Console) -> None:
-    """The closing table, the verdicts, and where everything is."""
-    recipe, folder = invocation.recipe, measured.folder
+    """The published answer and whether these runs agree with it, their own table, and where everything is."""
+    recipe, folder, ours = invocation.recipe, measured.folder, measured.report
     if invocation.together:
         console.print(f"\n{invocation.title()}")
-    console.print(_closing_table(measured.report.table()))
-    published = measured.published
-    for line in _remarks(invocation, bool(published.stale)):
+    why_not = _not_applying(invocation, measured.published)
+    if why_not:
+        console.print(f"\nWhat is published does not apply: {why_not}.")
+    else:
+        theirs = Report(recipe, measured.published.evidence, measured.published.tuning)
+        seeds = len(theirs.found["seeds"])
+        console.print(f"\nPublished, from {seeds} seeds on {kind_of(theirs.found['machine'])}:")
+        for line in [*theirs.brief_lines(), *agreeing.words(agreeing.agreement(ours, theirs), theirs)]:
+            console.print(line)
+    console.print(f"\nYour runs, {len(ours.found['seeds'])} seed{'s' if len(ours.found['seeds']) > 1 else ''}:")
+    console.print(_closing_table(ours.table()))
+    for line in _remarks(invocation):
         console.print(line)
-    theirs = None
-    if published.evidence is not None and not published.stale and invocation.is_as_published:
-        theirs = Report(recipe, published.evidence, published.tuning)
-    for line in measured.report.verdict_lines(theirs):
-        console.print(line)
+    if why_not or len(ours.found["seeds"]) >= LOOKS[0]:
+        for line in ours.verdict_lines():
+            console.print(line)
     console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
     if invocation.asked.save:
         console.print(f"Models       {invocation.asked.save}")
     if invocation.asked.log:
         console.print(f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))} --host 127.0.0.1")
     _say_unfinished(measured.records, console)
+
+
+def _not_applying(invocation: Invocation, published: Published) -> str:
+    """Why published numbers are not about what was run, as the end of a sentence; empty if they are."""
+    recipe, asked = invocation.recipe, invocation.asked
+    of_them = {"images": not asked.data.is_cifar10, "model": asked.model}
+    if own := " and ".join(name for name, is_own in of_them.items() if is_own):
+        return f"these are your own {own}"
+    if published.evidence is None:
+        return f"nothing of {recipe.name} is published yet"
+    if published.stale:
+        return f"it was {STALE}"
+    if asked.budget != published.evidence["budget"]:
+        return f"it is of budget {published.evidence['budget']}, and this is {asked.budget}"
+    usual = vars(default_config(recipe, asked.budget, asked.data))
+    changed = [f"--{name.replace('_', '-')}" for name, value in vars(invocation.config).items() if value != usual[name]]
+    if changed:
+        return f"you changed {', '.join(changed)}"
+    if invocation.header["data_digest"] != published.evidence["data_digest"]:
+        return "it is of other images, or of another number of them"
+    return ""
 
 
 def _own(asked: Asked) -> list[str]:
@@ -56,20 +86,13 @@ def _own(asked: Asked) -> list[str]:
     return [*flags, *(["--model", asked.model] if asked.model else [])]
 
 
-def _remarks(invocation: Invocation, stale: bool) -> list[str]:
+def _remarks(invocation: Invocation) -> list[str]:
     """What a reader should know of the numbers above."""
     recipe, asked = invocation.recipe, invocation.asked
-    remarks = []
-    if stale:
-        remarks.append(f"What is published of {recipe.name} was {STALE}.")
-    if not invocation.is_as_published:
-        of_them = {"images": not asked.data.is_cifar10, "model": asked.model}
-        own = " and ".join(name for name, is_own in of_them.items() if is_own)
-        remarks.append(f"These are your own {own}: published numbers, which are of CIFAR-10, do not apply.")
-        if recipe.tuning:
-            again = shlex.join(["python", "-m", recipe.module, *_own(asked), "--tune"])
-            remarks.append(f"The {recipe.tuning.swept}s are the recipe's, tuned on CIFAR-10. To find your own: {again}")
-    return remarks
+    if invocation.is_as_published or not recipe.tuning:
+        return []
+    again = shlex.join(["python", "-m", recipe.module, *_own(asked), "--tune"])
+    return [f"The {recipe.tuning.swept}s are the recipe's, tuned on CIFAR-10. To find your own: {again}"]
 
 
 def say_tuned(invocation: Invocation, found: dict[str, Any], failures: Iterable[Record], console: Console) -> None:

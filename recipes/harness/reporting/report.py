@@ -77,9 +77,8 @@ class Report:
         spread = f" ± {unit.show(statistics.stdev(values))}" if len(set(values)) > 1 else ""
         return unit.show(statistics.mean(values)) + spread
 
-    def verdict_lines(self, published: "Report | None") -> list[str]:
-        """Each claim's verdict in words with its numbers, and beside it the published one."""
-        theirs = {j.claim.id: j for j in published.judgements()} if published else {}
+    def verdict_lines(self) -> list[str]:
+        """Each claim's verdict in words with its numbers."""
         lines = []
         for judgement in self.judgements():
             claim = judgement.claim
@@ -91,10 +90,14 @@ class Report:
                 lines.append(f"    {ASSERTED}")
             elif claim.from_tuning:
                 lines.append("    (from the published tuning sweep)")
-            elif claim.id in theirs and theirs[claim.id].comparisons:
-                verdict = theirs[claim.id].verdict
-                same = "agrees" if verdict == judgement.verdict else "differs"
-                lines.append(f"    Published, {theirs[claim.id].comparisons[0].n} seeds: {verdict} ({same}).")
+        return lines
+
+    def brief_lines(self) -> list[str]:
+        """Each claim's verdict with its numbers, in a line or two."""
+        lines = []
+        for judgement in self.judgements():
+            lines.append(f"  {judgement.verdict.upper()}: {judgement.claim.text} [{judgement.claim.source}]")
+            lines += [f"      {self.words(judgement, comparison, brief=True)}" for comparison in weakest(judgement)]
         return lines
 
     def words(self, judgement: Judgement, comparison: Comparison, brief: bool = False) -> str:
