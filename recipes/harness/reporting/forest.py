@@ -1,0 +1,92 @@
+"""A forest plot: every comparison and its interval, in multiples of the smallest effect that matters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recipes.harness.declaring.claims import Comparison, Judgement
+
+EDGE = 8.0  # Multiples; what lies beyond is drawn at the edge, with its number.
+COLORS = {
+    "holds": "#009E73",
+    "holds in direction": "#56B4E9",
+    "no practical difference": "#999999",
+    "open": "#E69F00",
+    "differs": "#CC79A7",
+    "refuted in direction": "#CC79A7",
+    "refuted": "#D55E00",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A comparison as drawn: what stands left of it, its interval in multiples of `by`, and its word."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    word: str
+
+
+def rows(judgements: Sequence[Judgement]) -> list[Row]:
+    """One for each comparison that was measured; right of zero is the claim's direction, or for equality A above B."""
+    found = []
+    for judgement in judgements:
+        for comparison in judgement.comparisons:
+            if comparison.n > 1 and judgement.claim.by > 0:
+                found.append(_row(judgement, comparison))
+    return found
+
+
+def _row(judgement: Judgement, comparison: Comparison) -> Row:
+    by = judgement.claim.by
+    first, second = comparison.between
+    between = f"{first} − {second}" if not judgement.claim.lower else f"{second} − {first}"
+    return Row(
+        f"{judgement.claim.id}   {between.replace('_', ' ')}",
+        comparison.mean / by,
+        comparison.low / by,
+        comparison.high / by,
+        comparison.word,
+    )
+
+
+def draw(found: Sequence[Row], title: str = "") -> Any:
+    """A matplotlib figure of the rows, from top to bottom; the zone of no practical difference is shaded."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.1 + 0.28 * len(found)), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    axes.axvspan(-1, 1, color="gray", alpha=0.15, linewidth=0)
+    axes.axvline(0, color="gray", linewidth=0.8)
+    for place, row in enumerate(found):
+        color = COLORS[row.word]
+        low, high, mean = (min(max(value, -EDGE), EDGE) for value in (row.low, row.high, row.mean))
+        axes.plot([low, high], [place, place], color=color, linewidth=2)
+        if abs(row.mean) <= EDGE:
+            axes.plot([mean], [place], marker="o", color=color, markersize=5)
+        else:
+            side = 1 if row.mean > 0 else -1
+            axes.plot([side * EDGE], [place], marker=">" if side > 0 else "<", color=color, markersize=7)
+            axes.annotate(
+                f"{row.mean:+.0f}", (side * EDGE, place), (-14 * side, 0), textcoords="offset points",
+                ha="right" if side > 0 else "left", va="center", fontsize=7,
+            )  # fmt: skip
+        axes.annotate(row.word, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=color)
+    axes.set_yticks(range(len(found)), [row.label for row in found], fontsize=8)
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_xlim(-EDGE - 0.5, EDGE + 0.5)
+    axes.set_xlabel("difference, in multiples of the smallest effect that matters")
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def write(found: Sequence[Row], path: Path, software: str, evidence: str) -> None:
+    """Draw the rows into a PNG that names what it was drawn from; nothing where there is none."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    if found:
+        FigureCanvasAgg(draw(found)).print_png(path, metadata={"Software": software, "Evidence": evidence})
