@@ -8,6 +8,7 @@ claim of several comparisons holds if all of them do, which costs no error; wher
 share of the level.
 """
 
+import bisect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ Word = Literal[
 ]
 FAMILY_ERROR = 0.05
 POWER = 0.9  # With which `seeds_needed` would decide.
+LIKELY = special.ndtri((np.arange(100) + 0.5) / 100)  # A standard normal variable's percentiles.
 MOST_SEEDS_NAMED = 1000  # Past this many, it gives up.
 
 Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value of one metric
@@ -255,18 +257,17 @@ def _read_equality(low: float, high: float, by: float) -> tuple[Word, str]:
 
 
 def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> int | None:
-    """The smallest number of seeds that would decide with 90 % power, if mean and deviation are what they seem.
+    """The smallest number of seeds that would decide with 90 % power, if mean and deviation are what they seem."""
 
-    That is where the interval decides also when its centre lies as far to either side as it does nine times in ten.
-    """
-    n = np.arange(2, MOST_SEEDS_NAMED + 1)
-    halves = deviation * special.stdtrit(n - 1, 1 - error / 2) / np.sqrt(n)
-    strays = deviation * special.ndtri(POWER) / np.sqrt(n)
-    for number, half, stray in zip(n, halves, strays, strict=True):
-        centres = (mean - stray, mean + stray)
-        if all(_read(claim, centre - half, centre + half)[0] != "open" for centre in centres):
-            return int(number)
-    return None
+    def decides(n: int) -> bool:
+        half = deviation * _half_width(error, n)
+        centres = mean + deviation / math.sqrt(n) * LIKELY  # Where the mean of n seeds may lie, each as likely.
+        return np.mean([_read(claim, centre - half, centre + half)[0] != "open" for centre in centres]) >= POWER
+
+    numbers = range(2, MOST_SEEDS_NAMED + 1)
+    # More seeds have narrower intervals and stray less: once enough, always enough.
+    first = bisect.bisect_left(numbers, True, key=decides)
+    return numbers[first] if first < len(numbers) else None
 
 
 def _half_width(error: float, n: int) -> float:
