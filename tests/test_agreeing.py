@@ -18,7 +18,7 @@ MACHINE = {"cpu": "abacus", "abilities": []}
 
 def report(values: dict[str, list[float]], *, recipe=dice.RECIPE, machine=MACHINE) -> Report:
     records = [
-        {"variant": name, "seed": seed, "metrics": {"test_accuracy": value}}
+        {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value}}
         for name, of_it in values.items()
         for seed, value in enumerate(of_it, start=1)
     ]

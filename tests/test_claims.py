@@ -214,7 +214,7 @@ def test_seeds_needed_decide_nine_times_in_ten(mean, by):
         for _ in range(1000):
             a = list(rng.normal(mean, spread, n))
             decided[n] += judge(asked, values(a=a, b=[0.0] * n), 3, looks=(n, n, n, n)).verdict != "open"
-    assert 0.85 < decided[needed] / 1000 < 0.99
+    assert 0.85 < decided[needed] / 1000 < 0.97
     assert decided[needed // 2] / 1000 < 0.75
 
 
