@@ -37,7 +37,7 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console) -
     why_not = _not_applying(invocation, measured.published)
     if why_not:
         console.print(f"\nWhat is published does not apply: {why_not}.")
-    else:
+    elif measured.published.evidence is not None:
         theirs = Report(recipe, measured.published.evidence, measured.published.tuning)
         seeds = len(theirs.found["seeds"])
         console.print(f"\nPublished, from {seeds} seeds on {kind_of(theirs.found['machine'])}:")
@@ -74,7 +74,10 @@ def _not_applying(invocation: Invocation, published: Published) -> str:
     changed = [f"--{name.replace('_', '-')}" for name, value in vars(invocation.config).items() if value != usual[name]]
     if changed:
         return f"you changed {', '.join(changed)}"
-    if invocation.header["data_digest"] != published.evidence["data_digest"]:
+    of_images = [
+        {**header["data"], "digest": header["data_digest"]} for header in (invocation.header, published.evidence)
+    ]
+    if of_images[0] != of_images[1]:
         return "it is of other images, or of another number of them"
     return ""
 

@@ -152,11 +152,12 @@ def judge(claim: Claim, values: Values, claims_in_recipe: int, looks: Sequence[i
     differences = {pair: _differences(claim, pair, values) for pair in claim.pairs}
     error = FAMILY_ERROR / len(looks) / claims_in_recipe
     whole = tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
-    if verdict := _all_hold(whole):
-        return Judgement(claim, 1 - error, verdict, whole)
+    if together := _all_hold(whole):
+        return Judgement(claim, 1 - error, together, whole)
     error /= len(differences)
     each = tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
     words = {comparison.word for comparison in each}
+    verdict: Word
     if "open" in words:
         verdict = "open"
     elif len(words) == 1:
@@ -262,7 +263,8 @@ def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> 
     def decides(n: int) -> bool:
         half = deviation * _half_width(error, n)
         centres = mean + deviation / math.sqrt(n) * LIKELY  # Where the mean of n seeds may lie, each as likely.
-        return np.mean([_read(claim, centre - half, centre + half)[0] != "open" for centre in centres]) >= POWER
+        decided = [_read(claim, centre - half, centre + half)[0] != "open" for centre in centres]
+        return sum(decided) >= POWER * len(decided)
 
     numbers = range(2, MOST_SEEDS_NAMED + 1)
     # More seeds have narrower intervals and stray less: once enough, always enough.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from scipy import special
 
 from recipes.harness.evidence.records import values_of
+from recipes.harness.reporting.card import kind_of
 from recipes.harness.reporting.report import Report
 
 ERROR = 0.01  # The chance that runs which do agree are said to differ, over all of a recipe's variants and metrics.
@@ -34,6 +35,8 @@ def agreement(ours: Report, theirs: Report) -> list[Agreement]:
     metrics = dict.fromkeys(
         ["test_accuracy", *(claim.metric for claim in theirs.recipe.claims if not claim.from_tuning)]
     )
+    if theirs.recipe.by_machine and kind_of(ours.found["machine"]) != kind_of(theirs.found["machine"]):
+        metrics = dict.fromkeys(["test_accuracy"])  # Times and memory are those of one kind of machine.
     found = []
     for metric in filter(None, metrics):
         new, old = values_of(ours.records, metric), values_of(theirs.records, metric)
