@@ -15,7 +15,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,14 @@ IN_MEMORY = 2**28  # Bytes of images. Past that they are read from the disk as t
 class Request:
     """Which images: `train_images` None means all there are; validation and test parts are always whole.
 
-    `image_size` is the height and width that images of a folder or of `tfds:` are resized to; None means 32.
+    `split_seed` decides which images are for validation and which for training. None means that each seed of a recipe
+    has a split of its own; `load` takes it for 0. `image_size` is the height and width that images of a folder or of
+    `tfds:` are resized to; None means 32.
     """
 
     source: str = "subset"
     train_images: int | None = None
-    split_seed: int = 0
+    split_seed: int | None = None
     image_size: int | None = None
 
     @property
@@ -151,6 +153,11 @@ def load(request: Request | None = None) -> Data:
     return data
 
 
+def of_seed(request: Request, seed: int) -> Request:
+    """The images of a run: where no split is asked for, the seed's own, so that seeds differ by what is learned too."""
+    return request if request.split_seed is not None else replace(request, split_seed=seed)
+
+
 def check_request(request: Request) -> None:
     """Raise RequestError where `request` asks for what can't be; reads no image."""
     kind, _, rest = request.source.partition(":")
@@ -176,18 +183,19 @@ def verify(request: Request) -> Data:
 @functools.lru_cache(maxsize=2)
 def _load(request: Request) -> Data:
     found = kept.get(_key(request), lambda: _read(request))
+    split_seed = request.split_seed or 0
     parts = {part: _split_of(found, part) for part in ("train", "validation", "test") if f"{part}_images" in found}
     classes = tuple(str(name) for name in found["classes"])
     train = parts["train"]
     if "test" not in parts:
-        train, parts["test"] = split(train, OTHER_SHARE, request.split_seed)
+        train, parts["test"] = split(train, OTHER_SHARE, split_seed)
     if "validation" not in parts:
-        train, parts["validation"] = split(train, _validation_share(request), request.split_seed)
+        train, parts["validation"] = split(train, _validation_share(request), split_seed)
     _check_parts(request, {**parts, "train": train}, classes)
     if request.train_images is not None:
         of_the_rarest = int(np.bincount(train.labels, minlength=len(classes)).min())
         _check_train_images(request, of_the_rarest * len(classes), len(classes))
-        train = train.take(_first_of_each_class(train, request.train_images, len(classes), request.split_seed))
+        train = train.take(_first_of_each_class(train, request.train_images, len(classes), split_seed))
     mean, std = _statistics(train.chunks())
     return Data(train, parts["validation"], parts["test"], mean, std, classes, kept.digest(found))
 

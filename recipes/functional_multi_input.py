@@ -185,25 +185,23 @@ CLAIMS = [
         metric="test_accuracy",
         higher="both",
         than=("image", "numbers"),
-        by=0.01,
     ),
     Claim(
         "B7b",
-        "What the second branch adds is its information, not its parameters",
+        "A second branch adds its information and not its parameters: one that says nothing raises nothing",
         source="our control of B7a",
         metric="test_accuracy",
-        higher="both",
-        than="both_shuffled",
-        by=0.01,
+        equal=("both_shuffled", "image"),
+        side="above",
     ),
     Claim(
         "B7c",
-        "A related second task, learned from the same layers, raises the accuracy of the first",
+        "A coarser label (animal or vehicle), learned from the same layers at a weight of 0.3, raises the accuracy",
+        said="A related second task, learned from the same layers, raises the accuracy of the first",
         source="Caruana 1997",
         metric="test_accuracy",
         higher="two_heads",
         than="both",
-        by=0.01,
     ),
 ]
 
@@ -233,6 +231,7 @@ RECIPE = Recipe(
     tuning=TUNING,
     units=UNITS,
     panels=PANELS,
+    first_seed=101,
 )
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ while the model works on this one; batch before caching and augmenting, so that 
 a whole batch. Each is added alone to the naive feed, and left out alone of the full one, which is
 `good_feed` below. In an epoch all variants yield the same images.
 
+TensorFlow itself rewrites a data set, as long as nobody tells it not to: it makes some maps parallel
+and prefetches at the end. So all feeds but "rewritten", which is the naive one as TensorFlow leaves
+it, are run as they are written.
+
 Use it when    the share of waiting below, or TensorBoard's profile, says that the model waits.
 It hurts when  the cache outgrows the memory, or stands behind the augmentation, which it would then
                repeat. Batches that are cached hold the same images in each epoch: where that costs
@@ -24,9 +28,10 @@ import tensorflow as tf
 from keras import layers
 
 from pipelines import encoded, sources
-from recipes.harness import Bars, Claim, Recipe, Run, Unit, interleaved, main
+from recipes.harness import Bars, Claim, Recipe, Run, Unit, main
 
-TECHNIQUES = {"naive": set(), "all": {"parallel", "cache", "prefetch", "batch_first"}}
+TECHNIQUES: dict[str, set[str]] = {"naive": set(), "rewritten": set()}
+TECHNIQUES["all"] = {"parallel", "cache", "prefetch", "batch_first"}
 for technique in sorted(TECHNIQUES["all"]):
     TECHNIQUES[technique] = {technique}
     TECHNIQUES[f"all_but_{technique}"] = TECHNIQUES["all"] - {technique}
@@ -43,43 +48,47 @@ def decode(image, label):
     return tf.io.decode_png(image, channels=3), label
 
 
-def draw(number):
-    """Mirrored or not, and how much brighter: int32 (2,) from a random number."""
-    chance = tf.random.stateless_uniform((2,), (number, 0))
-    return tf.cast([2 * chance[0], 61 * chance[1] - 30], tf.int32)
-
-
-def augment(example, draws):
-    """Mirror and brighten one image, or a batch, by draws (..., 2), one for each image."""
+def augment(example, numbers):
+    """Mirror and brighten one image, or a batch, each by a random number of its own, int64."""
     images, labels = example
-    mirrored, brighter = tf.unstack(draws[..., None, None, None, :], axis=-1)  # (..., 1, 1, 1)
-    images = tf.where(mirrored > 0, images[..., ::-1, :], images)
+    numbers = tf.cast(numbers, tf.int32)[..., None, None, None]
+    mirrored, brighter = numbers % 2 == 1, numbers // 2 % 61 - 30  # By as much as 30 either way.
+    images = tf.where(mirrored, images[..., ::-1, :], images)
     images = tf.clip_by_value(tf.cast(images, tf.int32) + brighter, 0, 255)
     return tf.cast(images, tf.uint8), labels
 
 
-def good_feed(files, draws, batch_size: int) -> tf.data.Dataset:
-    """All techniques: the chain to copy, from (PNG bytes, label) pairs and random draws."""
+def good_feed(files, numbers, batch_size: int) -> tf.data.Dataset:
+    """All techniques: the chain to copy, from (PNG bytes, label) pairs and random numbers."""
     images = files.map(decode, tf.data.AUTOTUNE).batch(batch_size).cache()
-    feed = tf.data.Dataset.zip(images, draws.batch(batch_size))
+    feed = tf.data.Dataset.zip(images, numbers.batch(batch_size))
     return feed.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
-def build_feed(variant: str, files, draws, batch_size: int) -> tf.data.Dataset:
+def as_written(feed: tf.data.Dataset) -> tf.data.Dataset:
+    """The feed without what TensorFlow would add to it."""
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return feed.with_options(options)
+
+
+def build_feed(variant: str, files, numbers, batch_size: int) -> tf.data.Dataset:
     """Batches of augmented images uint8 (batch, height, width, 3) and labels int64 (batch,)."""
     techniques = TECHNIQUES[variant]
     if variant == "all":
-        return good_feed(files, draws, batch_size)
+        return as_written(good_feed(files, numbers, batch_size))
     workers = tf.data.AUTOTUNE if "parallel" in techniques else None
     images = files.map(decode, workers)
     if "batch_first" in techniques:
-        images, draws = images.batch(batch_size), draws.batch(batch_size)
+        images, numbers = images.batch(batch_size), numbers.batch(batch_size)
     if "cache" in techniques:
         images = images.cache()
-    feed = tf.data.Dataset.zip(images, draws).map(augment, workers)
+    feed = tf.data.Dataset.zip(images, numbers).map(augment, workers)
     if "batch_first" not in techniques:
         feed = feed.batch(batch_size)
-    return feed.prefetch(tf.data.AUTOTUNE) if "prefetch" in techniques else feed
+    if "prefetch" in techniques:
+        feed = feed.prefetch(tf.data.AUTOTUNE)
+    return feed if variant == "rewritten" else as_written(feed)
 
 
 def build_model(variant: str, data: sources.Data) -> keras.Model:
@@ -94,28 +103,35 @@ def build_model(variant: str, data: sources.Data) -> keras.Model:
     return model
 
 
+# From here on it is about measuring: what is timed, claimed and shown.
+
+
 class Step:
-    """Takes the next batch of a feed that never ends, works on it, and adds up the seconds."""
+    """Takes the next batch of a feed that never ends, works on it, and keeps the seconds of each."""
 
     def __init__(self, feed: tf.data.Dataset, work):
         self.batches, self.work = iter(feed.repeat()), work
-        self.waited = self.taken = 0.0
+        self.waited: list[float] = []
+        self.taken: list[float] = []
 
     def __call__(self):
         start = time.perf_counter()
         batch = next(self.batches)
-        self.waited += time.perf_counter() - start
+        self.waited.append(time.perf_counter() - start)
         self.work(*batch)
-        self.taken += time.perf_counter() - start
+        self.taken.append(time.perf_counter() - start)
+
+    def waiting(self, steps: int) -> float:
+        """The share of the last steps' time until their batch was there."""
+        return sum(self.waited[-steps:]) / sum(self.taken[-steps:])
 
 
-def timed(steps: Mapping[str, Step], config: Config, seed: int):
+def timed(steps: Mapping[str, Step], config: Config, run: Run):
     """Times in interleaved blocks, once each cache is full and tf.data has found its threads."""
     for step in steps.values():
         for _ in range(math.ceil(config.images / config.batch_size)):
             step()
-        step.waited = step.taken = 0.0
-    return interleaved(steps, rounds=1, block=config.steps, seed=seed)
+    return run.interleaved(steps, block=config.steps)
 
 
 def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
@@ -123,22 +139,22 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     data = sources.load(first.data)
     files = encoded.read(first.data).repeat().take(config.images)
     numbers = tf.data.Dataset.random(first.seed, rerandomize_each_iteration=True)  # Each epoch.
-    draws = numbers.take(config.images).map(draw)
+    numbers = numbers.take(config.images)
     model = build_model("", data)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
 
-    feeds = {name: build_feed(name, files, draws, config.batch_size) for name in ("naive", *runs)}
+    feeds = {name: build_feed(name, files, numbers, config.batch_size) for name in ("naive", *runs)}
     feeding = {name: Step(feed, lambda *batch: None) for name, feed in feeds.items()}
     training = {name: Step(feed, model.train_on_batch) for name, feed in feeds.items()}
-    alone = timed(feeding, config, first.seed)
-    trained = timed(training, config, first.seed)
+    alone = timed(feeding, config, first)
+    trained = timed(training, config, first)
     return {
         name: {
             "feed_rate": config.batch_size / alone.step_seconds(name),
             "feed_log_ratio": alone.log_ratio(name, "naive"),
             "step_seconds": trained.step_seconds(name),
             "step_log_ratio": trained.log_ratio(name, "naive"),
-            "waiting": training[name].waited / training[name].taken,
+            "waiting": training[name].waiting(config.steps - 10),
         }
         for name in runs
     }
@@ -152,11 +168,10 @@ CLAIMS = [
         metric="step_log_ratio",
         lower=("parallel", "cache", "prefetch"),
         than="naive",
-        by=0.05,
     ),
     Claim(
         "S4b",
-        "Together they hide the input: an epoch takes 35 % less",
+        "Together they cut an epoch's time by 35 %",
         source="TF, DL, HW",
         metric="step_log_ratio",
         lower="all",
@@ -164,22 +179,28 @@ CLAIMS = [
         by=-math.log(0.65),
     ),
     Claim(
-        "S5",
-        "Without overlap the model starves: it waits for a larger share of each step",
+        "S5a",
+        "Without overlap the model starves: a naive feed keeps it waiting for longer without prefetch",
         source="DL, HW",
         metric="waiting",
         higher="naive",
+        than="prefetch",
+    ),
+    Claim(
+        "S5b",
+        "Without overlap the model starves: a feed of all other techniques, too, keeps it waiting for longer",
+        source="DL, HW",
+        metric="waiting",
+        higher="all_but_prefetch",
         than="all",
-        by=0.1,
     ),
     Claim(
         "S7",
-        "Batching before mapping beats mapping before batching",
+        "Batching before mapping beats mapping before batching, where decoding is done once and cached",
         source="tf.data guide",
         metric="feed_log_ratio",
-        lower="batch_first",
-        than="naive",
-        by=0.1,
+        lower="all",
+        than="all_but_batch_first",
     ),
 ]
 
@@ -202,6 +223,7 @@ RECIPE = Recipe(
     least={"images": 1, "steps": 11},
     floor="",  # Nothing is trained to its end: only times are measured.
     units=UNITS,
+    first_seed=101,
     panels=(Bars("feed_rate"), Bars("step_seconds"), Bars("waiting")),
 )
 

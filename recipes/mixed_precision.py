@@ -46,7 +46,6 @@ from recipes.harness import (
     Unit,
     grid,
     half_decades,
-    interleaved,
     main,
     memory_of,
 )
@@ -128,7 +127,7 @@ def fastest_policy(build, images, labels, seconds: float = 1.0) -> str:
     for model in models.values():
         for _ in range(3):  # Traces the step, and finds memory for it.
             model.train_on_batch(images, labels)
-    taken = {policy: [] for policy in models}  # type: ignore[var-annotated]
+    taken: dict[str, list[float]] = {policy: [] for policy in models}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(taken["float32"]) < 5:
         for policy, model in models.items():
@@ -190,14 +189,14 @@ def build_step(variant: str, batch_size: int, shape: list, classes: int, traced=
 
 
 def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
-    seed, request = next((run.seed, run.data) for run in runs.values())
-    data = sources.load(request)
+    first = next(iter(runs.values()))
+    data = sources.load(first.data)
     found = {variant: train(variant, config, run, data) for variant, run in runs.items()}
     if not config.steps:
         return found
     size = list(data.shape), len(data.classes)
     steps = {variant: build_step(variant, config.batch_size, *size) for variant in runs}
-    blocks = interleaved(steps, rounds=1, seed=seed, block=config.steps)  # Each seed is a round.
+    blocks = first.interleaved(steps, block=config.steps)  # Each seed is a round.
     for variant, scores in found.items():
         scores["step_ms"] = 1000 * blocks.step_seconds(variant)
         scores["log_time"] = float(np.log(scores["step_ms"]))
@@ -214,48 +213,43 @@ IS_LOST = np.float16(1) + np.float16(1e-4) == 1 and np.float32(1) + np.float32(1
 CLAIMS = [
     Claim(
         "S1a",
-        "Mixed precision trains faster: bfloat16, small model",
+        "Mixed precision trains at least a twentieth faster: bfloat16, small model",
         source="TF, DL, HW",
         metric="log_time",
         lower="bfloat16_small",
         than="float32_small",
-        by=0.05,
     ),
     Claim(
         "S1b",
-        "Mixed precision trains faster: bfloat16, large model",
+        "Mixed precision trains at least a twentieth faster: bfloat16, large model",
         source="TF, DL, HW",
         metric="log_time",
         lower="bfloat16_large",
         than="float32_large",
-        by=0.05,
     ),
     Claim(
         "S1c",
-        "Mixed precision trains faster: bfloat16, small model in a loop of one's own",
+        "Mixed precision trains at least a twentieth faster: bfloat16, small model in a loop of one's own",
         source="TF, DL, HW",
         metric="log_time",
         lower="bfloat16_loop_small",
         than="float32_loop_small",
-        by=0.05,
     ),
     Claim(
         "S1d",
-        "Mixed precision trains faster: float16, small model",
+        "Mixed precision trains at least a twentieth faster: float16, small model",
         source="TF, DL, HW",
         metric="log_time",
         lower="float16_small",
         than="float32_small",
-        by=0.05,
     ),
     Claim(
         "S1e",
-        "Mixed precision trains faster: float16, large model",
+        "Mixed precision trains at least a twentieth faster: float16, large model",
         source="TF, DL, HW",
         metric="log_time",
         lower="float16_large",
         than="float32_large",
-        by=0.05,
     ),
     Claim(
         "S1f",
@@ -264,7 +258,6 @@ CLAIMS = [
         metric="test_accuracy",
         equal=("bfloat16_large", "float32_large"),
         side="below",
-        by=0.01,
     ),
     Claim(
         "S1g",
@@ -273,7 +266,6 @@ CLAIMS = [
         metric="test_accuracy",
         equal=("float16_large", "float32_large"),
         side="below",
-        by=0.01,
     ),
     Claim(
         "S2a",
@@ -330,6 +322,7 @@ RECIPE = Recipe(
     units=UNITS,
     panels=PANELS,
     by_machine=True,
+    first_seed=101,
 )
 
 if __name__ == "__main__":

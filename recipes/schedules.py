@@ -55,7 +55,7 @@ RATES = {
 # Away from the best, and so left out of a plain run: the name says the peak.
 CONSTANTS = tuple(f"constant_at_{rate:g}" for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
 LOW = ("cosine_at_0.018", "warm_up_cosine_at_0.018")
-HIGH = ("cosine_at_0.18", "warm_up_cosine_at_0.18")
+HIGH = ("cosine_at_0.1", "warm_up_cosine_at_0.1")
 HIGHEST = ("cosine_at_1", "long_warm_up_cosine_at_1")
 VARIANTS = (*RATES, *CONSTANTS, *LOW, *HIGH, *HIGHEST)
 
@@ -182,7 +182,8 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 CLAIMS = [
     Claim(
         "O7a",
-        "A rate too high diverges, or learns nothing",
+        "A rate too high diverges, or learns nothing: it ends ten points lower and more",
+        said="A rate too high diverges",
         source="TF, DL",
         metric="test_accuracy",
         lower="constant_at_1",
@@ -191,7 +192,8 @@ CLAIMS = [
     ),
     Claim(
         "O7b",
-        "A rate too low is slow or stuck",
+        "A rate too low is slow or stuck: it ends ten points lower and more",
+        said="A rate too low is slow or stuck",
         source="TF, DL",
         metric="test_accuracy",
         lower="constant_at_0.0001",
@@ -200,47 +202,48 @@ CLAIMS = [
     ),
     Claim(
         "O8a",
-        "Exponential decay ends above a constant rate",
+        "Exponential decay to a hundredth ends above a constant rate, in ten epochs",
+        said="Exponential decay ends above a constant rate",
         source="TF",
         metric="test_accuracy",
         higher="exponential",
         than="constant",
-        by=0.005,
     ),
     Claim(
         "O8b",
-        "Any decay to a small rate ends above a constant rate (inverse time to a tenth; cosine, linear to zero)",
+        "Any decay to a small rate ends above a constant rate, in ten epochs (inverse time to a tenth; cosine, and "
+        "linear after a warm-up, to zero)",
+        said="Any decay to a small rate ends above a constant rate",
         source="TF",
         metric="test_accuracy",
         higher=("inverse_time", "cosine", "warm_up_linear"),
         than="constant",
-        by=0.005,
     ),
     Claim(
         "O9",
-        "ReduceLROnPlateau ends above a constant rate",
+        "ReduceLROnPlateau ends above a constant rate, in ten epochs",
+        said="ReduceLROnPlateau ends above a constant rate",
         source="TF",
         metric="test_accuracy",
         higher="plateau",
         than="constant",
-        by=0.005,
     ),
     Claim(
         "O10a",
-        "Warm-up matters at a high peak rate (0.18, three times the best one without warm-up)",
+        "Warm-up matters at a high peak rate (0.1, the highest that is mostly stable)",
+        said="Warm-up matters at a high peak rate and not at a low one",
         source="R3",
         metric="test_accuracy",
-        higher="warm_up_cosine_at_0.18",
-        than="cosine_at_0.18",
-        by=0.01,
+        higher="warm_up_cosine_at_0.1",
+        than="cosine_at_0.1",
     ),
     Claim(
         "O10b",
-        "Warm-up does not matter at a low peak rate (0.018, a third of that)",
+        "Warm-up does not matter at a low peak rate (0.018)",
+        said="Warm-up matters at a high peak rate and not at a low one",
         source="R3",
         metric="test_accuracy",
         equal=("warm_up_cosine_at_0.018", "cosine_at_0.018"),
-        by=0.01,
     ),
     Claim(
         "O11",
@@ -249,12 +252,11 @@ CLAIMS = [
         metric="test_accuracy",
         lower="warm_up_linear_floor",
         than="warm_up_linear",
-        by=0.005,
     ),
     Claim(
         "P2",
         "Warm-up makes a peak rate trainable that is ten times the highest stable constant rate (here 0.1), where "
-        "half of the steps warm up",
+        "half of the steps warm up (without normalization; ten points and more within ten epochs)",
         source="TP",
         metric="test_accuracy",
         higher="long_warm_up_cosine_at_1",
@@ -267,7 +269,6 @@ CLAIMS = [
         source="TP",
         metric="test_accuracy",
         equal=("warm_up_linear", "warm_up_cosine"),
-        by=0.01,
     ),
 ]
 
@@ -275,7 +276,7 @@ TUNING = Tuning(
     "rate",
     dict.fromkeys(RATES, half_decades(1e-3, 3.2e-1)),
     Objective("validation_accuracy"),
-    curve=("constant",),
+    curve={"constant": 3},
 )
 PANELS = (
     Lines(
@@ -296,6 +297,7 @@ RECIPE = Recipe(
     smoke={"epochs": 4, "batch_size": 64},
     tuning=TUNING,
     left_out=(*CONSTANTS, *LOW, *HIGH, *HIGHEST),
+    first_seed=101,
     # Too low, or at the edge of what is stable and beyond it.
     fails=("constant_at_0.0001", "constant_at_0.1", "constant_at_1", *HIGH, *HIGHEST),
     units={"applied_rate": Unit("learning rate")},

@@ -120,7 +120,7 @@ def started(monkeypatch):
         for job in work:
             tell(job)
             begun.append(job)
-            yield job, carry_out(dataclasses.replace(job, intra_op_threads=None))
+            yield job, carry_out(dataclasses.replace(job, alone=True))
 
     monkeypatch.setattr(worker, "side_by_side", one_by_one)
     return begun

@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     """The logs of one short run of the real recipe, in this process."""
     logs = tmp_path_factory.mktemp("logs")
     config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH))
-    job = Job("recipes.optimizers", ("adam",), 1, config, REQUEST, str(logs), intra_op_threads=None)
+    job = Job("recipes.optimizers", ("adam",), 1, config, REQUEST, str(logs), alone=True)
     (record,) = carry_out(job)
     assert record["status"] == "finished", record["cause"]
     board.write_overview(logs, ["adam", "sgd"], [1], ["rate"], ["test_accuracy"])
@@ -67,7 +67,7 @@ def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(folder):
 
 def test_a_constant_rate_is_there_at_every_step_too(tmp_path):
     config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH, target=None, rate=0.01))
-    job = Job("recipes.optimizers", ("adam_race",), 1, config, REQUEST, str(tmp_path), intra_op_threads=None)
+    job = Job("recipes.optimizers", ("adam_race",), 1, config, REQUEST, str(tmp_path), alone=True)
     carry_out(job)
     steps, rates = series(events(tmp_path / "adam_race" / "seed-1" / "train"), "learning_rate/by_step")
     assert steps == list(range(EPOCHS * STEPS))
@@ -145,7 +145,7 @@ def test_overview_lays_variants_over_one_another(folder):
 
 def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
     config = dataclasses.asdict(Config(epochs=1, batch_size=BATCH))
-    job = Job("recipes.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, intra_op_threads=None)
+    job = Job("recipes.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, alone=True)
     (record,) = carry_out(job)
     assert record["status"] == "finished"
     assert not list(tmp_path.rglob("events.*"))

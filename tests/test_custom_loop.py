@@ -153,14 +153,19 @@ def test_each_number_is_its_own_variants(monkeypatch):
         def step_seconds(self, name):
             return 0.625 * (1 + order[name])  # Of an epoch: 62 steps of 16.
 
+    def timed(steps, **shape):
+        assert list(steps) == list(recipe.VARIANTS)
+        assert shape == {"rounds": 4, "block": 1, "left_out": 0}
+        return Blocks()
+
     def weights(variant, config, floatx, seed, data):
         return np.array([3.0, 4.0]) + (order[variant] * (1.0 if floatx == "float32" else 1e-3))
 
     monkeypatch.setattr(recipe, "train", lambda variant, config, run, data: {"test_accuracy": order[variant] / 10})
-    monkeypatch.setattr(recipe, "interleaved", lambda steps, **_: Blocks())
+    monkeypatch.setattr(recipe, "build_epoch", lambda *_: lambda feed: None)
     monkeypatch.setattr(recipe, "weights_after", weights)
     monkeypatch.setattr(recipe, "memory_of", lambda work, variant, *size: 100.0 + order[variant])
-    runs = {name: types.SimpleNamespace(seed=1, data=REQUEST) for name in recipe.VARIANTS}
+    runs = {name: types.SimpleNamespace(seed=1, data=REQUEST, interleaved=timed) for name in recipe.VARIANTS}
     found = recipe.compare(recipe.Config(batch_size=16), runs)
     for name, number in order.items():
         assert found[name]["test_accuracy"] == number / 10

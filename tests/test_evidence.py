@@ -68,6 +68,9 @@ RECORD = {
     "correct": records.pack_bits(RIGHT),
     "seconds": {"total": 1.0},
     "peak_memory_mib": None,
+    "settings": {},
+    "weights": None,
+    "blocks": [],
 }
 EVIDENCE = {
     "schema": records.SCHEMA,
@@ -156,15 +159,46 @@ def test_a_record_of_another_run_is_told_from_that_of_the_job():
     assert records.complaint_of_job(depths, "a", 1, {"depths": (1, 2)}) == ""  # JSON knows no tuples.
 
 
-RECIPE = '''"""Why?"""
-from pipelines import batches
-RATE = 0.1
+ONE = """\"\"\"Why?\"\"\"
+import numpy as np
+from pipelines import batches, sources
 RATES = {"a": 1}
-def train():
-    """Say how."""
-    return RATE  # remark
+BASE: int = 2
+OTHER = 3
+TABLE = {}
+TABLE["a"] = 4
+class Net:
+    \"\"\"A net.\"\"\"
+    size = 5
+    def __init__(self): self.depth = 6
+    def used(self): return 7
+    def unused(self): return 8
+class Layer(np.ndarray):
+    def call(self): return 9
+def helper(x: int = 10) -> int:
+    \"\"\"Say how.\"\"\"
+    if x > 11: raise ValueError(f"{x} is too much")
+    return x + BASE  # remark
+def train(variant, config, run):
+    return helper(RATES[variant]) + Net().used() + Layer() + sources.SIZE + TABLE["a"]
+def compare(config, runs): return OTHER + len(batches.__name__)
 CLAIMS = ["one"]
-'''
+"""
+
+
+@pytest.fixture
+def hashed(tmp_path, monkeypatch):
+    """A function: the hash of `train` in a module of this text."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(reach, "OURS", (*reach.OURS, "reached_module."))
+
+    def of(text, settings=("RATES",)):
+        (tmp_path / "reached_module.py").write_text(text)
+        reach.forget()
+        return reach.code_hash("reached_module", "train", settings)
+
+    yield of
+    reach.forget()
 
 
 @pytest.mark.parametrize(
@@ -172,84 +206,82 @@ CLAIMS = ["one"]
     [
         ("Why?", "Why not?", False),
         ("Say how.", "Say it.", False),
+        ("A net.", "A network.", False),
         ("  # remark", "", False),
-        ("RATE = 0.1", "RATE = (0.1)", False),
+        ("x + BASE", "(x + BASE)", False),
+        (": int = 2", " = 2", False),
+        ("x: int = 10) -> int", "x=10)", False),
+        ("is too much", "is more than 11", False),
         ('["one"]', '["two"]', False),
-        ("RATE = 0.1", "RATE = 0.2", True),
-        ('{"a": 1}', '{"a": 2}', True),
-        ("batches", "sources", True),
+        ('{"a": 1}', '{"a": 2}', False),
+        ("OTHER = 3", "OTHER = 4", False),
+        ("return OTHER", "return 0", False),
+        ("return 8", "return 0", False),
+        ("import batches, sources", "import sources", False),
+        ("= 2", "= 1", True),
+        ("= 4", "= 5", True),
+        ("size = 5", "size = 6", True),
+        ("depth = 6", "depth = 7", True),
+        ("return 7", "return 0", True),
+        ("return 9", "return 0", True),
+        ("int = 10", "int = 9", True),
+        ("x > 11", "x > 12", True),
+        ("raise ValueError", "raise TypeError", True),
+        ("x + BASE", "x - BASE", True),
+        ("+ sources.SIZE", "", True),
+        ("helper(RATES", "abs(RATES", True),
     ],
 )
-def test_the_code_hash_sees_code_and_nothing_else(tmp_path, monkeypatch, old, new, changes):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "before_edit.py").write_text(RECIPE)
-    (tmp_path / "after_edit.py").write_text(RECIPE.replace(old, new))
-    assert old in RECIPE
-
-    def canonical(name):
-        tree = reach.ast.parse((tmp_path / f"{name}.py").read_text())
-        return reach._canonical(tree, {"CLAIMS"}), reach.code_hash(name)
-
-    same = canonical("before_edit")[0] == canonical("after_edit")[0]
-    assert same != changes
+def test_the_hash_sees_what_train_reaches_and_nothing_else(hashed, old, new, changes):
+    assert old in ONE
+    assert (hashed(ONE) != hashed(ONE.replace(old, new, 1))) == changes
 
 
-def test_the_code_hash_covers_the_pipelines_and_can_leave_the_tuned_rates_out(monkeypatch):
-    module = "recipes.optimizers"
-    whole, without = reach.code_hash(module), reach.code_hash(module, ("RATES",))
-    assert whole != without
-    reach.code_hash.cache_clear()
-    real = reach.Path.read_text
-    monkeypatch.setattr(
-        reach.Path,
-        "read_text",
-        lambda self, **k: real(self, **k) + ("\nMORE = 1\n" if self.name == "batches.py" else ""),
-    )
-    assert reach.code_hash(module) != whole
-    reach.code_hash.cache_clear()
-
-
-ONLY = "from pipelines import sources, batches\nBASE = 1\nOTHER = 2\ndef used(): return BASE\n"
-ONLY += "def train(setting, run): return {'a': used() + sources.SIZE}\ndef replay(): return OTHER\n"
+def test_what_was_tuned_is_no_code(hashed):
+    assert hashed(ONE, ()) != hashed(ONE.replace('{"a": 1}', '{"a": 2}'), ())
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "changes"),
+    ("file", "old", "new", "changes"),
     [
-        ("BASE = 1", "BASE = 3", True),
-        ("return BASE", "return BASE + 1", True),
-        ("sources.SIZE", "0", True),
-        ("OTHER = 2", "OTHER = 3", False),
-        ("return OTHER", "return 0", False),
-        ("sources, batches", "sources", False),
-        ("def used", "# Why.\ndef used", False),
+        ("batches.py", "1 + 2 * shift", "1 + 3 * shift", True),
+        ("sources.py", 'f"{seed}/{name}"', 'f"{name}/{seed}"', True),
+        ("task.py", "train_accuracy - test_accuracy", "test_accuracy - train_accuracy", True),
+        ("callbacks.py", ">= self.target", "> self.target", True),
+        ("job.py", "set_random_seed(job.seed)", "set_random_seed(0)", True),
+        ("job.py", "set_intra_op_parallelism_threads(1)", "set_intra_op_parallelism_threads(2)", True),
+        ("job.py", "of_seed(run.data, job.seed)", "of_seed(run.data, 0)", True),
+        ("run.py", "epochs * self.watch.epoch_seconds()", "epochs", True),
+        ("timing.py", "steps - left_out", "steps", False),  # Nothing is timed in blocks there.
+        ("folders.py", "import", "import os\nimport", False),
+        ("board.py", "import", "import os\nimport", False),
+        ("invocation.py", "import", "import os\nimport", False),
     ],
 )
-def test_the_hash_of_a_function_sees_what_it_uses_and_nothing_else(tmp_path, monkeypatch, old, new, changes):
-    monkeypatch.syspath_prepend(tmp_path)
+def test_the_hash_covers_the_feed_and_what_is_done_around_a_run(monkeypatch, file, old, new, changes):
+    module, settings = "recipes.optimizers", ("RATES", "WEIGHT_DECAYS")
+    before, real = reach.code_hash(module, "train", settings), reach.Path.read_text
+    reach.forget()
+    seen = []
 
-    def hashed(text):
-        (tmp_path / "only_one.py").write_text(text)
-        reach.code_hash.cache_clear()
-        return reach.code_hash("only_one", only="train")
+    def changed(self, **how):
+        text = real(self, **how)
+        if self.name != file or "tests" in self.parts:
+            return text
+        seen.append(self)
+        assert old in text
+        return text.replace(old, new)
 
-    assert old in ONLY
-    assert (hashed(ONLY) != hashed(ONLY.replace(old, new))) == changes
+    monkeypatch.setattr(reach.Path, "read_text", changed)
+    after = reach.code_hash(module, "train", settings)
+    monkeypatch.undo()
+    reach.forget()
+    assert (after != before) == changes
+    assert seen or not changes
 
 
-def test_the_code_hash_covers_what_carries_runs_out(monkeypatch):
-    """A sign flipped in the scores, or a rate halved in a callback, voids what was measured before."""
-    module = "recipes.sequential"
-    before, alone = reach.code_hash(module), reach.code_hash(module, running=False)
-    real = reach.Path.read_text
-    for name in ("run.py", "task.py", "callbacks.py", "timing.py"):
-        reach.code_hash.cache_clear()
-        with monkeypatch.context() as patched:
-            patched.setattr(
-                reach.Path,
-                "read_text",
-                lambda self, name=name, **k: real(self, **k) + ("\nMORE = 1\n" if self.name == name else ""),
-            )
-            assert reach.code_hash(module) != before, name
-            assert reach.code_hash(module, running=False) == alone
-    reach.code_hash.cache_clear()
+def test_what_is_timed_depends_on_how():
+    names = set(reach.parts("recipes.input_pipeline", "compare"))
+    assert {f"recipes.harness.running.timing.{name}" for name in ("interleaved", "_block", "_busy_seconds")} <= names
+    assert "recipes.harness.running.run.Run.interleaved" in names
+    assert not any("reporting" in name or ".declaring." in name for name in names)

@@ -30,7 +30,7 @@ def in_process(monkeypatch):
     def one_by_one(work, jobs, gpus, started, start):
         for one in work:
             started(one)
-            yield one, carry_out(dataclasses.replace(one, intra_op_threads=None))
+            yield one, carry_out(dataclasses.replace(one, alone=True))
 
     monkeypatch.setattr(worker, "side_by_side", one_by_one)
 
@@ -479,9 +479,7 @@ def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, t
         meant = {"code": reach.code_hash("tests.toys.guess")}
     else:
         meant[what] = "another"
-    one = job.Job(
-        "tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, intra_op_threads=None
-    )
+    one = job.Job("tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, alone=True)
     (record,) = carry_out(one)
     assert record["status"] == "failed"
     assert words in record["cause"]
@@ -567,7 +565,7 @@ def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkey
             if number == 2:
                 raise KeyboardInterrupt
             started(one)
-            yield one, carry_out(dataclasses.replace(one, intra_op_threads=None))
+            yield one, carry_out(dataclasses.replace(one, alone=True))
 
     monkeypatch.setattr(worker, "side_by_side", interrupted)
     flags = ["--budget", "smoke", "--logdir", str(tmp_path)]

@@ -205,7 +205,7 @@ def curves_of(tmp_path, seed: int) -> dict:
     config = dataclasses.asdict(load("sequential").config(epochs=1))
     request = sources.Request(train_images=1000)
     folder = str(tmp_path / f"{seed}")
-    job = Job("recipes.sequential", ("dense_65",), seed, config, request, folder, logging=False, intra_op_threads=None)
+    job = Job("recipes.sequential", ("dense_65",), seed, config, request, folder, logging=False, alone=True)
     (record,) = carry_out(job)
     return record["curves"]
 

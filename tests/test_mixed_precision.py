@@ -177,10 +177,10 @@ def test_a_variant_has_its_own_time_and_the_large_ones_their_own_memory(runs, mo
 
     monkeypatch.setattr(recipe, "train", lambda variant, *_: {"test_accuracy": 0.5})
     monkeypatch.setattr(recipe, "build_step", lambda *order: order)
-    monkeypatch.setattr(recipe, "interleaved", timed)
+    next(iter(several.values())).interleaved = timed
     monkeypatch.setattr(recipe, "memory_of", lambda work, *order: 100.0 + names.index(order[0]))
     found = recipe.compare(config, several)
-    assert asked == {"rounds": 1, "seed": 1, "block": 110, "names": list(names)}
+    assert asked == {"block": 110, "names": list(names)}
     assert [found[name]["step_ms"] for name in names] == pytest.approx([1, 2, 3, 4])
     assert [np.exp(found[name]["log_time"]) for name in names] == pytest.approx([1, 2, 3, 4])
     assert [found[name].get("memory") for name in names] == [None, 101, 102, None]

@@ -39,7 +39,7 @@ def test_the_closing_output_tells_all(smoke, name):
 def in_process(tmp_path, variant, **config):
     config = {**dataclasses.asdict(optimizers.RECIPE.config_at("smoke")), **config}
     request = sources.Request(train_images=2000)
-    job = Job("recipes.optimizers", (variant,), 1, config, request, str(tmp_path), logging=False, intra_op_threads=None)
+    job = Job("recipes.optimizers", (variant,), 1, config, request, str(tmp_path), logging=False, alone=True)
     return carry_out(job)[0]
 
 

@@ -128,7 +128,7 @@ def test_every_recipe_of_images_runs_on_digits(digits, tmp_path, name):
     if "target" in config:
         config["target"] = None
     variants = recipe.usual("smoke")[-2:] if recipe.compare else recipe.names[:1]
-    job = Job(recipe.module, variants, 1, config, request, str(tmp_path), intra_op_threads=None)
+    job = Job(recipe.module, variants, 1, config, request, str(tmp_path), alone=True)
     for record in carry_out(job):
         assert record["status"] == "finished", record["cause"]
 

@@ -6,7 +6,8 @@ import math
 import pytest
 
 from recipes.harness.declaring.table import Table
-from recipes.harness.declaring.tuning import CURVE_SEEDS, Objective, Tuning, good_decades, half_decades
+from recipes.harness.declaring.tuning import FINAL_SEEDS, Objective, Tuning, good_decades, half_decades
+from recipes.harness.evidence.records import LOOKS
 from recipes.optimizers import RATES, TUNING, VARIANTS
 
 
@@ -27,7 +28,7 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
         Objective("validation_accuracy"),
         fixed={"decay": 0.1},
         second={"b": ("decay", (0.0, 0.5))},
-        curve=("a",),
+        curve={"a": 3},
     )
 
     def trials(wanted):
@@ -41,14 +42,17 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     assert winners["a"]["rate"] == 3.2
     assert winners["b"]["rate"] == 0.032
     assert winners["b"]["decay"] == 0.5
-    tried = {v: [(r["config"]["rate"], r["config"]["decay"]) for r in search if r["variant"] == v] for v in best}
+    first = [r for r in search if r["seed"] == 0]
+    tried = {v: [(r["config"]["rate"], r["config"]["decay"]) for r in first if r["variant"] == v] for v in best}
     grid = [0.01, 0.032, 0.1, 0.32, 1.0]
     # Widened until the winner is no edge, then a second look of two: finer rates for a, other decays for b.
     assert tried["a"] == [(rate, 0.1) for rate in (*grid, 3.2, 10.0, 1.8, 5.7)]
     # The highest decay has won, so a higher one is tried, and loses.
     assert tried["b"] == [*((rate, 0.1) for rate in grid), (0.032, 0.0), (0.032, 0.5), (0.032, 5.0)]
-    assert {r["seed"] for r in search} == {0}
-    assert {r["seed"] for r in curve} == set(CURVE_SEEDS)
+    finals = {v: [(r["seed"], r["config"]["rate"]) for r in search if r["variant"] == v and r["seed"]] for v in best}
+    assert finals["a"] == [(seed, rate) for seed in FINAL_SEEDS for rate in (3.2, 1.8, 5.7)]
+    assert not {*FINAL_SEEDS} & {0, *range(1, 1 + LOOKS[-1])}
+    assert {r["seed"] for r in curve} == {1, 2, 3}
     assert {r["config"]["rate"] for r in curve if r["variant"] == "a"} == {*grid, 3.2, 10.0}
     assert not any(r["variant"] == "b" for r in curve)
 
@@ -57,7 +61,7 @@ def test_nothing_is_tried_beyond_a_fields_limits():
     grids = {"share": (0.3, 0.5, 0.7), "free": (0.3, 0.5, 0.7)}
     tuning = Tuning("rate", grids, Objective("validation_accuracy"), limits={"share": (0.0, 0.9)})
     search, _ = tuning.carry_out(grids, lambda wanted: [record(v, s, c, c["rate"]) for v, s, c in wanted])
-    tried = {v: [r["config"]["rate"] for r in search if r["variant"] == v] for v in grids}
+    tried = {v: [r["config"]["rate"] for r in search if r["variant"] == v and r["seed"] == 0] for v in grids}
     assert tried["share"] == [0.3, 0.5, 0.7, 0.39]  # 2.2 and 1.2 are no shares.
     assert max(tried["free"]) > 2
 
@@ -66,10 +70,10 @@ def test_each_variant_may_have_an_objective_of_its_own():
     soonest, furthest = Objective("epochs", lower=True), Objective("validation_accuracy")
     tuning = Tuning("rate", {}, {"race": soonest, "end": furthest})
     records = []
-    for variant in ("race", "end"):
+    for variant, seed in itertools.product(("race", "end"), (0, *FINAL_SEEDS)):
         for rate, epochs, accuracy in ((0.1, 2.0, 0.5), (1.0, 3.0, 0.6)):
             metrics = {"epochs": epochs, "validation_accuracy": accuracy}
-            records.append({**record(variant, 0, {"rate": rate}, accuracy), "metrics": metrics})
+            records.append({**record(variant, seed, {"rate": rate}, accuracy), "metrics": metrics})
     assert {variant: found["rate"] for variant, found in tuning.winners(records).items()} == {"race": 0.1, "end": 1.0}
 
 
@@ -100,3 +104,47 @@ def test_a_table_tries_every_setting_at_every_seed():
     assert len(asked) == 2 * 3 * 2
     assert {variant for variant, *_ in asked} == {"setting"}
     assert len({(seed, *fields.values()) for _, seed, fields in asked}) == len(asked)
+
+
+def five(rate, *values, statuses=("finished",) * 5):
+    of_seeds = zip((0, *FINAL_SEEDS), values, statuses, strict=True)
+    return [record("a", seed, {"rate": rate}, value, status) for seed, value, status in of_seeds]
+
+
+@pytest.mark.parametrize(
+    ("values", "winner"),
+    [
+        # Standard errors are 0.0045: one seed's best, 0.59, is not the best of five.
+        ({0.1: (0.59, 0.5, 0.5, 0.5, 0.5), 0.32: (0.54, 0.55, 0.56, 0.55, 0.55)}, 0.32),
+        # Level with the best at 1.0: the middle one wins.
+        (
+            {
+                0.1: (0.550, 0.57, 0.55, 0.57, 0.55),
+                0.32: (0.55, 0.57, 0.55, 0.56, 0.56),
+                1.0: (0.56,) * 3 + (0.55, 0.58),
+            },
+            0.32,
+        ),
+        # The others are worse by more than that.
+        (
+            {
+                0.1: (0.50, 0.51, 0.5, 0.51, 0.5),
+                0.32: (0.51, 0.52, 0.51, 0.52, 0.51),
+                1.0: (0.55, 0.56, 0.55, 0.56, 0.55),
+            },
+            1.0,
+        ),
+        # Of two the better one.
+        ({0.1: (0.56, 0.55, 0.57, 0.55, 0.56), 0.32: (0.55, 0.56, 0.56, 0.55, 0.56)}, 0.1),
+    ],
+)
+def test_the_best_three_win_by_their_means_and_what_is_level_by_its_place(values, winner):
+    search = [one for rate, of_it in values.items() for one in five(rate, *of_it)]
+    tuning = Tuning("rate", {}, Objective("validation_accuracy"))
+    assert tuning.winners(search)["a"]["rate"] == winner
+
+
+def test_what_diverged_at_one_seed_or_was_tried_at_one_only_does_not_win():
+    search = [*five(0.1, *(0.5, 0.51, 0.5, 0.52, 0.5)), record("a", 0, {"rate": 0.01}, 0.9)]
+    search += five(1.0, *(0.9,) * 5, statuses=("finished",) * 4 + ("diverged",))
+    assert Tuning("rate", {}, Objective("validation_accuracy")).winners(search)["a"]["rate"] == 0.1

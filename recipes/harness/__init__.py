@@ -31,7 +31,6 @@ from recipes.harness.declaring.variants import grid
 from recipes.harness.measuring import Measured, measure
 from recipes.harness.processes import together
 from recipes.harness.running.run import Run
-from recipes.harness.running.timing import interleaved
 
 __all__ = [
     "Against",
@@ -51,7 +50,6 @@ __all__ = [
     "follow",
     "grid",
     "half_decades",
-    "interleaved",
     "join",
     "limit_threads",
     "main",

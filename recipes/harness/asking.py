@@ -18,8 +18,10 @@ MOST_TRIALS = 10_000
 LEAST = {"epochs": 1, "batch_size": 1}
 
 
-def seeds_of(budget: BudgetName, given: int | Sequence[int] | None) -> tuple[int, ...]:
-    """The seeds of a comparison: 1 to so many, or as given.
+def seeds_of(
+    recipe: Recipe, budget: BudgetName, given: int | Sequence[int] | None, first: int | None = None
+) -> tuple[int, ...]:
+    """The seeds of a comparison: so many from the recipe's first one on, or from `first`, or as given.
 
     Raises:
         UsageError: too many or none, one below 0, or one twice.
@@ -29,7 +31,8 @@ def seeds_of(budget: BudgetName, given: int | Sequence[int] | None) -> tuple[int
     how_many = given if isinstance(given, int) else len(given)
     if not 1 <= how_many <= MOST_SEEDS:
         raise UsageError(f"--seeds must be from 1 to {MOST_SEEDS:,}, not {how_many}.")
-    seeds = tuple(range(1, 1 + given)) if isinstance(given, int) else tuple(map(int, given))
+    first = recipe.first_seed if first is None else first
+    seeds = tuple(range(first, first + given)) if isinstance(given, int) else tuple(map(int, given))
     if min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise UsageError(f"Seeds are whole numbers from 0 on, each once, not {list(seeds)}.")
     return seeds
@@ -133,7 +136,7 @@ def check_until_decided(recipe: Recipe, options: Any, searching: Any) -> None:
         )
     if options.tune or searching.search:
         raise UsageError("--until-decided measures with the settings that there are: leave --tune and --search out.")
-    if options.seeds is not None or options.variants:
+    if options.seeds is not None or options.first_seed is not None or options.variants:
         raise UsageError("--until-decided chooses seeds and variants itself: leave --seeds and --variants out.")
     if options.model or options.data or options.budget == "smoke":
         raise UsageError("--until-decided goes on from what is published, at quick or full: leave other data out.")

@@ -196,7 +196,7 @@ def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> A
     images = {name: getattr(options, flag) for name, flag in of_images.items()}
     same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "variants", "data", "logdir", "save"}
     asked = Asked(
-        seeds=asking.seeds_of(options.budget, options.seeds),
+        seeds=asking.seeds_of(recipe, options.budget, options.seeds, options.first_seed),
         variants=asking.variants_of(recipe, options.budget, options.variants, possible),
         data=default_data(options.budget, **images),
         # A search has a folder of its own, where --resume looks for the same one.

@@ -20,7 +20,6 @@ from pipelines import batches, sources
 from recipes.harness import asking, cli
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence.provenance import gpus
-from recipes.harness.evidence.reach import code_hash
 from recipes.harness.evidence.records import printable, read_json, write_json
 from recipes.harness.running.invocation import UsageError
 from recipes.harness.running.run import Run
@@ -186,7 +185,7 @@ def _joined(recipe: Recipe, build_strategy: Callable[[], Any], train: Callable[.
         asking.check_with_images(recipe, asked, config)
         data = sources.load(asked.data)
         saved = sorted(path.name for path in folder.glob("epoch-*"))
-        if not agree(strategy, json.dumps([settings, data.digest, code_hash(recipe.module), saved])):
+        if not agree(strategy, json.dumps([settings, data.digest, recipe.code, saved])):
             raise UsageError(
                 f"The workers do not agree: all need the same flags, images and code, and must see what is in {folder}."
             )

@@ -27,6 +27,7 @@ def until_decided(
         UsageError: what is published was measured elsewhere: a pair is of one machine.
     """
     recipe = invocation.recipe
+    first = recipe.first_seed
     check_with_images(recipe, invocation.asked, invocation.config)
     tuning = _begin_with_the_published(invocation, say)
     records: dict[tuple[str, int], Record] = {}
@@ -35,14 +36,14 @@ def until_decided(
         jobs = _jobs(invocation, names, look)
         (work,) = carry_out([Work.of(invocation, jobs, say)], watch)
         records |= {(record["variant"], record["seed"]): record for record in work.records()}
-        found = {**invocation.header, "seeds": list(range(1, look + 1)), "records": list(records.values())}
+        found = {**invocation.header, "seeds": list(range(first, first + look)), "records": list(records.values())}
         judgements = Report(recipe, found, tuning).judgements()
         names = open_variants(recipe, judgements)
         still = [judgement.claim.id for judgement in judgements if undecided(judgement)]
         say(f"{look} seeds: {'open are ' + ', '.join(still) if still else 'all is decided'}.")
         if not names:
             break
-    invocation.asked = dataclasses.replace(invocation.asked, seeds=tuple(range(1, look + 1)))
+    invocation.asked = dataclasses.replace(invocation.asked, seeds=tuple(range(first, first + look)))
     invocation.header["until_decided"] = most
     return sorted(records.values(), key=lambda record: (record["seed"], recipe.names.index(record["variant"])))
 
@@ -79,6 +80,6 @@ def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]
 
 def _jobs(invocation: Invocation, names: Sequence[str], look: int) -> list[Job]:
     groups = [(name,) for name in names] if invocation.recipe.train else [tuple(names)]
-    return [
-        invocation.job(group, seed, {}, invocation.folder) for seed in range(1, look + 1) for group in groups if group
-    ]
+    first = invocation.recipe.first_seed
+    seeds = range(first, first + look)
+    return [invocation.job(group, seed, {}, invocation.folder) for seed in seeds for group in groups if group]

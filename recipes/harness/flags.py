@@ -13,7 +13,9 @@ class Options:
     budget: BudgetName = "quick"
     """smoke: seconds, for tests. quick: the bundled subset. full: all of CIFAR-10."""
     seeds: int | None = None
-    """How many seeds: 1, 2, 3 and so on, up to 10,000 of them. Default: 1 at smoke, 3 at quick, 5 at full."""
+    """How many seeds, up to 10,000 of them. Default: 1 at smoke, 3 at quick, 5 at full."""
+    first_seed: int | None = None
+    """Where the seeds begin. Default: where the published ones do."""
     variants: tuple[str, ...] = ()
     """Which variants, or all. Default: all but those that a recipe leaves out of a plain run."""
     data: str | None = None
@@ -23,7 +25,7 @@ class Options:
     """Height and width that images of a folder or of tfds are resized to. Default: 32."""
     train_images: int | None = None
     """How many training images, the same number of each class. Default: as the budget says."""
-    split_seed: int = 0
+    split_seed: int | None = None
     """Which split of the training images into a training and a validation part."""
     model: str = ""
     """A function of your own in the place of the recipe's build_model, as FILE.py:FUNCTION."""

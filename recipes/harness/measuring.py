@@ -82,7 +82,7 @@ def measure(
 
     Args:
         variants: which; by default those that a plain run of the recipe has, and all of them with ["all"].
-        seeds: how many, from 1 on, or which.
+        seeds: how many, from the recipe's first one on, or which.
         data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
         model: a function of your own in the place of the recipe's `build_model`, as "FILE.py:FUNCTION".
         save: a folder for the trained models, one `.keras` file a run.
@@ -97,7 +97,7 @@ def measure(
     images = default_data(budget, source=data, train_images=train_images, image_size=image_size)
     asked = Asked(
         budget=budget,
-        seeds=seeds_of(budget, seeds),
+        seeds=seeds_of(recipe, budget, seeds),
         variants=variants_of(recipe, budget, variants),
         data=images,
         logdir=Path(logdir),

@@ -265,11 +265,19 @@ BREAKS = [
             "return feed.map(augment, tf.data.AUTOTUNE).cache().prefetch(tf.data.AUTOTUNE)",
             RUNGS,
         ),
-        ("61 * chance[1] - 30", "30 * chance[1]", f"{RECIPES}::test_draws_are_of_both_sides_and_of_all_brightnesses"),
-        ("self.waited += time", "self.waited += 0 * time", f"{RECIPES}::test_waiting_is_the_time_until_the_batch"),
         (
-            "images, draws = images.batch(batch_size), draws.batch(batch_size)",
-            "images, draws = images.batch(batch_size), draws.skip(1).batch(batch_size)",
+            "numbers // 2 % 61 - 30",
+            "numbers // 2 % 31",
+            f"{RECIPES}::test_draws_are_of_both_sides_and_of_all_brightnesses",
+        ),
+        (
+            "self.waited.append(time.perf_counter() - start)",
+            "self.waited.append(0 * start)",
+            f"{RECIPES}::test_waiting_is_the_time_until_the_batch",
+        ),
+        (
+            "images, numbers = images.batch(batch_size), numbers.batch(batch_size)",
+            "images, numbers = images.batch(batch_size), numbers.skip(1).batch(batch_size)",
             RUNGS,
         ),
     ),

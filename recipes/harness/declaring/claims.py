@@ -18,6 +18,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
+from recipes.harness.declaring.smallest import SMALLEST
 from recipes.harness.evidence.records import LOOKS
 
 Word = Literal[
@@ -33,6 +34,7 @@ Word = Literal[
 FAMILY_ERROR = 0.05
 POWER = 0.9  # With which `seeds_needed` would decide.
 LIKELY = special.ndtri((np.arange(100) + 0.5) / 100)  # A standard normal variable's percentiles.
+OF_THE_METRIC = math.nan
 MOST_SEEDS_NAMED = 1000  # Past this many, it gives up.
 
 Values = Mapping[str, Mapping[int, float]]  # variant -> seed -> value of one metric
@@ -53,8 +55,10 @@ class Claim:
                                         that statistics decide.
 
     `by` is the smallest effect that matters, in the metric's own unit (a share of images is a fraction, not a
-    percentage). `exact` says that the metric has no noise, so that equal numbers are a result and not an accident.
-    `from_tuning` takes the metric from the recipe's tuning sweep instead of its runs.
+    percentage): the metric's in `smallest.py`, unless the sentence names another. `said` are the source's words where
+    `text` has others, because what they say can't be measured, or not here. `exact` says that the metric has no noise,
+    so that equal numbers are a result and not an accident. `from_tuning` takes the metric from the recipe's tuning
+    sweep instead of its runs.
 
     Raises:
         ValueError: not exactly one comparison, or a negative `by`.
@@ -64,7 +68,7 @@ class Claim:
     text: str
     source: str
     metric: str = ""
-    by: float = 0.0
+    by: float = OF_THE_METRIC
     higher: Names = ()
     lower: Names = ()
     than: Names = ()
@@ -75,6 +79,7 @@ class Claim:
     exact: bool = False
     from_tuning: bool = False
     asserted: bool | None = None
+    said: str = ""
 
     def __post_init__(self) -> None:
         kinds = [bool(self.higher), bool(self.lower), bool(self.equal), bool(self.rising), bool(self.falling)]
@@ -84,6 +89,10 @@ class Claim:
             return
         if not self.metric:
             raise ValueError(f"Claim {self.id}: name the metric.")
+        if math.isnan(self.by):
+            if self.metric not in SMALLEST:
+                raise ValueError(f"Claim {self.id}: how much of {self.metric} matters? Say `by`, or in smallest.py.")
+            object.__setattr__(self, "by", SMALLEST[self.metric][0])
         if sum(kinds) != 1 or bool(self.than) != bool(self.higher or self.lower):
             raise ValueError(
                 f"Claim {self.id}: give one of higher/lower with than, equal, rising, falling or asserted."

@@ -10,6 +10,7 @@ from recipes.harness.declaring.panels import Lines, Panel
 from recipes.harness.declaring.space import Range, Space
 from recipes.harness.declaring.table import Table
 from recipes.harness.declaring.tuning import Tuning
+from recipes.harness.evidence.reach import code_hash
 
 BudgetName = Literal["smoke", "quick", "full"]
 
@@ -86,6 +87,7 @@ class Recipe:
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
         panels: what the figure shows, from left to right.
+        first_seed: where its seeds begin. A recipe whose claims were changed after they had been looked at begins anew.
         by_machine: its verdicts depend on the kind of machine, so they name it, and those of other kinds are kept.
 
     Raises:
@@ -111,6 +113,7 @@ class Recipe:
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
     by_machine: bool = False
+    first_seed: int = 1
 
     def __post_init__(self) -> None:
         if (self.train is None) == (self.compare is None):
@@ -179,6 +182,26 @@ class Recipe:
         name = (self.train or self.compare).__module__
         spec = sys.modules[name].__spec__
         return spec.name if spec else name
+
+    @property
+    def code(self) -> str:
+        """A hash of the code that makes the numbers, without what was tuned, which is recorded with each run."""
+        function: Any = self.train or self.compare
+        return code_hash(self.module, function.__name__, self.tuned)
+
+    def code_of(self, kind: str) -> str:
+        """The hash of the code that a "comparison" or a "tuning" depends on: of a table, what measures it."""
+        return self.table.code(self.module) if kind == "tuning" and self.table else self.code
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """The names in the module that hold what was tuned."""
+        return self.tuning.found if self.tuning else ()
+
+    def settings(self, variant: str) -> dict[str, Any]:
+        """What was tuned for a variant, by those names."""
+        values = {name: getattr(sys.modules[(self.train or self.compare).__module__], name) for name in self.tuned}
+        return {name: value.get(variant) if isinstance(value, dict) else value for name, value in values.items()}
 
     @property
     def name(self) -> str:

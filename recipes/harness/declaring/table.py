@@ -30,7 +30,7 @@ class Table:
 
     def code(self, module: str) -> str:
         """A hash of the code that the table depends on: `measure` and what it uses."""
-        return code_hash(module, only=self.measure.__name__)
+        return code_hash(module, self.measure.__name__)
 
     def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
         """Measure all of it, by calling `trials` with (variant, seed, config fields) triples."""
@@ -74,6 +74,7 @@ class Table:
         if not isinstance(records, list):
             raise EvidenceError(f"The table {path} can't be used: it has no list of records.")
         not_kept: Record = {"curves": {}, "correct": None, "seconds": {"total": 0}, "peak_memory_mib": None}
+        not_kept |= {"settings": {}, "weights": None, "blocks": []}
         for record in records:
             if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
                 raise EvidenceError(f"The table {path} can't be used: {problem}.")

@@ -1,22 +1,25 @@
-"""`--tune`: find each variant's settings on seed 0 by validation, then draw how sensitive it is to them.
+"""`--tune`: find each variant's settings by validation, then draw how sensitive it is to them.
 
-Every variant gets the same number of trials: the grid of the swept field first, then two more about its winner, the
-grid's finer neighbours or, where the variant has one, two values of a second field. Where a winner lies at the edge of
-its grid, or has the highest value of the second field, there are more.
+Every variant gets the same number of trials. On seed 0 they are the grid of the swept field, then two more about its
+winner, the grid's finer neighbours or, where the variant has one, two values of a second field. Where a winner lies at
+the edge of its grid, or has the highest value of the second field, there are more. The best three are then tried at
+four more seeds, and win by their means: what one seed says of neighbouring values is mostly noise. Means within a
+standard error of the best are level, and of those the one in the middle is taken, far from where it gets bad.
 """
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from recipes.harness.evidence.reach import code_hash
 from recipes.harness.evidence.records import Record, finished
 
 SEED = 0
-CURVE_SEEDS = (1, 2, 3)
+FINAL_SEEDS = (1001, 1002, 1003, 1004)  # Of no run that is published, nor of the curve.
+FINALISTS = 3
 GOOD = 0.02  # A rate is good within 2 points of the variant's own best.
 MOST_WIDENINGS = 4
 HALF_DECADE = math.sqrt(10)
@@ -54,9 +57,9 @@ class Tuning:
 
     `objective` says what wins, for all variants or for each. `second` gives some variants another field and two values
     of it to try where the swept field was best; all other trials have its value of `fixed`. `found` are the names in
-    the recipe's module that hold what was found: they are no part of the code that the sweep depends on. `curve` are
-    the variants whose sensitivity to the swept field is measured on other seeds. `limits` are the lowest and highest
-    value that a variant's field can have: what would lie beyond is not tried.
+    the recipe's module that hold what was found: they are no part of the code that the sweep depends on. `curve` says
+    of variants at how many seeds, from 1 on, their sensitivity to the swept field is measured. `limits` are the lowest
+    and highest value that a variant's field can have: what would lie beyond is not tried.
     """
 
     swept: str
@@ -65,16 +68,12 @@ class Tuning:
     fixed: Mapping[str, Any] = field(default_factory=dict)
     second: Mapping[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     found: tuple[str, ...] = ("RATES",)
-    curve: tuple[str, ...] = ()
+    curve: Mapping[str, int] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def objective_of(self, variant: str) -> Objective:
         """What wins among the trials of a variant."""
         return self.objective if isinstance(self.objective, Objective) else self.objective[variant]
-
-    def code(self, module: str) -> str:
-        """A hash of the code that the sweep depends on: all but its own findings."""
-        return code_hash(module, without=self.found)
 
     def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
         """Do the search, then the curve, by calling `trials` with (variant, seed, config fields) triples."""
@@ -94,29 +93,62 @@ class Tuning:
             if not further:
                 break
             search += trials(further)
+        best = {v: self._finalists(search, v) for v in variants}
+        finals = [(v, seed, fields) for seed in FINAL_SEEDS for v in variants for fields in best[v]]
+        search += trials(finals)
         swept = [
-            (v, s, self._fields(rate)) for s in CURVE_SEEDS for v in variants if v in self.curve for rate in grids[v]
+            (v, seed, self._fields(rate))
+            for v in variants
+            for seed in range(1, 1 + self.curve.get(v, 0))
+            for rate in grids[v]
         ]
         return search, trials(swept) if swept else []
 
     def winners(self, search: Iterable[Record]) -> dict[str, dict[str, Any]]:
-        """variant -> the winning fields and the value that they reached."""
+        """variant -> the winning fields and the mean that they reached."""
         search = list(search)
         found: dict[str, dict[str, Any]] = {}
         for variant in dict.fromkeys(record["variant"] for record in search):
             objective = self.objective_of(variant)
-            best = objective.best(record for record in search if record["variant"] == variant)
-            if best is not None:
-                fields = [self.swept, *([self.second[variant][0]] if variant in self.second else [])]
-                settings = {key: best["config"][key] for key in fields}
-                found[variant] = {**settings, objective.metric: best["metrics"][objective.metric]}
+            means: list[tuple[tuple[Any, ...], float, float]] = []  # Settings, mean, standard error.
+            for settings, records in self._by_settings(search, variant).items():
+                values = [record["metrics"].get(objective.metric) for record in records]
+                if len(values) == 1 + len(FINAL_SEEDS) and all(record["status"] == "finished" for record in records):
+                    error = statistics.stdev(values) / math.sqrt(len(values))
+                    means.append((settings, statistics.mean(values), error))
+            if means:
+                settings, mean = _middle_of_the_best(means, objective.lower)
+                found[variant] = {**dict(zip(self._names(variant), settings, strict=True)), objective.metric: mean}
+        return found
+
+    def _names(self, variant: str) -> list[str]:
+        return [self.swept, *([self.second[variant][0]] if variant in self.second else [])]
+
+    def _by_settings(self, search: Iterable[Record], variant: str) -> dict[tuple[Any, ...], list[Record]]:
+        found: dict[tuple[Any, ...], list[Record]] = {}
+        for record in search:
+            if record["variant"] == variant:
+                found.setdefault(tuple(record["config"][name] for name in self._names(variant)), []).append(record)
+        return found
+
+    def _leader(self, search: Iterable[Record], variant: str) -> dict[str, Any] | None:
+        """The fields of the best trial so far."""
+        best = self.objective_of(variant).best(record for record in search if record["variant"] == variant)
+        return {name: best["config"][name] for name in self._names(variant)} if best else None
+
+    def _finalists(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        rest = [record for record in search if record["variant"] == variant]
+        while len(found) < FINALISTS and (leader := self._leader(rest, variant)):
+            found.append({**self.fixed, **leader})
+            rest = [r for r in rest if any(r["config"][name] != value for name, value in leader.items())]
         return found
 
     def _fields(self, swept: float) -> dict[str, Any]:
         return {self.swept: swept, **self.fixed}
 
     def _beyond_edges(self, search: list[Record], variant: str, grid: list[float]) -> list[float]:
-        rate = self.winners(search).get(variant, {}).get(self.swept)
+        rate = (self._leader(search, variant) or {}).get(self.swept)
         beyond = {grid[0]: _rounded(grid[0] / HALF_DECADE), grid[-1]: _rounded(grid[-1] * HALF_DECADE)}
         return [wider for edge, wider in beyond.items() if edge == rate and self._can_be(variant, wider)]
 
@@ -126,7 +158,7 @@ class Tuning:
 
     def _beyond_second(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
         """The next value of the second field, where the highest one that was tried has won; zero needs no next one."""
-        winner = self.winners(search).get(variant)
+        winner = self._leader(search, variant)
         if winner is None or variant not in self.second:
             return []
         name = self.second[variant][0]
@@ -136,7 +168,7 @@ class Tuning:
         return [{**self._fields(winner[self.swept]), name: _rounded(10 * tried[-1])}]
 
     def _second_look(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
-        winner = self.winners(search).get(variant)
+        winner = self._leader(search, variant)
         if winner is None:
             return []
         rate = winner[self.swept]
@@ -145,6 +177,18 @@ class Tuning:
             return [{**self._fields(rate), field_name: value} for value in values]
         finer = [_rounded(rate * math.sqrt(HALF_DECADE) ** side) for side in (-1, 1)]
         return [self._fields(value) for value in finer if self._can_be(variant, value)]
+
+
+def _middle_of_the_best(
+    means: list[tuple[tuple[Any, ...], float, float]], lower: bool
+) -> tuple[tuple[Any, ...], float]:
+    """Of settings, their means and standard errors: the middle one of those that are level with the best."""
+    worth = lambda entry: -entry[1] if lower else entry[1]  # noqa: E731
+    best = max(means, key=worth)
+    level = sorted(entry for entry in means if worth(entry) >= worth(best) - best[2])
+    middle = level[(len(level) - 1) // 2 : len(level) // 2 + 1]  # Of an even number, two.
+    settings, mean, _ = max(middle, key=worth)
+    return settings, mean
 
 
 def good_decades(curve: Iterable[Record], swept: str) -> dict[str, dict[int, float]]:

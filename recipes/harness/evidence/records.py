@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-SCHEMA = 2
+SCHEMA = 3
 Record = dict[str, Any]
 STATUSES = ("finished", "diverged", "failed")
 LOOKS = (10, 20, 40, 80)  # Numbers of seeds at which verdicts are looked at.
@@ -110,6 +110,9 @@ _FIELDS: tuple[tuple[str, Any, str], ...] = (
     ("correct", lambda v: v is None or _packed(v), "packed bits or null"),
     ("seconds", lambda v: isinstance(v, dict) and all(map(_number, v.values())), "seconds by name"),
     ("peak_memory_mib", lambda v: v is None or _number(v), "a number or null"),
+    ("settings", lambda v: isinstance(v, dict), "settings"),
+    ("weights", lambda v: v is None or isinstance(v, str), "a hash or null"),
+    ("blocks", lambda v: isinstance(v, list) and all(map(_block, v)), "how disturbed each timed block was"),
 )
 
 
@@ -172,18 +175,18 @@ def complaint_of_evidence(found: Any, recipe: str, variants: Sequence[str]) -> s
             return f"of {record['variant']} seed {record['seed']}, {problem}"
     runs = sorted((record["variant"], record["seed"]) for record in found["records"])
     if "until_decided" in found:
-        return _complaint_of_looks(runs, found["variants"])
+        return _complaint_of_looks(runs, found["variants"], min(found["seeds"], default=1))
     if runs != sorted((variant, seed) for variant in found["variants"] for seed in found["seeds"]):
         return f"it should have one record for each of {len(found['variants'])} variants at {len(found['seeds'])} seeds"
     return ""
 
 
-def _complaint_of_looks(runs: Sequence[tuple[str, int]], variants: Sequence[str]) -> str:
-    """Of evidence that grew until it decided: each variant has the seeds from 1 to some look."""
+def _complaint_of_looks(runs: Sequence[tuple[str, int]], variants: Sequence[str], first: int) -> str:
+    """Of evidence that grew until it decided: each variant has as many seeds as some look, from the first one on."""
     for variant in variants:
         seeds = [seed for name, seed in runs if name == variant]
-        if seeds != list(range(1, 1 + len(seeds))) or len(seeds) not in LOOKS:
-            return f"{variant} should have the seeds 1 to one of {', '.join(map(str, LOOKS))}"
+        if seeds != list(range(first, first + len(seeds))) or len(seeds) not in LOOKS:
+            return f"{variant} should have the seeds from {first} on, and {', '.join(map(str, LOOKS))} of them"
     return ""
 
 
@@ -200,6 +203,10 @@ def _whole(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
+
+
+def _block(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("variant"), str) and _number(value.get("others"))
 
 
 def _curve(values: Any) -> bool:

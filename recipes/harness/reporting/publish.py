@@ -1,5 +1,6 @@
 """From logs to `results/NAME/` and README's table: what is published is generated, and a test compares it anew."""
 
+import json
 import math
 import re
 import shutil
@@ -11,7 +12,6 @@ from typing import Any
 from recipes.harness.declaring.claims import Judgement
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
 from recipes.harness.evidence.provenance import ROOT, is_commit, without_folder
-from recipes.harness.evidence.reach import code_hash
 from recipes.harness.evidence.records import (
     SCHEMA,
     EvidenceError,
@@ -32,8 +32,6 @@ LEAST_SEEDS = 10
 FLOOR_DEVIATIONS, LEAST_DEVIATIONS = 5, 3
 FLOOR_OVER_CHANCE = 1.5
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
-# Floors say by a digest which images they are of, so how those are read does not count.
-READING = tuple(f"pipelines.{name}" for name in ("sources", "cifar10", "folders", "kept", "named"))
 
 
 def find(recipe: Recipe, logs: Path, name: str) -> tuple[Path | None, list[str]]:
@@ -67,8 +65,9 @@ def objections(recipe: Recipe, path: Path) -> list[str]:
         reasons.append("It lacks some of the variants.")
     if any(record["status"] == "failed" for record in found["records"]):
         reasons.append("It has failed runs: add --resume to its command.")
-    if found["seeds"] != list(range(1, 1 + len(found["seeds"]))) or len(found["seeds"]) < LEAST_SEEDS:
-        reasons.append(f"It has {len(found['seeds'])} seeds, and 1 to {LEAST_SEEDS} are the least.")
+    first, many = recipe.first_seed, len(found["seeds"])
+    if found["seeds"] != list(range(first, first + many)) or many < LEAST_SEEDS:
+        reasons.append(f"It has {many} seeds, and {LEAST_SEEDS} from {first} on are the least.")
     return reasons
 
 
@@ -77,7 +76,7 @@ def _objections_to_origin(found: dict[str, Any]) -> list[str]:
     reasons = []
     if found.get("budget") != "quick":
         reasons.append("It is not of budget quick.")
-    if found.get("data") != {"source": "subset", "train_images": None, "split_seed": 0, "image_size": None}:
+    if found.get("data") != {"source": "subset", "train_images": None, "split_seed": None, "image_size": None}:
         reasons.append("Its images are not those of budget quick.")
     elif found.get("data_digest") != SUBSET_DIGEST:
         reasons.append("Its images are not the bundled ones, by their digest.")
@@ -100,6 +99,7 @@ def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
     if found.get("schema") != SCHEMA or not all(isinstance(content, list) for content in lists):
         return ["It is not whole, or of another schema."]
     not_kept: Record = {"curves": {}, "correct": None, "seconds": {"total": 0}, "peak_memory_mib": None}
+    not_kept |= {"settings": {}, "weights": None, "blocks": []}
     for record in found["search"] + found["curve"]:
         if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
             return [f"It can't be used: {problem}."]
@@ -355,20 +355,21 @@ def of_a_draw(accuracy: float, test_images: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / test_images)
 
 
-def floors_code(recipe: Recipe) -> str:
-    """A hash of the code that floors depend on: the recipe and its feed."""
-    return code_hash(recipe.module, running=False, but=READING)
-
-
 def staleness_of_floors(recipe: Recipe, found: dict[str, Any]) -> str:
     """Why floors are not of the code and the settings at hand, as the end of a sentence; empty if they are."""
-    if found.get("code") != floors_code(recipe):
+    if found.get("code") != recipe.code:
         return "the code that makes the numbers has changed since"
+    if found.get("settings") != _tuned(recipe):
+        return "what was tuned has changed since"
     if found.get("config") != _as_read_back(recipe.config_at("smoke")):
         return "the settings at smoke have changed since"
     if found.get("data_digest") != SUBSET_DIGEST:
         return "the images are others now"
     return ""
+
+
+def _tuned(recipe: Recipe) -> dict[str, Any]:
+    return {name: json.loads(json.dumps(recipe.settings(name))) for name in recipe.names}
 
 
 def write_floors(recipe: Recipe, path: Path, results: Path = RESULTS) -> Path:
@@ -392,5 +393,5 @@ def write_floors(recipe: Recipe, path: Path, results: Path = RESULTS) -> Path:
     values = floors(found["records"], recipe.floor, tuple(recipe.fails), 1 / found["classes"], found["test_images"])
     target = results / recipe.name / "floors.json"
     content = {key: found[key] for key in keys} | {"command": without_folder(found["command"])}
-    write_json(target, {**content, "code": floors_code(recipe), "floors": values})
+    write_json(target, {**content, "code": recipe.code, "settings": _tuned(recipe), "floors": values})
     return target

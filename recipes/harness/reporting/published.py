@@ -1,13 +1,13 @@
 """What is committed in `results/`, and whether it is of the code at hand."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence.provenance import ROOT
-from recipes.harness.evidence.reach import code_hash
-from recipes.harness.evidence.records import EvidenceError, complaint_of_evidence, read_json
+from recipes.harness.evidence.records import EvidenceError, Record, complaint_of_evidence, read_json
 
 RESULTS = ROOT / "results"
 STALE = "measured with an earlier version of this recipe"
@@ -50,19 +50,28 @@ def staleness(recipe: Recipe, found: dict[str, Any]) -> str:
     Raises:
         EvidenceError: it is of the code at hand, and broken.
     """
-    if not isinstance(found, dict) or found.get("code") != code_hash(recipe.module):
+    if not isinstance(found, dict) or found.get("code") != recipe.code:
         return "the code that makes the numbers has changed since"
     if recipe.table and found.get("table") != recipe.table.digest(recipe.name):
         return "the table that it was looked up in is another one now"
     if problem := complaint_of_evidence(found, recipe.name, recipe.names):
         raise EvidenceError(f"The published evidence of {recipe.name} can't be used: {problem}.")
+    if others := tuned_otherwise(recipe, found["records"]):
+        return f"what was tuned for {', '.join(others)} has changed since"
     return ""
+
+
+def tuned_otherwise(recipe: Recipe, records: list[Record]) -> list[str]:
+    """The variants whose runs had other settings than the recipe has for them now."""
+    now = {name: json.loads(json.dumps(recipe.settings(name))) for name in recipe.names}
+    changed = {record["variant"] for record in records if record["settings"] != now[record["variant"]]}
+    return [name for name in recipe.names if name in changed]
 
 
 def staleness_of_tuning(recipe: Recipe, found: dict[str, Any]) -> str:
     """The same of a tuning sweep, or of a table."""
     if recipe.sweep is None:
         return "the recipe tunes nothing any more"
-    if not isinstance(found, dict) or found.get("code") != recipe.sweep.code(recipe.module):
+    if not isinstance(found, dict) or found.get("code") != recipe.code_of("tuning"):
         return "the code that it depends on has changed since"
     return ""

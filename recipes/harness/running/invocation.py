@@ -11,9 +11,9 @@ from typing import Any
 
 from pipelines import sources
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.evidence import reach
 from recipes.harness.evidence.provenance import stamp
-from recipes.harness.evidence.reach import code_hash, is_as_loaded
-from recipes.harness.evidence.records import EvidenceError, read_json, write_json
+from recipes.harness.evidence.records import EvidenceError, Record, read_json, write_json
 from recipes.harness.running.job import Job
 from recipes.harness.running.own_model import model_digest
 from recipes.harness.running.worker import Start
@@ -77,7 +77,7 @@ class Invocation:
             "data_digest": data.digest,
             "test_images": len(data.held_back),
             "classes": len(data.classes),
-            "code": sweep.code(recipe.module) if sweep else code_hash(recipe.module),
+            "code": recipe.code_of("tuning" if asked.tune else "comparison"),
         }
         if asked.model:
             header["model"] = f"{asked.model} {model_digest(asked.model)}"
@@ -123,14 +123,14 @@ class Invocation:
             config={**self.header["config"], **fields},
             data=self.asked.data,
             folder=str(folder),
-            code=code_hash(self.recipe.module),
+            code=self.recipe.code,
             data_digest=self.header["data_digest"],
             model=self.asked.model,
             model_digest=self.header.get("model", "").rpartition(" ")[2],
             logging=self.asked.log and folder == self.folder,
             profile=self.asked.profile,
             save=self.asked.save,
-            intra_op_threads=None if self.alone else 1,
+            alone=self.alone,
             log=str(self.folder / "workers.log"),
         )
 
@@ -144,6 +144,10 @@ class Invocation:
         size = f"{len(self.variants)} variants × {seeds} seed{'s' if seeds > 1 else ''} at {self.asked.budget}."
         return f"{self.recipe.question}\n{size}"
 
+    def tuned_otherwise(self, record: Record) -> bool:
+        """Whether a run had other tuned settings than the recipe has now."""
+        return record["settings"] != _as_json(self.recipe.settings(record["variant"]))
+
     def elapsed(self) -> float | None:
         """Seconds since the command began; None for a resumed one, which took only part of the time that it needs, and
         for recipes together, which share theirs."""
@@ -155,10 +159,8 @@ class Invocation:
         Raises:
             CodeChangedError: they are not as they were when the command began.
         """
-        code_hash.cache_clear()
-        sweep = self.recipe.sweep if self.asked.tune else None
-        code = sweep.code(self.recipe.module) if sweep else code_hash(self.recipe.module)
-        if not is_as_loaded() or self.header["code"] != code:
+        reach.forget()
+        if not reach.is_as_loaded() or self.header["code"] != self.recipe.code_of(self.header["kind"]):
             raise CodeChangedError(
                 f"The code of {self.recipe.name} was changed while the command ran, so what it measured is of no one "
                 f"version and no evidence is written: run it again. The runs are in {self.folder}."
@@ -260,4 +262,4 @@ def default_data(budget: BudgetName, **given: Any) -> sources.Request:
     train_images = of_budget.train_images if source == of_budget.source else None
     if given.get("train_images") is not None:
         train_images = given["train_images"]
-    return sources.Request(source, train_images, given.get("split_seed") or 0, given.get("image_size"))
+    return sources.Request(source, train_images, given.get("split_seed"), given.get("image_size"))

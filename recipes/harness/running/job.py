@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import sources
+from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.declaring.table import Table
 from recipes.harness.evidence.provenance import gpus
-from recipes.harness.evidence.reach import code_hash, is_as_loaded
+from recipes.harness.evidence.reach import is_as_loaded
 from recipes.harness.evidence.records import Record, explain, pack_bits
 from recipes.harness.reporting import board
 from recipes.harness.running.callbacks import Stopwatch
@@ -30,7 +31,8 @@ class Job:
 
     `variants` holds one name for a recipe of `train`, and all of them for a recipe of `compare`. `code` is the hash of
     the code that is meant, `data_digest` that of the images and `model_digest` that of the file of `model`, a reader's
-    own as "FILE.py:FUNCTION"; where one is empty it is not compared. `log` is the file that a local worker prints to.
+    own as "FILE.py:FUNCTION"; where one is empty it is not compared. What is done `alone` has all of the machine's
+    threads, and everything else one. `log` is the file that a local worker prints to.
     """
 
     module: str
@@ -46,7 +48,7 @@ class Job:
     logging: bool = True
     profile: bool = False
     save: str = ""
-    intra_op_threads: int | None = 1
+    alone: bool = False
     log: str = os.devnull
 
     @property
@@ -60,13 +62,12 @@ def carry_out(job: Job) -> list[Record]:
     start = time.perf_counter()
     peak = PeakMemory()
     runs: dict[str, Run] = {}
+    settings: dict[str, dict[str, Any]] = {}
     try:
-        import keras
-
-        _settle_threads(job)
+        settle_threads(job)
         module = importlib.import_module(job.module)
         recipe = module.RECIPE
-        if job.code and (code_hash(job.module) != job.code or not is_as_loaded()):
+        if job.code and (recipe.code != job.code or not is_as_loaded()):
             raise RuntimeError("the code that makes the numbers was changed while the command ran")
         if job.data_digest and sources.load(job.data).digest != job.data_digest:
             raise RuntimeError("the images were changed while the command ran, or are others here")
@@ -76,15 +77,10 @@ def carry_out(job: Job) -> list[Record]:
             setattr(module, recipe.model.__name__, own_model(job.model))
         table = recipe.table if job.variants == (Table.VARIANT,) else None
         config = dict(job.config) if table else recipe.config(**job.config)
+        settings = {} if table else {variant: recipe.settings(variant) for variant in job.variants}
         for variant in job.variants:
             runs[variant] = _new_run(job, variant, config, start)
-        keras.utils.set_random_seed(job.seed)
-        with sources.test_set_closed():
-            if recipe.train is not None or table:
-                (run,) = runs.values()
-                metrics = {run.variant: table.measure(config, run) if table else recipe.train(run.variant, config, run)}
-            else:
-                metrics = recipe.compare(config, runs)
+        metrics = perform(job, recipe, table, config, runs)
         cause = None
     except Exception as error:
         traceback.print_exc()  # To the worker's log file.
@@ -92,7 +88,8 @@ def carry_out(job: Job) -> list[Record]:
     seconds = time.perf_counter() - start
     records = []
     for variant in job.variants:
-        record = _record(job, variant, cause, metrics.get(variant, {}), runs.get(variant), seconds)
+        record = record_of(job, variant, cause, metrics.get(variant, {}), runs.get(variant), seconds)
+        record["settings"] = settings.get(variant, {})
         record["peak_memory_mib"] = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
         if variant in runs and job.logging:
             board.write_hparams(runs[variant].folder, record)
@@ -102,10 +99,29 @@ def carry_out(job: Job) -> list[Record]:
 
 def failed(job: Job, cause: str) -> list[Record]:
     """The records of a job that left none itself, because its worker died."""
-    return [_record(job, variant, cause, {}, None, 0.0) for variant in job.variants]
+    return [{**record_of(job, variant, cause, {}, None, 0.0), "settings": {}} for variant in job.variants]
 
 
-def _record(
+def perform(
+    job: Job, recipe: Recipe, table: Table | None, config: Any, runs: dict[str, Run]
+) -> dict[str, dict[str, float]]:
+    """What the recipe makes of a job: variant -> metrics. Each seed has a training and validation part of its own."""
+    import keras
+
+    for run in runs.values():
+        run.data = sources.of_seed(run.data, job.seed)
+    keras.utils.set_random_seed(job.seed)
+    with sources.test_set_closed():
+        if recipe.compare is not None and table is None:
+            return recipe.compare(config, runs)
+        (run,) = runs.values()
+        if table is not None:
+            return {run.variant: table.measure(config, run)}
+        train: Any = recipe.train
+        return {run.variant: train(run.variant, config, run)}
+
+
+def record_of(
     job: Job, variant: str, cause: str | None, metrics: Mapping[str, float], run: Run | None, seconds: float
 ) -> Record:
     diverged = run is not None and (run.diverged or not all(map(math.isfinite, metrics.values())))
@@ -121,6 +137,8 @@ def _record(
         "correct": pack_bits(run.correct) if run and run.correct is not None and status == "finished" else None,
         "seconds": {"total": seconds, **run.watch.seconds} if run else {},
         "peak_memory_mib": None,
+        "weights": run.weights if run else None,
+        "blocks": run.blocks if run else [],
     }
 
 
@@ -133,13 +151,13 @@ def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
     return Run(variant, job.seed, job.data, config, folder, job.logging, job.profile, save, watch=watch)
 
 
-def _settle_threads(job: Job) -> None:
+def settle_threads(job: Job) -> None:
     import tensorflow as tf
     import threadpoolctl
 
-    if job.intra_op_threads:  # Also where workers are many: thread counts change the order of sums.
-        tf.config.threading.set_intra_op_parallelism_threads(job.intra_op_threads)
-        threadpoolctl.threadpool_limits(job.intra_op_threads)
+    if not job.alone:  # Also where workers are few: thread counts change the order of sums.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        threadpoolctl.threadpool_limits(1)
     if gpus():
         tf.config.experimental.enable_op_determinism()
 

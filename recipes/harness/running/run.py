@@ -11,7 +11,7 @@ import numpy as np
 
 from pipelines import sources
 from recipes.harness.reporting import board
-from recipes.harness.running import task
+from recipes.harness.running import task, timing
 from recipes.harness.running.callbacks import Curves, MainOutput, Progress, StopAt, Stopwatch
 from recipes.harness.running.loop import Loop
 
@@ -34,6 +34,8 @@ class Run:
     save: Path | None = None
     curves: dict[str, list[float | None]] = field(default_factory=dict)
     correct: np.ndarray | None = None
+    weights: str | None = None  # A hash of the weights that were scored.
+    blocks: list[dict[str, Any]] = field(default_factory=list)  # Of each timed block, how disturbed it was.
     diverged: bool = False
     watch: Stopwatch = field(default_factory=Stopwatch)
     _epochs: Curves | None = None
@@ -122,6 +124,7 @@ class Run:
         if self.diverged:  # Whatever NaN happens to be the argmax of, the model knows nothing.
             return self.worst(data)
         self.correct = found.correct
+        self.weights = task.digest_of(model)
         if self.logging:
             with self.watch.timing("logging"):
                 board.write_predictions(self.folder, found.logits, self.open_test_set(data), data.classes)
@@ -153,6 +156,12 @@ class Run:
         """The test images, for what is measured after the last epoch; from now on nothing can be trained."""
         self._test_was_read = True
         return data.held_back
+
+    def interleaved(self, steps: Mapping[str, timing.Step], *, rounds: int = 1, **shape: int) -> timing.Blocks:
+        """Time each variant's `step()` in blocks, as `timing.interleaved`, and record how disturbed they were."""
+        blocks = timing.interleaved(steps, rounds=rounds, seed=self.seed, **shape)
+        self.blocks += blocks.disturbances
+        return blocks
 
     def keep_histogram(self, name: str, values: Sequence[float]) -> None:
         """Show numbers in TensorBoard, as one histogram and, a step for each, as a curve; nothing is recorded."""

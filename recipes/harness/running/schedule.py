@@ -48,7 +48,7 @@ class Work:
         work = cls(invocation, jobs, set(), {})
         for job in jobs:
             _follow_no_link(job)
-            kept = [_kept(job, variant, invocation.header["test_images"], say) for variant in job.variants]
+            kept = [_kept(invocation, job, variant, say) for variant in job.variants]
             whole = [record for record in kept if record is not None and record["status"] != "failed"]
             if len(whole) == len(kept):
                 work.found |= {(job.folder, record["variant"], job.seed): record for record in whole}
@@ -82,14 +82,16 @@ def _follow_no_link(job: Job) -> None:
                 raise UsageError(f"{path} is a symbolic link, which is not followed: take it away.")
 
 
-def _kept(job: Job, variant: str, test_images: int, say: Callable[[str], None]) -> Record | None:
+def _kept(invocation: Invocation, job: Job, variant: str, say: Callable[[str], None]) -> Record | None:
     path = record_path(job.folder, variant, job.seed)
     if not path.exists():
         return None
     try:
         record = read_json(path)
         problem = complaint_of(record) or complaint_of_job(record, variant, job.seed, job.config)
-        problem = problem or complaint_of_bits(record, test_images)
+        problem = problem or complaint_of_bits(record, invocation.header["test_images"])
+        if not problem and invocation.header["kind"] == "comparison" and invocation.tuned_otherwise(record):
+            problem = "what was tuned has changed since"
     except EvidenceError:
         record, problem = None, "it is not whole"
     if problem:

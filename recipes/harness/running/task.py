@@ -1,5 +1,6 @@
 """Classification: what is measured of a trained model. Images in, one row of logits an image out."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     from scipy.special import log_softmax
 
     return float(-log_softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def digest_of(model: Any) -> str:
+    """A hash of a model's weights, to the bit: 16 hexadecimal digits."""
+    whole = hashlib.sha256()
+    for weight in model.weights:
+        whole.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return whole.hexdigest()[:16]
 
 
 def worst(data_chance: float) -> dict[str, float]:

@@ -1,0 +1,34 @@
+"""The smallest effect that matters of each metric, in its own unit, with the reason: fixed before anything is measured.
+
+A claim has the metric's, unless its sentence names a number of its own ("takes 35 % less").
+"""
+
+import math
+
+A_TWENTIETH = "a twentieth of the time: less is not worth a change of code"
+ROUNDING = "far above what rounding leaves of float64, and far below what any mistake does"
+
+SMALLEST: dict[str, tuple[float, str]] = {
+    "test_accuracy": (0.01, "a point: another draw of as many test images moves a difference by up to half of that"),
+    "train_accuracy": (0.01, "a point, as for test images"),
+    "generalization_gap": (0.01, "a point, as for the accuracies that it is a difference of"),
+    "epochs_to_target": (0.25, "a twentieth of the five epochs that a training may take"),
+    "epochs": (3.0, "a tenth of the thirty epochs that there are"),
+    "good_decades": (0.25, "half a step of the grid of rates that it is read from"),
+    "log_time": (0.05, A_TWENTIETH),
+    "time_log_ratio": (0.05, A_TWENTIETH),
+    "step_log_ratio": (0.05, A_TWENTIETH),
+    "feed_log_ratio": (0.05, A_TWENTIETH),
+    "waiting": (0.05, A_TWENTIETH),
+    "log_memory": (0.1, "a tenth of the memory: about what the next larger batch size needs more"),
+    "first_gradient": (0.5, "half a decade: as much as a step of the grid of rates could make up for"),
+    "weight_norm": (2.0, "a tenth of the norm without a penalty"),
+    "near_zero": (0.1, "a tenth of all weights"),
+    "apart_float64": (1e-6, ROUNDING),
+    "apart_none": (1e-6, ROUNDING),
+    "apart_synchronized": (1e-6, ROUNDING),
+    "apart_plain": (1e-3, "a thousand times what rounding leaves"),
+    "auc": (0.03, "three pairs of images in a hundred put in the right order"),
+    "work": (0.05, "a twentieth of the multiplications"),
+    "doublings": (math.log2(1.25), "a quarter more trials"),
+}
