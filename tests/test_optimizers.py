@@ -107,8 +107,8 @@ def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bit
     assert len(list(tmp_path.rglob("record.json"))) == 1
     assert cli.run(optimizers.RECIPE, [*flags, "--resume"]) == 0
     beside, resumed = numbers(together["records"]), numbers(evidence_in(tmp_path)["records"])
-    assert resumed == {key: beside[key] for key in (("sgd", 1), ("muon", 1))}
-    assert resumed["sgd", 1] != resumed["muon", 1]
+    assert resumed == {key: beside[key] for key in (("sgd", 101), ("muon", 101))}
+    assert resumed["sgd", 101] != resumed["muon", 101]
 
 
 def test_a_race_ends_at_the_target_and_counts_its_epochs(tmp_path):

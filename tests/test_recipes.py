@@ -371,12 +371,12 @@ def test_how_far_each_order_mixes_classes(orders):
     kinds = {variant: len(set(labels[:100].tolist())) for variant, (_, labels) in orders.items()}
     assert kinds["shuffled"] == kinds["frozen"] == 10
     assert kinds["class_ordered"] == 1
-    assert 1 <= kinds["buffer_half"] <= 2
+    assert 5 <= kinds["buffer_half"] <= 7
     assert 2 <= kinds["buffer_tenth"] <= 4
     sortedness = {v: np.corrcoef(np.arange(1000), labels)[0, 1] for v, (_, labels) in orders.items()}
     assert abs(sortedness["shuffled"]) < 0.15
     assert abs(sortedness["frozen"]) < 0.15
-    assert min(sortedness[v] for v in ("buffer_tenth", "buffer_half", "class_ordered")) > 0.9
+    assert 0.5 < sortedness["buffer_half"] < 0.9 < min(sortedness["buffer_tenth"], sortedness["class_ordered"])
 
 
 # subclassed_routing

@@ -38,7 +38,7 @@ RUNGS = f"{RECIPES}::test_all_rungs_yield_the_same_images_in_each_epoch"
 DRAWN = f"{RECIPES}::test_an_image_is_mirrored_and_brightened_by_what_was_drawn"
 GATES = f"{RECIPES}::test_a_gate_sends_as_many_images_deep_as_its_threshold_says"
 REACHES = f"{SEARCH}::test_a_hyperparameter_reaches_the_model"
-COUNTS = f"{SEARCH}::test_what_counts_is_what_the_other_seed_says_of_the_best_that_was_affordable"
+COUNTS = f"{SEARCH}::test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable"
 SCORES = f"{MEASURES}::test_scores_by_hand"
 
 BREAKS = [
@@ -310,10 +310,12 @@ BREAKS = [
     *of(
         "recipes/search_replayed.py",
         ("np.delete(curves, seen, axis=0)[:, -1].mean()", "curves[seen, -1]", COUNTS),
-        ("epochs.cumsum() <= SHARES", "epochs.cumsum() < SHARES", COUNTS),
-        ('"random_twice": 2,', '"random_twice": 1,', COUNTS),
+        ("epochs.cumsum() <= limit", "epochs.cumsum() < limit", COUNTS),
+        ("- seen) / (seeds - 1)", "- seen) / seeds", f"{SEARCH}::test_what_random_search_reaches"),
+        ("comb(settings - 1 - r, n - 1)", "comb(settings - r, n - 1)", f"{SEARCH}::test_what_random_search_reaches"),
+        ("np.log2(needed).mean()", "np.log2(needed.mean())", f"{SEARCH}::test_doublings_count"),
         ('"seed": 1000 * seed + 1', '"seed": 7', f"{SEARCH}::test_a_search_repeats_with_its_seed_and_only_with_it"),
-        ("round(trials * EPOCHS / 30)", "round(trials * EPOCHS / 10)", f"{SEARCH}::test_hyperband_spends_no_more_than"),
+        ("math.ceil(TRIALS * EPOCHS / 30)", "math.ceil(TRIALS * EPOCHS / 10)", f"{SEARCH}::test_all_spend_as_many"),
         (
             "np.arange(count) * len(values) // count",
             "np.arange(count)",

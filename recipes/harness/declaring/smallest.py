@@ -29,6 +29,5 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "apart_synchronized": (1e-6, ROUNDING),
     "apart_plain": (1e-3, "a thousand times what rounding leaves"),
     "auc": (0.03, "three pairs of images in a hundred put in the right order"),
-    "work": (0.05, "a twentieth of the multiplications"),
     "doublings": (math.log2(1.25), "a quarter more trials"),
 }
