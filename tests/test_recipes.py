@@ -376,7 +376,7 @@ def test_how_far_each_order_mixes_classes(orders):
     sortedness = {v: np.corrcoef(np.arange(1000), labels)[0, 1] for v, (_, labels) in orders.items()}
     assert abs(sortedness["shuffled"]) < 0.15
     assert abs(sortedness["frozen"]) < 0.15
-    assert 0.5 < sortedness["buffer_half"] < 0.9 < min(sortedness["buffer_tenth"], sortedness["class_ordered"])
+    assert 0.25 < sortedness["buffer_half"] < 0.6 < 0.9 < min(sortedness["buffer_tenth"], sortedness["class_ordered"])
 
 
 # subclassed_routing
