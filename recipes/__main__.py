@@ -3,7 +3,8 @@
 python -m recipes                        every recipe: its question, its verdicts, how long it takes
 python -m recipes --all --budget smoke   run them; further flags go to each of them
 python -m recipes NAME NAME --all        run some of them
-python -m recipes status [NAME ...]      what is published, and what of it is stale
+python -m recipes status [NAME ...]      what is published, what of it is stale, and what mends it
+python -m recipes attest [NAME ...]      carry it over a change of code that changes no number
 python -m recipes publish [NAME ...]     newest evidence in logs/ -> results/NAME/ -> README's table
 python -m recipes floors NAME            measure what the convergence test may expect
 python -m recipes benchmark              images/s through training, paired with other ways to do it
@@ -24,7 +25,7 @@ import recipes
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 HERE = Path(__file__).parent
-COMMANDS = ("list", "status", "publish", "floors", "benchmark")
+COMMANDS = ("list", "status", "attest", "publish", "floors", "benchmark")
 LOGS = Path("logs")
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     parser = argparse.ArgumentParser(
         prog="python -m recipes",
-        usage="python -m recipes [list | status | publish | floors | benchmark] [NAME ...] "
+        usage="python -m recipes [list | status | attest | publish | floors | benchmark] [NAME ...] "
         "[--all] [--logdir LOGDIR] [-h]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,7 +77,12 @@ def carry_out(command: str, names: list[str], logs: Path) -> int:
     """Do what concerns evidence, and turn what goes wrong into a sentence."""
     from recipes.harness.evidence.records import EvidenceError
 
-    work = {"status": status, "publish": publish_all, "floors": measure_floors}[command]
+    work = {
+        "status": status,
+        "attest": attest_all,
+        "publish": publish_all,
+        "floors": measure_floors,
+    }[command]
     try:
         return work(names, logs)
     except EvidenceError as error:
@@ -128,6 +134,21 @@ def status(names: list[str], logs: Path) -> int:
         for line in publish.status_of(load(name)):
             print(f"{name:<20} {line}")
     return 0
+
+
+def attest_all(names: list[str], logs: Path) -> int:
+    """Carry the evidence of each recipe over to the code at hand, where that changes no number."""
+    from recipes.harness.attesting import attest
+    from recipes.harness.evidence.records import EvidenceError
+
+    code = 0
+    for name in names:
+        try:
+            print(f"{name} {attest(load(name), print)}.")
+        except EvidenceError as error:
+            print(error, file=sys.stderr)
+            code = 1
+    return code
 
 
 def publish_all(names: list[str], logs: Path) -> int:

@@ -263,10 +263,10 @@ UNITS = {
     "apart_float64": Unit(
         "distance from the weights of fit, float64", 1e6, "millionths of their norm", 6
     ),
-    "step_ms": Unit("a step of training", 1, "ms", 1),
-    "log_time": Unit("time of a step (log e)", name="e-folds", digits=3),
-    "memory": Unit("peak memory of a batch of 512", 1, "MiB", 0),
-    "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3),
+    "step_ms": Unit("a step of training", 1, "ms", 1, timed=True),
+    "log_time": Unit("time of a step (log e)", name="e-folds", digits=3, timed=True),
+    "memory": Unit("peak memory of a batch of 512", 1, "MiB", 0, timed=True),
+    "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3, timed=True),
 }
 PANELS = (Bars("step_ms"), Bars("memory"), Lines("val_accuracy"))
 

@@ -275,7 +275,7 @@ UNITS = {
     "apart_synchronized": Unit(
         "distance from one device, synchronized", 1e6, "millionths of their norm", 6
     ),
-    "log_time": Unit("time of an epoch (log e)", name="e-folds", digits=3),
+    "log_time": Unit("time of an epoch (log e)", name="e-folds", digits=3, timed=True),
 }
 PANELS = (Bars("images_per_second"), Bars("apart_plain", log="x"), Lines("val_accuracy"))
 

@@ -205,11 +205,11 @@ CLAIMS = [
 ]
 
 UNITS = {
-    "feed_rate": Unit("feed alone", name="images/s", digits=0),
-    "feed_log_ratio": Unit("feed's time against naive (natural logarithm)"),
-    "step_seconds": Unit("a step", 1000, "ms", 1),
-    "step_log_ratio": Unit("a step's time against naive (natural logarithm)"),
-    "waiting": Unit("waiting", 100, "points", 1),
+    "feed_rate": Unit("feed alone", name="images/s", digits=0, timed=True),
+    "feed_log_ratio": Unit("feed's time against naive (natural logarithm)", timed=True),
+    "step_seconds": Unit("a step", 1000, "ms", 1, timed=True),
+    "step_log_ratio": Unit("a step's time against naive (natural logarithm)", timed=True),
+    "waiting": Unit("waiting", 100, "points", 1, timed=True),
 }
 
 RECIPE = Recipe(

@@ -295,10 +295,10 @@ CLAIMS = [
 ]
 
 UNITS = {
-    "step_ms": Unit("a step of training", 1, "ms", 1),
-    "log_time": Unit("time of a step (log e)", name="e-folds", digits=3),
-    "memory": Unit("peak memory of a batch of 1,024", 1, "MiB", 0),
-    "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3),
+    "step_ms": Unit("a step of training", 1, "ms", 1, timed=True),
+    "log_time": Unit("time of a step (log e)", name="e-folds", digits=3, timed=True),
+    "memory": Unit("peak memory of a batch of 1,024", 1, "MiB", 0, timed=True),
+    "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3, timed=True),
 }
 PANELS = (Bars("step_ms", log="x"), Bars("memory"), Lines("val_accuracy"))
 

@@ -257,7 +257,7 @@ RECIPE = Recipe(
     smoke={"epochs": 4, "batch_size": 64},
     least={"inference_batch": 1},
     units={
-        "time_log_ratio": Unit("time against the deep path (natural logarithm)"),
+        "time_log_ratio": Unit("time against the deep path (natural logarithm)", timed=True),
         "work": Unit("multiplications an image", 1e-6, "millions"),
         "auc": Unit("pairs that the score puts in the right order", 100, "points", 1),
     },

@@ -10,7 +10,7 @@ from recipes.harness.declaring.panels import Lines, Panel
 from recipes.harness.declaring.space import Range, Space
 from recipes.harness.declaring.table import Table
 from recipes.harness.declaring.tuning import Tuning
-from recipes.harness.evidence.reach import code_hash
+from recipes.harness.evidence.reach import hash_of, parts
 
 BudgetName = Literal["smoke", "quick", "full"]
 
@@ -33,12 +33,16 @@ BUDGETS: dict[str, Budget] = {
 
 @dataclass(frozen=True)
 class Unit:
-    """How a metric is shown: its name in words, the factor from its own unit to the shown one, and that one's name."""
+    """How a metric is shown: its name in words, the factor from its own unit to the shown one, and that one's name.
+
+    What is `timed`, or memory, is another number in every run, even of the same code at the same seed.
+    """
 
     words: str
     scale: float = 1.0
     name: str = ""
     digits: int = 2
+    timed: bool = False
 
     def show(self, value: float, sign: bool = False) -> str:
         """The value as shown, without its unit's name."""
@@ -52,8 +56,8 @@ UNITS = {
     "train_accuracy": Unit("training accuracy", 100, "points"),
     "generalization_gap": Unit("train minus test accuracy", 100, "points"),
     "epochs_to_target": Unit("epochs to target", 1, "epochs"),
-    "seconds_to_target": Unit("seconds to target", 1, "s", 1),
-    "images_per_second": Unit("images/s", 1, "images/s", 0),
+    "seconds_to_target": Unit("seconds to target", 1, "s", 1, timed=True),
+    "images_per_second": Unit("images/s", 1, "images/s", 0, timed=True),
     "good_decades": Unit("width of the good range of rates", 1, "decades"),
 }
 
@@ -186,8 +190,13 @@ class Recipe:
     @property
     def code(self) -> str:
         """A hash of the code that makes the numbers, without what was tuned, which is recorded with each run."""
+        return hash_of(self.parts)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What it is a hash of: each function, class and constant that is reached, and its own hash."""
         function: Any = self.train or self.compare
-        return code_hash(self.module, function.__name__, self.tuned)
+        return parts(self.module, function.__name__, self.tuned)
 
     def code_of(self, kind: str) -> str:
         """The hash of the code that a "comparison" or a "tuning" depends on: of a table, what measures it."""
@@ -219,6 +228,11 @@ class Recipe:
     def config_at(self, budget: str) -> Any:
         """The recipe's `Config` as it is at a budget."""
         return self.config(**{"smoke": self.smoke, "full": self.full}.get(budget, {}))
+
+    @property
+    def timed(self) -> set[str]:
+        """The metrics that are times or memory."""
+        return {name for name, unit in {**UNITS, **self.units}.items() if unit.timed}
 
     def unit(self, metric: str) -> Unit:
         return {**UNITS, **self.units}.get(metric, Unit(metric.replace("_", " ")))

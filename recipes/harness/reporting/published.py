@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from recipes.harness.declaring.recipe import Recipe
+from recipes.harness.evidence import attested
 from recipes.harness.evidence.provenance import ROOT
 from recipes.harness.evidence.records import EvidenceError, Record, complaint_of_evidence, read_json
 
 RESULTS = ROOT / "results"
+CHANGED = "the code that makes the numbers has changed since"
+SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
 STALE = "measured with an earlier version of this recipe"
 
 
@@ -33,8 +36,10 @@ class Published:
             EvidenceError: a file that is broken.
         """
         folder = (results or RESULTS) / recipe.name
+        along = attested.links(folder)
         found, tuning = (
-            read_json(folder / name) if (folder / name).exists() else None for name in ("evidence.json", "tuning.json")
+            attested.followed(read_json(folder / name), along) if (folder / name).exists() else None
+            for name in ("evidence.json", "tuning.json")
         )
         return cls(
             found,
@@ -51,7 +56,7 @@ def staleness(recipe: Recipe, found: dict[str, Any]) -> str:
         EvidenceError: it is of the code at hand, and broken.
     """
     if not isinstance(found, dict) or found.get("code") != recipe.code:
-        return "the code that makes the numbers has changed since"
+        return CHANGED
     if recipe.table and found.get("table") != recipe.table.digest(recipe.name):
         return "the table that it was looked up in is another one now"
     if problem := complaint_of_evidence(found, recipe.name, recipe.names):
@@ -61,9 +66,36 @@ def staleness(recipe: Recipe, found: dict[str, Any]) -> str:
     return ""
 
 
+def floors_of(recipe: Recipe, results: Path | None = None) -> tuple[dict[str, Any] | None, str]:
+    """The published floors of the convergence test, if there are any, and why they are stale, if they are."""
+    folder = (results or RESULTS) / recipe.name
+    if not (folder / "floors.json").exists():
+        return None, ""
+    found = attested.followed(read_json(folder / "floors.json"), attested.links(folder))
+    if found["code"] != recipe.code:
+        return found, CHANGED
+    if found["settings"] != all_settings(recipe):
+        return found, "what was tuned has changed since"
+    usual = json.loads(json.dumps(vars(recipe.config_at("smoke"))))
+    if {name: usual.get(name) for name in found["config"]} != found["config"]:
+        return found, "the settings at smoke have changed since"
+    return found, "" if found["data_digest"] == SUBSET_DIGEST else "the images are others now"
+
+
+def all_settings(recipe: Recipe) -> dict[str, Any]:
+    """What was tuned for each variant, as JSON holds it."""
+    return {name: json.loads(json.dumps(recipe.settings(name))) for name in recipe.names}
+
+
+def changed_parts(recipe: Recipe, found: dict[str, Any]) -> list[str]:
+    """The functions, classes and constants that are not as they were when evidence was measured."""
+    before, now = found.get("parts", {}), recipe.parts
+    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name)) if before else []
+
+
 def tuned_otherwise(recipe: Recipe, records: list[Record]) -> list[str]:
     """The variants whose runs had other settings than the recipe has for them now."""
-    now = {name: json.loads(json.dumps(recipe.settings(name))) for name in recipe.names}
+    now = all_settings(recipe)
     changed = {record["variant"] for record in records if record["settings"] != now[record["variant"]]}
     return [name for name in recipe.names if name in changed]
 

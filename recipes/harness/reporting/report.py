@@ -105,7 +105,7 @@ class Report:
         claim, unit = judgement.claim, self.recipe.unit(judgement.claim.metric)
         a, b = comparison.between
         if comparison.n == 0:
-            return f"{a} against {b}: not measured here."
+            return f"{a} against {b}: not measured."
         sign = -1 if claim.lower or claim.falling else 1
         low, high = sorted((sign * comparison.low, sign * comparison.high))
         what = f"slope of {unit.words}, {a} to {b}" if claim.rising or claim.falling else f"{unit.words}, {a} minus {b}"

@@ -78,6 +78,7 @@ class Invocation:
             "test_images": len(data.held_back),
             "classes": len(data.classes),
             "code": recipe.code_of("tuning" if asked.tune else "comparison"),
+            "parts": recipe.parts,
         }
         if asked.model:
             header["model"] = f"{asked.model} {model_digest(asked.model)}"

@@ -1,0 +1,158 @@
+"""`python -m recipes attest`: carry evidence over a change of code that changes no number.
+
+Some of the published runs are done again, by the code at hand and by the code that they were measured with; all that
+they record must be the same to the bit. Where machine and versions are the published ones, what is published stands for
+the old code's runs, and is so audited as well.
+"""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recipes.harness.declaring.recipe import Recipe
+from recipes.harness.evidence import attested
+from recipes.harness.evidence.provenance import ROOT, commit, is_commit, machine, versions
+from recipes.harness.evidence.records import EvidenceError, Record, read_json, write_json
+from recipes.harness.reporting.published import RESULTS, tuned_otherwise
+
+COMPARED = ("status", "curves", "correct", "weights", "settings")
+
+
+def attest(recipe: Recipe, say: Callable[[str], None], results: Path | None = None) -> str:
+    """Link the published evidence's version to the one at hand, and say what was done.
+
+    Raises:
+        EvidenceError: a number is another one, or it can't be told.
+    """
+    folder = (results or RESULTS) / recipe.name
+    if not (folder / "evidence.json").exists():
+        raise EvidenceError(f"Nothing of {recipe.name} is published: there is nothing to attest.")
+    found = attested.followed(read_json(folder / "evidence.json"), attested.links(folder))
+    if found["code"] == recipe.code:
+        return "is of the code at hand already"
+    now, before = _clean(commit()), _clean(found.get("carried", found["commit"]))
+    dropped = check_can_carry(recipe, found)
+    seeds = drawn(found, now)
+    with checked_out(before) as old:
+        if (hashed := _code_in(old, recipe)) != found["code"]:
+            raise EvidenceError(f"{recipe.name}: commit {before[:12]} has the code {hashed}, not {found['code']}.")
+        new_runs = _run(ROOT, recipe, found, seeds, say)
+        same_place = found["machine"] == machine() and found["versions"] == versions()
+        if same_place:
+            old_runs = {(r["variant"], r["seed"]): r for r in found["records"] if r["seed"] in seeds}
+        else:
+            old_runs = _run(old, recipe, found, seeds, say)
+    if wrong := differences(old_runs, new_runs, dropped):
+        raise EvidenceError(f"{recipe.name} is not carried over. " + " ".join(wrong))
+    (config,) = {repr(r["config"]): r["config"] for r in new_runs.values()}.values()
+    link = {
+        "from": found["code"], "to": recipe.code, "config": config, "commit": now, "from_commit": before,
+        "seeds": seeds, "runs": len(new_runs), "audited": same_place, "dropped": dropped,
+        "machine": machine(), "versions": versions(),
+        "weights": {f"{variant} {seed}": run["weights"] for (variant, seed), run in new_runs.items()},
+    }  # fmt: skip
+    write_json(folder / attested.NAME, [*attested.links(folder), link])
+    audited = ", which are those that are published" if same_place else ""
+    return f"is carried over: {len(new_runs)} runs are the same to the bit{audited}"
+
+
+def check_can_carry(recipe: Recipe, found: Mapping[str, Any]) -> list[str]:
+    """The metrics that stay behind, since no two runs have the same.
+
+    Raises:
+        EvidenceError: claims are about nothing else, or the recipe was changed in what no run can show.
+    """
+    timed = recipe.timed
+    claimed = {claim.metric for claim in recipe.claims if claim.metric and not claim.from_tuning}
+    if claimed and claimed <= set(timed):
+        raise EvidenceError(
+            f"{recipe.name} is about times, which never repeat: `{recipe.measure_again}` measures them."
+        )
+    if gone := set(found["variants"]) ^ set(recipe.names):
+        raise EvidenceError(f"{recipe.name} has other variants now ({', '.join(sorted(gone))}): measure again.")
+    if others := tuned_otherwise(recipe, found["records"]):
+        raise EvidenceError(f"What was tuned for {', '.join(others)} has changed since: measure again.")
+    return sorted(timed & {name for record in found["records"] for name in record["metrics"]})
+
+
+def drawn(found: Mapping[str, Any], now: str) -> list[int]:
+    """The first seed, one that the new commit decides, and those at which a run diverged."""
+    seeds, whole = sorted(found["seeds"]), {record["variant"] for record in found["records"]}
+    of_all = [s for s in seeds if {r["variant"] for r in found["records"] if r["seed"] == s} == whole]
+    if any(record["status"] == "failed" for record in found["records"]):
+        raise EvidenceError("A failed run can't be attested: measure again.")
+    chosen = {of_all[0], of_all[1:][int(now, 16) % (len(of_all) - 1)]} if len(of_all) > 1 else set(of_all)
+    return sorted(chosen | {record["seed"] for record in found["records"] if record["status"] == "diverged"})
+
+
+def differences(
+    old: Mapping[tuple[str, int], Record], new: Mapping[tuple[str, int], Record], dropped: Sequence[str]
+) -> list[str]:
+    """What differs between runs, a sentence for each of them."""
+    wrong = []
+    for variant, seed in sorted({*old, *new}):
+        a, b = old.get((variant, seed)), new.get((variant, seed))
+        if a is None or b is None:
+            wrong.append(f"{variant} seed {seed} was run on one side only.")
+            continue
+        parts = [name for name in COMPARED if a[name] != b[name]]
+        names = {*a["metrics"], *b["metrics"]} - set(dropped)
+        parts += sorted(name for name in names if a["metrics"].get(name) != b["metrics"].get(name))
+        shared = {*a["config"]} & {*b["config"]}
+        parts += sorted(f"--{name}" for name in shared if a["config"][name] != b["config"][name])
+        if "failed" in (a["status"], b["status"]):
+            parts = ["it failed"]
+        if parts:
+            wrong.append(f"{variant} seed {seed} differs: {', '.join(parts)}.")
+    return wrong
+
+
+def _clean(name: str | None) -> str:
+    if name is None or name.endswith("+changes"):
+        raise EvidenceError("Commit all changes first: what is attested is one commit against another.")
+    if not is_commit(name):
+        raise EvidenceError(f"There is no commit {name[:12]} here: fetch it, or measure again.")
+    return name
+
+
+@contextmanager
+def checked_out(name: str) -> Generator[Path, None, None]:
+    """A folder with the files of a commit."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "old"
+        made = ["git", "worktree", "add", "--quiet", "--detach", str(folder), name]
+        subprocess.run(made, cwd=ROOT, check=True, capture_output=True)
+        try:
+            yield folder
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", str(folder)], cwd=ROOT, capture_output=True)
+
+
+def _code_in(tree: Path, recipe: Recipe) -> str:
+    asked = f"from {recipe.module} import RECIPE; print(RECIPE.code)"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=tree, capture_output=True, text=True)
+    if done.returncode:
+        raise EvidenceError(f"The code of {recipe.name} in {tree} can't be asked for its hash: {done.stderr[-300:]}")
+    return done.stdout.split()[-1]
+
+
+def _run(
+    tree: Path, recipe: Recipe, found: Mapping[str, Any], seeds: Sequence[int], say: Callable[[str], None]
+) -> dict[tuple[str, int], Record]:
+    """The runs of some seeds by the code in a folder."""
+    runs: dict[tuple[str, int], Record] = {}
+    for seed in seeds:
+        say(f"{recipe.name} seed {seed} with the code in {tree}")
+        with tempfile.TemporaryDirectory() as logs:
+            flags = ["--budget", found["budget"], "--variants", "all", "--seeds", "1", "--first-seed", str(seed)]
+            command = [sys.executable, "-m", recipe.module, *flags, "--no-log", "--logdir", logs]
+            done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+            written = list(Path(logs).rglob("evidence.json"))
+            if not written:
+                raise EvidenceError(f"{recipe.name} seed {seed} could not be run in {tree}: {done.stderr[-300:]}")
+            runs |= {(record["variant"], record["seed"]): record for record in read_json(written[0])["records"]}
+    return runs

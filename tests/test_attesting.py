@@ -1,0 +1,213 @@
+"""Evidence is carried over a change of code that changes no number, and over no other."""
+
+import copy
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recipes.harness import attesting
+from recipes.harness.declaring.recipe import Unit
+from recipes.harness.evidence import attested
+from recipes.harness.evidence.records import EvidenceError, read_json, write_json
+from tests.conftest import ROOT
+from tests.toys import dice
+
+COMMIT = "a1" * 20
+
+
+def record(variant="fair", seed=1, **changes):
+    plain = {
+        "variant": variant, "seed": seed, "status": "finished", "curves": {"loss": [1.0]}, "correct": None,
+        "weights": "00ff", "settings": {}, "config": {"noise": 0.02},
+        "metrics": {"test_accuracy": 0.5, "images_per_second": 10.0},
+    }  # fmt: skip
+    return {**plain, **changes}
+
+
+def found(records):
+    names = list(dict.fromkeys(r["variant"] for r in records))
+    seeds = sorted({r["seed"] for r in records})
+    return {"code": "old", "commit": COMMIT, "records": records, "variants": names, "seeds": seeds}
+
+
+def compared(**changes):
+    old, new = {("fair", 1): record()}, {("fair", 1): record(**changes)}
+    return attesting.differences(old, new, ["images_per_second"])
+
+
+def test_what_is_the_same_but_for_times_differs_in_nothing():
+    assert compared(metrics={"test_accuracy": 0.5, "images_per_second": 99.0}) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"metrics": {"test_accuracy": 0.5 + 1e-16 * 2}}, "test_accuracy"),
+        ({"metrics": {"test_accuracy": 0.5, "more": 1.0}}, "more"),
+        ({"metrics": {}}, "test_accuracy"),
+        ({"curves": {"loss": [1.0000000000000002]}}, "curves"),
+        ({"curves": {"loss": [1.0, 0.5]}}, "curves"),
+        ({"weights": "00fe"}, "weights"),
+        ({"correct": "/w=="}, "correct"),
+        ({"status": "diverged"}, "status"),
+        ({"settings": {"RATES": 0.1}}, "settings"),
+        ({"config": {"noise": 0.03}}, "--noise"),
+        ({"status": "failed"}, "it failed"),
+    ],
+)
+def test_each_part_of_a_record_is_compared_to_the_bit(changes, says):
+    (sentence,) = compared(**changes)
+    assert sentence == f"fair seed 1 differs: {says}."
+
+
+def test_a_run_that_is_missing_on_a_side_is_a_difference():
+    assert attesting.differences({("fair", 1): record()}, {}, []) == ["fair seed 1 was run on one side only."]
+
+
+def test_a_field_that_the_config_has_been_given_is_no_difference():
+    assert compared(config={"noise": 0.02, "new": 5}) == []
+
+
+def test_the_seeds_are_the_first_one_that_of_the_commit_and_those_that_diverged():
+    whole = found([record(v, s) for s in range(101, 111) for v in ("fair", "clear")])
+    assert {tuple(attesting.drawn(whole, f"{n:040x}")) for n in range(50)} == {(101, s) for s in range(102, 111)}
+    whole["records"][6]["status"] = "diverged"  # Of seed 104.
+    assert 104 in attesting.drawn(whole, f"{0:040x}")
+    grown = found([*whole["records"], *(record("fair", s) for s in range(111, 121))])
+    assert max(max(attesting.drawn(grown, f"{n:040x}")) for n in range(50)) == 110  # Where all variants were run.
+
+
+def test_a_failed_run_is_never_attested():
+    with pytest.raises(EvidenceError, match="failed run"):
+        attesting.drawn(found([record(status="failed"), record(seed=2)]), COMMIT)
+
+
+def of_all(**changes):
+    return found([record(v, s, **changes) for s in (1, 2) for v in dice.VARIANTS])
+
+
+def test_times_stay_behind_and_a_recipe_about_nothing_else_is_refused():
+    assert attesting.check_can_carry(dice.RECIPE, of_all()) == ["images_per_second"]
+    timed = dataclasses.replace(dice.RECIPE, units={"test_accuracy": Unit("pace", timed=True)})
+    with pytest.raises(EvidenceError, match="is about times"):
+        attesting.check_can_carry(timed, of_all())
+
+
+def test_other_variants_or_other_tuned_settings_are_refused():
+    with pytest.raises(EvidenceError, match="other variants now"):
+        attesting.check_can_carry(dice.RECIPE, found([record()]))
+    with pytest.raises(EvidenceError, match="tuned for fair"):
+        attesting.check_can_carry(dice.RECIPE, of_all(settings={"RATES": 0.1}))
+
+
+def test_links_are_followed_one_after_another_and_fill_in_new_settings():
+    config = {"noise": 0.02, "new": 5}
+    along = [
+        {"from": "old", "to": "mid", "config": {"noise": 0.02}, "commit": "1", "dropped": ["images_per_second"]},
+        {"from": "mid", "to": "new", "config": config, "commit": "2", "dropped": []},
+        {"from": "other", "to": "x", "config": {}, "commit": "3", "dropped": []},
+    ]
+    before = found([record()])
+    after = attested.followed(copy.deepcopy(before), along)
+    assert (after["code"], after["carried"], after["config"]) == ("new", "2", config)
+    assert after["records"][0]["config"] == config
+    assert after["records"][0]["metrics"] == {"test_accuracy": 0.5}
+    assert attested.followed(before, along[1:]) == before  # It does not begin where the evidence is.
+
+
+# The command, in a copy of the project with a history of its own
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A checkout with a recipe more, its evidence, and a change of its code that changes no number."""
+    folder = tmp_path_factory.mktemp("project")
+    skip = shutil.ignore_patterns("__pycache__", "data", "results")
+    for name in ("recipes", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    (folder / "pipelines" / "data").symlink_to(ROOT / "pipelines" / "data")
+    (folder / ".gitignore").write_text("logs\npipelines/data\n__pycache__\n")
+    shutil.copy(ROOT / "tests" / "toys" / "dice.py", folder / "recipes" / "dice.py")
+    git(folder, "init", "-q")
+    commit(folder, "Before")
+    done = python(folder, "-m", "recipes.dice", "--seeds", "10", "--no-log")
+    (path,) = (folder / "logs").rglob("evidence.json")
+    (folder / "results" / "dice").mkdir(parents=True)
+    shutil.copy(path, folder / "results" / "dice" / "evidence.json")
+    assert done.returncode == 0, done.stderr
+    edit(folder, "def train(", "def worth(variant: str) -> float:\n    return VARIANTS[variant]\n\n\ndef train(")
+    edit(folder, "float(VARIANTS[variant] + noise)", "float(worth(variant) + noise)")
+    edit(folder, "noise: float = 0.02", "noise: float = 0.02\n    unused: int = 3")
+    commit(folder, "A helper, and a field")
+    return folder
+
+
+def git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def commit(folder: Path, why: str) -> None:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", why)
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    path = folder / "recipes" / "dice.py"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def python(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, timeout=300)
+
+
+def test_a_change_that_changes_no_number_is_carried_over(project):
+    status = python(project, "-m", "recipes", "status", "dice").stdout
+    assert "stale: the code that makes the numbers has changed since" in status
+    assert "recipes.dice.train, recipes.dice.worth" in status
+    assert "`python -m recipes attest dice` carries it over" in status
+    done = python(project, "-m", "recipes", "attest", "dice")
+    assert done.returncode == 0, done.stderr
+    assert "dice is carried over: 8 runs are the same to the bit, which are those that are published." in done.stdout
+    (link,) = read_json(project / "results" / "dice" / "attested.json")
+    assert link["config"] == {"noise": 0.02, "unused": 3}
+    assert link["seeds"][0] == 1
+    assert "evidence  current" in python(project, "-m", "recipes", "status", "dice").stdout
+    (project / "results" / "dice" / "attested.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("cheat", "says"),
+    [
+        (lambda p: edit(p, "+ noise)", "+ noise + 1e-16)"), "Commit all changes first"),
+        (lambda p: (edit(p, "(worth(variant) +", "(worth(variant) + 1e-9 +"), commit(p, "A number")), "test_accuracy"),
+        (lambda p: of_published(p, lambda e: e.update(code="0123456789abcdef")), "has the code"),
+        (lambda p: of_published(p, lambda e: e.update(commit="ab" * 20)), "There is no commit"),
+        (lambda p: of_published(p, lambda e: e["records"][1]["metrics"].update(test_accuracy=0.61)), "clear seed 1"),
+    ],
+    ids=["not committed", "another number", "another hash", "no such commit", "evidence that was touched up"],
+)
+def test_a_cheat_is_refused(project, tmp_path, cheat, says):
+    copied = tmp_path / "cheat"
+    shutil.copytree(project, copied, symlinks=True)
+    cheat(copied)
+    done = python(copied, "-m", "recipes", "attest", "dice")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (copied / "results" / "dice" / "attested.json").exists()
+
+
+def of_published(folder: Path, change) -> None:
+    path = folder / "results" / "dice" / "evidence.json"
+    evidence = read_json(path)
+    change(evidence)
+    write_json(path, json.loads(json.dumps(evidence)))
+    commit(folder, "Evidence")
