@@ -5,7 +5,7 @@ python -m recipes --all --budget smoke   run them; further flags go to each of t
 python -m recipes NAME NAME --all        run some of them
 python -m recipes status [NAME ...]      what is published, what of it is stale, and what mends it
 python -m recipes attest [NAME ...]      carry it over a change of code that changes no number
-python -m recipes publish [NAME ...]     newest evidence in logs/ -> results/NAME/ -> README's table
+python -m recipes publish [NAME ...]     newest evidence in logs/ -> results/NAME/ -> README
 python -m recipes floors NAME            measure what the convergence test may expect
 python -m recipes benchmark              images/s through training, paired with other ways to do it
 """
@@ -152,7 +152,7 @@ def attest_all(names: list[str], logs: Path) -> int:
 
 
 def publish_all(names: list[str], logs: Path) -> int:
-    """Publish the newest evidence of each recipe and make README's table anew."""
+    """Publish the newest evidence of each recipe and make README's parts anew."""
     from recipes.harness.evidence.records import EvidenceError
     from recipes.harness.reporting import publish
 
@@ -175,8 +175,7 @@ def publish_all(names: list[str], logs: Path) -> int:
             code = 1
             continue
         print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
-    text = publish.README.read_text(encoding="utf-8")
-    publish.README.write_text(publish.readme(text), encoding="utf-8")
+    publish.publish_front()
     return code
 
 

@@ -45,10 +45,10 @@ class Config:
 # Adam's rates that won on validation: `python -m recipes.sequential --tune` finds them again.
 RATES = {
     "linear": 0.001,
-    "ten_linear": 0.0032,
+    "ten_linear": 0.0057,
     "dense_65": 0.001,
     "dense_128_64": 0.001,
-    "convnet": 0.0032,
+    "convnet": 0.0057,
 }
 VARIANTS = tuple(RATES)
 

@@ -38,11 +38,11 @@ class Config:
 
 # Adam's peak rates that won on validation: `python -m recipes.shuffling --tune` finds them again.
 RATES = {
-    "shuffled": 3.2e-3,
-    "buffer_half": 3.2e-3,
-    "buffer_tenth": 3.2e-3,
-    "frozen": 3.2e-3,
-    "class_ordered": 3.2e-3,
+    "shuffled": 0.0057,
+    "buffer_half": 0.0032,
+    "buffer_tenth": 0.00032,
+    "frozen": 0.0057,
+    "class_ordered": 0.00032,
 }
 
 

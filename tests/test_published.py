@@ -6,8 +6,9 @@ import shutil
 import pytest
 
 from recipes.__main__ import NAMES, listing, load, publish_all
+from recipes.harness.declaring.tuning import FINAL_SEEDS
 from recipes.harness.evidence.records import EvidenceError, read_json, write_json
-from recipes.harness.reporting import publish
+from recipes.harness.reporting import frontpage, publish
 from recipes.harness.reporting.published import RESULTS, STALE, Published
 from tests.toys import guess
 
@@ -19,12 +20,23 @@ TUNED = [name for name in NAMES if load(name).tuning and (RESULTS / name / "tuni
 def test_nothing_has_drifted_and_what_is_stale_says_so(name):
     assert publish.drift(load(name)) == []
     stale = Published.read(load(name)).stale
-    card = (RESULTS / name / "card.md").read_text(encoding="utf-8")
+    card = (RESULTS / name / "README.md").read_text(encoding="utf-8")
     assert card.startswith("> **This was measured with an earlier version of this recipe**") == bool(stale)
     assert read_json(RESULTS / name / "summary.json")["stale"] == bool(stale)
-    rows = [row for row in publish.README.read_text(encoding="utf-8").splitlines() if f"(results/{name}/" in row]
-    assert rows
-    assert all((STALE in row) == bool(stale) for row in rows)
+    (heading,) = [row for row in ledger().splitlines() if row.startswith(f"## [{name}](")]
+    assert (STALE in heading) == bool(stale)
+
+
+def ledger():
+    return (RESULTS / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_front_page_and_the_ledger_are_those_of_the_summaries():
+    assert publish.front_drift() == []
+    text = ledger()
+    for name in PUBLISHED:
+        for claim in read_json(RESULTS / name / "summary.json")["claims"]:
+            assert f"| {claim['id']} | " in text
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -61,7 +73,7 @@ def test_a_published_command_is_one_that_anyone_may_give(clean, tmp_path, comman
 def test_the_rates_are_the_sweeps_winners(name):
     recipe, module = load(name), __import__(f"recipes.{name}", fromlist=["RATES"])
     found = read_json(RESULTS / name / "tuning.json")
-    assert {record["seed"] for record in found["search"]} == {0}
+    assert {record["seed"] for record in found["search"]} == {0, *FINAL_SEEDS}
     defaults = vars(recipe.config())
     trials = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
     winners = recipe.tuning.winners(trials)
@@ -129,16 +141,30 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
     results = tmp_path / "results"
     assert publish.publish(guess.RECIPE, [clean], results) == "generated from its evidence"
     names = {path.name for path in (results / "guess").iterdir()}
-    assert names == {"evidence.json", "card.md", "figure.png", "summary.json"}
-    text = publish.readme(f"a\n{publish.BEGIN}\n{publish.END}\nb", results)
-    assert "| [guess](results/guess/card.md): Do coins land heads up? | A loaded coin wins (us) | **open** |" in text
-    assert publish.drift(guess.RECIPE, results, text) == []
+    assert names == {"evidence.json", "README.md", "figure.png", "forest.png", "summary.json"}
+    assert publish.drift(guess.RECIPE, results) == []
+    page = front(tmp_path)
+    publish.publish_front(results, page)
+    assert "1 recipes measure 1 claims: 1 is open; 0 more are arithmetic." in page.read_text()
+    text = (results / "README.md").read_text()
+    assert "## [guess](guess/README.md): Do coins land heads up?" in text
+    assert "| X1 | A loaded coin wins (us). | **open** | test accuracy, loaded minus fair: " in text
+    assert publish.front_drift(results, page) == []
+    (results / "README.md").write_text(text.replace("**open**", "**holds**"))
+    assert publish.front_drift(results, page) == ["the ledger"]
+
+
+def front(folder):
+    """A README with a place for all that is generated."""
+    page = folder / "page.md"
+    page.write_text("\n".join(line for part in frontpage.PARTS for line in frontpage.marks(part)))
+    return page
 
 
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [
-        ("card.md", r"\d\d\.\d\d ± \d\.\d\d", "99.99 ± 0.01"),
+        ("README.md", r"\d\d\.\d\d ± \d\.\d\d", "99.99 ± 0.01"),
         ("summary.json", r'"seeds": 10', '"seeds": 11'),
         ("evidence.json", r'"seconds": \{\s*"total": [\d.e-]+', '"seconds": {"total": 99'),
     ],
@@ -146,12 +172,11 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
 def test_drift_is_noticed_in_each_file(clean, tmp_path, file, old, new):
     results = tmp_path / "results"
     publish.publish(guess.RECIPE, [clean], results)
-    text = publish.readme(f"{publish.BEGIN}\n{publish.END}", results)
     path = results / "guess" / file
     content = path.read_text(encoding="utf-8")
     assert re.search(old, content)
     path.write_text(re.sub(old, new, content, count=1), encoding="utf-8")
-    wrong = publish.drift(guess.RECIPE, results, text)
+    wrong = publish.drift(guess.RECIPE, results)
     assert wrong
     assert file in wrong or file == "evidence.json"
 
@@ -159,20 +184,20 @@ def test_drift_is_noticed_in_each_file(clean, tmp_path, file, old, new):
 def test_evidence_whose_code_has_changed_is_labelled_and_the_label_goes_when_it_is_measured_again(clean, tmp_path):
     results = tmp_path / "results"
     publish.publish(guess.RECIPE, [clean], results)
-    fresh = (results / "guess" / "card.md").read_text()
+    fresh = (results / "guess" / "README.md").read_text()
     old = {**read_json(clean), "code": "0123456789abcdef"}
     write_json(results / "guess" / "evidence.json", old)
-    assert "card.md" in publish.drift(guess.RECIPE, results, publish.readme(f"{publish.BEGIN}\n{publish.END}", results))
+    assert "README.md" in publish.drift(guess.RECIPE, results)
     for _ in range(2):  # The label is put on once.
         assert "labelled" in publish.publish(guess.RECIPE, [], results)
-        card = (results / "guess" / "card.md").read_text()
+        card = (results / "guess" / "README.md").read_text()
         assert card == publish.label(guess.RECIPE) + fresh
-    text = publish.readme(f"{publish.BEGIN}\n{publish.END}", results)
-    assert STALE in text
-    assert publish.drift(guess.RECIPE, results, text) == []
+    publish.publish_front(results, front(tmp_path))
+    assert STALE in (results / "README.md").read_text()
+    assert publish.drift(guess.RECIPE, results) == []
     assert publish.status_of(guess.RECIPE, results)[0].startswith("evidence  stale")
     publish.publish(guess.RECIPE, [clean], results)
-    assert (results / "guess" / "card.md").read_text() == fresh
+    assert (results / "guess" / "README.md").read_text() == fresh
     assert publish.status_of(guess.RECIPE, results)[0] == "evidence  current"
 
 
@@ -223,20 +248,20 @@ def test_unfit_evidence_is_refused_and_nothing_is_changed(clean, tmp_path, chang
         (set_field(data_digest="0"), "not the bundled ones"),
         (set_field(model="mine.py:f 0"), "a reader's own model"),
         (set_field(commit="HEAD"), "There is no commit"),
-        (lambda found: found["winners"]["sgd"].update(rate=7), "not those of its own trials"),
-        (lambda found: found["curve"][0]["metrics"].update(test_accuracy=50.0), "no share"),
+        (lambda found: found["winners"]["linear"].update(rate=7), "not those of its own trials"),
+        (lambda found: found["search"][0]["metrics"].update(test_accuracy=50.0), "no share"),
         (lambda found: found["config"].update(epochs=1), "not those of budget quick"),
         (lambda found: found["variants"].pop(), "lacks some of the variants"),
     ],
 )
 def test_unfit_sweeps_are_refused(tmp_path, change, sentence):
-    found = {**read_json(RESULTS / "optimizers" / "tuning.json"), "commit": COMMIT}
+    found = {**read_json(RESULTS / "sequential" / "tuning.json"), "commit": COMMIT}
     path = tmp_path / "tuning.json"
     write_json(path, found)
-    assert not [reason for reason in publish.objections(load("optimizers"), path) if "stale" not in reason]
+    assert not [reason for reason in publish.objections(load("sequential"), path) if "stale" not in reason]
     change(found)
     write_json(path, found)
-    assert sentence in " ".join(publish.objections(load("optimizers"), path))
+    assert sentence in " ".join(publish.objections(load("sequential"), path))
 
 
 def test_too_few_seeds_and_other_seeds_are_refused(clean):
@@ -264,15 +289,23 @@ def test_publishing_from_a_folder_that_is_not_there_says_so(capsys, tmp_path, mo
     results = tmp_path / "results"
     shutil.copytree(RESULTS, results)
     monkeypatch.setattr(publish, "README", tmp_path / "README.md")
-    publish.README.write_text(f"{publish.BEGIN}\n{publish.END}\n")
+    front(tmp_path).rename(publish.README)
+    monkeypatch.setattr(publish, "RESULTS", results)
     assert publish_all([PUBLISHED[0]], tmp_path / "nowhere") == 1
     assert f"There is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["", publish.BEGIN, f"{publish.END}\n{publish.BEGIN}"])
-def test_a_readme_without_a_place_for_the_table(text):
-    with pytest.raises(EvidenceError, match="put them where the table belongs"):
-        publish.readme(text)
+@pytest.mark.parametrize("part", frontpage.PARTS)
+def test_a_readme_without_a_place_for_what_is_generated(part, tmp_path):
+    page, (begin, end) = front(tmp_path), frontpage.marks(part)
+    whole = page.read_text()
+    for text in (whole.replace(begin, ""), whole.replace(end, ""), whole.replace(f"{begin}\n{end}", f"{end}\n{begin}")):
+        with pytest.raises(EvidenceError, match=f"put them where the {part} belong"):
+            frontpage.readme(text, tmp_path)
+
+
+def test_every_recipe_is_in_one_chapter():
+    assert sorted(name for chapter in frontpage.CHAPTERS.values() for name in chapter) == NAMES
 
 
 @pytest.mark.parametrize(
@@ -283,7 +316,7 @@ def test_text_in_evidence_is_escaped_on_the_card(clean, tmp_path, hostile):
     found["machine"]["cpu"] = found["command"] = found["versions"]["python"] = f"before {hostile} after"
     write_json(clean, found)
     publish.publish(guess.RECIPE, [clean], tmp_path / "results")
-    card = (tmp_path / "results" / "guess" / "card.md").read_text()
+    card = (tmp_path / "results" / "guess" / "README.md").read_text()
     assert "before" in card
     if hostile not in ("a | b", "`code` *b*"):
         assert hostile not in re.sub(r"`[^`\n]*`", "", card)

@@ -276,8 +276,8 @@ def resumes(variant, table, folder):
 # Chief and workers
 
 
-def test_a_chief_and_two_workers_do_the_search_of_the_readme_though_one_is_killed(tmp_path):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_a_chief_and_two_workers_do_the_search_of_the_page_though_one_is_killed(tmp_path):
+    readme = (ROOT / "docs" / "searching.md").read_text(encoding="utf-8")
     (script,) = re.findall(r"```python\n(# my_search.py\n.*?)```", readme, re.DOTALL)
     (tmp_path / "my_search.py").write_text(script, encoding="utf-8")
     command = [

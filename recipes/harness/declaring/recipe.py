@@ -91,6 +91,7 @@ class Recipe:
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
         panels: what the figure shows, from left to right.
+        numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `reporting/practice.py`.
         first_seed: where its seeds begin. A recipe whose claims were changed after they had been looked at begins anew.
         by_machine: its verdicts depend on the kind of machine, so they name it, and those of other kinds are kept.
 
@@ -118,6 +119,7 @@ class Recipe:
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
     by_machine: bool = False
     first_seed: int = 1
+    numbers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.train is None) == (self.compare is None):
@@ -204,12 +206,18 @@ class Recipe:
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        """The names in the module that hold what was tuned."""
-        return self.tuning.found if self.tuning else ()
+        """The names in the module that hold what was tuned, as far as it has them."""
+        found = self.tuning.found if self.tuning else ()
+        return tuple(name for name in found if hasattr(self._module, name))
+
+    @property
+    def _module(self) -> Any:
+        function: Any = self.train or self.compare
+        return sys.modules[function.__module__]
 
     def settings(self, variant: str) -> dict[str, Any]:
         """What was tuned for a variant, by those names."""
-        values = {name: getattr(sys.modules[(self.train or self.compare).__module__], name) for name in self.tuned}
+        values = {name: getattr(self._module, name) for name in self.tuned}
         return {name: value.get(variant) if isinstance(value, dict) else value for name, value in values.items()}
 
     @property

@@ -5,10 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from recipes.harness.declaring.claims import Judgement
 from recipes.harness.evidence.records import printable, values_of
 from recipes.harness.reporting.report import ASSERTED, Report
 
-LABELS = ("In practice", "Use it when", "It hurts when", "Sources")
+ADVICE = ("Answer", "In practice")
+LABELS = ("Answer", "In practice", "Use it when", "It hurts when", "Sources")
 
 
 def markdown(
@@ -22,29 +24,23 @@ def markdown(
     seeds = len(found["seeds"])
     header, rows = report.table()
     judgements = report.judgements()
+    advice, rest = split_docstring(recipe.docstring)
     parts = [
         f"# {recipe.name}: {recipe.question}",
-        prose(recipe.docstring),
+        advice,
         f"{code(found['command'])}: budget {code(found['budget'])}, {seeds} seed{'s' if seeds > 1 else ''}, "
         f"{_duration(found)}on {escaped(_machine(found['machine']))}.",
+        "## Claims",
     ]
-    if with_figure:
-        parts.append(f"![{recipe.name}](figure.png)")
-    parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _notes(report)]
-    parts.append("## Claims")
-    summary = [[j.claim.id, j.claim.text, j.claim.source, f"**{j.verdict}**"] for j in judgements]
-    parts.append(markdown_table(["", "claim", "source", "verdict"], summary))
+    if with_figure and any(comparison.n > 1 for judgement in judgements for comparison in judgement.comparisons):
+        parts += ["![every comparison and its interval](forest.png)", _FOREST]
     on = f" on {escaped(kind_of(found['machine']))}" if recipe.by_machine else ""
-    for judgement in judgements:
-        lines = [report.words(judgement, comparison) for comparison in judgement.comparisons]
-        if judgement.claim.asserted is not None:
-            lines.append(ASSERTED)
-        if judgement.claim.from_tuning:
-            lines.append("From the tuning sweep.")
-        where = on if judgement.claim.asserted is None else ""
-        parts.append(f"**{judgement.claim.id}**: {judgement.verdict}{where}.\n\n" + "\n".join(f"- {x}" for x in lines))
+    parts += [_claim(report, judgement, on) for judgement in judgements]
     if recipe.by_machine:
         parts += ["## On each kind of machine", _machines(report, others)]
+    parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _notes(report)]
+    if with_figure:
+        parts.append(f"![{recipe.name}](figure.png)")
     if margins := report.test_set_lines():
         parts.append("## What the finite test set adds")
         parts.append(
@@ -54,8 +50,30 @@ def markdown(
     if report.tuning:
         parts += ["## The table", _table(report)] if recipe.table else ["## Tuning", _tuning(report)]
         parts.append(sweep_note)
+    parts += ["## What it does", rest]
     parts += ["## Where it was measured", _provenance(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+_FOREST = (
+    "In multiples of the smallest effect that matters: right is the claim's direction, or where two things are said to "
+    "be the same, the first one higher; shaded is what makes no practical difference. [How to read a "
+    "verdict](../../docs/verdicts.md)."
+)
+
+
+def _claim(report: Report, judgement: Judgement, on: str) -> str:
+    claim = judgement.claim
+    lines = [report.words(judgement, comparison) for comparison in judgement.comparisons]
+    if claim.asserted is not None:
+        lines.append(ASSERTED)
+    if claim.from_tuning:
+        lines.append("From the tuning sweep.")
+    if claim.said:
+        lines.append(f"In the source's words: “{escaped(claim.said)}”.")
+    where = on if claim.asserted is None else ""
+    head = f"**{claim.id}** {escaped(claim.text)} ({escaped(claim.source)}): **{judgement.verdict}**{where}."
+    return head + "\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
 def _machines(report: Report, others: Sequence[dict[str, Any]]) -> str:
@@ -77,8 +95,12 @@ def kind_of(machine: dict[str, Any]) -> str:
 
 def _notes(report: Report) -> str:
     text = _ALONE if report.recipe.compare and not report.found.get("together") else _BESIDE
+    if report.recipe.timed & set(report.recipe.units) and not report.recipe.compare:
+        text = ""
     if values_of(report.records, "epochs_to_target"):
         text += " A target that was missed counts as all the epochs that were allowed."
+    if blocks := sum(len(record["blocks"]) for record in report.records):
+        text += f" Of {blocks} timed blocks {report.again()} were timed again, since other processes disturbed them."
     return text
 
 
@@ -111,11 +133,7 @@ def _tuning(report: Report) -> str:
 
 
 _ALONE = "All variants of a seed were measured in one process, one after the other in turn, with nothing beside it."
-_BESIDE = (
-    "Speed and memory come from runs side by side and are information, not evidence for a claim. Memory is the growth "
-    "of a worker's peak during a run, the largest of the variant's; a worker keeps what was freed, so it is whole only "
-    "where a run was its worker's first, and small numbers mean memory used again."
-)
+_BESIDE = "Speed comes from runs side by side and is information, not evidence for a claim."
 
 
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
@@ -134,21 +152,22 @@ def code(text: object) -> str:
     return f"`{plain}`"
 
 
-def prose(docstring: str) -> str:
-    """A docstring below its first line: what to do in practice, the paragraphs, and its other entries as a list."""
-    practice: list[str] = []
+def split_docstring(docstring: str) -> tuple[str, str]:
+    """A docstring below its first line, as Markdown: its answer and what to do in practice; and everything else."""
+    advice: list[str] = []
     rest: list[str] = []
     entry = rest
     for line in docstring.strip().splitlines()[2:]:
         label = next((label for label in LABELS if line.startswith(label + "  ")), None)
         if label:
-            entry = practice if label == "In practice" else rest
-            entry.append(f"{'' if entry is practice else '- '}**{label}** {line[len(label) :].strip()}")
+            entry = advice if label in ADVICE else rest
+            words = line[len(label) :].strip()
+            entry += ["", f"**{label}** {words}"] if entry is advice else [f"- **{label}** {words}"]
         elif line.startswith("   "):
-            entry.append(("" if entry is practice else "  ") + line.strip())
+            entry.append(("" if entry is advice else "  ") + line.strip())
         else:
             rest.append(line)
-    return "\n".join([*practice, *([""] if practice else []), *rest])
+    return "\n".join(advice).strip(), "\n".join(rest).strip()
 
 
 def _duration(found: dict[str, Any]) -> str:

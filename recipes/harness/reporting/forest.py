@@ -53,11 +53,14 @@ def _row(judgement: Judgement, comparison: Comparison) -> Row:
     )
 
 
-def draw(found: Sequence[Row], title: str = "") -> Any:
-    """A matplotlib figure of the rows, from top to bottom; the zone of no practical difference is shaded."""
+def draw(found: Sequence[Row], row_height: float = 0.28) -> Any:
+    """A matplotlib figure of the rows, from top to bottom; the zone of no practical difference is shaded.
+
+    `row_height` is in inches.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 1.1 + 0.28 * len(found)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(9, 1.1 + row_height * len(found)), dpi=110, layout="constrained")
     axes = figure.subplots()
     axes.axvspan(-1, 1, color="gray", alpha=0.15, linewidth=0)
     axes.axvline(0, color="gray", linewidth=0.8)
@@ -79,14 +82,13 @@ def draw(found: Sequence[Row], title: str = "") -> Any:
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlim(-EDGE - 0.5, EDGE + 0.5)
     axes.set_xlabel("difference, in multiples of the smallest effect that matters")
-    axes.set_title(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     return figure
 
 
-def write(found: Sequence[Row], path: Path, software: str, evidence: str) -> None:
+def write(found: Sequence[Row], path: Path, software: str, evidence: str, row_height: float = 0.28) -> None:
     """Draw the rows into a PNG that names what it was drawn from; nothing where there is none."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     if found:
-        FigureCanvasAgg(draw(found)).print_png(path, metadata={"Software": software, "Evidence": evidence})
+        FigureCanvasAgg(draw(found, row_height)).print_png(path, metadata={"Software": software, "Evidence": evidence})

@@ -13,7 +13,7 @@ from recipes.harness.declaring.panels import Sweep
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.declaring.tuning import good_decades
 from recipes.harness.evidence.records import LOOKS, Record, unpack_bits, values_of
-from recipes.harness.reporting import figure
+from recipes.harness.reporting import figure, forest
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
 MOST_SHOWN = 4
@@ -43,10 +43,12 @@ class Report:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: each variant's mean ± standard deviation over seeds."""
-        wanted = dict.fromkeys((*TABLE, *self.recipe.units))
+        claimed = (claim.metric for claim in self.recipe.claims if claim.metric and not claim.from_tuning)
+        wanted = dict.fromkeys((*TABLE, *self.recipe.units, *claimed))
+        if self.recipe.timed & set(self.recipe.units):  # Timed for itself, and not beside other runs.
+            wanted.pop("images_per_second")
         shown = [name for name in wanted if values_of(self.records, name)]
-        peaks_known = any(record["peak_memory_mib"] is not None for record in self.records)
-        header = ["variant", *(self._heading(name) for name in shown), *["memory (MiB)"] * peaks_known, "runs"]
+        header = ["variant", *(self._heading(name) for name in shown), "runs"]
         rows = []
         for variant in self.found["variants"]:
             mine = [record for record in self.records if record["variant"] == variant]
@@ -57,9 +59,6 @@ class Report:
             missed = sum(1 for record in mine if record["metrics"].get("target_reached") == 0)
             if missed and "epochs_to_target" in shown:
                 row[1 + shown.index("epochs_to_target")] += f" ({missed} missed)"
-            peaks = [record["peak_memory_mib"] for record in mine if record["peak_memory_mib"] is not None]
-            if peaks_known:
-                row.append(f"{max(peaks):,.0f}" if peaks else "")
             row.append(_count(mine))
             rows.append(row)
         return header, rows
@@ -143,6 +142,10 @@ class Report:
                     lines.append(f"{claim.id}, {a} against {b}: ±{margin * 100:.2f} points")
         return lines
 
+    def again(self) -> int:
+        """How many timed blocks were disturbed, and so timed again."""
+        return sum(block["again"] for record in self.records for block in record["blocks"])
+
     def write_figure(self, path: Path) -> None:
         """The recipe's panels, and if there is a sensitivity curve, that."""
         import matplotlib
@@ -151,6 +154,13 @@ class Report:
         canvas = FigureCanvasAgg(self.figure())
         software = f"Matplotlib {matplotlib.__version__}"
         canvas.print_png(path, metadata={"Software": software, "Evidence": self.fingerprint()})
+
+    def write_forest(self, path: Path) -> None:
+        """Every comparison and its interval."""
+        import matplotlib
+
+        found = forest.rows(self.judgements())
+        forest.write(found, path, f"Matplotlib {matplotlib.__version__}", self.fingerprint())
 
     def figure(self) -> Any:
         """The same as a matplotlib figure."""

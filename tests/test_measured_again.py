@@ -1,0 +1,94 @@
+"""One published run, drawn at random, is measured again: the same bits where it was measured, and else within its spread."""
+
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recipes.__main__ import NAMES, load
+from recipes.harness.evidence.provenance import machine, versions
+from recipes.harness.evidence.records import values_of
+from recipes.harness.reporting.published import Published
+from tests.conftest import ROOT, evidence_in
+
+LONGEST = 120  # Seconds that a run may have taken, for it to be drawn.
+RARELY = 1e-5  # How seldom a run that is right may be taken for one that is not.
+
+
+def candidates() -> list[tuple[str, str, int]]:
+    found = []
+    for name in NAMES:
+        recipe, evidence = load(name), Published.read(load(name)).evidence
+        if evidence is None or Published.read(recipe).stale:
+            continue
+        found += [
+            (name, record["variant"], record["seed"])
+            for record in evidence["records"]
+            if record["seconds"].get("total", 0) < LONGEST and record["variant"] not in recipe.opens
+        ]
+    return found
+
+
+def differing(again: dict, published: dict, evidence: dict, recipe, same_place: bool) -> list[str]:
+    """The metrics, and the rest of a record, in which a run that was done again is not as it was."""
+    timed, parts = recipe.timed, ["status", "curves", "correct", "weights", "settings", "config"]
+    names = sorted((set(again["metrics"]) | set(published["metrics"])) - timed)
+    if same_place:
+        wrong = [part for part in parts if again[part] != published[part]]
+        return wrong + [name for name in names if again["metrics"].get(name) != published["metrics"].get(name)]
+    wrong = [part for part in ("status", "settings", "config") if again[part] != published[part]]
+    for name in names:
+        values = np.array(list(values_of(evidence["records"], name)[again["variant"]].values()))
+        spread = max(values.std(ddof=1), 1e-9) * (1 + 1 / len(values)) ** 0.5
+        limit = stats.t.ppf(1 - RARELY / 2 / len(names), len(values) - 1) * spread
+        if abs(again["metrics"].get(name, np.inf) - values.mean()) > limit:
+            wrong.append(name)
+    return wrong
+
+
+def test_a_published_run_drawn_at_random_is_measured_again(tmp_path):
+    possible = candidates()
+    assert possible, "nothing that is published is of the code at hand"
+    name, variant, seed = random.SystemRandom().choice(possible)
+    recipe = load(name)
+    evidence = Published.read(recipe).evidence
+    (published,) = [r for r in evidence["records"] if (r["variant"], r["seed"]) == (variant, seed)]
+    # What compares variants in one process needs them all, since one may begin where another ended.
+    chosen = [variant] if recipe.train else ["all"] if not recipe.opens else list(recipe.usual("quick"))
+    command = [sys.executable, "-m", recipe.module, "--variants", *chosen, "--seeds", "1", "--first-seed", str(seed)]
+    done = subprocess.run(
+        [*command, "--no-log", "--logdir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900
+    )
+    (again,) = [record for record in evidence_in(tmp_path)["records"] if record["variant"] == variant]
+    same_place = evidence["machine"] == machine() and evidence["versions"] == versions()
+    wrong = differing(again, published, evidence, recipe, same_place)
+    assert wrong == [], f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-500:]}"
+
+
+@pytest.fixture
+def one():
+    """The first published run of a recipe of which there is current evidence."""
+    name, variant, seed = candidates()[0]
+    evidence = Published.read(load(name)).evidence
+    (record,) = [r for r in evidence["records"] if (r["variant"], r["seed"]) == (variant, seed)]
+    return record, evidence, load(name)
+
+
+@pytest.mark.parametrize("same_place", [True, False])
+def test_a_run_that_is_as_published_differs_in_nothing(one, same_place):
+    record, evidence, recipe = one
+    assert differing(record, record, evidence, recipe, same_place) == []
+
+
+def test_elsewhere_a_run_may_differ_in_bits_and_not_by_more_than_seeds_do(one):
+    record, evidence, recipe = one
+    accuracy = record["metrics"]["test_accuracy"]
+    slightly = {**record, "metrics": {**record["metrics"], "test_accuracy": accuracy + 1e-9}, "weights": "other"}
+    assert differing(slightly, record, evidence, recipe, same_place=False) == []
+    assert differing(slightly, record, evidence, recipe, same_place=True) == ["weights", "test_accuracy"]
+    widely = {**record, "metrics": {**record["metrics"], "test_accuracy": accuracy - 0.3}}
+    assert differing(widely, record, evidence, recipe, same_place=False) == ["test_accuracy"]
+    assert differing({**record, "status": "diverged"}, record, evidence, recipe, same_place=False) == ["status"]

@@ -1,0 +1,143 @@
+"""The advice's numbers are those of the evidence, and the front page says what the summaries say."""
+
+import dataclasses
+import types
+
+import pytest
+
+from recipes.harness.evidence.records import EvidenceError
+from recipes.harness.reporting import frontpage, practice, publish
+from recipes.harness.reporting.report import Report
+from tests.test_published import COMMIT, clean, commits, measured  # noqa: F401  Fixtures.
+from tests.toys import dice, guess
+
+DOCSTRING = """Why?
+
+Answer         Clear wins by 9.5 points.
+In practice    Take clear: 59.5 %, and 1.19 times as much as
+               fair, at a rate of 0.3, in 5 epochs.
+Use it when    there are 77 dice.
+"""
+NUMBERS = {
+    "9.5 points": "test_accuracy: clear - fair",
+    "59.5 %": "test_accuracy: clear",
+    "1.19 times": "test_accuracy: clear / fair",
+    "rate of 0.3": "RATES: clear",
+    "5 epochs": "",
+}
+
+
+def complaints(monkeypatch, numbers=NUMBERS, docstring=DOCSTRING, **units):
+    monkeypatch.setattr(dice, "__doc__", docstring)
+    monkeypatch.setattr(dice, "RATES", {"clear": 0.3}, raising=False)
+    tuning = types.SimpleNamespace(found=("RATES",))
+    recipe = dataclasses.replace(dice.RECIPE, numbers=numbers, tuning=tuning, units=units)
+    records = [
+        {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value, "log_time": value}}
+        for name, values in {"clear": (0.59, 0.60), "fair": (0.49, 0.51)}.items()
+        for seed, value in enumerate(values, 1)
+    ]
+    return practice.complaints(Report(recipe, {"records": records}, None))
+
+
+def test_advice_whose_numbers_are_right_is_not_complained_of(monkeypatch):
+    assert complaints(monkeypatch) == []
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "says"),
+    [
+        ("9.5 points", "9.6 points", "'9.6 points' should be 9.5"),
+        ("59.5 %", "60 %", ""),
+        ("59.5 %", "61 %", "'61 %' should be 59.5"),
+        ("1.19 times", "1.2 times", ""),  # 1.19 rounds to it.
+        ("1.19 times", "1.18 times", "should be 1.19"),
+        ("rate of 0.3", "rate of 0.25", "should be 0.3"),
+    ],
+)
+def test_each_number_is_held_against_the_evidence_to_its_own_digits(monkeypatch, written, instead, says):
+    numbers = {instead if key == written else key: value for key, value in NUMBERS.items()}
+    found = complaints(monkeypatch, numbers, DOCSTRING.replace(written, instead))
+    assert found == [] if not says else says in found[0] and len(found) == 1
+
+
+def test_a_sign_that_is_another_one_now_is_noticed(monkeypatch):
+    (sentence,) = complaints(monkeypatch, {**NUMBERS, "9.5 points": "test_accuracy: fair - clear"})
+    assert sentence == "'9.5 points' should be -9.5 (test_accuracy: fair - clear)."
+
+
+def test_a_number_that_nothing_is_said_of_is_named_and_one_that_is_gone_as_well(monkeypatch):
+    without = {key: value for key, value in NUMBERS.items() if key != "5 epochs"}
+    (sentence,) = complaints(monkeypatch, without)
+    assert "in 5 epochs" in sentence
+    assert sentence.startswith("Nothing says what")
+    assert complaints(monkeypatch, {**NUMBERS, "8 cores": ""}) == ["'8 cores' does not stand in the advice any more."]
+
+
+@pytest.mark.parametrize("source", ["no_metric: clear", "test_accuracy: nobody", "test_accuracy: clear - nobody"])
+def test_a_source_that_there_is_not_is_said(monkeypatch, source):
+    assert complaints(monkeypatch, {**NUMBERS, "59.5 %": source}) == [f"'59.5 %': there is no {source!r}."]
+
+
+def test_a_ratio_of_logarithms_is_one_of_what_they_are_of(monkeypatch):
+    docstring = DOCSTRING.replace("1.19 times", "1.10 times")
+    numbers = {key: value for key, value in NUMBERS.items() if key != "1.19 times"}
+    assert complaints(monkeypatch, {**numbers, "1.10 times": "log_time: clear / fair"}, docstring) == []
+
+
+def test_advice_that_is_not_what_the_evidence_says_is_not_published(clean, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(guess, "__doc__", "Why?\n\nIn practice    Take 3 coins.\n")
+    with pytest.raises(EvidenceError, match=r"Nothing says what 'Take 3 coins\.'"):
+        publish.publish(guess.RECIPE, [clean], tmp_path / "results")
+    assert not (tmp_path / "results" / "guess").exists()
+
+
+# The front page
+
+
+def claim(verdict, mean=2.0, **rest):
+    effects = [] if mean is None else [{"mean": mean, "low": mean - 1, "high": mean + 1, "word": verdict}]
+    plain = {"id": "X1", "text": "Coins land", "source": "us", "said": "", "verdict": verdict, "numbers": ["heads +1"]}
+    return {**plain, "effects": effects, **rest}
+
+
+def summary(*claims, stale=False):
+    return {"question": "Why?", "answer": "So.", "quick_seconds": 130, "stale": stale, "claims": list(claims)}
+
+
+def test_totals_are_counted_by_hand():
+    found = {
+        "optimizers": summary(claim("holds"), claim("holds"), claim("refuted"), claim("holds", mean=None)),
+        "schedules": summary(claim("open"), claim("no practical difference"), claim("refuted in direction")),
+    }
+    assert frontpage.totals(found) == (
+        "2 recipes measure 6 claims: 2 hold, 1 is of no practical difference, 1 is refuted in direction, 1 is refuted, "
+        "1 is open; 1 more are arithmetic."
+    )
+
+
+def test_what_surprises_is_what_was_refuted_the_largest_first():
+    found = {
+        "optimizers": summary(claim("refuted", -1.5), claim("holds", 99.0), claim("refuted", -7.0, said="They fly")),
+        "schedules": summary(claim("no practical difference", 0.5), claim("refuted in direction", -8.0)),
+        "gradients": summary(claim("refuted", -50.0), stale=True),
+    }
+    lines = frontpage.surprises(found).splitlines()
+    assert [line.split("**")[1] for line in lines] == [
+        "refuted", "refuted", "refuted in direction", "no practical difference"
+    ]  # fmt: skip
+    assert lines[0].startswith("- “They fly” (us): **refuted**, heads +1, 7.0 times what would matter ([optimizers](")
+    assert "less than that" in lines[3]
+
+
+def test_a_recipe_has_a_row_in_its_chapter():
+    text = frontpage.by_chapter({"schedules": summary(claim("holds"), claim("holds"), claim("open"))})
+    (row,) = [line for line in text.splitlines() if line.startswith("| [schedules](recipes/schedules.py) |")]
+    assert row.split(" | ")[1:] == ["Why?", "So.", "[2 holds, 1 open](results/schedules/README.md)", "2 min |"]
+    assert text.index("**Optimizing**") < text.index(row) < text.index("**Generalizing**")
+
+
+def test_the_ledger_has_each_claim_with_its_sources_words():
+    text = frontpage.ledger({"schedules": summary(claim("refuted", said="Coins | fly", machine="abacus"))})
+    expected = "| X1 | Coins land (us). In the source's words: “Coins \\| fly”. | **refuted** on abacus | heads +1 |"
+    assert expected in text
