@@ -1,5 +1,6 @@
 """The bundled subset, its splits, what is kept of it, and bad input."""
 
+import dataclasses
 import hashlib
 import shutil
 import time
@@ -203,3 +204,25 @@ def test_a_broken_archive_in_its_place_gets_a_sentence(tmp_path, monkeypatch):
     (manual / "cifar-10-binary.tar.gz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="could not prepare all of CIFAR-10"):
         sources.verify(Request("full"))
+
+
+def test_each_seed_has_a_split_of_its_own_unless_one_is_asked_for(tmp_path):
+    """What a run of a seed is given, and that all variants of a seed are given the same."""
+    from recipes.harness.running import job
+    from tests.toys import guess
+
+    def ids(seed, request):
+        seen = []
+        recipe = dataclasses.replace(guess.RECIPE, train=lambda variant, config, run: seen.append(run.data) or {})
+        one = job.Job("tests.toys.guess", ("fair",), seed, {}, request, str(tmp_path))
+        run = job._new_run(one, "fair", None, 0.0)
+        job.perform(one, recipe, None, None, {"fair": run})
+        data = sources.load(seen[0])
+        return frozenset(data.validation.ids), frozenset(data.train.ids)
+
+    own = [ids(seed, Request()) for seed in (1, 1, 2)]
+    assert own[0] == own[1] != own[2]
+    assert not own[0][0] & own[0][1]
+    assert not own[2][0] & own[2][1]
+    assert ids(1, Request(split_seed=7)) == ids(2, Request(split_seed=7))
+    assert sources.load().digest == sources.load(Request(split_seed=3)).digest  # Of the images, whatever the split.

@@ -1,4 +1,4 @@
-"""One published run, drawn at random, is measured again: the same bits where it was measured, and else within its spread."""
+"""A published run, drawn at random, is measured again: to the bit where it was measured, else within its spread."""
 
 import random
 import subprocess
@@ -39,7 +39,10 @@ def differing(again: dict, published: dict, evidence: dict, recipe, same_place: 
     if same_place:
         wrong = [part for part in parts if again[part] != published[part]]
         return wrong + [name for name in names if again["metrics"].get(name) != published["metrics"].get(name)]
-    wrong = [part for part in ("status", "settings", "config") if again[part] != published[part]]
+    wrong = [part for part in ("settings", "config") if again[part] != published[part]]
+    # At the edge of what is stable a variant diverges at some seeds.
+    usual = {record["status"] for record in evidence["records"] if record["variant"] == again["variant"]}
+    wrong += [] if again["status"] in usual else ["status"]
     for name in names:
         values = np.array(list(values_of(evidence["records"], name)[again["variant"]].values()))
         spread = max(values.std(ddof=1), 1e-9) * (1 + 1 / len(values)) ** 0.5

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 
 import keras
 import numpy as np
@@ -135,6 +136,38 @@ def test_log_ratios_by_hand(monkeypatch):
     firsts = order[::40]
     assert set(firsts) == {"slow", "fast"}  # In an order that is drawn anew each round.
     assert {tuple(order[i : i + 20]) for i in range(0, len(order), 20)} == {("slow",) * 20, ("fast",) * 20}
+
+
+def test_a_disturbed_block_is_timed_again_and_the_least_disturbed_one_counts(monkeypatch):
+    """Of two processors, this process keeps one busy; the others' share of the machine is 30, 20, 1 and then 40 %."""
+    clock, busy, own, blocks = [0.0], [0.0], [0.0], [0]
+    others = [0.3, 0.2, 0.01, 0.4, 0.4, 0.4, 0.4]
+
+    def step():
+        seconds = 1.0 + 0.1 * blocks[0] // 10
+        clock[0] += seconds
+        own[0] += seconds
+        busy[0] += seconds + 2 * seconds * others[blocks[0] // 10]
+        blocks[0] += 1
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing, "_busy_seconds", lambda: busy[0])
+    monkeypatch.setattr(timing, "_own_seconds", lambda: own[0])
+    monkeypatch.setattr(timing.os, "cpu_count", lambda: 2)
+    first = timing.interleaved({"a": step}, rounds=1, seed=1, block=10, left_out=1)
+    assert first.disturbances == [{"variant": "a", "others": pytest.approx(0.01), "again": 2}]
+    assert first.seconds["a"] == pytest.approx([9 * (1.0 + 0.1 * 20 // 10)])
+    second = timing.interleaved({"a": step}, rounds=1, seed=1, block=10, left_out=1)  # It is never quiet.
+    assert second.disturbances == [{"variant": "a", "others": pytest.approx(0.4), "again": timing.MOST_AGAIN}]
+
+
+def test_the_kernels_ticks_count_what_works_and_what_was_taken(monkeypatch, tmp_path):
+    path = tmp_path / "stat"
+    path.write_text("cpu  100 20 30 99999 88888 4 5 6 0 0\ncpu0 1 2 3\n")
+    monkeypatch.setattr(timing, "TICKS", path)
+    assert timing._busy_seconds() == pytest.approx((100 + 20 + 30 + 4 + 5 + 6) / os.sysconf("SC_CLK_TCK"))
+    monkeypatch.setattr(timing, "TICKS", tmp_path / "none")
+    assert timing._busy_seconds() == 0.0
 
 
 @pytest.mark.parametrize(("rounds", "block"), [(0, 20), (1, 10)])

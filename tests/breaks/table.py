@@ -7,6 +7,7 @@ OPTIMIZERS, SEARCH, DATA = "tests/test_optimizers.py", "tests/test_search.py", "
 CLAIMS, TUNING, EVIDENCE = "tests/test_claims.py", "tests/test_tuning.py", "tests/test_evidence.py"
 SEARCHING = "tests/test_searching.py"
 MULTI, LOOP = "tests/test_multi_input.py", "tests/test_custom_loop.py"
+ATTESTING, PRACTICE = "tests/test_attesting.py", "tests/test_practice.py"
 GRADIENTS, LOOPS = "tests/test_gradients.py", "tests/test_loop.py"
 PRECISION, DISTRIBUTED = "tests/test_mixed_precision.py", "tests/test_distributed.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
@@ -488,4 +489,60 @@ BREAKS = [
         ("[constant] * (until - self._written - len(rates))", "[constant]", f"{BOARD}::test_a_constant_rate_is_there"),
     ),
     *of("pipelines/folders.py", ("if _bits(path) > 8:", "if False:", f"{OWN}::test_a_folder_that_will_not_do")),
+    *of(
+        "recipes/harness/evidence/reach.py",
+        ("node.returns = None", "pass", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
+        ("return ast.Raise(kind)", "return node", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
+        ("return ast.arg(node.arg)", "return node", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
+        ("todo += _uses(node, place[0])", "pass", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
+        ('method[1].split(".")[1] in named', "False", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
+        (
+            "todo: list[Place] = [(module, function), *AROUND]",
+            "todo: list[Place] = [(module, function)]",
+            f"{EVIDENCE}::test_the_hash_covers_the_feed",
+        ),
+    ),
+    *of(
+        "recipes/harness/attesting.py",
+        (
+            '"curves", "correct", "weights", "settings")',
+            '"curves", "correct", "settings")',
+            f"{ATTESTING}::test_each_part_of_a_record",
+        ),
+        ("- set(dropped)", "- {*a['metrics'], *dropped}", f"{ATTESTING}::test_each_part_of_a_record"),
+        ("int(now, 16) % (len(of_all) - 1)", "0", f"{ATTESTING}::test_the_seeds_are_the_first_one"),
+        ('name.endswith("+changes")', "False", f"{ATTESTING}::test_a_cheat_is_refused"),
+        ('!= found["code"]:', '== "":', f"{ATTESTING}::test_a_cheat_is_refused"),
+        ("if claimed and claimed <= set(timed):", "if False:", f"{ATTESTING}::test_times_stay_behind"),
+    ),
+    *of(
+        "recipes/harness/evidence/attested.py",
+        ('if name not in link["dropped"]', "if True", f"{ATTESTING}::test_links_are_followed"),
+        ('if found.get("code") != link["from"]:', "if False:", f"{ATTESTING}::test_links_are_followed"),
+    ),
+    *of(
+        "recipes/harness/reporting/practice.py",
+        ("abs(Decimal(value) - digits)", "abs(abs(Decimal(value)) - digits)", f"{PRACTICE}::test_a_sign_that"),
+        ("if not known[match.start()]:", "if False:", f"{PRACTICE}::test_a_number_that_nothing"),
+        (
+            'math.exp(mean - _mean(values, other)) if "log" in metric else ',
+            "",
+            f"{PRACTICE}::test_a_ratio_of_logarithms",
+        ),
+    ),
+    *of(
+        "recipes/harness/running/timing.py",
+        ("while blocks[-1][1] > MOST_OTHERS and", "while False and", f"{MEASURES}::test_a_disturbed_block"),
+        ("key=lambda block: block[1])", "key=lambda block: -block[1])", f"{MEASURES}::test_a_disturbed_block"),
+        ("- (_own_seconds() - own)", "", f"{MEASURES}::test_a_disturbed_block"),
+    ),
+    *of(
+        "recipes/harness/declaring/tuning.py",
+        ("- best[2]]", "]", f"{TUNING}::test_the_best_three_win_by_their_means"),
+        ("if len(values) == 1 + len(FINAL_SEEDS) and all(", "if all(", f"{TUNING}::test_what_diverged_at_one_seed"),
+    ),
+    *of(
+        "recipes/harness/running/job.py",
+        ("run.data = sources.of_seed(run.data, job.seed)", "pass", f"{DATA}::test_each_seed_has_a_split_of_its_own"),
+    ),
 ]
