@@ -34,6 +34,7 @@ class Config:
     batch_size: int = 128
     rate: float | None = None  # None: the variant's own below.
     weight_decay: float | None = None  # None: the variant's own below.
+    tuned_at: str = "quick"  # Or "full": the budget that those below were tuned at.
 
 
 # Rates that won on validation, peaks or in a race constant: `--tune` finds them again.
@@ -52,6 +53,15 @@ RATES = {
     "adam_long": 0.01,
 }
 WEIGHT_DECAYS = {"adamw": 0.4, "muon": 0.4, "muon_race": 0.004}
+FULL_RATES = {
+    "sgd": 0.56,
+    "momentum": 0.18,
+    "rmsprop": 0.01,
+    "adam": 0.032,
+    "adamw": 0.032,
+    "muon": 0.01,
+}
+FULL_WEIGHT_DECAYS = {"adamw": 0.4, "muon": 0.4}
 VARIANTS = tuple(RATES)
 
 
@@ -83,6 +93,16 @@ def schedule(peak: float, steps: int):
     return optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, warmup_target=peak, warmup_steps=warm_up
     )
+
+
+def tuned(variant: str, config: Config) -> tuple[float, float | None]:
+    """The rate and the weight decay: as given, or those that won at the budget."""
+    found = (RATES, WEIGHT_DECAYS)
+    if config.tuned_at == "full":
+        found = (FULL_RATES, FULL_WEIGHT_DECAYS)
+    rate = found[0][variant] if config.rate is None else config.rate
+    decay = found[1].get(variant) if config.weight_decay is None else config.weight_decay
+    return rate, decay
 
 
 def build_optimizer(name: str, rate, decay: float | None):
@@ -123,9 +143,8 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
     optimizer, _, kind = variant.partition("_")
     epochs = config.long_epochs if kind == "long" else config.epochs
-    peak = RATES[variant] if config.rate is None else config.rate
+    peak, decay = tuned(variant, config)
     rate = peak if kind == "race" else schedule(peak, epochs * len(feed))
-    decay = WEIGHT_DECAYS.get(variant) if config.weight_decay is None else config.weight_decay
     model.compile(
         optimizer=build_optimizer(optimizer, rate, decay),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -216,7 +235,7 @@ TUNING = Tuning(
     objective={variant: SOONEST if variant.endswith("_race") else FURTHEST for variant in VARIANTS},
     fixed={"weight_decay": 0.004},
     second=dict.fromkeys(("adamw", "muon", "muon_race"), ("weight_decay", (0.0, 0.04))),
-    found=("RATES", "WEIGHT_DECAYS"),
+    found=("RATES", "WEIGHT_DECAYS", "FULL_RATES", "FULL_WEIGHT_DECAYS"),
     curve=CURVE,
 )
 
@@ -227,6 +246,7 @@ RECIPE = Recipe(
     Config,
     model=build_model,
     smoke={"epochs": 3, "long_epochs": 4, "batch_size": 64},
+    full={"epochs": 20, "tuned_at": "full"},
     tuning=TUNING,
     left_out=("momentum_long", "adam_long"),
     first_seed=101,

@@ -51,6 +51,7 @@ class Config:
     rate: float = 1e-3  # Adam's, and constant: where a schedule ends at zero, it regularizes, too.
     patience: int = 5  # Epochs that early stopping waits for a lower validation loss.
     strength: float | None = None  # None: the variant's own below.
+    tuned_at: str = "quick"  # Or "full": the budget that those below were tuned at.
 
 
 # Strengths that won on validation: `python -m recipes.regularization --tune` finds them again.
@@ -63,6 +64,15 @@ STRENGTHS = {
     "cutout": 8.0,  # The side of the square, in pixels.
     "label_smoothing": 0.028,
 }
+FULL_STRENGTHS = {
+    "dropout": 0.35,
+    "l2": 0.00032,
+    "l1": 0.00018,
+    "weight_decay": 0.18,
+    "augmentation": 2.0,
+    "cutout": 8.0,
+    "label_smoothing": 0.028,
+}
 # Which epoch's weights are kept: where this was best. The others keep the last.
 KEPT_BY = {"early_stopping": "val_loss", "best_accuracy": "val_accuracy"}
 VARIANTS = ("none", *STRENGTHS, *KEPT_BY, "all")
@@ -71,12 +81,13 @@ VARIANTS = ("none", *STRENGTHS, *KEPT_BY, "all")
 COMBINED = ("dropout", "augmentation")
 
 
-def strengths(variant: str, given: float | None) -> dict[str, float]:
+def strengths(variant: str, config: Config) -> dict[str, float]:
     """Technique -> strength, of those that change the training."""
+    found = FULL_STRENGTHS if config.tuned_at == "full" else STRENGTHS
     if variant == "all":
-        return {technique: STRENGTHS[technique] for technique in COMBINED}
-    if variant in STRENGTHS:
-        return {variant: STRENGTHS[variant] if given is None else given}
+        return {technique: found[technique] for technique in COMBINED}
+    if variant in found:
+        return {variant: found[variant] if config.strength is None else config.strength}
     return {}
 
 
@@ -101,11 +112,12 @@ def build_feed(train: sources.Split, config: Config, chosen: dict, seed: int) ->
     return feed
 
 
-def build_model(variant: str, data: sources.Data, strength: float | None = None) -> keras.Model:
+def build_model(variant: str, data: sources.Data, config: Config) -> keras.Model:
     """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
-    chosen = strengths(variant, strength)
-    l1, l2 = chosen.get("l1", 0.0), chosen.get("l2", 0.0)
-    penalty = {"kernel_regularizer": regularizers.L1L2(l1, l2)}
+    chosen = strengths(variant, config)
+    penalty = {
+        "kernel_regularizer": regularizers.L1L2(chosen.get("l1", 0.0), chosen.get("l2", 0.0))
+    }
     # 0 to 255 becomes -2 to 2.
     model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), layers.Rescaling(1 / 64, -2)])
     for filters, strides in ((32, 2), (64, 1)):
@@ -149,16 +161,15 @@ def weights(model: keras.Model) -> dict[str, float]:
     """How large they are, biases left out; a thousandth is a fiftieth of a typical one without a penalty."""
     kernels = [variable.numpy() for variable in model.trainable_variables if variable.ndim > 1]
     size = np.abs(np.concatenate([kernel.ravel() for kernel in kernels]))
-    norm = float(np.linalg.norm(size))
-    return {"weight_norm": norm, "near_zero": float(np.mean(size < 0.001))}
+    return {"weight_norm": float(np.linalg.norm(size)), "near_zero": float(np.mean(size < 0.001))}
 
 
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     data = sources.load(run.data)
     few = np.random.default_rng(run.seed).permutation(len(data.train))[: config.images]
     data = dataclasses.replace(data, train=data.train.take(few))  # Other images at each seed.
-    chosen = strengths(variant, config.strength)
-    model = build_model(variant, data, config.strength)
+    chosen = strengths(variant, config)
+    model = build_model(variant, data, config)
     model.compile(
         # Without decay it is Adam.
         optimizer=optimizers.AdamW(config.rate, weight_decay=chosen.get("weight_decay", 0.0)),
@@ -274,7 +285,7 @@ TUNING = Tuning(
         "label_smoothing": (0.05, 0.1, 0.2, 0.3, 0.5),
     },
     Objective("validation_accuracy"),
-    found=("STRENGTHS", "COMBINED"),
+    found=("STRENGTHS", "COMBINED", "FULL_STRENGTHS"),
     limits={
         "dropout": (0.0, 0.9),
         "augmentation": (1.0, 8.0),
@@ -306,6 +317,7 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
+    full={"images": 45_000, "epochs": 20, "batch_size": 128, "tuned_at": "full"},
     smoke={"images": 500, "epochs": 5, "batch_size": 25},
     least={"images": 50},
     tuning=TUNING,

@@ -264,6 +264,23 @@ def test_unfit_sweeps_are_refused(tmp_path, change, sentence):
     assert sentence in " ".join(publish.objections(load("sequential"), path))
 
 
+def test_a_disk_that_is_full_while_publishing_changes_nothing(clean, tmp_path, monkeypatch):
+    results = tmp_path / "results"
+    publish.publish(guess.RECIPE, [clean], results)
+    before = {path.name: path.read_bytes() for path in (results / "guess").iterdir()}
+
+    def full(path, content, **how):
+        if path.name == "summary.json":
+            raise OSError(28, "No space left on device", str(path))
+        write_json(path, content, **how)
+
+    monkeypatch.setattr(publish, "write_json", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish.publish(guess.RECIPE, [clean], results)
+    assert {path.name: path.read_bytes() for path in (results / "guess").iterdir()} == before
+    assert [path.name for path in results.iterdir()] == ["guess"]  # And leaves nothing beside it.
+
+
 def test_too_few_seeds_and_other_seeds_are_refused(clean):
     for keep in (range(1, 4), range(2, 11)):
         found = read_json(clean)

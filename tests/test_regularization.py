@@ -17,28 +17,40 @@ DATA = sources.load(sources.Request(train_images=1000))
 CONFIG = recipe.Config(images=100, batch_size=50)
 
 
+def at(strength: float | None) -> recipe.Config:
+    return dataclasses.replace(CONFIG, strength=strength)
+
+
 def images_of(variant: str, strength: float | None = None, seed: int = 1, epochs: int = 1) -> list[np.ndarray]:
     few = DATA.train.take(np.arange(100))
-    feed = recipe.build_feed(few, CONFIG, recipe.strengths(variant, strength), seed)
+    feed = recipe.build_feed(few, CONFIG, recipe.strengths(variant, at(strength)), seed)
     return [np.concatenate([images.numpy() for images, _ in feed]) for _ in range(epochs)]
 
 
 def test_a_variant_has_its_own_technique_alone_and_all_has_several():
     for technique, strength in recipe.STRENGTHS.items():
-        assert recipe.strengths(technique, None) == {technique: strength}
-        assert recipe.strengths(technique, 0.25) == {technique: 0.25}
+        assert recipe.strengths(technique, at(None)) == {technique: strength}
+        assert recipe.strengths(technique, at(0.25)) == {technique: 0.25}
     for variant in ("none", "early_stopping", "best_accuracy"):
-        assert recipe.strengths(variant, 0.25) == {}
-    together = recipe.strengths("all", None)
+        assert recipe.strengths(variant, at(0.25)) == {}
+    together = recipe.strengths("all", at(None))
     assert together == {technique: recipe.STRENGTHS[technique] for technique in recipe.COMBINED}
     assert len(together) >= 2
+
+
+def test_at_full_strengths_are_those_that_were_tuned_there(monkeypatch):
+    monkeypatch.setitem(recipe.FULL_STRENGTHS, "l2", 0.5)
+    assert recipe.strengths("l2", dataclasses.replace(CONFIG, tuned_at="full")) == {"l2": 0.5}
+    assert recipe.strengths("l2", CONFIG) == {"l2": recipe.STRENGTHS["l2"]}
+    assert recipe.RECIPE.settings("l2", "full") == {"FULL_STRENGTHS": 0.5}
+    assert set(recipe.RECIPE.settings("l2")) == {"STRENGTHS", "COMBINED"}
 
 
 def test_only_augmentation_and_cutout_change_the_images():
     known = {image.tobytes() for image in DATA.train.images[:100]}
     for variant in recipe.VARIANTS:
         same = np.mean([image.tobytes() in known for image in images_of(variant)[0]])
-        assert (same < 1) == bool({"augmentation", "cutout"} & set(recipe.strengths(variant, None))), variant
+        assert (same < 1) == bool({"augmentation", "cutout"} & set(recipe.strengths(variant, at(None)))), variant
 
 
 def test_a_cut_is_a_gray_square_at_another_place_of_each_image_and_epoch():
@@ -80,13 +92,13 @@ def test_augmentation_shifts_by_up_to_its_strength():
 
 @pytest.mark.parametrize(("variant", "rate"), [("none", 0.0), ("dropout", 0.35), ("l2", 0.0)])
 def test_dropout_is_in_its_own_variants_model(variant, rate):
-    model = recipe.build_model(variant, DATA, 0.35)
+    model = recipe.build_model(variant, DATA, at(0.35))
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [rate, rate]
 
 
 @pytest.mark.parametrize(("variant", "power"), [("none", 0), ("l1", 1), ("l2", 2), ("weight_decay", 0)])
 def test_penalties_are_of_all_kernels(variant, power):
-    model = recipe.build_model(variant, DATA, 0.5)
+    model = recipe.build_model(variant, DATA, at(0.5))
     kernels = [layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")]
     wanted = 0.5 * sum((np.abs(kernel) ** power).sum() for kernel in kernels) if power else 0.0
     assert float(sum(model.losses)) == pytest.approx(wanted, rel=1e-5)
@@ -108,7 +120,7 @@ def test_smoothed_labels_ask_for_less_certainty():
 
 @pytest.mark.parametrize("variant", ["label_smoothing", "weight_decay", "l1", "all"])
 def test_a_model_is_saved_and_loaded_with_its_loss(variant, tmp_path):
-    model = recipe.build_model(variant, DATA, 0.1)
+    model = recipe.build_model(variant, DATA, at(0.1))
     model.compile(keras.optimizers.AdamW(1e-3), recipe.SmoothedCrossentropy(0.1))
     model.optimizer.build(model.trainable_variables)
     model.save(tmp_path / "model.keras")
@@ -161,7 +173,7 @@ def test_what_each_variant_hands_to_compile_and_fit(monkeypatch, tmp_path):
     for variant in recipe.VARIANTS:
         with pytest.raises(InterruptedError):
             recipe.train(variant, config, Run(variant, 1, request, config, tmp_path, logging=False))
-        chosen = recipe.strengths(variant, 0.3)
+        chosen = recipe.strengths(variant, at(0.3))
         assert seen["optimizer"].weight_decay == chosen.get("weight_decay", 0.0), variant
         assert float(seen["optimizer"].learning_rate) == pytest.approx(config.rate)
         assert seen["loss"].smoothing == chosen.get("label_smoothing", 0.0), variant

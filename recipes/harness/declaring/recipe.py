@@ -215,9 +215,10 @@ class Recipe:
         function: Any = self.train or self.compare
         return sys.modules[function.__module__]
 
-    def settings(self, variant: str) -> dict[str, Any]:
-        """What was tuned for a variant, by those names."""
-        values = {name: getattr(self._module, name) for name in self.tuned}
+    def settings(self, variant: str, tuned_at: str = "quick") -> dict[str, Any]:
+        """What was tuned for a variant, by those names: at full, that of the names that begin with FULL_."""
+        names = [name for name in self.tuned if name.startswith("FULL_") == (tuned_at == "full")]
+        values = {name: getattr(self._module, name) for name in names}
         return {name: value.get(variant) if isinstance(value, dict) else value for name, value in values.items()}
 
     @property

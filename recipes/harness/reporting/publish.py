@@ -146,8 +146,9 @@ def publish(recipe: Recipe, paths: list[Path], results: Path = RESULTS) -> str:
     for path in paths:
         if reasons := objections(recipe, path):
             raise EvidenceError(f"{path} can't be published. " + " ".join(reasons))
-    with tempfile.TemporaryDirectory() as scratch:
-        aside = Path(scratch) / recipe.name
+    results.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=results, prefix=".publishing.") as scratch:
+        aside, before = Path(scratch) / recipe.name, Path(scratch) / "before"
         if folder.exists():
             shutil.copytree(folder, aside)
         aside.mkdir(exist_ok=True)
@@ -155,9 +156,14 @@ def publish(recipe: Recipe, paths: list[Path], results: Path = RESULTS) -> str:
             found = read_json(path)
             write_json(aside / path.name, {**found, "command": without_folder(found["command"])})
         done = _generate(recipe, aside)
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in sorted(aside.iterdir()):
-            shutil.copyfile(path, folder / path.name)
+        if folder.exists():
+            folder.rename(before)
+        try:
+            aside.rename(folder)
+        except OSError:
+            if before.exists():
+                before.rename(folder)
+            raise
     return done
 
 

@@ -82,9 +82,9 @@ def floors_of(recipe: Recipe, results: Path | None = None) -> tuple[dict[str, An
     return found, "" if found["data_digest"] == SUBSET_DIGEST else "the images are others now"
 
 
-def all_settings(recipe: Recipe) -> dict[str, Any]:
+def all_settings(recipe: Recipe, tuned_at: str = "quick") -> dict[str, Any]:
     """What was tuned for each variant, as JSON holds it."""
-    return {name: json.loads(json.dumps(recipe.settings(name))) for name in recipe.names}
+    return {name: json.loads(json.dumps(recipe.settings(name, tuned_at))) for name in recipe.names}
 
 
 def changed_parts(recipe: Recipe, found: dict[str, Any]) -> list[str]:
@@ -95,8 +95,11 @@ def changed_parts(recipe: Recipe, found: dict[str, Any]) -> list[str]:
 
 def tuned_otherwise(recipe: Recipe, records: list[Record]) -> list[str]:
     """The variants whose runs had other settings than the recipe has for them now."""
-    now = all_settings(recipe)
-    changed = {record["variant"] for record in records if record["settings"] != now[record["variant"]]}
+    changed = set()
+    for record in records:
+        now = all_settings(recipe, record["config"].get("tuned_at", "quick"))
+        if record["settings"] != now[record["variant"]]:
+            changed.add(record["variant"])
     return [name for name in recipe.names if name in changed]
 
 

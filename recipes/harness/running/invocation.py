@@ -147,7 +147,8 @@ class Invocation:
 
     def tuned_otherwise(self, record: Record) -> bool:
         """Whether a run had other tuned settings than the recipe has now."""
-        return record["settings"] != _as_json(self.recipe.settings(record["variant"]))
+        now = self.recipe.settings(record["variant"], getattr(self.config, "tuned_at", "quick"))
+        return record["settings"] != _as_json(now)
 
     def elapsed(self) -> float | None:
         """Seconds since the command began; None for a resumed one, which took only part of the time that it needs, and

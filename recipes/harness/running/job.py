@@ -77,7 +77,11 @@ def carry_out(job: Job) -> list[Record]:
             setattr(module, recipe.model.__name__, own_model(job.model))
         table = recipe.table if job.variants == (Table.VARIANT,) else None
         config = dict(job.config) if table else recipe.config(**job.config)
-        settings = {} if table else {variant: recipe.settings(variant) for variant in job.variants}
+        settings = (
+            {}
+            if table
+            else {variant: recipe.settings(variant, job.config.get("tuned_at", "quick")) for variant in job.variants}
+        )
         for variant in job.variants:
             runs[variant] = _new_run(job, variant, config, start)
         metrics = perform(job, recipe, table, config, runs)
