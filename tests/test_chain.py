@@ -1,0 +1,90 @@
+"""From logits to README: what is published of numbers worked out by hand. A sign flipped on the way is noticed."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pipelines import sources
+from recipes.harness import Claim
+from recipes.harness.reporting import frontpage, publish
+from recipes.harness.reporting.report import Report
+from recipes.harness.running import task
+from tests.test_measures import Table, part
+from tests.toys import dice
+
+SEEDS = range(1, 11)
+IMAGES = 20
+# How many of twenty test images each variant gets right at each seed; of the training images, all.
+RIGHT = {"clear": [14 + seed % 3 for seed in SEEDS], "fair": [8 + seed % 2 for seed in SEEDS]}
+
+
+def metrics(right: int) -> dict[str, float]:
+    """Two classes, images 0 to 19 of class 0: the first `right` of them have the larger logit for it."""
+    test = part([0] * IMAGES)
+    logits = [[1.0, 0.0] if number < right else [0.0, 1.0] for number in range(IMAGES)]
+    train = dataclasses.replace(test, labels=np.array([0] * right + [1] * (IMAGES - right), np.int32))
+    data = sources.Data(train, test, test, np.zeros(3), np.ones(3), ("a", "b"), "0")
+    return task.score(Table(logits), data, test).metrics
+
+
+@pytest.fixture(scope="module")
+def summary():
+    claims = [
+        Claim("C1", "Clear is above fair", "us", "test_accuracy", higher="clear", than="fair"),
+        Claim("C2", "Clear is below fair", "us", "test_accuracy", lower="clear", than="fair"),
+        Claim("C3", "Clear has the smaller gap", "us", "generalization_gap", lower="clear", than="fair"),
+        Claim("C4", "Clear is no worse", "us", "test_accuracy", equal=("clear", "fair"), side="below"),
+        Claim("C5", "Clear is no better", "us", "test_accuracy", equal=("clear", "fair"), side="above"),
+    ]
+    recipe = dataclasses.replace(dice.RECIPE, claims=claims)
+    records = [
+        {
+            "variant": name, "seed": seed, "status": "finished", "metrics": metrics(right), "seconds": {"total": 1.0},
+            "curves": {}, "correct": None, "blocks": [],
+        }
+        for name, of_seeds in RIGHT.items()
+        for seed, right in zip(SEEDS, of_seeds, strict=True)
+    ]  # fmt: skip
+    found = {"records": records, "seeds": list(SEEDS), "variants": list(RIGHT), "elapsed_seconds": 20.0}
+    return publish.summary_of(Report(recipe, found, None))
+
+
+def interval() -> tuple[float, float, float]:
+    """Mean and ends of the differences' interval, in points, by scipy: five claims, four looks."""
+    differences = (np.array(RIGHT["clear"]) - np.array(RIGHT["fair"])) / IMAGES * 100
+    assert differences[:3].tolist() == [30.0, 40.0, 25.0]  # (15 - 9) / 20, (16 - 8) / 20, (14 - 9) / 20.
+    low, high = stats.t.interval(1 - 0.05 / 20, 9, differences.mean(), stats.sem(differences))
+    return differences.mean(), low, high
+
+
+def test_the_ledger_says_what_was_worked_out_by_hand(summary):
+    mean, low, high = interval()
+    assert mean == 32.5
+    shown = f"clear minus fair: +32.50 [{low:+.2f}, {high:+.2f}]"
+    text = frontpage.ledger({"dice": summary}).replace("\\", "")
+    for number, (words, verdict) in enumerate(
+        [("above fair", "holds"), ("below fair", "refuted"), ("", ""), ("no worse", "holds"), ("no better", "refuted")],
+        1,
+    ):
+        if words:
+            (row,) = [row for row in text.splitlines() if row.startswith(f"| C{number} |")]
+            assert f"{words} (us). | **{verdict}** | test accuracy, {shown} |" in row
+    (row,) = [row for row in text.splitlines() if row.startswith("| C3 |")]
+    assert f"**holds** | train minus test accuracy, clear minus fair: -32.50 [{-high:+.2f}, {-low:+.2f}] |" in row
+
+
+def test_the_picture_is_turned_in_the_claims_direction(summary):
+    mean, low, high = interval()  # In points, which are what matters.
+    effects = {claim["id"]: claim["effects"][0] for claim in summary["claims"]}
+    for name in ("C1", "C3"):
+        assert [effects[name][k] for k in ("mean", "low", "high")] == pytest.approx([mean, low, high])
+    assert [effects["C2"][k] for k in ("mean", "low", "high")] == pytest.approx([-mean, -high, -low])
+
+
+def test_readme_counts_and_lists_them(summary):
+    assert frontpage.totals({"dice": summary}).startswith("1 recipes measure 5 claims: 3 hold, 2 are refuted;")
+    first, second = frontpage.surprises({"dice": summary}).replace("\\", "").splitlines()
+    assert "“Clear is below fair” (us): **refuted**, test accuracy, clear minus fair: +32.50" in first + second
+    assert "32.5 times what would matter" in first
