@@ -154,7 +154,7 @@ def attest_all(names: list[str], logs: Path) -> int:
 def publish_all(names: list[str], logs: Path) -> int:
     """Publish the newest evidence of each recipe and make README's parts anew."""
     from recipes.harness.evidence.records import EvidenceError
-    from recipes.harness.reporting import publish
+    from recipes.harness.reporting import objections, publish
 
     code = 0
     if not logs.is_dir():
@@ -162,8 +162,8 @@ def publish_all(names: list[str], logs: Path) -> int:
         code = 1
     for name in names:
         recipe, paths = load(name), []
-        for kind in ("tuning.json", "evidence.json"):
-            path, passed_over = publish.find(recipe, logs, kind)
+        for kind, budget in itertools.product(("tuning.json", "evidence.json"), ("quick", "full")):
+            path, passed_over = objections.find(recipe, logs, kind, budget)
             paths += [path] if path else []
             for sentence in passed_over:
                 print(sentence, file=sys.stderr)

@@ -249,6 +249,7 @@ RECIPE = Recipe(
     full={"epochs": 20, "tuned_at": "full"},
     tuning=TUNING,
     left_out=("momentum_long", "adam_long"),
+    at_full=tuple(CURVE),
     first_seed=101,
 )
 

@@ -320,6 +320,7 @@ RECIPE = Recipe(
     full={"images": 45_000, "epochs": 20, "batch_size": 128, "tuned_at": "full"},
     smoke={"images": 500, "epochs": 5, "batch_size": 25},
     least={"images": 50},
+    at_full=VARIANTS,
     tuning=TUNING,
     units=UNITS,
     panels=PANELS,

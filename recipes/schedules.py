@@ -308,6 +308,7 @@ RECIPE = Recipe(
     smoke={"epochs": 4, "batch_size": 64},
     full={"epochs": 20, "tuned_at": "full"},
     tuning=TUNING,
+    at_full=tuple(RATES),
     left_out=(*CONSTANTS, *LOW, *HIGH, *HIGHEST),
     first_seed=101,
     # Too low, or at the edge of what is stable and beyond it.

@@ -1,5 +1,6 @@
 """What is published agrees with the evidence beside it, or is labelled as measured with an earlier version."""
 
+import dataclasses
 import re
 import shutil
 
@@ -8,8 +9,9 @@ import pytest
 from recipes.__main__ import NAMES, listing, load, publish_all
 from recipes.harness.declaring.tuning import FINAL_SEEDS
 from recipes.harness.evidence.records import EvidenceError, read_json, write_json
-from recipes.harness.reporting import frontpage, publish
-from recipes.harness.reporting.published import RESULTS, STALE, Published
+from recipes.harness.reporting import frontpage, objections, publish
+from recipes.harness.reporting.publish import CARD
+from recipes.harness.reporting.published import FULL_DIGEST, RESULTS, STALE, Published
 from tests.toys import guess
 
 PUBLISHED = [name for name in NAMES if (RESULTS / name / "evidence.json").exists()]
@@ -42,7 +44,7 @@ def test_the_front_page_and_the_ledger_are_those_of_the_summaries():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_evidence_that_is_current_may_be_published(name):
     if not Published.read(load(name)).stale:
-        reasons = publish.objections(load(name), RESULTS / name / "evidence.json")
+        reasons = objections.objections(load(name), RESULTS / name / "evidence.json")
         assert [
             reason for reason in reasons if "There is no commit" not in reason
         ] == []  # A copy may lack the history.
@@ -126,7 +128,7 @@ COMMIT = "1234567890" * 4
 @pytest.fixture(autouse=True)
 def commits(monkeypatch):
     """This commit there is, and no other, whatever checkout the tests run in."""
-    monkeypatch.setattr(publish, "is_commit", lambda name: name == COMMIT)
+    monkeypatch.setattr(objections, "is_commit", lambda name: name == COMMIT)
 
 
 @pytest.fixture
@@ -152,6 +154,39 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
     assert publish.front_drift(results, page) == []
     (results / "README.md").write_text(text.replace("**open**", "**holds**"))
     assert publish.front_drift(results, page) == ["the ledger"]
+
+
+def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
+    results, recipe = tmp_path / "results", dataclasses.replace(guess.RECIPE, at_full=("fair", "loaded"))
+    found = read_json(clean)
+    at_full = {
+        **found, "budget": "full", "data": {**found["data"], "source": "full"}, "data_digest": FULL_DIGEST,
+        "seeds": found["seeds"][:5], "config": {**found["config"], **vars(recipe.config_at("full"))},
+        "records": [
+            {**r, "metrics": {**r["metrics"], "test_accuracy": 0.5 + 0.001 * r["seed"]}, "correct": None}
+            for r in found["records"] if r["seed"] <= 5
+        ],
+    }  # fmt: skip
+    path = clean.parents[1] / "20260102-000000" / "evidence.json"
+    write_json(path, at_full)
+    assert objections.objections(recipe, path) == []
+    assert "nor of full" not in " ".join(objections.objections(guess.RECIPE, path))
+    assert "not of budget quick" in " ".join(objections.objections(guess.RECIPE, path))
+    assert objections.find(recipe, clean.parents[2], "evidence.json", "full") == (path, [])
+    assert objections.find(recipe, clean.parents[2], "evidence.json", "quick") == (clean, [])
+    publish.publish(recipe, [clean, path], results)
+    assert read_json(results / "guess" / "full" / "evidence.json")["budget"] == "full"
+    assert read_json(results / "guess" / "evidence.json")["budget"] == "quick"
+    (claim,) = read_json(results / "guess" / "summary.json")["claims"]
+    assert (claim["verdict"], claim["at_full"]) == ("open", "open")
+    assert "| X1 | open | **open** | test accuracy, loaded minus fair: +0.00" in (results / "guess" / CARD).read_text()
+    page = front(tmp_path)
+    publish.publish_front(results, page)
+    assert "(`--budget full`) 1 of 1 verdicts are the same." in page.read_text()
+    assert publish.drift(recipe, results) == []
+    few = {**at_full, "seeds": [1], "records": [r for r in at_full["records"] if r["seed"] == 1]}
+    write_json(path, few)
+    assert "5 from 1 on are the least" in " ".join(objections.objections(recipe, path))
 
 
 def front(folder):
@@ -258,10 +293,10 @@ def test_unfit_sweeps_are_refused(tmp_path, change, sentence):
     found = {**read_json(RESULTS / "sequential" / "tuning.json"), "commit": COMMIT}
     path = tmp_path / "tuning.json"
     write_json(path, found)
-    assert not [reason for reason in publish.objections(load("sequential"), path) if "stale" not in reason]
+    assert not [reason for reason in objections.objections(load("sequential"), path) if "stale" not in reason]
     change(found)
     write_json(path, found)
-    assert sentence in " ".join(publish.objections(load("sequential"), path))
+    assert sentence in " ".join(objections.objections(load("sequential"), path))
 
 
 def test_a_disk_that_is_full_while_publishing_changes_nothing(clean, tmp_path, monkeypatch):
@@ -287,7 +322,7 @@ def test_too_few_seeds_and_other_seeds_are_refused(clean):
         found["seeds"] = list(keep)
         found["records"] = [record for record in found["records"] if record["seed"] in keep]
         write_json(clean.with_name("few.json"), found)
-        assert "are the least" in " ".join(publish.objections(guess.RECIPE, clean.with_name("few.json")))
+        assert "are the least" in " ".join(objections.objections(guess.RECIPE, clean.with_name("few.json")))
 
 
 def test_newer_evidence_that_may_not_be_published_is_named(clean):
@@ -296,7 +331,7 @@ def test_newer_evidence_that_may_not_be_published_is_named(clean):
     broken = clean.parents[1] / "20280101-000000" / "evidence.json"
     broken.parent.mkdir()
     broken.write_text("{")
-    path, passed_over = publish.find(guess.RECIPE, clean.parents[2], "evidence.json")
+    path, passed_over = objections.find(guess.RECIPE, clean.parents[2], "evidence.json")
     assert path == clean
     assert [str(broken) in passed_over[0], str(newer) in passed_over[1]] == [True, True]
     assert "not of budget quick" in passed_over[1]

@@ -87,6 +87,7 @@ class Recipe:
             `--variants all`, and at smoke. What is published has all of them.
         opens: variants whose processes have servers that listen on all of the machine's addresses: they are run only
             where they are named or by `--variants all`, at any budget, and a sentence says so.
+        at_full: variants that are published at `full` as well, where the recipe has settings that were tuned there.
         fails: variants whose point is that they fail: the convergence test has a ceiling for them.
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
@@ -114,6 +115,7 @@ class Recipe:
     floor: str = "test_accuracy"
     left_out: Sequence[str] = ()
     opens: Sequence[str] = ()
+    at_full: Sequence[str] = ()
     fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
@@ -131,8 +133,8 @@ class Recipe:
                 raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
         if (self.left_out or self.opens) and "all" in self.names:
             raise ValueError("Where variants are left out, none may be called 'all': `--variants all` runs them.")
-        for name, of_them in (("fails", self.fails), ("left_out", self.left_out), ("opens", self.opens)):
-            if unknown := set(of_them) - set(self.names):
+        for name in ("fails", "left_out", "opens", "at_full"):
+            if unknown := set(getattr(self, name)) - set(self.names):
                 raise ValueError(f"`{name}` names {', '.join(sorted(unknown))}: no such variant.")
 
     @property
@@ -144,6 +146,10 @@ class Recipe:
         """The variants of a plain run."""
         without = {*self.opens, *(() if budget == "smoke" else self.left_out)}
         return tuple(name for name in self.names if name not in without)
+
+    def published_at(self, budget: str) -> tuple[str, ...]:
+        """The variants that published evidence of a budget has."""
+        return tuple(name for name in self.names if budget != "full" or name in self.at_full)
 
     @property
     def swept(self) -> tuple[str, ...]:

@@ -7,18 +7,22 @@ from typing import Any
 
 from recipes.harness.declaring.claims import Judgement
 from recipes.harness.evidence.records import printable, values_of
-from recipes.harness.reporting.report import ASSERTED, Report
+from recipes.harness.reporting.report import ASSERTED, Report, weakest
 
 ADVICE = ("Answer", "In practice")
 LABELS = ("Answer", "In practice", "Use it when", "It hurts when", "Sources")
 
 
 def markdown(
-    report: Report, with_figure: bool = True, sweep_note: str = "", others: Sequence[dict[str, Any]] = ()
+    report: Report,
+    with_figure: bool = True,
+    sweep_note: str = "",
+    others: Sequence[dict[str, Any]] = (),
+    full: Report | None = None,
 ) -> str:
     """The card. What evidence holds as text is escaped: it may come from elsewhere.
 
-    `others` are summaries of what was measured on other kinds of machine.
+    `others` are summaries of what was measured on other kinds of machine, `full` is what is published at that budget.
     """
     found, recipe = report.found, report.recipe
     seeds = len(found["seeds"])
@@ -41,6 +45,8 @@ def markdown(
     parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _notes(report)]
     if with_figure:
         parts.append(f"![{recipe.name}](figure.png)")
+    if full:
+        parts += ["## At full", _full(judgements, full)]
     if margins := report.test_set_lines():
         parts.append("## What the finite test set adds")
         parts.append(
@@ -74,6 +80,24 @@ def _claim(report: Report, judgement: Judgement, on: str) -> str:
     where = on if claim.asserted is None else ""
     head = f"**{claim.id}** {escaped(claim.text)} ({escaped(claim.source)}): **{judgement.verdict}**{where}."
     return head + "\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _full(judgements: Sequence[Judgement], full: Report) -> str:
+    found, verdicts = full.found, {judgement.claim.id: judgement.verdict for judgement in judgements}
+    rows = []
+    for judgement in full.judgements():
+        name = judgement.claim.id
+        numbers = "; ".join(full.words(judgement, comparison, brief=True) for comparison in weakest(judgement))
+        rows.append([name, verdicts[name], f"**{judgement.verdict}**", numbers])
+    header, table = full.table()
+    epochs = f"{found['config']['epochs']} epochs, " if "epochs" in found["config"] else ""
+    return (
+        f"All of CIFAR-10, {epochs}{len(found['seeds'])} seeds, settings tuned there: "
+        f"{code(found['command'])}, on {escaped(_machine(found['machine']))}.\n\n"
+        + markdown_table(["", "verdict above", "at full", "measured at full"], rows)
+        + "\n\n"
+        + markdown_table(header, table)
+    )
 
 
 def _machines(report: Report, others: Sequence[dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ CHAPTERS = {
     "Going faster": ("input_pipeline", "shuffling", "mixed_precision", "distributed"),
     "Searching": ("search", "search_replayed"),
 }  # fmt: skip
-PARTS = ("totals", "surprises", "recipes")
+PARTS = ("totals", "surprises", "full", "recipes")
 # In the order in which they are counted and listed.
 WORDS = (
     "holds", "holds in direction", "no practical difference", "mixed", "differs", "refuted in direction", "refuted",
@@ -56,7 +56,7 @@ def readme(text: str, results: Path) -> str:
         EvidenceError: README has no place for one of them.
     """
     found = summaries(results)
-    made = {"totals": totals(found), "surprises": surprises(found), "recipes": by_chapter(found)}
+    made = dict(zip(PARTS, (totals(found), surprises(found), at_full(found), by_chapter(found)), strict=True))
     for part in PARTS:
         begin, end = marks(part)
         if not 0 <= text.find(begin) < text.find(end):
@@ -73,6 +73,27 @@ def totals(found: Summaries) -> str:
     asserted = sum(not claim["effects"] for claim in claims)
     words = ", ".join(f"{counts[word]} {_plural(word, counts[word])}" for word in WORDS if counts[word])
     return f"{len(found)} recipes measure {len(claims) - asserted} claims: {words}; {asserted} more are arithmetic."
+
+
+def at_full(found: Summaries) -> str:
+    """How many verdicts are the same with all images and more epochs, and which are not."""
+    both = [
+        (name, claim)
+        for name, summary in found.items()
+        for claim in summary["claims"]
+        if "at_full" in claim and not summary["stale"]
+    ]
+    if not both:
+        return ""
+    other = [(name, claim) for name, claim in both if claim["verdict"] != claim["at_full"]]
+    lines = [
+        f"- “{escaped(claim['text'])}” ([{name}](results/{name}/README.md)): {claim['verdict']}, and at full "
+        f"**{claim['at_full']}**, {escaped(claim['numbers_at_full'][0])}"
+        for name, claim in other
+    ]
+    same = len(both) - len(other)
+    head = f"With all of CIFAR-10 and more epochs (`--budget full`) {same} of {len(both)} verdicts are the same"
+    return "\n".join([head + (", and these are not:\n" if other else "."), *lines])
 
 
 def _plural(word: str, count: int) -> str:

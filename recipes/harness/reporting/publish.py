@@ -11,12 +11,10 @@ from typing import Any
 
 from recipes.harness.declaring.claims import Judgement
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
-from recipes.harness.evidence.provenance import ROOT, is_commit, without_folder
+from recipes.harness.evidence.provenance import ROOT, without_folder
 from recipes.harness.evidence.records import (
-    SCHEMA,
     EvidenceError,
     Record,
-    complaint_of,
     complaint_of_evidence,
     read_json,
     values_of,
@@ -24,114 +22,22 @@ from recipes.harness.evidence.records import (
 )
 from recipes.harness.reporting import forest, frontpage, practice
 from recipes.harness.reporting.card import kind_of, markdown
+from recipes.harness.reporting.objections import objections
 from recipes.harness.reporting.published import (
     RESULTS,
     STALE,
-    SUBSET_DIGEST,
     Published,
     all_settings,
     changed_parts,
     floors_of,
-    staleness,
-    staleness_of_tuning,
 )
 from recipes.harness.reporting.report import Report, weakest
 
 README = ROOT / "README.md"
 CARD = "README.md"  # So that a folder shows it.
-LEAST_SEEDS = 10
+LEAST_SEEDS = 10  # Of floors.
 FLOOR_DEVIATIONS, LEAST_DEVIATIONS = 5, 3
 FLOOR_OVER_CHANCE = 1.5
-
-
-def find(recipe: Recipe, logs: Path, name: str) -> tuple[Path | None, list[str]]:
-    """The newest `name` ("evidence.json" or "tuning.json") under `logs` that may be published, and a sentence for each
-    newer one that may not."""
-    passed_over: list[str] = []
-    for path in sorted((logs / recipe.name).glob(f"*/{name}"), reverse=True):
-        reasons = objections(recipe, path)
-        if not reasons:
-            return path, passed_over
-        passed_over.append(f"{path} is passed over: {' '.join(reasons)}")
-    return None, passed_over
-
-
-def objections(recipe: Recipe, path: Path) -> list[str]:
-    """Why a file of evidence may not be published, in sentences; empty if it may."""
-    try:
-        found = read_json(path)
-    except EvidenceError as error:
-        return [str(error)]
-    if path.name == "tuning.json":
-        return _objections_to_tuning(recipe, found)
-    if problem := complaint_of_evidence(found, recipe.name, recipe.names):
-        return [f"It can't be used: {problem}."]
-    reasons = _objections_to_origin(found)
-    if why := staleness(recipe, found):
-        reasons.append(f"It is stale: {why}. Measure again.")
-    if found["config"] != _as_read_back(recipe.config_at("quick")):
-        reasons.append("Its settings are not those of budget quick.")
-    if set(found["variants"]) != set(recipe.names):
-        reasons.append("It lacks some of the variants.")
-    if any(record["status"] == "failed" for record in found["records"]):
-        reasons.append("It has failed runs: add --resume to its command.")
-    first, many = recipe.first_seed, len(found["seeds"])
-    if found["seeds"] != list(range(first, first + many)) or many < LEAST_SEEDS:
-        reasons.append(f"It has {many} seeds, and {LEAST_SEEDS} from {first} on are the least.")
-    return reasons
-
-
-def _objections_to_origin(found: dict[str, Any]) -> list[str]:
-    """Of which code, images and settings a file of evidence or of a sweep is."""
-    reasons = []
-    if found.get("budget") != "quick":
-        reasons.append("It is not of budget quick.")
-    if found.get("data") != {"source": "subset", "train_images": None, "split_seed": None, "image_size": None}:
-        reasons.append("Its images are not those of budget quick.")
-    elif found.get("data_digest") != SUBSET_DIGEST:
-        reasons.append("Its images are not the bundled ones, by their digest.")
-    if found.get("keras") != {"floatx": "float32", "image_data_format": "channels_last"}:
-        reasons.append("It was measured with other settings of Keras.")
-    if found.get("model"):
-        reasons.append("It is of a reader's own model.")
-    commit = str(found.get("commit"))
-    if commit.endswith("+changes"):
-        reasons.append("It was measured by code that is not committed.")
-    elif not re.fullmatch("[0-9a-f]{40}", commit) or not is_commit(commit):
-        reasons.append(f"There is no commit {commit[:40]!r}.")
-    return reasons
-
-
-def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
-    if not isinstance(found, dict) or found.get("kind") != "tuning" or found.get("recipe") != recipe.name:
-        return [f"It is no tuning sweep of {recipe.name}."]
-    lists = [found.get(name) for name in ("search", "curve", "variants")]
-    if found.get("schema") != SCHEMA or not all(isinstance(content, list) for content in lists):
-        return ["It is not whole, or of another schema."]
-    not_kept: Record = {"curves": {}, "correct": None, "seconds": {"total": 0}, "peak_memory_mib": None}
-    not_kept |= {"settings": {}, "weights": None, "blocks": []}
-    for record in found["search"] + found["curve"]:
-        if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
-            return [f"It can't be used: {problem}."]
-    reasons = _objections_to_origin(found)
-    if why := staleness_of_tuning(recipe, found):
-        reasons.append(f"It is stale: {why}. Measure again.")
-    if recipe.tuning:
-        defaults = _as_read_back(recipe.config_at("quick"))
-        if found.get("config") != defaults:
-            reasons.append("Its settings are not those of budget quick.")
-        whole = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
-        if found.get("winners") != recipe.tuning.winners(whole):
-            reasons.append("Its winners are not those of its own trials.")
-    if set(found["variants"]) != set(recipe.swept):
-        reasons.append("It lacks some of the variants.")
-    if any(record["status"] == "failed" for record in found["search"] + found["curve"]):
-        reasons.append("It has failed runs: add --resume to its command.")
-    return reasons
-
-
-def _as_read_back(config: Any) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(config).items()}
 
 
 def publish(recipe: Recipe, paths: list[Path], results: Path = RESULTS) -> str:
@@ -154,7 +60,8 @@ def publish(recipe: Recipe, paths: list[Path], results: Path = RESULTS) -> str:
         aside.mkdir(exist_ok=True)
         for path in paths:
             found = read_json(path)
-            write_json(aside / path.name, {**found, "command": without_folder(found["command"])})
+            place = aside / "full" if found["budget"] == "full" else aside
+            write_json(place / path.name, {**found, "command": without_folder(found["command"])})
         done = _generate(recipe, aside)
         if folder.exists():
             folder.rename(before)
@@ -186,9 +93,18 @@ def _generate(recipe: Recipe, folder: Path) -> str:
     report.write_forest(folder / "forest.png")
     note = f"The sweep was {STALE}." if published.stale_tuning else ""
     others = machines(folder, report) if recipe.by_machine else []
-    (folder / CARD).write_text(markdown(report, sweep_note=note, others=others), encoding="utf-8")
-    write_json(folder / "summary.json", summary_of(report))
+    full = full_report(recipe, folder.parent)
+    (folder / CARD).write_text(markdown(report, sweep_note=note, others=others, full=full), encoding="utf-8")
+    write_json(folder / "summary.json", summary_of(report, full))
     return "generated from its evidence"
+
+
+def full_report(recipe: Recipe, results: Path) -> Report | None:
+    """What is published of a recipe at full, if it is of the code at hand."""
+    published = Published.read(recipe, results, "full")
+    if published.evidence is None or published.stale:
+        return None
+    return Report(recipe, published.evidence, published.tuning)
 
 
 def machines(folder: Path, report: Report) -> list[dict[str, Any]]:
@@ -213,9 +129,10 @@ def _without_label(text: str) -> str:
     return text.split("\n\n", 1)[1] if text.startswith("> **This was ") else text
 
 
-def summary_of(report: Report) -> dict[str, Any]:
+def summary_of(report: Report, full: Report | None = None) -> dict[str, Any]:
     """What README's table and `python -m recipes` show of a recipe, so that neither needs TensorFlow."""
     found = report.found
+    at_full = {judgement.claim.id: judgement for judgement in full.judgements()} if full else {}
     return {
         "question": report.recipe.question,
         "answer": practice.entry(report.recipe.docstring, "Answer"),
@@ -235,6 +152,14 @@ def summary_of(report: Report) -> dict[str, Any]:
                     else {}
                 ),
                 "numbers": _numbers(report, judgement),
+                **(
+                    {
+                        "at_full": at_full[judgement.claim.id].verdict,
+                        "numbers_at_full": _numbers(full, at_full[judgement.claim.id]),
+                    }
+                    if full and judgement.claim.id in at_full
+                    else {}
+                ),
                 "effects": [
                     {"mean": row.mean, "low": row.low, "high": row.high, "word": row.word}
                     for row in forest.rows([dataclasses.replace(judgement, comparisons=weakest(judgement))])

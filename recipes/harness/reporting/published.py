@@ -13,6 +13,7 @@ from recipes.harness.evidence.records import EvidenceError, Record, complaint_of
 RESULTS = ROOT / "results"
 CHANGED = "the code that makes the numbers has changed since"
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
+FULL_DIGEST = "e0fb09a180fee78d"  # Of all of CIFAR-10's.
 STALE = "measured with an earlier version of this recipe"
 
 
@@ -29,14 +30,15 @@ class Published:
     stale_tuning: str = ""
 
     @classmethod
-    def read(cls, recipe: Recipe, results: Path | None = None) -> "Published":
-        """What is in `results`/NAME.
+    def read(cls, recipe: Recipe, results: Path | None = None, budget: str = "quick") -> "Published":
+        """What is in `results`/NAME, or of budget full in `results`/NAME/full.
 
         Raises:
             EvidenceError: a file that is broken.
         """
         folder = (results or RESULTS) / recipe.name
         along = attested.links(folder)
+        folder = folder / "full" if budget == "full" else folder
         found, tuning = (
             attested.followed(read_json(folder / name), along) if (folder / name).exists() else None
             for name in ("evidence.json", "tuning.json")

@@ -29,10 +29,15 @@ class Report:
 
     def judgements(self) -> list[Judgement]:
         """One for each claim of the recipe."""
-        measured = sum(claim.asserted is None for claim in self.recipe.claims)
-        # Searches of a table are looked at once: more of them would tell nothing new of the table.
-        looks = (len(self.found["seeds"]),) if self.recipe.table else LOOKS
-        return [judge(claim, self._values(claim), measured, looks) for claim in self.recipe.claims]
+        at_full = self.found.get("budget") == "full"
+        # At full no more seeds are planned; and more searches of a table would tell nothing new of the table.
+        looks = (len(self.found["seeds"]),) if self.recipe.table or at_full else LOOKS
+        claims = list(self.recipe.claims)
+        if at_full:
+            claims = [claim for claim in claims if claim.variants and claim.variants <= set(self.found["variants"])]
+            claims = [claim for claim in claims if not claim.from_tuning]
+        measured = sum(claim.asserted is None for claim in claims)
+        return [judge(claim, self._values(claim), measured, looks) for claim in claims]
 
     def _values(self, claim: Any) -> dict[str, dict[int, float]]:
         if not claim.from_tuning:
