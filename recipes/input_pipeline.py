@@ -223,6 +223,7 @@ RECIPE = Recipe(
     least={"images": 1, "steps": 11},
     floor="",  # Nothing is trained to its end: only times are measured.
     units=UNITS,
+    by_machine=True,
     first_seed=101,
     panels=(Bars("feed_rate"), Bars("step_seconds"), Bars("waiting")),
 )

@@ -237,6 +237,10 @@ def test_the_hash_sees_what_train_reaches_and_nothing_else(hashed, old, new, cha
     assert (hashed(ONE) != hashed(ONE.replace(old, new, 1))) == changes
 
 
+def test_a_call_at_import_counts(hashed):
+    assert hashed(ONE) != hashed(ONE + "np.seterr(all='raise')\n") != hashed(ONE + "np.seterr(all='warn')\n")
+
+
 def test_what_was_tuned_is_no_code(hashed):
     assert hashed(ONE, ()) != hashed(ONE.replace('{"a": 1}', '{"a": 2}'), ())
 

@@ -26,6 +26,8 @@ NOT_FOLLOWED = (
 JOB = "recipes.harness.running.job"
 AROUND = ((JOB, "perform"), (JOB, "settle_threads"), (JOB, "record_of"), ("recipes.harness.running.run", "Run"))
 
+CALLS = "what is called when it is imported"
+
 Place = tuple[str, str]  # A module, and a name in it: "function", or "Class.method".
 
 
@@ -64,7 +66,7 @@ def parts(module: str, function: str, settings: tuple[str, ...] = ()) -> dict[st
     reached: dict[Place, str] = {}
     named: set[str] = set()  # Every attribute that something reached asks for.
     methods: dict[Place, ast.stmt] = {}  # Of reached classes, and not reached yet.
-    todo: list[Place] = [(module, function), *AROUND]
+    todo: list[Place] = [(module, function), (module, CALLS), *AROUND]
     while todo:
         place = todo.pop()
         if place in reached or (place[0] == module and place[1] in settings):
@@ -105,6 +107,8 @@ class _Module:
 def _names_given(statement: ast.stmt) -> Iterator[str]:
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield statement.name
+    elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        yield CALLS  # It may set what everything else depends on.
     elif not isinstance(statement, (ast.Import, ast.ImportFrom)):
         loops = [part.target for part in ast.walk(statement) if isinstance(part, ast.comprehension)]
         inner = {part for target in loops for part in ast.walk(target)}  # Known within a comprehension alone.
