@@ -10,6 +10,12 @@ The same sorted images, five ways: shuffled whole; by a buffer of half of them, 
 shuffled whole once, in an order that all epochs then share; and not at all. Each is scored as it is
 after the last epoch, which without shuffling ends with the last class.
 
+Answer         By a buffer as large as the data: half of it costs 13 points, none at all 36.
+In practice    Shuffle all of it. Where files come sorted by class, a buffer of half the images ended at
+               42.7 %, one of a tenth at 24.1 %, none at 19.5 %, and a whole shuffle at 55.9 %, each at
+               its own best rate. If memory does not hold the images, shuffle the list of files, or
+               write the files shuffled once: a single shuffled order for all epochs was as good here
+               (56.0 %) as a new one each epoch.
 Use it when    images come in any order that has to do with their labels, dates or sources.
 It hurts when  the buffer of a large data set does not fit in memory: shuffle file names, or write
                the files shuffled.
@@ -148,6 +154,15 @@ RECIPE = Recipe(
     smoke={"epochs": 4, "batch_size": 64},
     fails=("buffer_tenth", "class_ordered"),
     first_seed=101,
+    numbers={
+        "13 points": "test_accuracy: shuffled - buffer_half",
+        "none at all 36": "test_accuracy: shuffled - class_ordered",
+        "42.7 %": "test_accuracy: buffer_half",
+        "24.1 %": "test_accuracy: buffer_tenth",
+        "19.5 %": "test_accuracy: class_ordered",
+        "55.9 %": "test_accuracy: shuffled",
+        "56.0 %": "test_accuracy: frozen",
+    },
 )
 
 if __name__ == "__main__":

@@ -76,11 +76,11 @@ def test_lower_is_the_mirror_image_of_higher():
         ("both", -0.5, "differs", ""),
         ("both", 2.0, "refuted", ""),
         ("both", -2.0, "refuted", ""),
-        ("above", -2.0, "holds", "and better"),  # "No better": worse is fine.
+        ("above", -2.0, "holds", "and even lower"),  # "No better": worse is fine.
         ("above", 0.3, "holds", ""),
         ("above", 0.5, "refuted in direction", ""),
         ("above", 2.0, "refuted", ""),
-        ("below", 2.0, "holds", "and better"),  # "Keeps": better is fine.
+        ("below", 2.0, "holds", "and even higher"),  # "Keeps": better is fine.
         ("below", -0.3, "holds", ""),
         ("below", -0.5, "refuted in direction", ""),
         ("below", -2.0, "refuted", ""),

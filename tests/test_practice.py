@@ -107,7 +107,9 @@ def summary(*claims, stale=False):
 
 def test_totals_are_counted_by_hand():
     found = {
-        "optimizers": summary(claim("holds"), claim("holds"), claim("refuted"), claim("holds", mean=None)),
+        "optimizers": summary(
+            claim("holds"), claim("holds"), claim("refuted"), claim("holds", mean=None, numbers=["arithmetic"])
+        ),
         "schedules": summary(claim("open"), claim("no practical difference"), claim("refuted in direction")),
     }
     assert frontpage.totals(found) == (

@@ -246,7 +246,7 @@ def _read(claim: Claim, low: float, high: float) -> tuple[Word, str]:
     if claim.equal:  # "No worse than": turned so that worse is negative.
         low, high = (low, high) if claim.side == "below" else (-high, -low)
         if low > -by:
-            return "holds", "and better" if low > 0 else ""
+            return "holds", f"and even {'higher' if claim.side == 'below' else 'lower'}" if low > 0 else ""
     elif low > by:
         return "holds", ""
     elif -by < low and high < by:

@@ -93,7 +93,8 @@ def without_folder(command: str) -> str:
     """A command as anyone may give it: without where its logs went on the machine that it was given on."""
     words = shlex.split(command)
     behind = {number + 1 for number, word in enumerate(words) if word == "--logdir"}
-    kept = [word for number, word in enumerate(words) if number not in behind and not word.startswith("--logdir")]
+    logs = ("--logdir", "--no-log", "--resume")  # None of them makes another number.
+    kept = [word for number, word in enumerate(words) if number not in behind and not word.startswith(logs)]
     return shlex.join(kept)
 
 

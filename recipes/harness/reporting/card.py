@@ -151,7 +151,7 @@ def _tuning(report: Report) -> str:
         rows.append([escaped(variant), str(trials), escaped(shown)])
     curve = ", the sensitivity curve on other seeds" if report.tuning["curve"] else ""
     return (
-        f"{code(report.tuning['command'])}: settings by validation on seed 0{curve}; "
+        f"{code(report.tuning['command'])}: settings by validation, a grid at seed 0 and the best three at five seeds{curve}; "
         f"{report.tuning['worker_seconds'] / 60:,.0f} minutes of workers' time.\n\n"
     ) + markdown_table(["variant", "trials", "best"], rows)
 
@@ -198,6 +198,10 @@ def _duration(found: dict[str, Any]) -> str:
     return f"{found['elapsed_seconds']:,.0f} s " if found.get("elapsed_seconds") else ""
 
 
+def _split(seed: int | None) -> str:
+    return "each seed with a split of its own" if seed is None else f"split seed {seed}"
+
+
 def _machine(machine: dict[str, Any]) -> str:
     gpus = ", ".join(map(str, machine.get("gpus") or [])) or "no GPU"
     return f"{machine.get('cpu')}, {machine.get('cores')} cores, {gpus}"
@@ -213,7 +217,7 @@ def _provenance(found: dict[str, Any]) -> str:
         ["commit", str(found["commit"])],
         ["code", f"{found['code']} (hash of the recipe, and of what it uses of the pipelines and the harness)"],
         *([["table", f"{found['table']} (hash of the results that were looked up)"]] if "table" in found else []),
-        ["data", f"{data['source']}, {images} training images, split seed {data['split_seed']}"],
+        ["data", f"{data['source']}, {images} training images, {_split(data['split_seed'])}"],
         ["images", f"{found['data_digest']} (hash)"],
         ["config", ", ".join(f"{k} {v}" for k, v in found["config"].items() if v is not None)],
     ]

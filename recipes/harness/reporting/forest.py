@@ -74,7 +74,7 @@ def draw(found: Sequence[Row], row_height: float = 0.28) -> Any:
             side = 1 if row.mean > 0 else -1
             axes.plot([side * EDGE], [place], marker=">" if side > 0 else "<", color=color, markersize=7)
             axes.annotate(
-                f"{row.mean:+.0f}", (side * EDGE, place), (-14 * side, 0), textcoords="offset points",
+                f"{row.mean:+.0f}", (side * EDGE, place), (-10 * side, 4), textcoords="offset points",
                 ha="right" if side > 0 else "left", va="center", fontsize=7,
             )  # fmt: skip
         axes.annotate(row.word, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=color)

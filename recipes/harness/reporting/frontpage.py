@@ -69,8 +69,8 @@ def readme(text: str, results: Path) -> str:
 def totals(found: Summaries) -> str:
     """How many claims there are, and how many of each verdict."""
     claims = [claim for summary in found.values() for claim in summary["claims"]]
-    counts = Counter(claim["verdict"] for claim in claims if claim["effects"])
-    asserted = sum(not claim["effects"] for claim in claims)
+    counts = Counter(claim["verdict"] for claim in claims if not _asserted(claim))
+    asserted = sum(map(_asserted, claims))
     words = ", ".join(f"{counts[word]} {_plural(word, counts[word])}" for word in WORDS if counts[word])
     return f"{len(found)} recipes measure {len(claims) - asserted} claims: {words}; {asserted} more are arithmetic."
 
@@ -94,6 +94,10 @@ def at_full(found: Summaries) -> str:
     same = len(both) - len(other)
     head = f"With all of CIFAR-10 and more epochs (`--budget full`) {same} of {len(both)} verdicts are the same"
     return "\n".join([head + (", and these are not:\n" if other else "."), *lines])
+
+
+def _asserted(claim: dict[str, Any]) -> bool:
+    return claim["numbers"] == ["arithmetic"]
 
 
 def _plural(word: str, count: int) -> str:
@@ -144,11 +148,17 @@ def by_chapter(found: Summaries) -> str:
                 counts = Counter(claim["verdict"] for claim in summary["claims"])
                 row[1:3] = [escaped(summary["question"]) + stale, escaped(summary["answer"])]
                 row[3] = f"[{', '.join(f'{counts[w]} {w}' for w in WORDS if counts[w])}](results/{name}/README.md)"
-                row[4] = f"{summary['quick_seconds'] / 60:.0f} min" if summary["quick_seconds"] else ""
+                row[4] = _duration(summary["quick_seconds"])
             rows.append(row)
         header = ["recipe", "question", "measured answer", "claims", "takes"]
         parts.append(f"**{chapter}**\n\n{markdown_table(header, rows)}")
     return "\n\n".join(parts)
+
+
+def _duration(seconds: float | None) -> str:
+    if not seconds:
+        return ""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def ledger(found: Summaries) -> str:
