@@ -149,9 +149,9 @@ def _tuning(report: Report) -> str:
         trials = sum(1 for record in report.tuning["search"] if record["variant"] == variant)
         shown = ", ".join(f"{name} {value:g}" for name, value in winner.items() if value is not None)
         rows.append([escaped(variant), str(trials), escaped(shown)])
-    curve = ", the sensitivity curve on other seeds" if report.tuning["curve"] else ""
+    curve = ", the sensitivity curve at others" if report.tuning["curve"] else ""
     return (
-        f"{code(report.tuning['command'])}: settings by validation, a grid at seed 0 and the best three at five seeds{curve}; "
+        f"{code(report.tuning['command'])}: settings by validation, a grid at seed 0, the best three at five{curve}; "
         f"{report.tuning['worker_seconds'] / 60:,.0f} minutes of workers' time.\n\n"
     ) + markdown_table(["variant", "trials", "best"], rows)
 

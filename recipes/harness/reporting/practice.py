@@ -79,16 +79,13 @@ def _value(report: Report, source: str) -> float:
         return float(report.recipe.settings(what)[metric])
     unit, values = report.recipe.unit(metric), values_of(report.records, metric)
     variant, sign, other = what.partition(" - ") if " - " in what else what.partition(" / ")
-    mean = _mean(values, variant)
     if not sign:
-        return mean * unit.scale
+        return statistics.mean(values[variant].values()) * unit.scale
+    shared = sorted(set(values[variant]) & set(values[other]))  # As claims compare: seed by seed.
+    mean, than = (statistics.mean(values[name][seed] for seed in shared) for name in (variant, other))
     if sign == " - ":
-        return (mean - _mean(values, other)) * unit.scale
-    return math.exp(mean - _mean(values, other)) if "log" in metric else mean / _mean(values, other)
-
-
-def _mean(values: dict[str, dict[int, float]], variant: str) -> float:
-    return statistics.mean(values[variant].values())
+        return (mean - than) * unit.scale
+    return math.exp(mean - than) if "log" in metric else mean / than
 
 
 def unchecked(recipe: Any) -> bool:
