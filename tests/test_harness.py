@@ -16,7 +16,7 @@ import pytest
 
 from recipes import __main__ as whole
 from recipes.harness import asking, cli
-from recipes.harness.evidence import reach, records
+from recipes.harness.evidence import records
 from recipes.harness.running import invocation, job, own_model, schedule, worker
 from recipes.harness.running.job import carry_out
 from tests.conftest import ROOT, evidence_in, numbers
@@ -438,7 +438,7 @@ def test_invocations_of_the_same_second_have_folders_of_their_own(tmp_path):
 
 def test_code_that_is_changed_while_a_command_runs_fails_its_runs(in_process, capsys, monkeypatch, tmp_path):
     """A worker that is renewed imports the new file: it must not pass for the old one."""
-    monkeypatch.setattr(job, "code_hash", lambda module: "another")
+    monkeypatch.setattr(job, "is_as_loaded", lambda: False)
     assert cli.run(guess.RECIPE, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
     found = evidence_in(tmp_path)["records"]
     assert {record["status"] for record in found} == {"failed"}
@@ -464,6 +464,7 @@ def test_code_that_was_changed_at_the_end_leaves_no_evidence(in_process, capsys,
     ("what", "words"),
     [
         ("is_as_loaded", "the code that makes the numbers was changed"),
+        ("code", "the code that makes the numbers was changed"),
         ("data_digest", "the images were changed"),
         ("model_digest", "the file of --model was changed"),
     ],
@@ -476,7 +477,7 @@ def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, t
     meant["model_digest"] = own_model.model_digest(meant["model"])
     if what == "is_as_loaded":
         monkeypatch.setattr(job, what, lambda: False)
-        meant = {"code": reach.code_hash("tests.toys.guess")}
+        meant = {"code": guess.RECIPE.code}
     else:
         meant[what] = "another"
     one = job.Job("tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, alone=True)
