@@ -178,7 +178,7 @@ def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):
     assert found.verdicts()["B1"] == "holds"
     assert len(found.figure().axes) == 2
     assert {(record["variant"], record["seed"]) for record in found.records} == {
-        (variant, seed) for variant in ("linear", "convnet") for seed in (1, 2)
+        (variant, seed) for variant in ("linear", "convnet") for seed in (101, 102)
     }
     assert (found.folder / "evidence.json").exists()
     for record in found.records:
