@@ -192,7 +192,7 @@ def test_a_change_that_changes_no_number_is_carried_over(project):
         (lambda p: of_published(p, lambda e: e.update(commit="ab" * 20)), "There is no commit"),
         (lambda p: of_published(p, lambda e: e["records"][1]["metrics"].update(test_accuracy=0.61)), "clear seed 1"),
     ],
-    ids=["not committed", "another number", "another hash", "no such commit", "evidence that was touched up"],
+    ids=["not committed", "another number", "another version", "no such commit", "evidence that was touched up"],
 )
 def test_a_cheat_is_refused(project, tmp_path, cheat, says):
     copied = tmp_path / "cheat"

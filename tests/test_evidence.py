@@ -232,7 +232,7 @@ def hashed(tmp_path, monkeypatch):
         ("helper(RATES", "abs(RATES", True),
     ],
 )
-def test_the_hash_sees_what_train_reaches_and_nothing_else(hashed, old, new, changes):
+def test_what_train_reaches_counts_and_nothing_else(hashed, old, new, changes):
     assert old in ONE
     assert (hashed(ONE) != hashed(ONE.replace(old, new, 1))) == changes
 
@@ -262,7 +262,7 @@ def test_what_was_tuned_is_no_code(hashed):
         ("invocation.py", "import", "import os\nimport", False),
     ],
 )
-def test_the_hash_covers_the_feed_and_what_is_done_around_a_run(monkeypatch, file, old, new, changes):
+def test_the_feed_and_what_is_done_around_a_run_count(monkeypatch, file, old, new, changes):
     module, settings = "recipes.optimizers", ("RATES", "WEIGHT_DECAYS")
     before, real = reach.code_hash(module, "train", settings), reach.Path.read_text
     reach.forget()

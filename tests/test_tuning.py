@@ -81,6 +81,7 @@ def test_a_diverged_trial_never_wins_and_no_winner_is_no_crash():
     objective = Objective("validation_accuracy", lower=True)
     good, bad = record("a", 0, {}, 0.5), record("a", 0, {}, 0.1, "diverged")
     assert objective.best([bad, good]) is good
+    assert objective.best([record("a", 0, {}, 0.6), good]) is good  # Lower is better.
     assert objective.best([bad]) is None
 
 

@@ -440,7 +440,7 @@ BREAKS = [
         (
             "(1 if self.lower else -1)",
             "(-1 if self.lower else 1)",
-            f"{TUNING}::test_each_variant_may_have_an_objective",
+            f"{TUNING}::test_a_diverged_trial_never_wins",
         ),
         ("if edge == rate and", "if edge == -rate and", f"{TUNING}::test_a_winner_at_the_edge_is_widened"),
         ("return low <= value <= high", "return True", f"{TUNING}::test_nothing_is_tried_beyond"),
@@ -490,15 +490,15 @@ BREAKS = [
     *of("pipelines/folders.py", ("if _bits(path) > 8:", "if False:", f"{OWN}::test_a_folder_that_will_not_do")),
     *of(
         "recipes/harness/evidence/reach.py",
-        ("node.returns = None", "pass", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
-        ("return ast.Raise(kind)", "return node", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
-        ("return ast.arg(node.arg)", "return node", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
-        ("todo += _uses(node, place[0])", "pass", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
-        ('method[1].split(".")[1] in named', "False", f"{EVIDENCE}::test_the_hash_sees_what_train_reaches"),
+        ("node.returns = None", "pass", f"{EVIDENCE}::test_what_train_reaches_counts"),
+        ("return ast.Raise(kind)", "return node", f"{EVIDENCE}::test_what_train_reaches_counts"),
+        ("return ast.arg(node.arg)", "return node", f"{EVIDENCE}::test_what_train_reaches_counts"),
+        ("todo += _uses(node, place[0])", "pass", f"{EVIDENCE}::test_what_train_reaches_counts"),
+        ('method[1].split(".")[1] in named', "False", f"{EVIDENCE}::test_what_train_reaches_counts"),
         (
-            "todo: list[Place] = [(module, function), *AROUND]",
-            "todo: list[Place] = [(module, function)]",
-            f"{EVIDENCE}::test_the_hash_covers_the_feed",
+            "(module, CALLS), *AROUND]",
+            "(module, CALLS)]",
+            f"{EVIDENCE}::test_the_feed_and_what_is_done",
         ),
     ),
     *of(
@@ -523,11 +523,7 @@ BREAKS = [
         "recipes/harness/reporting/practice.py",
         ("abs(Decimal(value) - digits)", "abs(abs(Decimal(value)) - digits)", f"{PRACTICE}::test_a_sign_that"),
         ("if not known[match.start()]:", "if False:", f"{PRACTICE}::test_a_number_that_nothing"),
-        (
-            'math.exp(mean - _mean(values, other)) if "log" in metric else ',
-            "",
-            f"{PRACTICE}::test_a_ratio_of_logarithms",
-        ),
+        ('if "log" in metric else', 'if metric == "" else', f"{PRACTICE}::test_a_ratio_of_logarithms"),
     ),
     *of(
         "recipes/harness/running/timing.py",
@@ -537,7 +533,8 @@ BREAKS = [
     ),
     *of(
         "recipes/harness/declaring/tuning.py",
-        ("- best[2]]", "]", f"{TUNING}::test_the_best_three_win_by_their_means"),
+        ("-entry[1] if lower else entry[1]", "entry[1]", f"{TUNING}::test_each_variant_may_have_an_objective"),
+        ("worth(best) - best[2]", "worth(best)", f"{TUNING}::test_the_best_three_win_by_their_means"),
         ("if len(values) == 1 + len(FINAL_SEEDS) and all(", "if all(", f"{TUNING}::test_what_diverged_at_one_seed"),
     ),
     *of(
