@@ -67,8 +67,8 @@ VARIANTS = ("plain", *CLIPS, "lower_rate", "high", *NOISE, "layer_rates")
 # not here has that of "plain", so that it differs from it by its gradients alone.
 RATES = {
     "plain": 0.032,
-    "noise_weak": 0.032,
-    "noise": 0.032,
+    "noise_weak": 0.057,
+    "noise": 0.057,
     "noise_strong": 0.032,
     "layer_rates": 0.056,
 }
