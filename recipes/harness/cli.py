@@ -18,7 +18,7 @@ from recipes.harness import asking, closing, measuring
 from recipes.harness.deciding import until_decided
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
 from recipes.harness.evidence.records import EvidenceError, Record, printable
-from recipes.harness.flags import Extra, Options, Searching
+from recipes.harness.flags import Options, Searching
 from recipes.harness.running.invocation import Asked, CodeChangedError, Invocation, UsageError, default_data
 from recipes.harness.running.schedule import Work, carry_out
 
@@ -68,19 +68,19 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
         with measuring.ended(locked):
             for recipe in recipes:
                 with _explained(codes):
-                    asked, config, extra = parse(recipe, arguments)
+                    asked, config, searching = parse(recipe, arguments)
                     begun.append(Invocation.begin(recipe, asked, config, command, together=together))
                     locked.append(begun[-1])
             for invocation in list(begun):
                 with _explained(codes, [invocation], console):
-                    if extra.search:
-                        codes.append(_search(invocation, extra, console, say))
+                    if searching.search:
+                        codes.append(_search(invocation, searching, console, say))
                     elif invocation.asked.tune:
                         found, failures = measuring.tune(invocation, console, say)
                         closing.say_tuned(invocation, found, failures, console)
                         codes.append(_code_of(failures))
-                    elif extra.until_decided:
-                        records = until_decided(invocation, extra.until_decided, say, measuring.watcher(console))
+                    elif invocation.asked.until_decided:
+                        records = until_decided(invocation, say, measuring.watcher(console))
                         codes.append(_say(invocation, records, console))
                     else:
                         if not together:
@@ -105,7 +105,7 @@ def _say(invocation: Invocation, records: list[Record], console: Console) -> int
     return _code_of(measured.records, invocation.recipe.fails)
 
 
-def _search(invocation: Invocation, searching: Extra, console: Console, say: Callable[[str], None]) -> int:
+def _search(invocation: Invocation, searching: Searching, console: Console, say: Callable[[str], None]) -> int:
     from recipes.harness.kerastuner.searching import search  # Imports KerasTuner, which only searches need.
 
     assert searching.search is not None
@@ -162,8 +162,8 @@ def _given(arguments: Sequence[str], flag: str, default: str) -> str:
     return next((given.split("=", 1)[1] for given in arguments if given.startswith(f"{flag}=")), value)
 
 
-def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Extra]:
-    """Flags as what is `Asked`, the recipe's own `Config`, and what else is to be done than to compare.
+def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
+    """Flags as what is `Asked`, the recipe's own `Config`, and a search, where there is something to search for.
 
     Raises:
         UsageError: a value that can't be.
@@ -185,8 +185,7 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Extra]:
         flags, prog=f"python -m {recipe.module}", description=recipe.question, args=arguments, use_underscores=False
     )
     searching = getattr(parsed, "searching", Searching())
-    asked = _asked(recipe, parsed.options, parsed.config, searching)
-    return asked, parsed.config, Extra(searching.search, searching.trials, parsed.options.until_decided)
+    return _asked(recipe, parsed.options, parsed.config, searching), parsed.config, searching
 
 
 def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> Asked:

@@ -16,9 +16,9 @@ from recipes.harness.running.schedule import Work, carry_out, record_path
 
 
 def until_decided(
-    invocation: Invocation, most: int, say: Callable[[str], None], watch: Callable[[list[Job], int], Any]
+    invocation: Invocation, say: Callable[[str], None], watch: Callable[[list[Job], int], Any]
 ) -> list[Record]:
-    """Measure look by look, up to `most` seeds, and return all records: the published ones and those that were added.
+    """Measure look by look, up to as many seeds as were asked for, and return all records: the published ones and those that were added.
 
     All variants have the seeds of the first look. From then on a variant gets more only while a comparison that it is
     in is open. A verdict keeps the look that decided it.
@@ -26,7 +26,8 @@ def until_decided(
     Raises:
         UsageError: what is published was measured elsewhere: a pair is of one machine.
     """
-    recipe = invocation.recipe
+    recipe, most = invocation.recipe, invocation.asked.until_decided
+    assert most is not None
     first = recipe.first_seed
     check_with_images(recipe, invocation.asked, invocation.config)
     tuning = _begin_with_the_published(invocation, say)

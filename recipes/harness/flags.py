@@ -59,12 +59,3 @@ class Searching:
     """Search for each variant's settings with KerasTuner, by validation accuracy, instead of comparing the variants."""
     trials: int = 12
     """How many trials of a search; Hyperband gets about as many epochs, one round of its own at least."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Extra:
-    """What is to be done instead of a plain comparison, if anything."""
-
-    search: Literal["grid", "random", "bayesian", "hyperband"] | None = None
-    trials: int = 0
-    until_decided: int | None = None

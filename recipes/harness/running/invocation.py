@@ -44,6 +44,7 @@ class Asked:
     resume: bool = False
     profile: bool = False
     tune: bool = False
+    until_decided: int | None = None
     log: bool = True
 
 
