@@ -18,7 +18,8 @@ from recipes.harness.running.schedule import Work, carry_out, record_path
 def until_decided(
     invocation: Invocation, say: Callable[[str], None], watch: Callable[[list[Job], int], Any]
 ) -> list[Record]:
-    """Measure look by look, up to as many seeds as were asked for, and return all records: the published ones and those that were added.
+    """Measure look by look, up to as many seeds as were asked for, and return all records: the published ones and those
+    that were added.
 
     All variants have the seeds of the first look. From then on a variant gets more only while a comparison that it is
     in is open. A verdict keeps the look that decided it.
