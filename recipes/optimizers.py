@@ -237,6 +237,7 @@ TUNING = Tuning(
     second=dict.fromkeys(("adamw", "muon", "muon_race"), ("weight_decay", (0.0, 0.04))),
     found=("RATES", "WEIGHT_DECAYS", "FULL_RATES", "FULL_WEIGHT_DECAYS"),
     curve=CURVE,
+    won=RATES,
 )
 
 RECIPE = Recipe(

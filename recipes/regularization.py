@@ -292,6 +292,7 @@ TUNING = Tuning(
         "cutout": (1.0, 32.0),
         "label_smoothing": (0.0, 0.9),
     },
+    won=STRENGTHS,
 )
 UNITS = {
     "epochs": Unit("epochs trained", digits=1),

@@ -288,6 +288,7 @@ TUNING = Tuning(
     Objective("validation_accuracy"),
     found=("RATES", "FULL_RATES"),
     curve={"constant": 3},
+    won=RATES,
 )
 PANELS = (
     Lines(

@@ -57,6 +57,33 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     assert not any(r["variant"] == "b" for r in curve)
 
 
+def test_at_full_the_sweep_looks_about_what_won_at_quick_and_twice_at_the_best_two():
+    quick = Tuning(
+        "rate",
+        {"a": half_decades(0.01, 1.0), "b": half_decades(0.01, 1.0)},
+        Objective("validation_accuracy"),
+        fixed={"decay": 0.1},
+        second={"b": ("decay", (0.0, 0.5))},
+        curve={"a": 3},
+        won={"a": 0.057, "b": 1.0},
+    )
+    assert quick.at("quick") is quick
+    assert quick.at("smoke") is quick
+    sweep, best = quick.at("full"), {"a": 0.01, "b": 1.0}
+
+    def trials(wanted):
+        return [record(v, s, c, 1 - math.log10(c["rate"] / best[v]) ** 2) for v, s, c in wanted]
+
+    search, curve = sweep.carry_out(best, trials)
+    tried = {v: [(r["seed"], r["config"]) for r in search if r["variant"] == v] for v in best}
+    # The lower neighbour has won for a, so that the grid is widened below it until it has not.
+    first = [0.032, 0.057, 0.1, 0.01, 0.0032]
+    assert tried["a"] == [*((0, {"rate": rate}) for rate in first), *((1001, {"rate": r}) for r in (0.01, 0.0032))]
+    assert [config["rate"] for _, config in tried["b"]] == [0.32, 1.0, 3.2, 1.0, 0.32]
+    assert curve == []
+    assert {v: won["rate"] for v, won in sweep.winners(search).items()} == best
+
+
 def test_nothing_is_tried_beyond_a_fields_limits():
     grids = {"share": (0.3, 0.5, 0.7), "free": (0.3, 0.5, 0.7)}
     tuning = Tuning("rate", grids, Objective("validation_accuracy"), limits={"share": (0.0, 0.9)})

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from recipes.harness.asking import check, check_with_images, default_config, seeds_of, variants_of
 from recipes.harness.declaring.recipe import BudgetName, Recipe
+from recipes.harness.declaring.tuning import Tuning
 from recipes.harness.evidence.records import Record, write_json
 from recipes.harness.reporting import view
 from recipes.harness.reporting.card import markdown, markdown_table
@@ -172,6 +173,8 @@ def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -
     """Do the recipe's tuning sweep and write it; return what was written, and the records of trials that failed."""
     recipe, sweep = invocation.recipe, invocation.recipe.sweep
     assert sweep is not None
+    if isinstance(sweep, Tuning):
+        sweep = sweep.at(invocation.asked.budget)
     check_with_images(recipe, invocation.asked, invocation.config)
 
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[Record]:

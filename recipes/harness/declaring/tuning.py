@@ -5,12 +5,15 @@ winner, the grid's finer neighbours or, where the variant has one, two values of
 the edge of its grid, or has the highest value of the second field, there are more. The best three are then tried at
 four more seeds, and win by their means: what one seed says of neighbouring values is mostly noise. Means within a
 standard error of the best are level, and of those the one in the middle is taken, far from where it gets bad.
+
+At budget full, where a trial takes a hundred times as long, the grid is what won at quick and its two neighbours, a
+second field keeps its value, and the best two are tried at one more seed.
 """
 
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +22,6 @@ from recipes.harness.evidence.records import Record, finished
 
 SEED = 0
 FINAL_SEEDS = (1001, 1002, 1003, 1004)  # Of no run that is published, nor of the curve.
-FINALISTS = 3
 GOOD = 0.02  # A rate is good within 2 points of the variant's own best.
 MOST_WIDENINGS = 4
 HALF_DECADE = math.sqrt(10)
@@ -59,7 +61,9 @@ class Tuning:
     of it to try where the swept field was best; all other trials have its value of `fixed`. `found` are the names in
     the recipe's module that hold what was found: they are no part of the code that the sweep depends on. `curve` says
     of variants at how many seeds, from 1 on, their sensitivity to the swept field is measured. `limits` are the lowest
-    and highest value that a variant's field can have: what would lie beyond is not tried.
+    and highest value that a variant's field can have: what would lie beyond is not tried. `won` is what won at budget
+    quick, about which a sweep at full looks; `finalists` and `final_seeds` say what is tried at more than one seed, and
+    `finer` whether the winner's finer neighbours are.
     """
 
     swept: str
@@ -70,6 +74,18 @@ class Tuning:
     found: tuple[str, ...] = ("RATES",)
     curve: Mapping[str, int] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    won: Mapping[str, float] = field(default_factory=dict)
+    finalists: int = 3
+    final_seeds: tuple[int, ...] = FINAL_SEEDS
+    finer: bool = True
+
+    def at(self, budget: str) -> "Tuning":
+        """The sweep at a budget: at full a narrow one, about what won at quick."""
+        if budget != "full" or not self.won:
+            return self
+        near = {variant: _neighbours(self.grids[variant], best) for variant, best in self.won.items()}
+        wide = replace(self, grids=near, fixed={}, second={}, curve={})
+        return replace(wide, finalists=2, final_seeds=FINAL_SEEDS[:1], finer=False)
 
     def objective_of(self, variant: str) -> Objective:
         """What wins among the trials of a variant."""
@@ -94,7 +110,7 @@ class Tuning:
                 break
             search += trials(further)
         best = {v: self._finalists(search, v) for v in variants}
-        finals = [(v, seed, fields) for seed in FINAL_SEEDS for v in variants for fields in best[v]]
+        finals = [(v, seed, fields) for seed in self.final_seeds for v in variants for fields in best[v]]
         search += trials(finals)
         swept = [
             (v, seed, self._fields(rate))
@@ -113,7 +129,9 @@ class Tuning:
             means: list[tuple[tuple[Any, ...], float, float]] = []  # Settings, mean, standard error.
             for settings, records in self._by_settings(search, variant).items():
                 values = [record["metrics"].get(objective.metric) for record in records]
-                if len(values) == 1 + len(FINAL_SEEDS) and all(record["status"] == "finished" for record in records):
+                if len(values) == 1 + len(self.final_seeds) and all(
+                    record["status"] == "finished" for record in records
+                ):
                     error = statistics.stdev(values) / math.sqrt(len(values))
                     means.append((settings, statistics.mean(values), error))
             if means:
@@ -139,7 +157,7 @@ class Tuning:
     def _finalists(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         rest = [record for record in search if record["variant"] == variant]
-        while len(found) < FINALISTS and (leader := self._leader(rest, variant)):
+        while len(found) < self.finalists and (leader := self._leader(rest, variant)):
             found.append({**self.fixed, **leader})
             rest = [r for r in rest if any(r["config"][name] != value for name, value in leader.items())]
         return found
@@ -175,8 +193,16 @@ class Tuning:
         if variant in self.second:
             field_name, values = self.second[variant]
             return [{**self._fields(rate), field_name: value} for value in values]
+        if not self.finer:
+            return []
         finer = [_rounded(rate * math.sqrt(HALF_DECADE) ** side) for side in (-1, 1)]
         return [self._fields(value) for value in finer if self._can_be(variant, value)]
+
+
+def _neighbours(grid: Iterable[float], best: float) -> tuple[float, ...]:
+    """A value and the grid's next ones below and above it; where it is an edge, only one."""
+    below, above = [value for value in grid if value < best], [value for value in grid if value > best]
+    return (*sorted(below)[-1:], best, *sorted(above)[:1])
 
 
 def _middle_of_the_best(

@@ -112,7 +112,7 @@ def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
         if found.get("config") != defaults:
             reasons.append(f"Its settings are not those of budget {budget}.")
         whole = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
-        if found.get("winners") != recipe.tuning.winners(whole):
+        if found.get("winners") != recipe.tuning.at(budget).winners(whole):
             reasons.append("Its winners are not those of its own trials.")
     if set(found["variants"]) != set(recipe.swept) & set(recipe.published_at(budget)) and not recipe.table:
         reasons.append("It lacks some of the variants.")
