@@ -92,7 +92,7 @@ def _full(judgements: Sequence[Judgement], full: Report) -> str:
     header, table = full.table()
     epochs = f"{found['config']['epochs']} epochs, " if "epochs" in found["config"] else ""
     return (
-        f"All of CIFAR-10, {epochs}{len(found['seeds'])} seeds, settings tuned there: "
+        f"All of CIFAR-10, {epochs}{len(found['seeds'])} seeds, settings tuned there about those of quick: "
         f"{code(found['command'])}, on {escaped(_machine(found['machine']))}.\n\n"
         + markdown_table(["", "verdict above", "at full", "measured at full"], rows)
         + "\n\n"
