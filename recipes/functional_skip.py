@@ -71,23 +71,23 @@ VARIANTS = grid(
 # Peak rates that won on validation: `python -m recipes.functional_skip --tune` finds them again.
 RATES = {
     "plain_shallow": 0.056,
-    "plain_shallow_norm": 0.1,
+    "plain_shallow_norm": 0.32,
     "plain_shallow_he": 0.056,
     "plain_middle": 0.057,
-    "plain_middle_norm": 0.032,
-    "plain_middle_he": 0.056,
-    "plain_deep": 0.01,
+    "plain_middle_norm": 0.057,
+    "plain_middle_he": 0.032,
+    "plain_deep": 0.032,
     "plain_deep_norm": 0.032,
-    "plain_deep_he": 0.056,
+    "plain_deep_he": 0.018,
     "residual_shallow": 0.1,
     "residual_shallow_norm": 0.1,
-    "residual_shallow_he": 0.056,
+    "residual_shallow_he": 0.1,
     "residual_middle": 0.1,
     "residual_middle_norm": 0.1,
-    "residual_middle_he": 0.056,
+    "residual_middle_he": 0.057,
     "residual_deep": 0.057,
     "residual_deep_norm": 0.1,
-    "residual_deep_he": 0.056,
+    "residual_deep_he": 0.032,
 }
 
 
