@@ -56,7 +56,7 @@ class Config:
     usual_clip: float = 2.7  # About the 90th percentile of the norms of "plain".
     tight_clip: float = 0.8  # Below nearly all of them.
     rescue_clip: float = 0.16  # Leaves steps at the high rate about as long as those of "plain".
-    lower_share: float = 0.39  # Of the rate: leaves steps as long as "clipped_often" has.
+    lower_share: float = 0.33  # Of the rate: leaves steps as long as "clipped_often" has.
     rate: float | None = None  # None: the variant's own below.
 
 
