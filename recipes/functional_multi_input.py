@@ -67,11 +67,11 @@ VARIANTS = {
 # Adam's rates that won on validation: `python -m recipes.functional_multi_input --tune`.
 RATES = {
     "image": 0.0032,
-    "numbers": 0.0032,
-    "both": 0.0032,
+    "numbers": 0.0057,
+    "both": 0.0057,
     "both_shuffled": 0.0032,
     "colour": 0.0018,
-    "two_heads": 0.0032,
+    "two_heads": 0.0057,
 }
 VEHICLES = {"airplane", "automobile", "ship", "truck"}  # Whatever is none of them is an animal.
 
