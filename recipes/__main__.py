@@ -184,7 +184,15 @@ def measure_floors(names: list[str], logs: Path) -> int:
     from recipes.harness.reporting import publish
 
     with_floors = [name for name in names if load(name).floor]
-    flags = ["--budget", "smoke", "--seeds", str(publish.LEAST_SEEDS), "--logdir", str(logs)]
+    flags = [
+        "--budget",
+        "smoke",
+        "--seeds",
+        str(publish.LEAST_SEEDS),
+        "--no-log",
+        "--logdir",
+        str(logs),
+    ]
     if code := run_all(with_floors, flags):
         return code
     for name in with_floors:

@@ -48,6 +48,7 @@ class Config:
     parts: int = 4  # Of a batch, where gradients are accumulated.
     same_steps: int = 50  # After which weights are compared.
     memory_batch: int = 512  # Large enough that activations are most of what a step takes.
+    rounds: int = 4  # Of timed epochs, one of each variant.
 
 
 BY_FIT = ("fit", "fit_16", "train_step")
@@ -189,7 +190,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     for one_epoch in epochs.values():
         one_epoch()  # Traces.
     # A "step" of the timing is an epoch: what begins one belongs to its price.
-    blocks = run.interleaved(epochs, rounds=4, block=1, left_out=0)
+    blocks = run.interleaved(epochs, rounds=config.rounds, block=1, left_out=0)
     by_fit = {name: weights_after("fit", config, name, run.seed, data) for name in FLOATS}
     for variant, scores in found.items():
         scores["step_ms"] = 1000 * blocks.step_seconds(variant) / len(feed)
@@ -277,9 +278,9 @@ RECIPE = Recipe(
     Config,
     compare=compare,
     space={"batch_size": (16, 32, 64, 128)},
-    smoke={"epochs": 2, "batch_size": 32, "same_steps": 2, "memory_batch": 64},
+    smoke={"epochs": 2, "batch_size": 32, "same_steps": 2, "memory_batch": 64, "rounds": 1},
     left_out=("accumulated",),  # It takes a quarter of the time.
-    least={"memory_batch": 4, "same_steps": 1, "parts": 1},
+    least={"memory_batch": 4, "same_steps": 1, "parts": 1, "rounds": 1},
     units=UNITS,
     panels=PANELS,
     by_machine=True,
