@@ -15,6 +15,7 @@ from pathlib import Path
 import keras_tuner as kt
 import numpy as np
 import pytest
+import threadpoolctl
 
 from pipelines import sources
 from recipes import search, search_replayed
@@ -24,6 +25,13 @@ from recipes.harness.running.run import Run
 from tests.conftest import ROOT, trials_in
 
 SPACE, EPOCHS = search_replayed.SPACE, search_replayed.EPOCHS
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As workers have it: Bayesian optimization's small matrices take five times as long on several threads."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +245,18 @@ def test_a_hyperparameter_reaches_the_model():
     assert [layer.filters for layer in model.layers if "Conv2D" in type(layer).__name__] == [16, 32]
 
 
-@pytest.mark.parametrize("variant", search_replayed.VARIANTS)
+@pytest.mark.parametrize("variant", ["grid", "random", "hyperband"])
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(variant, table, tmp_path):
-    assert resumes(variant, table, tmp_path)
+    whole, stopped = whole_and_stopped(variant, table, tmp_path)
+    assert stopped == whole
+
+
+def test_a_bayesian_search_that_was_stopped_keeps_its_trials_and_goes_on_otherwise(table, tmp_path):
+    """KerasTuner does not store where its draws are: when this fails, it does, and docs/searching.md can say so."""
+    whole, stopped = whole_and_stopped("bayesian", table, tmp_path)
+    assert len(stopped) == len(whole)
+    assert stopped[:5] == whole[:5]
+    assert stopped != whole
 
 
 def test_keras_tuners_own_grid_search_cannot_go_on(table, tmp_path, monkeypatch):
@@ -250,10 +267,12 @@ def test_keras_tuners_own_grid_search_cannot_go_on(table, tmp_path, monkeypatch)
 
     monkeypatch.setattr(search_replayed, "Grid", Own)
     with pytest.raises(KeyError):
-        resumes("grid", table, tmp_path)
+        whole_and_stopped("grid", table, tmp_path)
 
 
-def resumes(variant, table, folder):
+def whole_and_stopped(variant, table, folder):
+    """The trials of a search, and of one that was stopped after five of them."""
+
     class StoppedError(BaseException):
         pass
 
@@ -270,7 +289,7 @@ def resumes(variant, table, folder):
     with pytest.raises(StoppedError):
         tuner.search(log=log, **rest)
     search_replayed.make_tuner(variant, 3, folder).search(log=log, **rest)
-    return np.array(log).tolist() == walk(variant, 3, table)
+    return walk(variant, 3, table), np.array(log).tolist()
 
 
 # Chief and workers
