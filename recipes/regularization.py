@@ -65,14 +65,9 @@ STRENGTHS = {
     "label_smoothing": 0.0051,
 }
 FULL_STRENGTHS = {
-    "dropout": 0.35,
-    "l2": 0.00032,
-    "l1": 0.00018,
-    "weight_decay": 0.18,
-    "augmentation": 2.0,
-    "cutout": 8.0,
-    "label_smoothing": 0.028,
-}
+    "dropout": 0.5, "l2": 0.0001, "l1": 5.6e-05, "weight_decay": 0.1, "augmentation": 3.0,
+    "cutout": 20.0, "label_smoothing": 0.0051,
+}  # fmt: skip
 # Which epoch's weights are kept: where this was best. The others keep the last.
 KEPT_BY = {"early_stopping": "val_loss", "best_accuracy": "val_accuracy"}
 VARIANTS = ("none", *STRENGTHS, *KEPT_BY, "all")
