@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from recipes import sequential
 from recipes.harness import cli
 from recipes.harness.evidence.records import read_json, write_json
 from recipes.harness.reporting import agreeing, published
@@ -131,3 +132,13 @@ def test_ten_seeds_have_verdicts_of_their_own_as_well(ten, tmp_path, capsys):
     text = said(capsys, tmp_path, "--seeds", "10")
     assert "D1  A loaded die wins [us]: HOLDS" in text
     assert json.dumps(text)
+
+
+@pytest.mark.parametrize(("times", "words"), [(1, "Your runs agree with them"), (3, "Your runs differ from them:")])
+def test_of_a_real_recipe_a_rate_times_three_differs(started, tmp_path, capsys, monkeypatch, times, words):
+    """At other seeds than the published ones; a mistake in a rate shows, though nobody has said that it was changed."""
+    monkeypatch.setitem(sequential.RATES, "convnet", times * sequential.RATES["convnet"])
+    flags = ["--variants", "convnet", "--seeds", "3", "--first-seed", "501", "--no-log", "--logdir", str(tmp_path)]
+    assert cli.run(sequential.RECIPE, flags) == 0
+    text = capsys.readouterr().out
+    assert words in text, text

@@ -1,5 +1,6 @@
 """`--until-decided`: seeds are added where a comparison is open, and nowhere else."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -22,10 +23,10 @@ def results(monkeypatch, tmp_path):
     return folder
 
 
-def measured(tmp_path, name, *flags):
+def measured(tmp_path, name, *flags, recipe=dice.RECIPE):
     """The evidence of a run."""
     logs = tmp_path / name
-    assert cli.run(dice.RECIPE, [*FLAGS, "--logdir", str(logs), *flags]) == 0
+    assert cli.run(recipe, [*FLAGS, "--logdir", str(logs), *flags]) == 0
     (path,) = logs.rglob("evidence.json")
     return read_json(path)
 
@@ -53,6 +54,13 @@ def test_seeds_are_added_to_the_variants_of_open_comparisons_alone(ten, tmp_path
     assert counts(found) == {"fair": last, "faint": last, "clear": 10, "unclaimed": 10}
     assert {(job.variants, job.seed) for job in started if job.seed <= 10 and "until" in job.folder} == set()
     assert complaint_of_evidence(found, "dice", dice.RECIPE.names) == ""
+
+
+def test_what_a_plain_run_leaves_out_is_measured_and_listed(results, tmp_path, started):
+    recipe = dataclasses.replace(dice.RECIPE, left_out=("unclaimed",))
+    found = measured(tmp_path, "until", "--until-decided", "10", recipe=recipe)
+    assert counts(found) == dict.fromkeys(dice.VARIANTS, 10)
+    assert found["variants"] == list(dice.VARIANTS)
 
 
 def test_it_stops_at_the_most_that_was_said(ten, tmp_path):

@@ -33,7 +33,8 @@ def until_decided(
     check_with_images(recipe, invocation.asked, invocation.config)
     tuning = _begin_with_the_published(invocation, say)
     records: dict[tuple[str, int], Record] = {}
-    names: Sequence[str] = recipe.names
+    every = recipe.published_at(invocation.asked.budget)
+    names: Sequence[str] = every
     for look in LOOKS[: LOOKS.index(most) + 1]:
         jobs = _jobs(invocation, names, look)
         (work,) = carry_out([Work.of(invocation, jobs, say)], watch)
@@ -45,7 +46,7 @@ def until_decided(
         say(f"{look} seeds: {'open are ' + ', '.join(still) if still else 'all is decided'}.")
         if not names:
             break
-    invocation.asked = dataclasses.replace(invocation.asked, seeds=tuple(range(first, first + look)))
+    invocation.asked = dataclasses.replace(invocation.asked, seeds=tuple(range(first, first + look)), variants=every)
     invocation.header["until_decided"] = most
     return sorted(records.values(), key=lambda record: (record["seed"], recipe.names.index(record["variant"])))
 
