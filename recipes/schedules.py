@@ -44,11 +44,11 @@ class Config:
 # Peaks that won on validation: `python -m recipes.schedules --tune` finds them again.
 RATES = {
     "constant": 0.032,
-    "exponential": 0.057,
-    "inverse_time": 0.056,
+    "exponential": 0.1,
+    "inverse_time": 0.1,
     "cosine": 0.057,
-    "warm_up_cosine": 0.1,
-    "warm_up_linear": 0.1,
+    "warm_up_cosine": 0.056,
+    "warm_up_linear": 0.056,
     "warm_up_linear_floor": 0.057,
     "one_cycle": 0.056,
     "plateau": 0.057,
