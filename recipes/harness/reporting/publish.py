@@ -137,7 +137,7 @@ def summary_of(report: Report, full: Report | None = None) -> dict[str, Any]:
         "question": report.recipe.question,
         "answer": practice.entry(report.recipe.docstring, "Answer"),
         "seeds": len(found["seeds"]),
-        "quick_seconds": _quick_seconds(found, report.recipe.usual("quick")),
+        "quick_seconds": _quick_seconds(found, report.recipe),
         "stale": False,
         "claims": [
             {
@@ -177,16 +177,20 @@ def _numbers(report: Report, judgement: Judgement) -> list[str]:
     return [*numbers, *([f"and {more} more, no less clear"] if more else [])] or ["arithmetic"]
 
 
-def _quick_seconds(found: dict[str, Any], usual: tuple[str, ...]) -> int | None:
-    """About how long a plain run takes: the share of its variants and seeds in the time that all of them took."""
-    first = found["seeds"][: BUDGETS["quick"].seeds]
+def _quick_seconds(found: dict[str, Any], recipe: Recipe) -> int:
+    """About how long a plain run takes: the share of its variants and seeds in the time that all of them took.
+
+    Where the evidence was measured in several goes, its runs' own seconds say it, as many runs beside one another as
+    the machine has cores.
+    """
+    first, usual = found["seeds"][: BUDGETS["quick"].seeds], recipe.usual("quick")
     total = plain = 0.0
     for record in found["records"]:
         total += record["seconds"]["total"]
         if record["seed"] in first and record["variant"] in usual:
             plain += record["seconds"]["total"]
-    elapsed = found["elapsed_seconds"]
-    return round(elapsed * plain / total) if elapsed else None
+    beside = 1 if recipe.compare else found["machine"]["cores"]
+    return round((found["elapsed_seconds"] or total / beside) * plain / total)
 
 
 def drift(recipe: Recipe, results: Path = RESULTS) -> list[str]:
