@@ -121,7 +121,11 @@ def test_totals_are_counted_by_hand():
 def test_what_surprises_is_what_was_refuted_the_largest_first():
     found = {
         "optimizers": summary(claim("refuted", -1.5), claim("holds", 99.0), claim("refuted", -7.0, said="They fly")),
-        "schedules": summary(claim("no practical difference", 0.5), claim("refuted in direction", -8.0)),
+        "schedules": summary(
+            claim("no practical difference", 0.5),
+            claim("refuted in direction", -8.0),
+            claim("refuted", -99.0, source="our control of O1"),
+        ),
         "gradients": summary(claim("refuted", -50.0), stale=True),
     }
     lines = frontpage.surprises(found).splitlines()

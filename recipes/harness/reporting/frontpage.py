@@ -111,12 +111,13 @@ def _plural(word: str, count: int) -> str:
 
 
 def surprises(found: Summaries) -> str:
-    """The advice that did not hold, what was refuted first, the largest effect first."""
+    """Others' advice that did not hold, what was refuted first, the largest effect first."""
     odd = [
         (SURPRISING.index(claim["verdict"]), -_size(claim), name, claim)
         for name, summary in found.items()
         for claim in summary["claims"]
         if claim["verdict"] in SURPRISING and claim["effects"] and not summary["stale"]
+        if not claim["source"].startswith("our ")  # Our own controls and questions.
     ]
     lines = []
     for _, _, name, claim in sorted(odd, key=lambda entry: entry[:3])[:MOST_SURPRISES]:
