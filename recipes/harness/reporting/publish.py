@@ -189,8 +189,9 @@ def _quick_seconds(found: dict[str, Any], recipe: Recipe) -> int:
         total += record["seconds"]["total"]
         if record["seed"] in first and record["variant"] in usual:
             plain += record["seconds"]["total"]
-    beside = 1 if recipe.compare else found["machine"]["cores"]
-    return round((found["elapsed_seconds"] or total / beside) * plain / total)
+    if found["elapsed_seconds"]:
+        return round(found["elapsed_seconds"] * plain / total)
+    return round(plain / (1 if recipe.compare else found["machine"]["cores"]))
 
 
 def drift(recipe: Recipe, results: Path = RESULTS) -> list[str]:
