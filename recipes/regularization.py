@@ -7,15 +7,16 @@ Augmentation and cutout show each image in many ways. Early stopping, and the be
 checkpoints, change nothing about the training and choose where it has been best.
 
 Answer         Mirrored and shifted images: 5.1 points. Penalties on weights gain nothing.
-In practice    Augment first: mirroring and shifts by up to 3 pixels took test accuracy to 48.6 %, 5.1
-               points up, and cost no time. Dropout of 0.5 gained 2.8 points by itself, and beside
-               augmentation lost 2.3: with both, the loss still falls after 30 epochs, so train for
-               longer, or choose one. Cutting out squares of 20 pixels gained 1.9. L2, L1, weight decay and label smoothing gained nothing, each at
-               its best strength: they shrink weights, while the gap stays at 56 to 57 points. Early
-               stopping by the validation loss saved 18.2 of 30 epochs and cost 2.0 points, because
-               accuracy goes on rising for a while after the loss does: watch what you want to be
-               good. Even the best epoch by validation accuracy gained only 0.2 over the last. All of
-               this is about a thousand images and 30 epochs at a constant rate.
+In practice    Augment first: mirroring and shifts by up to 3 pixels took test accuracy to 48.6 %,
+               5.1 points up, and cost no time. Dropout of 0.5 gained 2.8 points by itself, and
+               beside augmentation lost 2.3: with both, the loss still falls after 30 epochs, so
+               train for longer, or choose one. Cutting out squares of 20 pixels gained 1.9. L2, L1,
+               weight decay and label smoothing gained nothing, each at its best strength: they
+               shrink weights, while the gap stays at 56 to 57 points. Early stopping by the
+               validation loss saved 18.2 of 30 epochs and cost 2.0 points, because accuracy goes on
+               rising for a while after the loss does: watch what you want to be good. Even the best
+               epoch by validation accuracy gained only 0.2 over the last. All of this is about a
+               thousand images and 30 epochs at a constant rate.
 Use it when    training accuracy is near 100 %, and validation accuracy far below.
 It hurts when  training accuracy is low as well: the model then needs more size, time or rate.
 Sources        Srivastava et al. 2014, JMLR 15; Loshchilov and Hutter 2019, arXiv:1711.05101;
