@@ -45,8 +45,8 @@ def test_interval_and_effect_size_are_scipys():
     [
         (2.0, "holds", ""),
         (0.1, "no practical difference", ""),
-        (0.3, "no practical difference", "slightly better"),
-        (-0.3, "no practical difference", "slightly worse"),
+        (0.3, "no practical difference", "slightly as claimed"),
+        (-0.3, "no practical difference", "slightly against it"),
         (0.5, "holds in direction", ""),
         (-0.5, "refuted in direction", ""),
         (-2.0, "refuted", ""),

@@ -132,7 +132,7 @@ class Comparison:
     high: float
     cohen_d: float
     word: Word
-    note: str  # "slightly better" and the like, or empty.
+    note: str  # "slightly as claimed" and the like, or empty.
     seeds_needed: int | None  # Only where open; None: too many to name, or not to be told from one seed.
 
 
@@ -245,7 +245,10 @@ def _read(claim: Claim, low: float, high: float) -> tuple[Word, str]:
     elif low > by:
         return "holds", ""
     elif -by < low and high < by:
-        return "no practical difference", "slightly better" if low > 0 else "slightly worse" if high < 0 else ""
+        return (
+            "no practical difference",
+            "slightly as claimed" if low > 0 else "slightly against it" if high < 0 else "",
+        )
     elif low > 0:
         return "holds in direction", ""
     if high < -by:

@@ -10,7 +10,7 @@ from recipes.harness.evidence.records import printable, values_of
 from recipes.harness.reporting.report import ASSERTED, Report, weakest
 
 ADVICE = ("Answer", "In practice")
-LABELS = ("Answer", "In practice", "Use it when", "It hurts when", "Sources")
+LABELS = ("Answer", "In practice", "Open", "Use it when", "It hurts when", "Sources")
 
 
 def markdown(
