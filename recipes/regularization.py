@@ -287,7 +287,7 @@ TUNING = Tuning(
     limits={
         "dropout": (0.0, 0.9),
         "augmentation": (1.0, 8.0),
-        "cutout": (1.0, 32.0),
+        "cutout": (1.0, 28.0),
         "label_smoothing": (0.0, 0.9),
     },
     won=STRENGTHS,

@@ -89,8 +89,24 @@ def test_nothing_is_tried_beyond_a_fields_limits():
     tuning = Tuning("rate", grids, Objective("validation_accuracy"), limits={"share": (0.0, 0.9)})
     search, _ = tuning.carry_out(grids, lambda wanted: [record(v, s, c, c["rate"]) for v, s, c in wanted])
     tried = {v: [r["config"]["rate"] for r in search if r["variant"] == v and r["seed"] == 0] for v in grids}
-    assert tried["share"] == [0.3, 0.5, 0.7, 0.39]  # 2.2 and 1.2 are no shares.
+    # 2.2 is no share, and the limit is tried in its place; 1.6 is none either.
+    assert tried["share"] == [0.3, 0.5, 0.7, 0.9, 0.51]
     assert max(tried["free"]) > 2
+
+
+def test_a_winner_at_an_edge_by_its_mean_alone_is_widened_at_all_seeds():
+    tuning = Tuning("rate", {"a": (0.32, 1.0, 1.9)}, Objective("validation_accuracy"))
+
+    def trials(wanted):  # By seed 0 a rate of 1 is best, by all others 10.
+        return [
+            record(v, s, c, 1 - abs(math.log10(c["rate"])) if s == 0 else -abs(math.log10(c["rate"] / 10)))
+            for v, s, c in wanted
+        ]
+
+    search, _ = tuning.carry_out(["a"], trials)
+    assert tuning.winners(search)["a"]["rate"] == 6.0
+    for rate in (6.0, 19.0):
+        assert [r["seed"] for r in search if r["config"]["rate"] == rate] == [0, *FINAL_SEEDS]
 
 
 def test_each_variant_may_have_an_objective_of_its_own():

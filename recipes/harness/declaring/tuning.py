@@ -4,7 +4,8 @@ Every variant gets the same number of trials. On seed 0 they are the grid of the
 winner, the grid's finer neighbours or, where the variant has one, two values of a second field. Where a winner lies at
 the edge of its grid, or has the highest value of the second field, there are more. The best three are then tried at
 four more seeds, and win by their means: what one seed says of neighbouring values is mostly noise. Means within a
-standard error of the best are level, and of those the one in the middle is taken, far from where it gets bad.
+standard error of the best are level, and of those the one in the middle is taken, far from where it gets bad. No winner
+lies at the edge of what was tried, unless beyond it there is nothing to try.
 
 At budget full, where a trial takes a hundred times as long, the grid is what won at quick and its two neighbours, a
 second field keeps its value, and the best two are tried at one more seed.
@@ -110,8 +111,13 @@ class Tuning:
                 break
             search += trials(further)
         best = {v: self._finalists(search, v) for v in variants}
-        finals = [(v, seed, fields) for seed in self.final_seeds for v in variants for fields in best[v]]
-        search += trials(finals)
+        seeds = self.final_seeds
+        search += trials([(v, seed, fields) for seed in seeds for v in variants for fields in best[v]])
+        for _ in range(MOST_WIDENINGS):  # By their means a winner may lie at an edge that was none by one seed.
+            beyond = [(v, fields) for v in variants for fields in self._beyond_winner(search, v)]
+            if not beyond:
+                break
+            search += trials([(v, seed, fields) for seed in (SEED, *seeds) for v, fields in beyond])
         swept = [
             (v, seed, self._fields(rate))
             for v in variants
@@ -166,9 +172,23 @@ class Tuning:
         return {self.swept: swept, **self.fixed}
 
     def _beyond_edges(self, search: list[Record], variant: str, grid: list[float]) -> list[float]:
-        rate = (self._leader(search, variant) or {}).get(self.swept)
-        beyond = {grid[0]: _rounded(grid[0] / HALF_DECADE), grid[-1]: _rounded(grid[-1] * HALF_DECADE)}
-        return [wider for edge, wider in beyond.items() if edge == rate and self._can_be(variant, wider)]
+        """The next value beyond the edge that the leader lies at, as far as there can be one."""
+        return self._beyond(variant, (self._leader(search, variant) or {}).get(self.swept), grid)
+
+    def _beyond_winner(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+        """The fields of the winner, with the next value beyond the edge of all that was tried, if it lies there."""
+        winner = self.winners(record for record in search if record["variant"] == variant).get(variant)
+        if winner is None:
+            return []
+        tried = sorted({record["config"][self.swept] for record in search if record["variant"] == variant})
+        fields = {name: winner[name] for name in self._names(variant)}
+        wider = self._beyond(variant, winner[self.swept], tried)
+        return [{**self.fixed, **fields, self.swept: value} for value in wider]
+
+    def _beyond(self, variant: str, value: float | None, grid: list[float]) -> list[float]:
+        low, high = self.limits.get(variant, (-math.inf, math.inf))
+        below, above = max(low, _rounded(grid[0] / HALF_DECADE)), min(high, _rounded(grid[-1] * HALF_DECADE))
+        return [wider for edge, wider in ((grid[0], below), (grid[-1], above)) if edge == value != wider]
 
     def _can_be(self, variant: str, value: float) -> bool:
         low, high = self.limits.get(variant, (-math.inf, math.inf))
