@@ -180,8 +180,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
         build_feed(data.train, config, chosen, run.seed),
         epochs=config.epochs, validation_data=batches.evaluation(data.validation),
         callbacks=[*run.callbacks(data), *build_callbacks(variant, config)],
-        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
-        verbose=0,
+        shuffle=False, verbose=0,  # The feed shuffles, anew each epoch; without this, Keras warns.
     ).history  # fmt: skip
     run.keep("gap", np.subtract(history["accuracy"], history["val_accuracy"]).tolist())
     return run.scores(model, data) | weights(model) | {"epochs": float(len(history["loss"]))}

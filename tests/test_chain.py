@@ -88,3 +88,11 @@ def test_readme_counts_and_lists_them(summary):
     first, second = frontpage.surprises({"dice": summary}).replace("\\", "").splitlines()
     assert "“Clear is below fair” (us): **refuted**, test accuracy, clear minus fair: +32.50" in first + second
     assert "32.5 times what would matter" in first
+
+
+@pytest.mark.parametrize(("elapsed", "seconds"), [(30.0, 9), (None, 3)])
+def test_how_long_a_plain_run_takes_is_worked_out_by_hand(elapsed, seconds):
+    """Of ten seeds of two variants, a second each, it is three: 6 s of 20 in 30 s, or 6 s on two cores."""
+    records = [{"variant": name, "seed": seed, "seconds": {"total": 1.0}} for name in RIGHT for seed in SEEDS]
+    found = {"records": records, "seeds": list(SEEDS), "elapsed_seconds": elapsed, "machine": {"cores": 2}}
+    assert publish._quick_seconds(found, dice.RECIPE) == seconds

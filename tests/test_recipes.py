@@ -83,7 +83,7 @@ def technique(path: Path) -> tuple[list[int], list[str]]:
     what it found, and RECIPE.
     """
     declared = {"CLAIMS", "PANELS", "UNITS", "TUNING", "RATES", "WEIGHT_DECAYS", "STRENGTHS", "RECIPE"}
-    declared |= {"FULL_RATES", "FULL_WEIGHT_DECAYS", "FULL_STRENGTHS", "COMBINED"}
+    declared |= {"FULL_RATES", "FULL_WEIGHT_DECAYS", "FULL_STRENGTHS"}
     text = path.read_text(encoding="utf-8")
     silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     lines: set[int] = set()

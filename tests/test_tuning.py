@@ -109,6 +109,13 @@ def test_a_winner_at_an_edge_by_its_mean_alone_is_widened_at_all_seeds():
         assert [r["seed"] for r in search if r["config"]["rate"] == rate] == [0, *FINAL_SEEDS]
 
 
+def test_what_the_grid_has_is_not_tried_again_as_a_finer_neighbour():
+    tuning = Tuning("rate", {"a": (0.2, 0.35, 0.5)}, Objective("validation_accuracy"))  # 0.35 / 1.78 is 0.2.
+    search, _ = tuning.carry_out(["a"], lambda wanted: [record(v, s, c, -abs(c["rate"] - 0.3)) for v, s, c in wanted])
+    assert [r["config"]["rate"] for r in search if r["seed"] == 0] == [0.2, 0.35, 0.5, 0.62]
+    assert len([r for r in search if r["config"]["rate"] == 0.2]) == 1 + len(FINAL_SEEDS)
+
+
 def test_each_variant_may_have_an_objective_of_its_own():
     soonest, furthest = Objective("epochs", lower=True), Objective("validation_accuracy")
     tuning = Tuning("rate", {}, {"race": soonest, "end": furthest})

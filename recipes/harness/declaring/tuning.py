@@ -215,8 +215,10 @@ class Tuning:
             return [{**self._fields(rate), field_name: value} for value in values]
         if not self.finer:
             return []
+        tried = {record["config"][self.swept] for record in search if record["variant"] == variant}
         finer = [_rounded(rate * math.sqrt(HALF_DECADE) ** side) for side in (-1, 1)]
-        return [self._fields(value) for value in finer if self._can_be(variant, value)]
+        # What the grid has already is not tried twice: it would count twice in its mean.
+        return [self._fields(value) for value in finer if self._can_be(variant, value) and value not in tried]
 
 
 def _neighbours(grid: Iterable[float], best: float) -> tuple[float, ...]:
