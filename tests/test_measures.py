@@ -12,7 +12,7 @@ from scipy import stats
 from pipelines import sources
 from recipes.__main__ import load
 from recipes.harness import Claim, Recipe, Run, Unit, grid
-from recipes.harness.declaring.panels import Against, Lines
+from recipes.harness.declaring.panels import Against, Lines, Sweep
 from recipes.harness.reporting import figure
 from recipes.harness.reporting.report import Report
 from recipes.harness.running import task, timing
@@ -341,6 +341,19 @@ def test_curves_of_unequal_length_are_drawn_as_far_as_each_goes():
     lines = drawn.axes[0].lines
     assert lines[0].get_ydata().tolist() == [2.0, 2.0, 3.0]
     assert lines[1].get_ydata().tolist() == [5.0]
+    assert drawn.axes[0].get_title() == "Mean and range over 1 to 2 seeds"
+
+
+def test_a_sweeps_panel_says_of_how_many_seeds_it_is():
+    curve = [
+        {"variant": v, "seed": seed, "status": status, "config": {"rate": 0.1}, "metrics": {"test_accuracy": 0.5}}
+        for v, runs in {"a": 10, "b": 3}.items()
+        for seed in range(1, runs + 1)
+        for status in ("finished", "diverged")
+    ]
+    shown = dataclasses.replace(picture({}), names=("a", "b"), tuning={"variants": ["a", "b"], "curve": curve})
+    drawn = figure.draw([Sweep()], dataclasses.replace(shown, swept="rate"))
+    assert drawn.axes[0].get_title() == "Sensitivity: mean and range over 3 to 10 seeds"
 
 
 def test_a_metric_against_an_axis_has_a_line_for_each_of_the_other_settings():

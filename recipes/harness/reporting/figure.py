@@ -53,7 +53,7 @@ class Picture:
 
 
 def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
-    most = 0
+    runs = []
     for variant in panel.variants or picture.names:
         y = picture.curves(variant, panel.y)
         if not y.size:
@@ -62,16 +62,21 @@ def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
         style = picture.style(variant)
         axes.plot(x, np.nanmean(y, axis=0), marker="o", markersize=3, label=variant, **style)
         axes.fill_between(x, *_band(y, panel.band), color=style["color"], alpha=0.15, linewidth=0)
-        most = max(most, len(y))
+        runs.append(len(y))
     _scale(axes, panel.log)
     if not panel.x and "x" not in panel.log:
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel(picture.label(panel.x) if panel.x else panel.x_label)
     axes.set_ylabel(picture.label(panel.y))
     band = {"range": "range", "interval": "95 % interval"}[panel.band]
-    axes.set_title(panel.title or f"Mean and {band} over {most} seeds", fontsize=10)
+    axes.set_title(panel.title or f"Mean and {band} over {from_to(runs)} seeds", fontsize=10)
     if axes.lines:
         axes.legend(fontsize=8)
+
+
+def from_to(counts: Sequence[int]) -> str:
+    """ "10", or where they are not all the same "10 to 40"."""
+    return " to ".join(str(count) for count in sorted({min(counts, default=0), max(counts, default=0)}))
 
 
 def _band(y: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +147,9 @@ def draw_against(panel: Against, axes: Any, picture: Picture) -> None:
 
 def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
     assert picture.tuning is not None
+    seeds: dict[str, set[int]] = {}
+    for record in picture.tuning["curve"]:
+        seeds.setdefault(record["variant"], set()).add(record["seed"])
     for variant in picture.tuning["variants"]:
         by_value: dict[float, list[float]] = {}
         for record in finished(picture.tuning["curve"]):
@@ -157,7 +165,9 @@ def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
     axes.set_xscale("log")
     axes.set_xlabel({"rate": "learning rate"}.get(picture.swept, picture.swept))
     axes.set_ylabel("test accuracy (%)")
-    axes.set_title("Sensitivity: mean and range over 3 seeds", fontsize=10)
+    axes.set_title(
+        f"Sensitivity: mean and range over {from_to([len(of_one) for of_one in seeds.values()])} seeds", fontsize=10
+    )
 
 
 def draw_graph(panel: Graph, axes: Any, picture: Picture) -> None:
