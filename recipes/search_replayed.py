@@ -2,9 +2,10 @@
 
 A handful of trained trials decides nothing, so each of KerasTuner's four tuners is replayed many
 times on a table of trainings made beforehand (`--tune`): a setting is seen with one of the table's
-seeds and judged by the other three. All have as many epochs as twenty whole trials. What a search
-has chosen is as good as what random search is expected to choose after so many trials, and these
-are counted in doublings: one more, and random search would have needed twice as many.
+seeds and judged by the other three. All have as many epochs as twenty whole trials, `random_twice`
+as forty. What a search has chosen is as good as what random search is expected to choose after so
+many trials, and these are counted in doublings: one more, and random search would have needed twice
+as many.
 
 What the table does: the intervals are about the luck of searches on this one table. Grids come in
 five shapes, since a lucky shape decides; Hyperband's promoted trials go on along the same curve, but
@@ -54,7 +55,7 @@ SPACE = {"rate": RATES, "dropout": (0.0, 0.2, 0.4, 0.6), "width": (4, 8, 16, 32)
 EPOCHS = 4  # Of a whole trial.
 TRIALS = 20  # Whole ones, that a search may take; Hyperband gets as many epochs.
 SHAPES = ((5, 2, 2), (5, 4, 1), (5, 1, 4), (10, 2, 1), (10, 1, 2))  # Of grids: values of each.
-VARIANTS = ("grid", "random", "bayesian", "hyperband")
+VARIANTS = ("grid", "random", "bayesian", "hyperband", "random_twice")
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ def grid_of(seed: int) -> dict[str, tuple]:
     return chosen
 
 
+def budget(variant: str) -> int:
+    """How many whole trials a search may take."""
+    return 2 * TRIALS if variant == "random_twice" else TRIALS
+
+
 class FromTable:
     """In the place of a training: the table is setting -> validation accuracy (seeds, epochs)."""
 
@@ -142,10 +148,11 @@ def make_tuner(variant: str, seed: int, folder) -> kt.Tuner:
         rounds = math.ceil(TRIALS * EPOCHS / 30)  # One of all brackets costs 30 epochs.
         common |= {"max_epochs": EPOCHS, "factor": 2, "hyperband_iterations": rounds}
         return Hyperband(objective="val_accuracy", **common)
-    common["max_trials"] = TRIALS
+    common["max_trials"] = budget(variant)
     if variant == "bayesian":
         return Bayesian(objective="val_accuracy", num_initial_points=3, **common)
-    return {"grid": Grid, "random": Random}[variant](objective="val_accuracy", **common)
+    tuner = Grid if variant == "grid" else Random
+    return tuner(objective="val_accuracy", **common)
 
 
 def walk(variant: str, table: dict, seed: int) -> np.ndarray:
@@ -158,9 +165,9 @@ def walk(variant: str, table: dict, seed: int) -> np.ndarray:
 
 
 def replay(variant: str, table: dict, seed: int) -> list[float]:
-    """After 4, 8, … 20 trials' epochs, the score that counts of the setting that looked best."""
+    """After 4, 8, … trials' epochs, the score that counts of the setting that looked best."""
     epochs, seen, counts = walk(variant, table, seed).T
-    limits = EPOCHS * np.arange(4, TRIALS + 1, 4)
+    limits = EPOCHS * np.arange(4, budget(variant) + 1, 4)
     return [counts[np.where(epochs.cumsum() <= limit, seen, 0).argmax()] for limit in limits]
 
 
@@ -188,7 +195,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     found = np.array([replay(variant, table, seed) for seed in seeds])
     if variant != "grid":  # Part of a grid is none.
         run.keep("chosen", found.mean(axis=0).tolist())
-        run.keep("epochs", (EPOCHS * np.arange(4, TRIALS + 1, 4)).tolist())
+        run.keep("epochs", (EPOCHS * np.arange(4, budget(variant) + 1, 4)).tolist())
     reaches = random_reaches(table)
     needed = np.interp(found[:, -1], reaches, np.arange(1, len(reaches) + 1))
     return {
@@ -218,13 +225,12 @@ CLAIMS = [
     ),
     Claim(
         "H3",
-        "Random search at twice the budget is as good as Bayesian optimization in 20 trials",
+        "Random search of 40 trials is as good as Bayesian optimization of 20",
         said="Random search at twice the budget is as good as Bayesian",
         source="Li et al. 2018",
         metric="doublings",
-        equal=("bayesian", "random"),
+        equal=("bayesian", "random_twice"),
         side="above",
-        by=1.0,
     ),
     Claim(
         "H4",
@@ -253,7 +259,7 @@ RECIPE = Recipe(
     table=TABLE,
     floor="chosen_accuracy",
     units=UNITS,
-    panels=(Lines("chosen", "epochs", variants=VARIANTS[1:], band="interval"), Bars("doublings")),
+    panels=(Lines("chosen", "epochs", variants=VARIANTS[2:], band="interval"), Bars("doublings")),
     first_seed=101,
 )
 

@@ -120,6 +120,7 @@ def test_all_spend_as_many_epochs(toy):
     most = search_replayed.TRIALS * EPOCHS
     spent = {variant: sum(epochs for epochs, *_ in walk(variant, 1, toy)) for variant in search_replayed.VARIANTS}
     assert most <= spent.pop("hyperband") < 1.25 * most  # Whole rounds; what is beyond does not count.
+    assert spent.pop("random_twice") == 2 * most
     assert set(spent.values()) == {most}
 
 
@@ -135,8 +136,12 @@ def counting(place):
     return place * 37 % len(SETTINGS)
 
 
-@pytest.mark.parametrize("variant", ["random", "hyperband"])
-def test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable(variant):
+def test_twice_the_budget_goes_on_with_the_same_search(table):
+    assert walk("random_twice", 5, table)[:20] == walk("random", 5, table)
+
+
+@pytest.mark.parametrize(("variant", "budget"), [("random", 20), ("hyperband", 20), ("random_twice", 40)])
+def test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable(variant, budget):
     changed = False
     for seed in range(1, 9):
         table = {}
@@ -147,8 +152,7 @@ def test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable
         found = search_replayed.replay(variant, table, seed)
         steps = walk(variant, seed, table)
         spent = list(itertools.accumulate(epochs for epochs, *_ in steps))
-        assert len(found) == 5
-        for trials, score in zip((4, 8, 12, 16, 20), found, strict=True):
+        for trials, score in zip(range(4, budget + 1, 4), found, strict=True):
             affordable = [seen for (_, seen, _), cost in zip(steps, spent, strict=True) if cost <= trials * EPOCHS]
             assert score == pytest.approx(counting(max(affordable)))
         changed |= len(set(found)) > 1
