@@ -62,6 +62,7 @@ class Config:
     batch_size: int = 128  # Of all replicas together.
     rate: float = 0.05
     same_images: int = 291  # Of twenty steps, to compare weights after; 0 leaves them out.
+    again: int = 3  # How many times at most a training that other processes disturb is done again.
 
 
 # All but all_threads have one thread a replica. Those of several workers have one in each.
@@ -194,22 +195,32 @@ def same_weights(folder: Path, norm: str) -> np.ndarray:
     return np.concatenate([weight.numpy().ravel() for weight in model.trainable_variables])
 
 
+def in_processes(variant: str, config: Config, run: Run) -> tuple[list, Path]:
+    """Rows of a variant's training and the folder of its models, of an attempt that nothing disturbed."""
+    workers = workers_here(WORKERS.get(variant, 1), most=max(REPLICAS.values()))
+    order = variant, run.seed, asdict(config), asdict(run.data)
+
+    def attempt(number: int) -> tuple[list, Path]:
+        place = run.folder / f"attempt-{number}"
+        log = run.folder / "process.log"
+        return together(work, *order, str(place), environments=workers, log=log)[0], place
+
+    return run.undisturbed(attempt, config.again)
+
+
 def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
     first = next(iter(runs.values()))
-    data, found = sources.load(first.data), {}
-    for variant in np.random.default_rng(first.seed).permutation(list(runs)):
-        run = runs[variant]
-        order = str(variant), run.seed, asdict(config), asdict(run.data), str(run.folder)
-        workers = workers_here(WORKERS.get(variant, 1), most=max(REPLICAS.values()))
-        rows = together(work, *order, environments=workers, log=run.folder / "process.log")[0]
-        model, trained = build_model("none", data, config.rate), run.folder / "training"
-        seconds = float(np.min(rows[1:], axis=0)[2])  # The first epoch traces.
+    data, found, places = sources.load(first.data), {}, {}
+    for variant in map(str, np.random.default_rng(first.seed).permutation(list(runs))):
+        rows, places[variant] = in_processes(variant, config, runs[variant])
+        seconds = float(np.mean(rows[1:], axis=0)[2])  # The first epoch traces.
         times = {"images_per_second": len(data.train) / seconds, "log_time": float(np.log(seconds))}
-        found[variant] = follow(run, model, data, trained, rows) | times
+        model, trained = build_model("none", data, config.rate), places[variant] / "training"
+        found[variant] = follow(runs[variant], model, data, trained, rows) | times
     for norm in NORMS if "one_device" in runs and config.same_images else ():
-        one = same_weights(runs["one_device"].folder, norm)
-        for variant, run in runs.items():
-            apart = np.linalg.norm(same_weights(run.folder, norm) - one) / np.linalg.norm(one)
+        one = same_weights(places["one_device"], norm)
+        for variant, place in places.items():
+            apart = np.linalg.norm(same_weights(place, norm) - one) / np.linalg.norm(one)
             found[variant][f"apart_{norm}"] = float(apart)
     return found
 
@@ -286,7 +297,7 @@ RECIPE = Recipe(
     Config,
     compare=compare,
     space={"rate": (0.005, 0.016, 0.05, 0.16)},
-    smoke={"epochs": 2, "batch_size": 32, "rate": 0.02, "same_images": 0},
+    smoke={"epochs": 2, "batch_size": 32, "rate": 0.02, "same_images": 0, "again": 0},
     left_out=("mirrored_4",),
     opens=("workers_2", "workers_4"),
     least={"epochs": 2},

@@ -189,9 +189,10 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
 
     def done_before(work, variant, seed, config, request, place, environments, log):
         asked[variant] = [sorted(environment) for environment in environments]
-        shutil.copytree(folder / variant, place, dirs_exist_ok=True)
+        models = shutil.copytree(folder / variant, place, dirs_exist_ok=True) / "training"
+        shutil.copy(models / "epoch-0002.keras", models / "epoch-0003.keras")
         slow = {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}[variant]
-        return [[[2.0, 0.2, 99.0], [1.5, 0.4, slow]]] * len(environments)
+        return [[[2.0, 0.2, 99.0], [1.5, 0.4, slow - 0.5], [1.2, 0.5, slow + 0.5]]] * len(environments)
 
     monkeypatch.setattr(recipe, "together", done_before)
     runs = {}
@@ -204,8 +205,9 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
     for variant, seconds in {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}.items():
         assert found[variant]["images_per_second"] == pytest.approx(500 / seconds)
         assert found[variant]["log_time"] == pytest.approx(np.log(seconds))
-        assert runs[variant].curves["accuracy"] == [0.2, 0.4]
-        assert len(runs[variant].curves["val_accuracy"]) == 2
+        assert runs[variant].curves["accuracy"] == [0.2, 0.4, 0.5]
+        assert len(runs[variant].curves["val_accuracy"]) == 3
+        assert [block["variant"] for block in runs[variant].blocks] == [variant]
         for norm in recipe.NORMS:
             assert found[variant][f"apart_{norm}"] == pytest.approx(apart(folder, variant, norm))
     last = keras.models.load_model(folder / "mirrored_2" / "training" / "epoch-0002.keras")

@@ -161,6 +161,29 @@ def test_a_disturbed_block_is_timed_again_and_the_least_disturbed_one_counts(mon
     assert second.disturbances == [{"variant": "a", "others": pytest.approx(0.4), "again": timing.MOST_AGAIN}]
 
 
+@pytest.mark.parametrize(
+    ("others", "again", "kept", "calls"),
+    [([0.3, 0.2, 0.01, 0.4], 3, 2, 3), ([0.3, 0.1, 0.2, 0.4, 0.0], 3, 1, 4), ([0.3, 0.0], 0, 0, 1), ([0.0], 3, 0, 1)],
+)
+def test_what_others_disturb_is_done_again_and_the_least_disturbed_counts(monkeypatch, others, again, kept, calls):
+    clock, busy, own, attempts = [0.0], [0.0], [0.0], []
+
+    def work(attempt):
+        attempts.append(attempt)
+        clock[0] += 10.0
+        own[0] += 10.0
+        busy[0] += 10.0 + 2 * 10.0 * others[attempt]
+        return f"attempt {attempt}"
+
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timing, "_busy_seconds", lambda: busy[0])
+    monkeypatch.setattr(timing, "_own_seconds", lambda: own[0])
+    monkeypatch.setattr(timing.os, "cpu_count", lambda: 2)
+    found = timing.undisturbed(work, again)
+    assert found == (f"attempt {kept}", pytest.approx(others[kept]), calls - 1)
+    assert attempts == list(range(calls))
+
+
 def test_the_kernels_ticks_count_what_works_and_what_was_taken(monkeypatch, tmp_path):
     path = tmp_path / "stat"
     path.write_text("cpu  100 20 30 99999 88888 4 5 6 0 0\ncpu0 1 2 3\n")

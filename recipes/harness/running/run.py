@@ -1,7 +1,7 @@
 """`Run`: what one training receives, and what it hands back."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,12 @@ class Run:
         blocks = timing.interleaved(steps, rounds=rounds, seed=self.seed, **shape)
         self.blocks += blocks.disturbances
         return blocks
+
+    def undisturbed(self, work: Callable[[int], timing.Result], again: int = timing.MOST_AGAIN) -> timing.Result:
+        """What `work(attempt)`, which times itself, returned where it was disturbed least, as `timing.undisturbed`."""
+        found, others, repeated = timing.undisturbed(work, again)
+        self.blocks.append({"variant": self.variant, "others": round(others, 4), "again": repeated})
+        return found
 
     def keep_histogram(self, name: str, values: Sequence[float]) -> None:
         """Show numbers in TensorBoard, as one histogram and, a step for each, as a curve; nothing is recorded."""

@@ -1,15 +1,17 @@
 """Times that can be compared: the variants' steps in interleaved blocks, in random order, and ratios as logarithms."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 Step = Callable[[], object]
+Result = TypeVar("Result")
 LEAST_STEPS = 100
 LEFT_OUT = 10
 MOST_OTHERS = 0.05  # Of the machine's processor time, used by others: a block with more is timed again,
@@ -77,14 +79,38 @@ def _block(step: Step, steps: int, left_out: int) -> tuple[float, float]:
     """Seconds of a block, and which share of the machine's processor time others used meanwhile."""
     for _ in range(left_out):
         step()
+
+    def counted():
+        for _ in range(steps - left_out):
+            step()
+
+    _, taken, others = _watched(counted)
+    return taken, others
+
+
+def undisturbed(work: Callable[[int], Result], again: int = MOST_AGAIN) -> tuple[Result, float, int]:
+    """Call `work(0)`, and where other processes disturbed it `work(1)` to `work(again)`: for what times itself.
+
+    Processes that `work` starts are its own if they have ended when it returns. Returns what the least disturbed call
+    returned, others' share of the machine's processor time meanwhile, and how many times it was called again.
+    """
+    calls: list[tuple[float, Result]] = []
+    while not calls or (calls[-1][0] > MOST_OTHERS and len(calls) <= again):
+        found, _, others = _watched(functools.partial(work, len(calls)))
+        calls.append((others, found))
+    others, found = min(calls, key=lambda call: call[0])
+    return found, others, len(calls) - 1
+
+
+def _watched(work: Callable[[], Result]) -> tuple[Result, float, float]:
+    """What `work()` returned, its seconds, and which share of the machine's processor time others used meanwhile."""
     busy, own, start = _busy_seconds(), _own_seconds(), time.perf_counter()
-    for _ in range(steps - left_out):
-        step()
+    found = work()
     taken = time.perf_counter() - start
     by_others = _busy_seconds() - busy - (_own_seconds() - own)
     if taken < SHORTEST:
-        return taken, 0.0
-    return taken, max(0.0, by_others / (taken * (os.cpu_count() or 1)))
+        return found, taken, 0.0
+    return found, taken, max(0.0, by_others / (taken * (os.cpu_count() or 1)))
 
 
 def _busy_seconds() -> float:
