@@ -98,7 +98,7 @@ def test_advice_that_is_not_what_the_evidence_says_is_not_published(clean, tmp_p
 def claim(verdict, mean=2.0, **rest):
     effects = [] if mean is None else [{"mean": mean, "low": mean - 1, "high": mean + 1, "word": verdict}]
     plain = {"id": "X1", "text": "Coins land", "source": "us", "said": "", "verdict": verdict, "numbers": ["heads +1"]}
-    return {**plain, "effects": effects, **rest}
+    return {**plain, "effects": effects, "drawn": effects, **rest}
 
 
 def summary(*claims, stale=False):
@@ -132,8 +132,32 @@ def test_what_surprises_is_what_was_refuted_the_largest_first():
     assert [line.split("**")[1] for line in lines] == [
         "refuted", "refuted", "refuted in direction", "no practical difference"
     ]  # fmt: skip
-    assert lines[0].startswith("- “They fly” (us): **refuted**, heads +1, 7.0 times what would matter ([optimizers](")
-    assert "less than that" in lines[3]
+    assert lines[0].startswith(
+        "- “Coins land” (us, in the source's words “They fly”): **refuted**, heads +1, 7.0 times what would matter "
+        "([optimizers]("
+    )
+    assert "heads +1, 0.5 times what would matter" in lines[3]
+
+
+def test_a_surprise_of_several_comparisons_tells_the_numbers_of_the_largest():
+    several = claim("refuted", -1.5, numbers=["heads -15", "tails -90"])
+    several["effects"].append({"mean": -9.0, "low": -10.0, "high": -8.0, "word": "refuted"})
+    assert "**refuted**, tails -90, 9.0 times what would matter" in frontpage.surprises(
+        {"optimizers": summary(several)}
+    )
+
+
+def test_what_is_of_an_earlier_version_is_counted_apart():
+    found = {
+        "optimizers": summary(claim("holds")),
+        "schedules": summary(claim("unresolved"), claim("open"), stale=True),
+    }
+    assert frontpage.totals(found) == (
+        "2 recipes measure 1 claims: 1 holds; 0 more are arithmetic; 2 were measured with an earlier version of their "
+        "recipe."
+    )
+    (row,) = [line for line in frontpage.by_chapter(found).splitlines() if "recipes/schedules.py" in line]
+    assert "[2 of that version](results/schedules/README.md)" in row
 
 
 def test_a_recipe_has_a_row_in_its_chapter():

@@ -138,8 +138,11 @@ def check_until_decided(recipe: Recipe, options: Any, searching: Any) -> None:
         raise UsageError("--until-decided measures with the settings that there are: leave --tune and --search out.")
     if options.seeds is not None or options.first_seed is not None or options.variants:
         raise UsageError("--until-decided chooses seeds and variants itself: leave --seeds and --variants out.")
-    if options.model or options.data or options.budget == "smoke":
-        raise UsageError("--until-decided goes on from what is published, at quick or full: leave other data out.")
+    if options.model or options.data or options.budget != "quick":
+        raise UsageError(
+            "--until-decided goes on from what is published at quick: leave other data and budgets out. (At full all "
+            "seeds are one look: --seeds says how many.)"
+        )
 
 
 def _check_nothing_chosen(flag: str, fields: Iterable[str], config: Any, usual: Any) -> None:

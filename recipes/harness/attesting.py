@@ -148,7 +148,8 @@ def _run(
     for seed in seeds:
         say(f"{recipe.name} seed {seed} with the code in {tree}")
         with tempfile.TemporaryDirectory() as logs:
-            flags = ["--budget", found["budget"], "--variants", "all", "--seeds", "1", "--first-seed", str(seed)]
+            names = [record["variant"] for record in found["records"] if record["seed"] == seed]
+            flags = ["--budget", found["budget"], "--seeds", "1", "--first-seed", str(seed), "--variants", *names]
             command = [sys.executable, "-m", recipe.module, *flags, "--no-log", "--logdir", logs]
             done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
             written = list(Path(logs).rglob("evidence.json"))

@@ -63,7 +63,7 @@ def open_variants(recipe: Recipe, judgements: Sequence[Judgement]) -> list[str]:
 
 def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Put the published records where finished runs are kept; return the published sweep."""
-    published = Published.read(invocation.recipe)
+    published = Published.read(invocation.recipe)  # Of quick: at full all seeds are one look.
     evidence, header = published.evidence, invocation.header
     if evidence is None or published.stale or any(evidence.get(key) != header.get(key) for key in SAME):
         say("Begins with the first seed: what is published, if anything, is of other code, images or settings.")
@@ -77,6 +77,7 @@ def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]
             path = record_path(str(invocation.folder), record["variant"], record["seed"])
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, record)
+        invocation.took_over = True
         say(f"Goes on from the published {len(evidence['seeds'])} seeds.")
     return None if published.stale_tuning else published.tuning
 

@@ -154,7 +154,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         "records": records,
     }
     write_json(folder / "evidence.json", found)
-    published = Published.read(recipe)
+    published = Published.read(recipe, budget=invocation.asked.budget)
     applies = invocation.is_as_published and not published.stale_tuning
     report = Report(recipe, found, published.tuning if applies else None)
     report.write_figure(folder / "figure.png")

@@ -28,11 +28,22 @@ def links(folder: Path) -> list[Link]:
 _NEEDED = {"from", "to", "config", "commit", "dropped"}
 
 
+def read(path: Path) -> Any:
+    """A recipe's published evidence, sweep or floors, of quick or in the folder of full, as `followed` has them.
+
+    Raises:
+        EvidenceError: a file is broken.
+    """
+    home = path.parent.parent if path.parent.name == "full" else path.parent
+    return followed(read_json(path), links(home))
+
+
 def followed(found: Any, along: Sequence[Link]) -> Any:
     """Evidence, a sweep or floors as if they were of the newest version that links lead to.
 
     Settings that the recipe has been given since have the values that they were shown to make no difference with.
-    Metrics that can't be the same to the bit, such as times, are left behind.
+    Metrics that can't be the same to the bit, such as times, are left behind. What is of budget full is carried by runs
+    at quick, which go through the same code.
     """
     if not isinstance(found, dict):
         return found
@@ -42,13 +53,18 @@ def followed(found: Any, along: Sequence[Link]) -> Any:
         found = {**found, "code": link["to"], "carried": link["commit"]}
         if "records" not in found:
             continue
-        found["config"] = link["config"]
+        found["config"] = _with_new_fields(found.get("config", {}), link)
         found["records"] = [
             {
                 **record,
-                "config": {**link["config"], **{k: v for k, v in record["config"].items() if k in link["config"]}},
+                "config": _with_new_fields(record["config"], link),
                 "metrics": {name: v for name, v in record["metrics"].items() if name not in link["dropped"]},
             }
             for record in found["records"]
         ]
     return found
+
+
+def _with_new_fields(config: dict[str, Any], link: Link) -> dict[str, Any]:
+    """A config with the fields of the newer version, each with its own value if it has one."""
+    return {name: config.get(name, value) for name, value in link["config"].items()}

@@ -7,7 +7,7 @@ from typing import Any
 
 from recipes.harness.declaring.claims import Judgement
 from recipes.harness.evidence.records import printable, values_of
-from recipes.harness.reporting.report import ASSERTED, Report, weakest
+from recipes.harness.reporting.report import ASSERTED, Report, weakest, whole_time
 
 ADVICE = ("Answer", "In practice")
 LABELS = ("Answer", "In practice", "Open", "Use it when", "It hurts when", "Sources")
@@ -33,7 +33,7 @@ def markdown(
         f"# {recipe.name}: {recipe.question}",
         advice,
         f"{code(found['command'])}: budget {code(found['budget'])}, {seeds} seed{'s' if seeds > 1 else ''}, "
-        f"{_duration(found)}on {escaped(_machine(found['machine']))}.",
+        f"{_duration(report)}on {escaped(_machine(found['machine']))}.",
         "## Claims",
     ]
     if with_figure and any(comparison.n > 1 for judgement in judgements for comparison in judgement.comparisons):
@@ -194,8 +194,9 @@ def split_docstring(docstring: str) -> tuple[str, str]:
     return "\n".join(advice).strip(), "\n".join(rest).strip()
 
 
-def _duration(found: dict[str, Any]) -> str:
-    return f"{found['elapsed_seconds']:,.0f} s " if found.get("elapsed_seconds") else ""
+def _duration(report: Report) -> str:
+    elapsed = whole_time(report.found, report.recipe)
+    return f"{elapsed:,.0f} s " if elapsed else ""
 
 
 def _split(seed: int | None) -> str:
@@ -215,6 +216,11 @@ def _provenance(found: dict[str, Any]) -> str:
         ["machine", f"{_machine(machine)}, {machine.get('memory_gib')} GiB, {machine.get('system')}"],
         ["versions", versions],
         ["commit", str(found["commit"])],
+        *(
+            [["carried to", f"{found['carried']} (commit), since runs of both were the same to the bit"]]
+            if "carried" in found
+            else []
+        ),
         ["code", f"{found['code']} (hash of the recipe, and of what it uses of the pipelines and the harness)"],
         *([["table", f"{found['table']} (hash of the results that were looked up)"]] if "table" in found else []),
         ["data", f"{data['source']}, {images} training images, {_split(data['split_seed'])}"],

@@ -68,11 +68,13 @@ def readme(text: str, results: Path) -> str:
 
 def totals(found: Summaries) -> str:
     """How many claims there are, and how many of each verdict."""
-    claims = [claim for summary in found.values() for claim in summary["claims"]]
+    claims = [claim for summary in found.values() for claim in summary["claims"] if not summary["stale"]]
+    before = sum(len(summary["claims"]) for summary in found.values() if summary["stale"])
     counts = Counter(claim["verdict"] for claim in claims if not _asserted(claim))
     asserted = sum(map(_asserted, claims))
     words = ", ".join(f"{counts[word]} {_plural(word, counts[word])}" for word in WORDS if counts[word])
-    return f"{len(found)} recipes measure {len(claims) - asserted} claims: {words}; {asserted} more are arithmetic."
+    text = f"{len(found)} recipes measure {len(claims) - asserted} claims: {words}; {asserted} more are arithmetic"
+    return text + (f"; {before} were measured with an earlier version of their recipe." if before else ".")
 
 
 def at_full(found: Summaries) -> str:
@@ -121,13 +123,12 @@ def surprises(found: Summaries) -> str:
     ]
     lines = []
     for _, _, name, claim in sorted(odd, key=lambda entry: entry[:3])[:MOST_SURPRISES]:
-        effect = (
-            f"{_size(claim):.1f} times what would matter" if claim["verdict"] != SURPRISING[2] else "less than that"
-        )
-        numbers = escaped(claim["numbers"][0])
+        largest = max(range(len(claim["effects"])), key=lambda place: abs(claim["effects"][place]["mean"]))
+        said = f", in the source's words “{escaped(claim['said'])}”" if claim["said"] else ""
         lines.append(
-            f"- “{escaped(claim['said'] or claim['text'])}” ({escaped(claim['source'])}): **{claim['verdict']}**, "
-            f"{numbers}, {effect} ([{name}](results/{name}/README.md))"
+            f"- “{escaped(claim['text'])}” ({escaped(claim['source'])}{said}): **{claim['verdict']}**, "
+            f"{escaped(claim['numbers'][largest])}, {_size(claim):.1f} times what would matter "
+            f"([{name}](results/{name}/README.md))"
         )
     return "\n".join(lines) or "Nothing yet."
 
@@ -148,7 +149,10 @@ def by_chapter(found: Summaries) -> str:
                 stale = f" ({STALE})" if summary["stale"] else ""
                 counts = Counter(claim["verdict"] for claim in summary["claims"])
                 row[1:3] = [escaped(summary["question"]) + stale, escaped(summary["answer"])]
-                row[3] = f"[{', '.join(f'{counts[w]} {w}' for w in WORDS if counts[w])}](results/{name}/README.md)"
+                words = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
+                if stale:
+                    words = f"{len(summary['claims'])} of that version"
+                row[3] = f"[{words}](results/{name}/README.md)"
                 row[4] = _duration(summary["quick_seconds"])
             rows.append(row)
         header = ["recipe", "question", "measured answer", "claims", "takes"]
@@ -190,8 +194,7 @@ def picture(found: Summaries, path: Path, software: str, evidence: str) -> None:
     rows = []
     for name, summary in found.items():
         for claim in summary["claims"]:
-            if claim["effects"] and not summary["stale"]:
-                effect = min(claim["effects"], key=lambda effect: effect["low"])
+            for effect in () if summary["stale"] else claim["drawn"]:
                 label = f"{name}  {claim['id']}"
                 rows.append(forest.Row(label, effect["mean"], effect["low"], effect["high"], effect["word"]))
     forest.write(rows, path, software, evidence, row_height=0.19)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.harness.declaring.recipe import Recipe
+from recipes.harness.evidence import attested
 from recipes.harness.evidence.provenance import is_commit
 from recipes.harness.evidence.records import (
     SCHEMA,
@@ -14,7 +15,13 @@ from recipes.harness.evidence.records import (
     complaint_of_evidence,
     read_json,
 )
-from recipes.harness.reporting.published import FULL_DIGEST, SUBSET_DIGEST, staleness, staleness_of_tuning
+from recipes.harness.reporting.published import (
+    FULL_DIGEST,
+    SUBSET_DIGEST,
+    set_otherwise,
+    staleness,
+    staleness_of_tuning,
+)
 
 LEAST_SEEDS = {"quick": 10, "full": 5}
 IMAGES = {"quick": ("subset", SUBSET_DIGEST), "full": ("full", FULL_DIGEST)}
@@ -46,7 +53,7 @@ def budget_of(path: Path) -> str:
 def objections(recipe: Recipe, path: Path) -> list[str]:
     """Why a file of evidence may not be published, in sentences; empty if it may."""
     try:
-        found = read_json(path)
+        found = attested.read(path)
     except EvidenceError as error:
         return [str(error)]
     if path.name == "tuning.json":
@@ -54,10 +61,10 @@ def objections(recipe: Recipe, path: Path) -> list[str]:
     if problem := complaint_of_evidence(found, recipe.name, recipe.names):
         return [f"It can't be used: {problem}."]
     reasons = _objections_to_origin(recipe, found)
-    if why := staleness(recipe, found):
+    if others := set_otherwise(recipe, found):
+        reasons.append(f"Its {', '.join(others)} are not those of budget {found['budget']}.")
+    elif why := staleness(recipe, found):
         reasons.append(f"It is stale: {why}. Measure again.")
-    if found["config"] != _as_read_back(recipe.config_at(found["budget"])):
-        reasons.append(f"Its settings are not those of budget {found['budget']}.")
     if set(found["variants"]) != set(recipe.published_at(found["budget"])):
         reasons.append("It lacks some of the variants.")
     if any(record["status"] == "failed" for record in found["records"]):
@@ -109,8 +116,8 @@ def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
         reasons.append(f"It is stale: {why}. Measure again.")
     if recipe.tuning:
         defaults = _as_read_back(recipe.config_at(budget))
-        if found.get("config") != defaults:
-            reasons.append(f"Its settings are not those of budget {budget}.")
+        if others := set_otherwise(recipe, found):
+            reasons.append(f"Its {', '.join(others)} are not those of budget {budget}.")
         whole = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
         if found.get("winners") != recipe.tuning.at(budget).winners(whole):
             reasons.append("Its winners are not those of its own trials.")

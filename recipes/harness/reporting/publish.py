@@ -6,10 +6,11 @@ import re
 import shutil
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.harness.declaring.claims import Judgement
+from recipes.harness.declaring.claims import Comparison, Judgement
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
 from recipes.harness.evidence.provenance import ROOT, without_folder
 from recipes.harness.evidence.records import (
@@ -31,7 +32,7 @@ from recipes.harness.reporting.published import (
     changed_parts,
     floors_of,
 )
-from recipes.harness.reporting.report import Report, weakest
+from recipes.harness.reporting.report import Report, speaks_least, weakest, whole_time
 
 README = ROOT / "README.md"
 CARD = "README.md"  # So that a folder shows it.
@@ -160,14 +161,18 @@ def summary_of(report: Report, full: Report | None = None) -> dict[str, Any]:
                     if full and judgement.claim.id in at_full
                     else {}
                 ),
-                "effects": [
-                    {"mean": row.mean, "low": row.low, "high": row.high, "word": row.word}
-                    for row in forest.rows([dataclasses.replace(judgement, comparisons=weakest(judgement))])
-                ],
+                "effects": _effects(judgement, weakest(judgement)),
+                "drawn": _effects(judgement, [speaks_least(judgement)] if judgement.comparisons else []),
             }
             for judgement in report.judgements()
         ],
     }
+
+
+def _effects(judgement: Judgement, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Comparisons in multiples of what matters."""
+    rows = forest.rows([dataclasses.replace(judgement, comparisons=tuple(comparisons))])
+    return [{"mean": row.mean, "low": row.low, "high": row.high, "word": row.word} for row in rows]
 
 
 def _numbers(report: Report, judgement: Judgement) -> list[str]:
@@ -180,8 +185,7 @@ def _numbers(report: Report, judgement: Judgement) -> list[str]:
 def _quick_seconds(found: dict[str, Any], recipe: Recipe) -> int:
     """About how long a plain run takes: the share of its variants and seeds in the time that all of them took.
 
-    Where the evidence was measured in several goes, its runs' own seconds say it, as many runs beside one another as
-    the machine has cores.
+    Where the evidence was measured in several goes, its runs' own seconds say it.
     """
     first, usual = found["seeds"][: BUDGETS["quick"].seeds], recipe.usual("quick")
     total = plain = 0.0
@@ -189,9 +193,9 @@ def _quick_seconds(found: dict[str, Any], recipe: Recipe) -> int:
         total += record["seconds"]["total"]
         if record["seed"] in first and record["variant"] in usual:
             plain += record["seconds"]["total"]
-    if found["elapsed_seconds"]:
-        return round(found["elapsed_seconds"] * plain / total)
-    return round(plain / (1 if recipe.compare else found["machine"]["cores"]))
+    if elapsed := whole_time(found, recipe):
+        return round(elapsed * plain / total)
+    return round(plain / (len(found["variants"]) if recipe.compare else found["machine"]["cores"]))
 
 
 def drift(recipe: Recipe, results: Path = RESULTS) -> list[str]:
@@ -261,7 +265,7 @@ def status_of(recipe: Recipe, results: Path = RESULTS) -> list[str]:
             continue
         if changed := changed_parts(recipe, found):
             lines.append(f"{'':<9} changed: {', '.join(changed)}")
-        minutes = (found.get("elapsed_seconds") or 0) / 60
+        minutes = (whole_time(found, recipe) or 0) / 60
         lines.append(f"{'':<9} `{recipe.measure_again}` measures again (about {minutes:.0f} minutes);")
         share = 2 / max(1, len(found["seeds"]))
         lines.append(

@@ -8,7 +8,7 @@ from typing import Any
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence import attested
 from recipes.harness.evidence.provenance import ROOT
-from recipes.harness.evidence.records import EvidenceError, Record, complaint_of_evidence, read_json
+from recipes.harness.evidence.records import EvidenceError, Record, complaint_of_evidence
 
 RESULTS = ROOT / "results"
 CHANGED = "the code that makes the numbers has changed since"
@@ -37,10 +37,9 @@ class Published:
             EvidenceError: a file that is broken.
         """
         folder = (results or RESULTS) / recipe.name
-        along = attested.links(folder)
         folder = folder / "full" if budget == "full" else folder
         found, tuning = (
-            attested.followed(read_json(folder / name), along) if (folder / name).exists() else None
+            attested.read(folder / name) if (folder / name).exists() else None
             for name in ("evidence.json", "tuning.json")
         )
         return cls(
@@ -65,7 +64,18 @@ def staleness(recipe: Recipe, found: dict[str, Any]) -> str:
         raise EvidenceError(f"The published evidence of {recipe.name} can't be used: {problem}.")
     if others := tuned_otherwise(recipe, found["records"]):
         return f"what was tuned for {', '.join(others)} has changed since"
+    if others := set_otherwise(recipe, found):
+        return f"the usual {', '.join(others)} of budget {found['budget']} changed since"
     return ""
+
+
+def set_otherwise(recipe: Recipe, found: dict[str, Any]) -> list[str]:
+    """The fields of Config that evidence was measured with other values of than its budget has now.
+
+    Of a field that Config had not then, nothing is known, and nothing need be: code that reads it is other code.
+    """
+    usual = json.loads(json.dumps(vars(recipe.config_at(found["budget"]))))
+    return [name for name, value in usual.items() if found["config"].get(name, value) != value]
 
 
 def floors_of(recipe: Recipe, results: Path | None = None) -> tuple[dict[str, Any] | None, str]:
@@ -73,7 +83,7 @@ def floors_of(recipe: Recipe, results: Path | None = None) -> tuple[dict[str, An
     folder = (results or RESULTS) / recipe.name
     if not (folder / "floors.json").exists():
         return None, ""
-    found = attested.followed(read_json(folder / "floors.json"), attested.links(folder))
+    found = attested.read(folder / "floors.json")
     if found["code"] != recipe.code:
         return found, CHANGED
     if found["settings"] != all_settings(recipe):

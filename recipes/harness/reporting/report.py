@@ -70,8 +70,8 @@ class Report:
 
     def _heading(self, metric: str) -> str:
         unit = self.recipe.unit(metric)
-        shown = {"points": "%"}.get(unit.name, "")
-        return f"{unit.words} ({shown})" if shown else unit.words
+        shown = {"points": "%"}.get(unit.name, unit.name)
+        return f"{unit.words} ({shown})" if shown and shown not in unit.words else unit.words
 
     def _spread(self, metric: str, values: list[float]) -> str:
         unit = self.recipe.unit(metric)
@@ -113,13 +113,13 @@ class Report:
         sign = -1 if claim.lower or claim.falling else 1
         low, high = sorted((sign * comparison.low, sign * comparison.high))
         what = f"slope of {unit.words}, {a} to {b}" if claim.rising or claim.falling else f"{unit.words}, {a} minus {b}"
-        text = f"{what}: {unit.show(sign * comparison.mean, sign=True)} {unit.name}"
+        named = f" {unit.name}" if unit.name else ""
+        text = f"{what}: {unit.show(sign * comparison.mean, sign=True)}"
+        if brief and comparison.n > 1:
+            return f"{text} [{unit.show(low, True)}, {unit.show(high, True)}]{named}"
+        text += named
         if comparison.n == 1:
             return f"{text} at one seed, which can settle nothing."
-        if brief:
-            return (
-                f"{what}: {unit.show(sign * comparison.mean, True)} [{unit.show(low, True)}, {unit.show(high, True)}]"
-            )
         text += f", {judgement.level:.2%} interval {unit.show(low, sign=True)} to {unit.show(high, sign=True)}"
         effect = "" if np.isnan(comparison.cohen_d) else f", d = {sign * comparison.cohen_d:+.1f}"
         text += f" (n = {comparison.n}{effect}; what matters: {unit.show(claim.by)})"
@@ -187,13 +187,28 @@ class Report:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
+def whole_time(found: dict[str, Any], recipe: Recipe) -> float | None:
+    """Seconds that all runs took; None where the command that wrote the evidence did only a part of them."""
+    elapsed: float | None = found.get("elapsed_seconds")
+    # Runs beside one another are as many as cores, and variants that are compared in one process share its seconds.
+    shares = len(found["variants"]) if recipe.compare else found["machine"]["cores"]
+    needed = sum(record["seconds"]["total"] for record in found["records"]) / shares
+    return elapsed if elapsed and needed <= 1.05 * elapsed else None
+
+
 def weakest(judgement: Judgement) -> tuple[Comparison, ...]:
     """A claim's comparisons where room is short: all of a few, and of many the one that speaks least for it."""
     if len(judgement.comparisons) <= MOST_SHOWN or not all(comparison.n > 1 for comparison in judgement.comparisons):
         return judgement.comparisons[:MOST_SHOWN]
-    if judgement.claim.equal:
-        return (max(judgement.comparisons, key=lambda comparison: max(-comparison.low, comparison.high)),)
-    return (min(judgement.comparisons, key=lambda comparison: comparison.low),)
+    return (speaks_least(judgement),)
+
+
+def speaks_least(judgement: Judgement) -> Comparison:
+    """Of a claim's comparisons the one whose interval reaches farthest to where the claim would be wrong."""
+    claim = judgement.claim
+    above, below = claim.equal and claim.side != "below", not claim.equal or claim.side != "above"
+    wrong = lambda row: max(row.high if above else -np.inf, -row.low if below else -np.inf)  # noqa: E731
+    return max(judgement.comparisons, key=wrong)
 
 
 def _count(records: list[Record]) -> str:

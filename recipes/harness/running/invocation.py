@@ -59,6 +59,7 @@ class Invocation:
     header: dict[str, Any]
     together: bool = False  # With other recipes.
     started: float = dataclasses.field(default_factory=time.perf_counter)
+    took_over: bool = False  # Runs that other commands have finished.
 
     @classmethod
     def begin(cls, recipe: Recipe, asked: Asked, config: Any, command: str, *, together: bool = False) -> "Invocation":
@@ -152,9 +153,10 @@ class Invocation:
         return record["settings"] != _as_json(now)
 
     def elapsed(self) -> float | None:
-        """Seconds since the command began; None for a resumed one, which took only part of the time that it needs, and
+        """Seconds since the command began; None where it took runs over and so only part of the time that it needs, and
         for recipes together, which share theirs."""
-        return None if self.asked.resume or self.together else round(time.perf_counter() - self.started, 1)
+        partly = self.asked.resume or self.took_over or self.together
+        return None if partly else round(time.perf_counter() - self.started, 1)
 
     def check_code(self) -> None:
         """Look at the files again.
