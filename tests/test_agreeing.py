@@ -113,7 +113,7 @@ def test_runs_that_differ_are_said_to(ten, tmp_path, capsys, monkeypatch):
     [
         (["--budget", "smoke"], "it is of budget quick, and this is smoke"),
         (["--noise", "0.03"], "you changed --noise"),
-        (["--train-images", "1000"], "it is of other images, or of another number of them"),
+        (["--train-images", "1000"], "it is of other images, or of another number or split of them"),
     ],
 )
 def test_where_published_numbers_do_not_apply_it_says_why_and_has_verdicts_of_its_own(

@@ -256,9 +256,6 @@ def test_a_claim_must_make_one_comparison(kind):
         claim(**kind)
 
 
-FALSE_WHERE_EQUAL = ("refuted", "refuted in direction", "differs", "holds in direction")
-
-
 @pytest.mark.parametrize("effect", [0.0, 1.0, -1.0])
 @pytest.mark.parametrize("noise", [0.5, 2.0])
 def test_a_recipe_has_a_false_verdict_in_at_most_5_percent_all_looks_included(effect, noise):

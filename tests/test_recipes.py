@@ -298,6 +298,11 @@ def test_plain_and_residual_networks_differ_by_the_additions_alone():
         assert models[0].count_params() == models[1].count_params()
 
 
+@pytest.mark.parametrize(("norm", "power"), [(1000.0, 3), (1.0, 0), (0.01, -2), (0.0, -12)])
+def test_a_norm_in_decades_by_hand(norm, power):
+    assert functional_skip.decades(norm) == pytest.approx(power)
+
+
 def test_looking_at_gradients_changes_nothing():
     model = functional_skip.build_model("residual_shallow_norm", DATA)
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))

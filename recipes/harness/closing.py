@@ -78,7 +78,7 @@ def _not_applying(invocation: Invocation, published: Published) -> str:
         {**header["data"], "digest": header["data_digest"]} for header in (invocation.header, published.evidence)
     ]
     if of_images[0] != of_images[1]:
-        return "it is of other images, or of another number of them"
+        return "it is of other images, or of another number or split of them"
     return ""
 
 

@@ -229,6 +229,7 @@ BREAKS = [
         ("if chosen.skip:", "if not chosen.skip:", SIGNAL),
         ("range(1, chosen.depth, 2)", "range(1, chosen.depth - 2, 2)", DEPTH),
         ("    if begin.norm:\n", "    if not begin.norm:\n", DEPTH),
+        ("float(np.log10(", "-float(np.log10(", f"{RECIPES}::test_a_norm_in_decades_by_hand"),
         (
             "variable.assign(value)",
             "variable.assign(0 * value)",

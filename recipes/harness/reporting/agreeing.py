@@ -30,7 +30,8 @@ def agreement(ours: Report, theirs: Report) -> list[Agreement]:
     """One for each variant, and each metric that claims are about and that varies from seed to seed.
 
     A mean of k new runs lies within Student's prediction interval from n published ones, whose width is the published
-    standard deviation times the root of 1/n + 1/k.
+    standard deviation times the root of 1/n + 1/k. That is for new seeds: of runs at published ones, which a plain run
+    has, less is to be expected between machines, so that these are said to differ more seldom than they might be.
     """
     metrics = dict.fromkeys(
         ["test_accuracy", *(claim.metric for claim in theirs.recipe.claims if not claim.from_tuning)]

@@ -86,8 +86,3 @@ def _value(report: Report, source: str) -> float:
     if sign == " - ":
         return (mean - than) * unit.scale
     return math.exp(mean - than) if "log" in metric else mean / than
-
-
-def unchecked(recipe: Any) -> bool:
-    """Whether a recipe gives advice and says of no number what it is."""
-    return bool(entry(recipe.docstring, ENTRIES[1])) and not recipe.numbers
