@@ -17,7 +17,6 @@ import math
 import re
 import statistics
 from decimal import Decimal
-from typing import Any
 
 from recipes.harness.evidence.records import values_of
 from recipes.harness.reporting.report import Report
