@@ -65,7 +65,7 @@ def _not_applying(invocation: Invocation, published: Published) -> str:
     if own := " and ".join(name for name, is_own in of_them.items() if is_own):
         return f"these are your own {own}"
     if published.evidence is None:
-        return f"nothing of {recipe.name} is published yet"
+        return f"nothing of {recipe.name} is published yet" + (" at full" if asked.budget == "full" else "")
     if published.stale:
         return f"it was {STALE}"
     if asked.budget != published.evidence["budget"]:

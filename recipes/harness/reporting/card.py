@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.harness.declaring.claims import Judgement
@@ -16,7 +16,7 @@ LABELS = ("Answer", "In practice", "Open", "Use it when", "It hurts when", "Sour
 def markdown(
     report: Report,
     with_figure: bool = True,
-    sweep_note: str = "",
+    note: str = "",
     others: Sequence[dict[str, Any]] = (),
     full: Report | None = None,
 ) -> str:
@@ -39,7 +39,10 @@ def markdown(
     if with_figure and any(comparison.n > 1 for judgement in judgements for comparison in judgement.comparisons):
         parts += ["![every comparison and its interval](forest.png)", _FOREST]
     on = f" on {escaped(kind_of(found['machine']))}" if recipe.by_machine else ""
-    parts += [_claim(report, judgement, on) for judgement in judgements]
+    margins = report.test_set_margins()
+    if margins:
+        parts.append(_TEST_SET)
+    parts += [_claim(report, judgement, on, margins) for judgement in judgements]
     if recipe.by_machine:
         parts += ["## On each kind of machine", _machines(report, others)]
     parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _notes(report)]
@@ -47,16 +50,9 @@ def markdown(
         parts.append(f"![{recipe.name}](figure.png)")
     if full:
         parts += ["## At full", _full(judgements, full)]
-    if margins := report.test_set_lines():
-        parts.append("## What the finite test set adds")
-        parts.append(
-            "The verdicts speak of training noise on these test images. Another draw of as many images would move "
-            "a difference, 95 % of the time, by up to about\n\n" + "\n".join(f"- {line}" for line in margins)
-        )
     if report.tuning:
         parts += ["## The table", _table(report)] if recipe.table else ["## Tuning", _tuning(report)]
-        parts.append(sweep_note)
-    parts += ["## What it does", rest]
+    parts += [note, "## What it does", rest]
     parts += ["## Where it was measured", _provenance(found)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -68,9 +64,19 @@ _FOREST = (
 )
 
 
-def _claim(report: Report, judgement: Judgement, on: str) -> str:
+_TEST_SET = (
+    "Intervals are about these test images. *Another draw* of as many would move a difference, 95 % of the time, by up "
+    "to what is said beside it."
+)
+
+
+def _claim(report: Report, judgement: Judgement, on: str, margins: Mapping[frozenset[str], float]) -> str:
     claim = judgement.claim
-    lines = [report.words(judgement, comparison) for comparison in judgement.comparisons]
+    lines = []
+    for comparison in judgement.comparisons:
+        margin = margins.get(frozenset(comparison.between)) if claim.metric == "test_accuracy" else None
+        drawn = f" Another draw: ±{margin:.2f} points." if margin is not None else ""
+        lines.append(report.words(judgement, comparison) + drawn)
     if claim.asserted is not None:
         lines.append(ASSERTED)
     if claim.from_tuning:

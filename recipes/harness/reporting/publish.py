@@ -94,18 +94,15 @@ def _generate(recipe: Recipe, folder: Path) -> str:
     report.write_forest(folder / "forest.png")
     note = f"The sweep was {STALE}." if published.stale_tuning else ""
     others = machines(folder, report) if recipe.by_machine else []
-    full = full_report(recipe, folder.parent)
-    (folder / CARD).write_text(markdown(report, sweep_note=note, others=others, full=full), encoding="utf-8")
+    at_full = Published.read(recipe, folder.parent, "full")
+    full = None
+    if at_full.evidence is not None and not at_full.stale:
+        full = Report(recipe, at_full.evidence, at_full.tuning)
+    elif at_full.evidence is not None:
+        note = " ".join(filter(None, [note, f"What was measured at full is left out: it was {STALE}."]))
+    (folder / CARD).write_text(markdown(report, note=note, others=others, full=full), encoding="utf-8")
     write_json(folder / "summary.json", summary_of(report, full))
     return "generated from its evidence"
-
-
-def full_report(recipe: Recipe, results: Path) -> Report | None:
-    """What is published of a recipe at full, if it is of the code at hand."""
-    published = Published.read(recipe, results, "full")
-    if published.evidence is None or published.stale:
-        return None
-    return Report(recipe, published.evidence, published.tuning)
 
 
 def machines(folder: Path, report: Report) -> list[dict[str, Any]]:
@@ -257,6 +254,9 @@ def status_of(recipe: Recipe, results: Path = RESULTS) -> list[str]:
         parts["table" if recipe.table else "tuning"] = published.tuning, published.stale_tuning
     if recipe.floor:
         parts["floors"] = floors_of(recipe, results)
+    if recipe.at_full:
+        full = Published.read(recipe, results, "full")
+        parts["at full"] = full.evidence, full.stale
     lines = []
     for part, (found, why) in parts.items():
         state = "not measured" if found is None else f"stale: {why}" if why else "current"

@@ -138,21 +138,22 @@ class Report:
             return f"some {seeds} seeds would settle it, more than the last look's {LOOKS[-1]}"
         return f"{look} seeds would settle it nine times in ten"
 
-    def test_set_lines(self) -> list[str]:
-        """For claims about test accuracy: how far another test set of the same size might move the difference."""
+    def test_set_margins(self) -> dict[frozenset[str], float]:
+        """Pair of variants that claims compare by test accuracy -> how far another draw of as many test images would
+        move their difference, 95 % of the time, in points."""
         correct: dict[str, dict[int, np.ndarray]] = {}
         for record in self.records:
             if record["correct"]:
                 bits = unpack_bits(record["correct"], self.found["test_images"])
                 correct.setdefault(record["variant"], {})[record["seed"]] = bits
-        lines = []
+        margins = {}
         for claim in self.recipe.claims:
             for a, b in claim.pairs if claim.metric == "test_accuracy" and not (claim.rising or claim.falling) else ():
                 seeds = sorted(set(correct.get(a, {})) & set(correct.get(b, {})))
                 if seeds:
                     margin = test_set_margin(*(np.array([correct[v][s] for s in seeds]) for v in (a, b)))
-                    lines.append(f"{claim.id}, {a} against {b}: ±{margin * 100:.2f} points")
-        return lines
+                    margins[frozenset((a, b))] = 100 * margin
+        return margins
 
     def again(self) -> int:
         """How many timed blocks were disturbed, and so timed again."""
