@@ -14,6 +14,7 @@ from recipes.harness import attesting
 from recipes.harness.declaring.recipe import Unit
 from recipes.harness.evidence import attested
 from recipes.harness.evidence.records import EvidenceError, read_json, write_json
+from recipes.harness.reporting import published
 from tests.conftest import ROOT
 from tests.toys import dice
 
@@ -180,7 +181,39 @@ def test_a_change_that_changes_no_number_is_carried_over(project):
     assert link["config"] == {"noise": 0.02, "unused": 3}
     assert link["seeds"][0] == 1
     assert "evidence  current" in python(project, "-m", "recipes", "status", "dice").stdout
+    assert python(project, "-c", OBJECTIONS).stdout == "[]\n"  # It may be published as it is.
     (project / "results" / "dice" / "attested.json").unlink()
+
+
+OBJECTIONS = """
+from pathlib import Path
+from recipes.dice import RECIPE
+from recipes.harness.reporting.objections import objections
+print(objections(RECIPE, Path("results/dice/evidence.json")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "others"), [({"noise": 0.02}, []), ({"noise": 0.03}, ["noise"]), ({"gone": 1}, []), ({}, [])]
+)
+def test_evidence_is_of_the_settings_that_were_usual_then(config, others):
+    """A field that Config has had since, or has no more, changes nothing by itself: the code that reads it would."""
+    assert published.set_otherwise(dice.RECIPE, {"budget": "quick", "config": config}) == others
+
+
+def test_a_seed_at_which_a_run_diverged_is_run_with_the_variants_that_it_has(monkeypatch, tmp_path):
+    """Where evidence grew until it decided, later seeds have some variants only."""
+    asked = []
+
+    def run(command, **_):
+        asked.append(command[command.index("--variants") + 1 : command.index("--no-log")])
+        folder = Path(command[command.index("--logdir") + 1])
+        write_json(folder / "evidence.json", {"records": []})
+
+    monkeypatch.setattr(attesting.subprocess, "run", run)
+    evidence = {**found([record("fair", 1), record("clear", 1), record("fair", 2)]), "budget": "quick"}
+    attesting._run(tmp_path, dice.RECIPE, evidence, [1, 2], lambda _: None)
+    assert asked == [["fair", "clear"], ["fair"]]
 
 
 @pytest.mark.parametrize(
