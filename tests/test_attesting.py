@@ -1,5 +1,6 @@
 """Evidence is carried over a change of code that changes no number, and over no other."""
 
+import contextlib
 import copy
 import dataclasses
 import json
@@ -244,3 +245,61 @@ def of_published(folder: Path, change) -> None:
     change(evidence)
     write_json(path, json.loads(json.dumps(evidence)))
     commit(folder, "Evidence")
+
+
+# A table
+
+
+def table_of(tmp_path, monkeypatch, code="old"):
+    """A published table of two settings at two seeds, and stand-ins for what is measured again."""
+    from recipes.harness.declaring.table import Table
+
+    def entry(fast, seed):
+        return {"variant": "setting", "seed": seed, "config": {"fast": fast}, "metrics": {"epoch_1": fast + seed / 10}}
+
+    content = {
+        "code": code, "commit": COMMIT, "machine": {"cpu": "abacus"}, "versions": {},
+        "search": [entry(fast, seed) for seed in (1, 2) for fast in (0, 1)],
+    }  # fmt: skip
+    write_json(tmp_path / "tuning.json", content)
+    recipe = dataclasses.replace(dice.RECIPE, tuning=None, table=Table(dice.train, {"fast": (0, 1)}, (1, 2)))
+    measured = {"new": [entry(1, 1), entry(1, 2)], "old": [entry(1, 1), entry(1, 2)]}
+    monkeypatch.setattr(attesting, "commit", lambda: f"{7:040x}")  # Draws the second setting.
+    monkeypatch.setattr(attesting, "is_commit", lambda name: True)
+    monkeypatch.setattr(attesting, "checked_out", lambda name: contextlib.nullcontext(tmp_path))
+    monkeypatch.setattr(attesting, "machine", lambda: {"cpu": "abacus"})
+    monkeypatch.setattr(attesting, "versions", dict)
+    monkeypatch.setattr(attesting, "_check_code", lambda *_: None)
+    asked = []
+
+    def entries(tree, recipe, setting, say):
+        asked.append(setting)
+        return measured["new" if tree == attesting.ROOT else "old"]
+
+    monkeypatch.setattr(attesting, "_entries", entries)
+    return recipe, measured, asked
+
+
+def test_a_table_is_carried_by_one_of_its_settings(tmp_path, monkeypatch):
+    recipe, _, asked = table_of(tmp_path, monkeypatch)
+    attesting.attest_table(recipe, tmp_path, lambda _: None)
+    (link,) = attested.links(tmp_path)
+    assert asked == [{"fast": 1}]
+    assert (link["from"], link["to"], link["runs"], link["audited"]) == ("old", recipe.code_of("tuning"), 2, True)
+    assert attested.read(tmp_path / "tuning.json")["code"] == recipe.code_of("tuning")
+    attesting.attest_table(recipe, tmp_path, lambda _: None)  # There is nothing left to do.
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_table_with_another_number_is_not_carried(tmp_path, monkeypatch, elsewhere):
+    """Against what is published where that was measured, else against the old code's."""
+    recipe, measured, _ = table_of(tmp_path, monkeypatch)
+    if elsewhere:
+        monkeypatch.setattr(attesting, "machine", lambda: {"cpu": "slide rule"})
+        measured["old"][0]["metrics"]["epoch_1"] += 1e-16 * 8
+    else:
+        measured["new"][1]["metrics"]["epoch_1"] += 1e-16 * 8
+    with pytest.raises(EvidenceError, match="has other numbers at"):
+        attesting.attest_table(recipe, tmp_path, lambda _: None)
+    assert attested.links(tmp_path) == []

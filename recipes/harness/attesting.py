@@ -5,6 +5,7 @@ they record must be the same to the bit. Where machine and versions are the publ
 the old code's runs, and is so audited as well.
 """
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -31,15 +32,16 @@ def attest(recipe: Recipe, say: Callable[[str], None], results: Path | None = No
     folder = (results or RESULTS) / recipe.name
     if not (folder / "evidence.json").exists():
         raise EvidenceError(f"Nothing of {recipe.name} is published: there is nothing to attest.")
-    found = attested.followed(read_json(folder / "evidence.json"), attested.links(folder))
+    if recipe.table:
+        attest_table(recipe, folder, say)
+    found = attested.read(folder / "evidence.json")
     if found["code"] == recipe.code:
-        return "is of the code at hand already"
+        return "is of the code at hand"
     now, before = _clean(commit()), _clean(found.get("carried", found["commit"]))
     dropped = check_can_carry(recipe, found)
     seeds = drawn(found, now)
     with checked_out(before) as old:
-        if (hashed := _code_in(old, recipe)) != found["code"]:
-            raise EvidenceError(f"{recipe.name}: commit {before[:12]} has the code {hashed}, not {found['code']}.")
+        _check_code(old, recipe, "comparison", found)
         new_runs = _run(ROOT, recipe, found, seeds, say)
         same_place = found["machine"] == machine() and found["versions"] == versions()
         if same_place:
@@ -58,6 +60,34 @@ def attest(recipe: Recipe, say: Callable[[str], None], results: Path | None = No
     write_json(folder / attested.NAME, [*attested.links(folder), link])
     audited = ", which are those that are published" if same_place else ""
     return f"is carried over: {len(new_runs)} runs are the same to the bit{audited}"
+
+
+def attest_table(recipe: Recipe, folder: Path, say: Callable[[str], None]) -> None:
+    """Link the version that a table was measured with to the one at hand, by one of its settings, measured again.
+
+    Raises:
+        EvidenceError: a number is another one, or it can't be told.
+    """
+    assert recipe.table is not None
+    found, code = attested.read(folder / "tuning.json"), recipe.code_of("tuning")
+    if found["code"] == code:
+        return
+    now, before = _clean(commit()), _clean(found.get("carried", found["commit"]))
+    setting = {name: values[int(now, 16) % len(values)] for name, values in recipe.table.fields.items()}
+    same_place = found["machine"] == machine() and found["versions"] == versions()
+    with checked_out(before) as old:
+        _check_code(old, recipe, "tuning", found)
+        new = _entries(ROOT, recipe, setting, say)
+        entries = [entry for entry in found["search"] if entry["config"] == setting]
+        entries = entries if same_place else _entries(old, recipe, setting, say)
+    if new != entries:
+        raise EvidenceError(f"The table of {recipe.name} is not carried over: it has other numbers at {setting}.")
+    link = {
+        "from": found["code"], "to": code, "config": {}, "dropped": [], "commit": now, "from_commit": before,
+        "setting": setting, "runs": len(new), "audited": same_place, "machine": machine(), "versions": versions(),
+    }  # fmt: skip
+    write_json(folder / attested.NAME, [*attested.links(folder), link])
+    say(f"{recipe.name}: the table is carried over, {len(new)} of its runs are the same to the bit")
 
 
 def check_can_carry(recipe: Recipe, found: Mapping[str, Any]) -> list[str]:
@@ -132,12 +162,39 @@ def checked_out(name: str) -> Generator[Path, None, None]:
             subprocess.run(["git", "worktree", "remove", "--force", str(folder)], cwd=ROOT, capture_output=True)
 
 
-def _code_in(tree: Path, recipe: Recipe) -> str:
-    asked = f"from {recipe.module} import RECIPE; print(RECIPE.code)"
+def _check_code(tree: Path, recipe: Recipe, kind: str, found: Mapping[str, Any]) -> None:
+    """Whether the code in a folder is what evidence says that it was measured with."""
+    asked = f"from {recipe.module} import RECIPE; print(RECIPE.code_of({kind!r}))"
     done = subprocess.run([sys.executable, "-c", asked], cwd=tree, capture_output=True, text=True)
     if done.returncode:
         raise EvidenceError(f"The code of {recipe.name} in {tree} can't be asked for its hash: {done.stderr[-300:]}")
-    return done.stdout.split()[-1]
+    if (hashed := done.stdout.split()[-1]) != found["code"]:
+        raise EvidenceError(f"{recipe.name}: its commit has the code {hashed}, not {found['code']}.")
+
+
+_ONE_SETTING = """
+import dataclasses, json, sys
+from {module} import RECIPE
+from recipes.harness import main
+fields = {{name: (value,) for name, value in json.loads(sys.argv[1]).items()}}
+table = dataclasses.replace(RECIPE.table, fields=fields)
+main(dataclasses.replace(RECIPE, table=table), ["--tune", "--no-log", "--logdir", sys.argv[2]])
+"""
+
+
+def _entries(tree: Path, recipe: Recipe, setting: Mapping[str, Any], say: Callable[[str], None]) -> list[Record]:
+    """A table's entries for one setting, at all of its seeds, measured by the code in a folder."""
+    say(f"{recipe.name}: a setting of its table with the code in {tree}")
+    with tempfile.TemporaryDirectory() as logs:
+        command = [sys.executable, "-c", _ONE_SETTING.format(module=recipe.module), json.dumps(setting), logs]
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+        written = list(Path(logs).rglob("tuning.json"))
+        if not written:
+            raise EvidenceError(
+                f"A part of {recipe.name}'s table could not be measured in {tree}: {done.stderr[-300:]}"
+            )
+        entries: list[Record] = read_json(written[0])["search"]
+        return entries
 
 
 def _run(
