@@ -17,7 +17,7 @@ from typing import Any
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence import attested
 from recipes.harness.evidence.provenance import ROOT, commit, is_commit, machine, versions
-from recipes.harness.evidence.records import EvidenceError, Record, read_json, write_json
+from recipes.harness.evidence.records import EvidenceError, Record, complaint_of_evidence, read_json, write_json
 from recipes.harness.reporting.published import RESULTS, tuned_otherwise
 
 COMPARED = ("status", "curves", "correct", "weights", "settings")
@@ -37,6 +37,8 @@ def attest(recipe: Recipe, say: Callable[[str], None], results: Path | None = No
     found = attested.read(folder / "evidence.json")
     if found["code"] == recipe.code:
         return "is of the code at hand"
+    if problem := complaint_of_evidence(found, recipe.name, recipe.names):
+        raise EvidenceError(f"What is published of {recipe.name} can't be carried over: {problem}. Measure again.")
     now, before = _clean(commit()), _clean(found.get("carried", found["commit"]))
     dropped = check_can_carry(recipe, found)
     seeds = drawn(found, now)

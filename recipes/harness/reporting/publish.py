@@ -32,7 +32,7 @@ from recipes.harness.reporting.published import (
     changed_parts,
     floors_of,
 )
-from recipes.harness.reporting.report import Report, speaks_least, weakest, whole_time
+from recipes.harness.reporting.report import Report, runs_time, speaks_least, weakest, whole_time
 
 README = ROOT / "README.md"
 CARD = "README.md"  # So that a folder shows it.
@@ -185,14 +185,11 @@ def _quick_seconds(found: dict[str, Any], recipe: Recipe) -> int:
     Where the evidence was measured in several goes, its runs' own seconds say it.
     """
     first, usual = found["seeds"][: BUDGETS["quick"].seeds], recipe.usual("quick")
-    total = plain = 0.0
-    for record in found["records"]:
-        total += record["seconds"]["total"]
-        if record["seed"] in first and record["variant"] in usual:
-            plain += record["seconds"]["total"]
+    mine = [record for record in found["records"] if record["seed"] in first and record["variant"] in usual]
+    plain = runs_time(found, mine, recipe)
     if elapsed := whole_time(found, recipe):
-        return round(elapsed * plain / total)
-    return round(plain / (len(found["variants"]) if recipe.compare else found["machine"]["cores"]))
+        return round(elapsed * plain / runs_time(found, found["records"], recipe))
+    return round(plain)
 
 
 def drift(recipe: Recipe, results: Path = RESULTS) -> list[str]:
@@ -265,7 +262,7 @@ def status_of(recipe: Recipe, results: Path = RESULTS) -> list[str]:
             continue
         if changed := changed_parts(recipe, found):
             lines.append(f"{'':<9} changed: {', '.join(changed)}")
-        minutes = (whole_time(found, recipe) or 0) / 60
+        minutes = (whole_time(found, recipe) or runs_time(found, found["records"], recipe)) / 60
         lines.append(f"{'':<9} `{recipe.measure_again}` measures again (about {minutes:.0f} minutes);")
         share = 2 / max(1, len(found["seeds"]))
         lines.append(

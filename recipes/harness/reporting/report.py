@@ -3,6 +3,7 @@
 import hashlib
 import json
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,14 @@ class Report:
 def whole_time(found: dict[str, Any], recipe: Recipe) -> float | None:
     """Seconds that all runs took; None where the command that wrote the evidence did only a part of them."""
     elapsed: float | None = found.get("elapsed_seconds")
+    return elapsed if elapsed and runs_time(found, found["records"], recipe) <= 1.05 * elapsed else None
+
+
+def runs_time(found: dict[str, Any], records: Iterable[Record], recipe: Recipe) -> float:
+    """Seconds that runs of some evidence need by their own account."""
     # Runs beside one another are as many as cores, and variants that are compared in one process share its seconds.
     shares = len(found["variants"]) if recipe.compare else found["machine"]["cores"]
-    needed = sum(record["seconds"]["total"] for record in found["records"]) / shares
-    return elapsed if elapsed and needed <= 1.05 * elapsed else None
+    return float(sum(record["seconds"]["total"] for record in records) / shares)
 
 
 def weakest(judgement: Judgement) -> tuple[Comparison, ...]:
