@@ -23,7 +23,7 @@ import keras
 from keras import layers, ops, optimizers
 
 from pipelines import batches, sources
-from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades, main
+from recipes.harness import Claim, Objective, Recipe, Run, Tuning, Unit, half_decades, main
 
 
 @dataclass(frozen=True)
@@ -202,14 +202,16 @@ CLAIMS = [
     ),
     Claim(
         "O5",
-        "Once each is tuned, the differences between adaptive optimizers are within seed noise",
+        "Once each is tuned, adaptive optimizers end within a point of each other",
+        said="Once each is tuned, the differences between adaptive optimizers are within seed noise",
         source="Schmidt et al. 2021",
         metric="test_accuracy",
         equal=("rmsprop", "adam", "adamw"),
     ),
     Claim(
         "O6",
-        "Muon reaches the target in fewer steps than Adam or SGD",
+        "Muon, with weight decay, reaches the target in fewer steps than Adam or SGD, without",
+        said="Muon reaches the target in fewer steps than Adam or SGD",
         source="Jordan 2024",
         metric="epochs_to_target",
         lower="muon_race",
@@ -217,7 +219,7 @@ CLAIMS = [
     ),
     Claim(
         "O6b",
-        "Muon ends above Adam, AdamW and SGD with momentum after as many steps",
+        "Muon, with weight decay, ends above AdamW, and Adam and SGD with momentum without, after as many steps",
         source="our question beside O6",
         metric="test_accuracy",
         higher="muon",
@@ -249,6 +251,7 @@ RECIPE = Recipe(
     smoke={"epochs": 3, "long_epochs": 4, "batch_size": 64},
     full={"epochs": 20, "tuned_at": "full"},
     tuning=TUNING,
+    units={"train_accuracy": Unit("training accuracy", 100, "points")},  # Gaps are read beside it.
     left_out=("momentum_long", "adam_long"),
     at_full=tuple(CURVE),
     first_seed=101,

@@ -52,7 +52,7 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     finals = {v: [(r["seed"], r["config"]["rate"]) for r in search if r["variant"] == v and r["seed"]] for v in best}
     assert finals["a"] == [(seed, rate) for seed in FINAL_SEEDS for rate in (3.2, 1.8, 5.7)]
     assert not {*FINAL_SEEDS} & {0, *range(1, 1 + LOOKS[-1])}
-    assert {r["seed"] for r in curve} == {1, 2, 3}
+    assert {r["seed"] for r in curve} == {4, 5, 6}
     assert {r["config"]["rate"] for r in curve if r["variant"] == "a"} == {*grid, 3.2, 10.0}
     assert not any(r["variant"] == "b" for r in curve)
 

@@ -23,6 +23,7 @@ from recipes.harness.evidence.records import Record, finished
 
 SEED = 0
 FINAL_SEEDS = (1001, 1002, 1003, 1004)  # Of no run that is published, nor of the curve.
+FIRST_OF_CURVE = 4  # What was seen at the seeds before it has led to changes of claims' experiments.
 GOOD = 0.02  # A rate is good within 2 points of the variant's own best.
 MOST_WIDENINGS = 4
 HALF_DECADE = math.sqrt(10)
@@ -61,7 +62,7 @@ class Tuning:
     `objective` says what wins, for all variants or for each. `second` gives some variants another field and two values
     of it to try where the swept field was best; all other trials have its value of `fixed`. `found` are the names in
     the recipe's module that hold what was found: they are no part of the code that the sweep depends on. `curve` says
-    of variants at how many seeds, from 1 on, their sensitivity to the swept field is measured. `limits` are the lowest
+    of variants at how many seeds, from 4 on, their sensitivity to the swept field is measured. `limits` are the lowest
     and highest value that a variant's field can have: what would lie beyond is not tried. `won` is what won at budget
     quick, about which a sweep at full looks; `finalists` and `final_seeds` say what is tried at more than one seed, and
     `finer` whether the winner's finer neighbours are.
@@ -121,7 +122,7 @@ class Tuning:
         swept = [
             (v, seed, self._fields(rate))
             for v in variants
-            for seed in range(1, 1 + self.curve.get(v, 0))
+            for seed in range(FIRST_OF_CURVE, FIRST_OF_CURVE + self.curve.get(v, 0))
             for rate in grids[v]
         ]
         return search, trials(swept) if swept else []
