@@ -29,7 +29,6 @@ Sources        Goyal et al. 2017, arXiv:1706.02677; TensorFlow's guide to distri
 
 import functools
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,10 +46,12 @@ from recipes.harness import (
     Recipe,
     Run,
     Unit,
+    clock,
     follow,
     join,
     limit_threads,
     main,
+    share_of_others,
     together,
     workers_here,
 )
@@ -140,7 +141,8 @@ def build_step(strategy: tf.distribute.Strategy, model: keras.Model):
 def train_replicas(strategy, data, config, seed, folder, norm="none", images=None) -> list:
     """Train, or go on after the last epoch that the folder has; return a row for each epoch.
 
-    A row has the means of loss and accuracy over the epoch's batches, and the seconds of its steps.
+    A row has the means of loss and accuracy over the epoch's batches, and the seconds of its steps:
+    by the wall, of the machine's work, and of this process's part of it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
@@ -153,13 +155,13 @@ def train_replicas(strategy, data, config, seed, folder, norm="none", images=Non
     done = int(saved[-1].stem.removeprefix("epoch-")) if saved else 0
     for epoch in range(done, config.epochs):
         order = np.random.default_rng([seed, epoch]).permutation(len(data.train))[:images]
-        start, found = time.perf_counter(), []
+        start, found = clock(), []
         for first in range(0, len(order), config.batch_size):
             batch = order[first : first + config.batch_size]  # The last one may be smaller.
             of_replica = functools.partial(share, data.train, batch)
             found.append(step(strategy.experimental_distribute_values_from_function(of_replica)))
         means = np.mean(found, axis=0).tolist()  # Waits for the last step.
-        rows.append([*means, time.perf_counter() - start])
+        rows.append([*means, *(clock() - start)])
         if strategy.extended.should_checkpoint:  # Of several workers, the first.
             model.save(folder / "unfinished.keras")
             (folder / "unfinished.keras").replace(folder / f"epoch-{epoch + 1:04}.keras")
@@ -196,14 +198,20 @@ def same_weights(folder: Path, norm: str) -> np.ndarray:
 
 
 def in_processes(variant: str, config: Config, run: Run) -> tuple[list, Path]:
-    """Rows of a variant's training and the folder of its models, of an attempt that nothing disturbed."""
+    """Rows of a variant's training and the folder of its models, of an attempt that nothing disturbed.
+
+    Between the first epoch, which traces, and the end, what the machine did beyond all workers' own
+    work is others'.
+    """
     workers = workers_here(WORKERS.get(variant, 1), most=max(REPLICAS.values()))
     order = variant, run.seed, asdict(config), asdict(run.data)
 
-    def attempt(number: int) -> tuple[list, Path]:
+    def attempt(number: int):
         place = run.folder / f"attempt-{number}"
         log = run.folder / "process.log"
-        return together(work, *order, str(place), environments=workers, log=log)[0], place
+        rows = together(work, *order, str(place), environments=workers, log=log)
+        timed = np.sum([of_worker[1:] for of_worker in rows], axis=1)
+        return (rows[0], place), share_of_others(timed[0, 2], timed[0, 3], timed[:, 4].sum())
 
     return run.undisturbed(attempt, config.again)
 

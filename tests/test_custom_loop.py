@@ -155,7 +155,7 @@ def test_each_number_is_its_own_variants(monkeypatch):
 
     def timed(steps, **shape):
         assert list(steps) == list(recipe.VARIANTS)
-        assert shape == {"rounds": 2, "block": 2, "left_out": 0}
+        assert shape == {"rounds": 3, "block": 2, "left_out": 1}
         return Blocks()
 
     def weights(variant, config, floatx, seed, data):

@@ -192,7 +192,9 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
         models = shutil.copytree(folder / variant, place, dirs_exist_ok=True) / "training"
         shutil.copy(models / "epoch-0002.keras", models / "epoch-0003.keras")
         slow = {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}[variant]
-        return [[[2.0, 0.2, 99.0], [1.5, 0.4, slow - 0.5], [1.2, 0.5, slow + 0.5]]] * len(environments)
+        # Of each worker: loss, accuracy, seconds, the machine's work meanwhile, and its own.
+        epochs = [[2.0, 0.2, 99.0, 999.0, 0.0], [1.5, 0.4, slow - 0.5, 4.0, 2.0], [1.2, 0.5, slow + 0.5, 4.0, 2.0]]
+        return [epochs] * len(environments)
 
     monkeypatch.setattr(recipe, "together", done_before)
     runs = {}
@@ -208,6 +210,8 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
         assert runs[variant].curves["accuracy"] == [0.2, 0.4, 0.5]
         assert len(runs[variant].curves["val_accuracy"]) == 3
         assert [block["variant"] for block in runs[variant].blocks] == [variant]
+        beyond_all_workers = {"one_device": 4 / 8, "mirrored_2": 4 / 4, "workers_2": 0.0}[variant]
+        assert runs[variant].blocks[0]["others"] == pytest.approx(beyond_all_workers / os.cpu_count())
         for norm in recipe.NORMS:
             assert found[variant][f"apart_{norm}"] == pytest.approx(apart(folder, variant, norm))
     last = keras.models.load_model(folder / "mirrored_2" / "training" / "epoch-0002.keras")

@@ -31,6 +31,7 @@ from recipes.harness.declaring.variants import grid
 from recipes.harness.measuring import Measured, measure
 from recipes.harness.processes import together
 from recipes.harness.running.run import Run
+from recipes.harness.running.timing import clock, share_of_others
 
 __all__ = [
     "Against",
@@ -47,6 +48,7 @@ __all__ = [
     "Table",
     "Tuning",
     "Unit",
+    "clock",
     "follow",
     "grid",
     "half_decades",
@@ -55,6 +57,7 @@ __all__ = [
     "main",
     "measure",
     "memory_of",
+    "share_of_others",
     "together",
     "workers_here",
 ]

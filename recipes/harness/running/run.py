@@ -163,8 +163,8 @@ class Run:
         self.blocks += blocks.disturbances
         return blocks
 
-    def undisturbed(self, work: Callable[[int], timing.Result], again: int = timing.MOST_AGAIN) -> timing.Result:
-        """What `work(attempt)`, which times itself, returned where it was disturbed least, as `timing.undisturbed`."""
+    def undisturbed(self, work: Callable[[int], tuple[timing.Result, float]], again: int) -> timing.Result:
+        """What `work(attempt)`, which times itself, found where it was disturbed least, as `timing.undisturbed`."""
         found, others, repeated = timing.undisturbed(work, again)
         self.blocks.append({"variant": self.variant, "others": round(others, 4), "again": repeated})
         return found

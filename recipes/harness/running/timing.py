@@ -1,6 +1,5 @@
 """Times that can be compared: the variants' steps in interleaved blocks, in random order, and ratios as logarithms."""
 
-import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -80,37 +79,36 @@ def _block(step: Step, steps: int, left_out: int) -> tuple[float, float]:
     for _ in range(left_out):
         step()
 
-    def counted():
-        for _ in range(steps - left_out):
-            step()
+    start = clock()
+    for _ in range(steps - left_out):
+        step()
+    taken, busy, own = clock() - start
+    return float(taken), share_of_others(taken, busy, own)
 
-    _, taken, others = _watched(counted)
-    return taken, others
 
-
-def undisturbed(work: Callable[[int], Result], again: int = MOST_AGAIN) -> tuple[Result, float, int]:
+def undisturbed(work: Callable[[int], tuple[Result, float]], again: int = MOST_AGAIN) -> tuple[Result, float, int]:
     """Call `work(0)`, and where other processes disturbed it `work(1)` to `work(again)`: for what times itself.
 
-    Processes that `work` starts are its own if they have ended when it returns. Returns what the least disturbed call
-    returned, others' share of the machine's processor time meanwhile, and how many times it was called again.
+    `work` returns what it found, and others' share of the machine's processor time while it was timed. Returns that of
+    the least disturbed call, and how many times it was called again.
     """
-    calls: list[tuple[float, Result]] = []
-    while not calls or (calls[-1][0] > MOST_OTHERS and len(calls) <= again):
-        found, _, others = _watched(functools.partial(work, len(calls)))
-        calls.append((others, found))
-    others, found = min(calls, key=lambda call: call[0])
+    calls = [work(0)]
+    while calls[-1][1] > MOST_OTHERS and len(calls) <= again:
+        calls.append(work(len(calls)))
+    found, others = min(calls, key=lambda call: call[1])
     return found, others, len(calls) - 1
 
 
-def _watched(work: Callable[[], Result]) -> tuple[Result, float, float]:
-    """What `work()` returned, its seconds, and which share of the machine's processor time others used meanwhile."""
-    busy, own, start = _busy_seconds(), _own_seconds(), time.perf_counter()
-    found = work()
-    taken = time.perf_counter() - start
-    by_others = _busy_seconds() - busy - (_own_seconds() - own)
-    if taken < SHORTEST:
-        return found, taken, 0.0
-    return found, taken, max(0.0, by_others / (taken * (os.cpu_count() or 1)))
+def clock() -> np.ndarray:
+    """Seconds since some time, float (3,): of the wall, of all the machine's work, and of this process's own."""
+    return np.array([time.perf_counter(), _busy_seconds(), _own_seconds()])
+
+
+def share_of_others(seconds: float, busy: float, own: float) -> float:
+    """Which share of the machine's processor time others used, by what a `clock` has gone on meanwhile."""
+    if seconds < SHORTEST:
+        return 0.0
+    return max(0.0, (busy - own) / (seconds * (os.cpu_count() or 1)))
 
 
 def _busy_seconds() -> float:
