@@ -189,7 +189,7 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
 
     def done_before(work, variant, seed, config, request, place, environments, log):
         asked[variant] = [sorted(environment) for environment in environments]
-        models = shutil.copytree(folder / variant, place, dirs_exist_ok=True) / "training"
+        models = Path(shutil.copytree(folder / variant, place, dirs_exist_ok=True)) / "training"
         shutil.copy(models / "epoch-0002.keras", models / "epoch-0003.keras")
         slow = {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}[variant]
         # Of each worker: loss, accuracy, seconds, the machine's work meanwhile, and its own.
