@@ -6,9 +6,9 @@ the variance of the stem's activations, the short path's confidence, or chance; 
 batch `if variance < threshold:`, which in a graph must be `ops.cond`. Gathering images really skips
 work, and rules out `jit_compile=True`: XLA must know shapes beforehand.
 
-Each path learns from a random half of every batch, which handicaps both: so the deep path is also
-trained by itself ("deep_alone"), and a narrower one that takes as many multiplications as routing
-half of the images ("static").
+Both paths learn from all images, by the sum of their losses; the gate comes afterwards. They share
+the stem, which may not suit either: so the deep path is also trained by itself ("deep_alone"), and
+a narrower one that takes as many multiplications as routing half of the images ("static").
 
 Use it when    inference is the cost, and many inputs are easy.
 It hurts when  the deep path is cheap: gathering and stitching then cost more than they save.
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers, ops, optimizers
-from scipy import stats
+from keras import layers, losses, ops, optimizers
+from sklearn.metrics import roc_auc_score
 
 from pipelines import batches, sources
 from recipes.harness import Claim, Points, Recipe, Run, Unit, main
@@ -75,7 +75,7 @@ class Routed(keras.Model):
             path.add(layers.Flatten())
             path.add(layers.Dense(classes))
         self.threshold = self.add_weight(name="threshold", initializer="zeros", trainable=False)
-        self.dice = keras.random.SeedGenerator(0)
+        self.dice = keras.random.SeedGenerator()
         self(np.zeros((1, *shape), "uint8"))  # Makes all weights.
 
     def get_config(self):
@@ -89,34 +89,43 @@ class Routed(keras.Model):
             return 1 - ops.max(ops.softmax(logits), axis=1)
         return ops.var(features, axis=(1, 2, 3))
 
-    def call(self, images, training=False):
-        features = self.stem(images, training=training)
+    def call(self, images):
+        x = self.stem(images)
         if self.gate == "always_deep":
-            return self.deep(features, training=training)
-        logits = self.shallow(features, training=training)
+            return self.deep(x)
+        logits = self.shallow(x)
         if self.gate == "always_shallow":
             return logits
-        score = self.score(features, logits)
+        score = self.score(x, logits)
         if self.gate == "batch_variance":  # `if variance < threshold:`.
-            easy = ops.mean(score) < self.threshold
-            return ops.cond(easy, lambda: logits, lambda: self.deep(features, training=training))
+            return ops.cond(ops.mean(score) < self.threshold, lambda: logits, lambda: self.deep(x))
         rows = tf.where(score >= self.threshold)
-        hard = functools.partial(self.deep, tf.gather_nd(features, rows), training=training)
+        hard = functools.partial(self.deep, tf.gather_nd(x, rows))
         better = tf.cond(tf.size(rows) > 0, hard, lambda: logits[:0])  # No batch may be empty.
         return tf.tensor_scatter_nd_update(logits, rows, better)
 
 
+def exits(model: Routed) -> keras.Model:
+    """The same layers without a gate: all images to the logits of each path, or of the deep alone."""
+    images = keras.Input(model.given["shape"], dtype="uint8")
+    features = model.stem(images)
+    names = ["deep"] if model.gate == "always_deep" else ["deep", "shallow"]
+    return keras.Model(images, {name: getattr(model, name)(features) for name in names})
+
+
 def train(model: Routed, data: sources.Data, config: Config, run: Run, part: str) -> Routed:
-    """Train each path on a random half of every batch, or the deep one on all, by plain `fit`."""
+    """Train the paths on all images, by the sum of their losses, and by plain `fit`."""
+    ungated = exits(model)
     feed = batches.training(data.train, config.batch_size, seed=run.seed, augment=True)
-    model.threshold.assign(0.5)
-    model.shallow.trainable = model.gate == "random"
     adam = optimizers.Adam(optimizers.schedules.CosineDecay(config.rate, config.epochs * len(feed)))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(adam, loss, metrics=["accuracy"], jit_compile=False, steps_per_execution=16)
-    watched = {"callbacks": run.callbacks(data, part=part), "shuffle": False, "verbose": 0}
-    validation = batches.evaluation(data.validation)
-    model.fit(feed, epochs=config.epochs, validation_data=validation, **watched)
+    each = functools.partial(dict.fromkeys, ungated.output)  # The same for each path.
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+    ungated.compile(adam, each(loss), each(["accuracy"]), steps_per_execution=16)
+    prepare = lambda images, labels: (images, each(labels))  # noqa: E731
+    validation = batches.evaluation(data.validation).map(prepare)
+    callbacks = run.callbacks(data, part=part, prepare=prepare, output="deep")
+    fit = {"epochs": config.epochs, "shuffle": False, "verbose": 0}  # The feed shuffles.
+    ungated.fit(feed.map(prepare), validation_data=validation, callbacks=callbacks, **fit)
     return model
 
 
@@ -153,12 +162,6 @@ def work(model: Routed, images) -> float:
     return multiplications(model.stem.layers[-1]) + shallow + share * multiplications(model.deep)
 
 
-def auc(score, wanted) -> float:
-    """How often a wanted image has the higher score of two, the other not wanted; a half is chance."""
-    above = stats.mannwhitneyu(score[wanted], score[~wanted]).statistic
-    return float(above / (wanted.sum() * (~wanted).sum()))
-
-
 def trained_models(config: Config, run: Run, data: sources.Data) -> dict[str, Routed]:
     """Three trainings, and the first one's weights behind every gate."""
     found = {}
@@ -179,7 +182,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     test = first.open_test_set(data)
     images = [tf.constant(part) for part in test.chunks(config.inference_batch)]
 
-    steps, correct = {}, {}
+    steps, correct, metrics = {}, {}, {}
     for name, model in models.items():
         predict = tf.function(model)
         logits = np.concatenate([predict(part) for part in images])
@@ -188,14 +191,13 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     # A block is a pass over the test images, after ten steps that are not counted.
     times = first.interleaved(steps, rounds=2, block=10 + len(images))
 
-    metrics = {}
     wanted = correct["always_deep"] & ~correct["always_shallow"]
     for name, run in runs.items():
         run.correct = correct[name]
         metrics[name] = {"test_accuracy": float(correct[name].mean())}
         metrics[name]["time_log_ratio"] = times.log_ratio(name, "deep_alone")
         metrics[name]["work"] = float(work(models[name], test.images))
-        metrics[name]["auc"] = auc(asks(models[name], test.images), wanted)
+        metrics[name]["auc"] = roc_auc_score(wanted, asks(models[name], test.images))
     return metrics
 
 

@@ -465,6 +465,29 @@ def test_a_gate_is_set_to_send_half_of_the_validation_images_deep(routed):
     assert np.array_equal(model.stem.get_weights()[0], trained.stem.get_weights()[0])
 
 
+def test_both_paths_learn_from_all_images_and_the_deep_one_can_alone(routed, images):
+    for gate, trained in (("random", {"stem", "shallow", "deep"}), ("always_deep", {"stem", "deep"})):
+        model = routed(gate)
+        ungated = subclassed_routing.exits(model)
+        logits = ungated(images)
+        assert set(logits) == trained - {"stem"}
+        for name in logits:
+            path = getattr(model, name)
+            assert np.asarray(logits[name]) == pytest.approx(np.asarray(path(model.stem(images))), abs=1e-4)
+        ids = {id(weight) for weight in ungated.trainable_weights}
+        parts = {"stem", "shallow", "deep"}
+        assert {p for p in parts if {id(w) for w in getattr(model, p).trainable_weights} <= ids} == trained
+
+
+def test_a_random_gate_draws_anew_at_each_seed(images):
+    draws = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        draws.append(scores_of(subclassed_routing.Routed("random"), images))
+    assert np.array_equal(draws[0], draws[1])
+    assert not np.array_equal(draws[0], draws[2])
+
+
 @pytest.mark.parametrize("gate", ["batch_variance", "variance", "confidence", "random"])
 def test_every_gate_trains_in_a_graph_under_fit(routed, images, gate):
     model = routed(gate)
