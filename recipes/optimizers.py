@@ -1,14 +1,23 @@
 """Which optimizer takes a small convnet furthest in the same number of steps, and which is quickest to a target?
 
-Plain SGD has one rate for all weights. Nesterov momentum averages recent steps
-and looks ahead. RMSprop and Adam rescale each weight's step by its recent gradients, AdamW keeps
-weight decay out of that, and Muon orthogonalizes the update of a whole matrix of weights.
+Plain SGD has one rate for all weights. Nesterov momentum averages recent steps and looks ahead.
+RMSprop and Adam rescale each weight's step by its recent gradients, AdamW keeps weight decay out of
+that, and Muon orthogonalizes the update of a whole matrix of weights.
 
 For the final accuracy, the rate warms up and decays to zero. The variants that end in "race" ask
 how soon a target is reached: their rate is constant, is tuned for that, and they stop there. Those
 that end in "long" train four times as long: long enough to learn the training images better than
 others.
 
+Answer         Muon: 3.0 points above Adam, and first at the target. The others ended level.
+In practice    Try Muon where most weights are matrices or kernels: with weight decay it ended at
+               64.5 % after five epochs, Adam at 61.5 %, and reached the target of 50 % in 1.3
+               epochs, momentum in 1.8, Adam in 2.1 and plain SGD in 3.2. Between Adam, AdamW,
+               RMSprop and SGD with momentum (61.8 %) it is not the optimizer that decides, once
+               each has its own rate: 0.018 for Adam, 0.18 for SGD with momentum. Plain SGD ended at
+               59.4 % and has the narrowest range of good rates: tune it by the half decade. After
+               twenty epochs momentum (69.2 %) and Adam (69.1 %) were level, too, with gaps of 9.2
+               and 9.0 points. All of this is a small convnet without normalization.
 Use it when    a model trains too slowly or ends too low, and you can afford a few trial runs to set
                the rate.
 It hurts when  a learning rate is copied from one optimizer to another: each has its own scale (see
@@ -255,6 +264,24 @@ RECIPE = Recipe(
     left_out=("momentum_long", "adam_long"),
     at_full=tuple(CURVE),
     first_seed=101,
+    numbers={
+        "3.0 points above": "test_accuracy: muon - adam",
+        "64.5 %": "test_accuracy: muon",
+        "61.5 %": "test_accuracy: adam",
+        "target of 50 %": "",
+        "in 1.3": "epochs_to_target: muon_race",
+        "in 1.8": "epochs_to_target: momentum_race",
+        "in 2.1": "epochs_to_target: adam_race",
+        "in 3.2": "epochs_to_target: sgd_race",
+        "(61.8 %)": "test_accuracy: momentum",
+        "0.018 for Adam": "RATES: adam",
+        "0.18 for SGD": "RATES: momentum",
+        "59.4 %": "test_accuracy: sgd",
+        "(69.2 %)": "test_accuracy: momentum_long",
+        "(69.1 %)": "test_accuracy: adam_long",
+        "of 9.2": "generalization_gap: momentum_long",
+        "and 9.0 points": "generalization_gap: adam_long",
+    },
 )
 
 if __name__ == "__main__":
