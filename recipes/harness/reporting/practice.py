@@ -8,6 +8,7 @@ them, as it is written with the words around it, what it is:
      "1.4 times": "images_per_second: b / a",               the ratio of two means
      "0.73 times": "log_time: bfloat16 / float32",          where the metric is a logarithm, of what it is one of
      "rate of 0.018": "RATES: muon",                        a setting that was tuned
+     "0.64 decades": "good_decades: sgd",                   the width of the range of good rates, from the sweep
      "30 epochs": ""}                                       nothing that was measured, but a setting of the recipe
 
 A difference is written so that it is positive: a number whose sign is another one now is wrong.
@@ -76,7 +77,8 @@ def _value(report: Report, source: str) -> float:
     metric, _, what = (part.strip() for part in source.partition(":"))
     if metric in report.recipe.tuned:
         return float(report.recipe.settings(what)[metric])
-    unit, values = report.recipe.unit(metric), values_of(report.records, metric)
+    unit = report.recipe.unit(metric)
+    values = report.good_decades() if metric == "good_decades" else values_of(report.records, metric)
     variant, sign, other = what.partition(" - ") if " - " in what else what.partition(" / ")
     if not sign:
         return statistics.mean(values[variant].values()) * unit.scale

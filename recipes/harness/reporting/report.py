@@ -41,8 +41,10 @@ class Report:
         return [judge(claim, self._values(claim), measured, looks) for claim in claims]
 
     def _values(self, claim: Any) -> dict[str, dict[int, float]]:
-        if not claim.from_tuning:
-            return values_of(self.records, claim.metric)
+        return self.good_decades() if claim.from_tuning else values_of(self.records, claim.metric)
+
+    def good_decades(self) -> dict[str, dict[int, float]]:
+        """variant -> seed -> width of the good range in the published sweep's curve, if there is one."""
         if self.tuning is None or self.recipe.tuning is None:
             return {}
         return good_decades(self.tuning["curve"], self.recipe.tuning.swept)
