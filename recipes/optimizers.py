@@ -35,7 +35,18 @@ import keras
 from keras import layers, ops, optimizers
 
 from pipelines import batches, sources
-from recipes.harness import Claim, Objective, Recipe, Run, Tuning, Unit, half_decades, main
+from recipes.harness import (
+    Bars,
+    Claim,
+    Lines,
+    Objective,
+    Recipe,
+    Run,
+    Tuning,
+    Unit,
+    half_decades,
+    main,
+)
 
 
 @dataclass(frozen=True)
@@ -263,6 +274,7 @@ RECIPE = Recipe(
     smoke={"epochs": 3, "long_epochs": 4, "batch_size": 64},
     full={"epochs": 20, "tuned_at": "full"},
     tuning=TUNING,
+    panels=(Lines("val_accuracy", variants=tuple(CURVE)), Bars("epochs_to_target")),
     units={"train_accuracy": Unit("training accuracy", 100, "points")},  # Gaps are read beside it.
     left_out=("momentum_long", "adam_long"),
     at_full=tuple(CURVE),
