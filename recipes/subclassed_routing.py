@@ -120,7 +120,7 @@ def train(model: Routed, data: sources.Data, config: Config, run: Run, part: str
     adam = optimizers.Adam(optimizers.schedules.CosineDecay(config.rate, config.epochs * len(feed)))
     each = functools.partial(dict.fromkeys, ungated.output)  # The same for each path.
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-    ungated.compile(adam, each(loss), each(["accuracy"]), steps_per_execution=16)
+    ungated.compile(adam, each(loss), metrics=each(["accuracy"]), steps_per_execution=16)
     prepare = lambda images, labels: (images, each(labels))  # noqa: E731
     validation = batches.evaluation(data.validation).map(prepare)
     callbacks = run.callbacks(data, part=part, prepare=prepare, output="deep")
