@@ -406,12 +406,10 @@ BREAKS = [
     *of(
         "recipes/harness/declaring/claims.py",
         ("sign = -1.0 if claim.lower", "sign = 1.0 if claim.lower", f"{CLAIMS}::test_lower_is_the_mirror_image"),
-        ("    if low > by:\n", "    if high > by:\n", f"{CLAIMS}::test_the_four_verdicts_and_their_order"),
-        (
-            "FAMILY_ERROR / claims_in_recipe / len(pairs)",
-            "FAMILY_ERROR / len(pairs)",
-            f"{CLAIMS}::test_interval_and_effect",
-        ),
+        ("    elif low > by:\n", "    elif high > by:\n", f"{CLAIMS}::test_the_words_of_a_difference"),
+        ("FAMILY_ERROR / len(looks) / claims", "FAMILY_ERROR / claims", f"{CLAIMS}::test_interval_and_effect"),
+        ("if together := _all_hold(whole):", "if False:", f"{CLAIMS}::test_holding_together_costs_no_level"),
+        ('if found.word != "open":\n            break', "pass", f"{CLAIMS}::test_a_comparison_keeps_the_word"),
         ("a[seed] - b[seed]", "b[seed] - a[seed]", f"{CLAIMS}::test_interval_and_effect"),
     ),
     *of(
