@@ -1,5 +1,6 @@
 """Verdicts against scipy and by hand, and by simulation."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,7 +9,8 @@ from scipy import stats
 
 from recipes.harness.declaring import claims
 from recipes.harness.declaring.claims import Claim, judge
-from recipes.harness.reporting.report import weakest
+from recipes.harness.reporting.report import Report, weakest
+from tests.toys import dice
 
 
 def values(**variants: list[float]) -> dict[str, dict[int, float]]:
@@ -52,12 +54,12 @@ def test_interval_and_effect_size_are_scipys():
 )
 def test_the_words_of_a_difference_and_their_order(mean, word, note):
     found = judge(claim(**HIGHER), values(a=differences(mean), b=[0.0] * 10), 6)
-    assert (found.verdict, found.comparisons[0].note, found.look) == (word, note, 10)
+    assert (found.verdict, found.comparisons[0].note, found.comparisons[0].n) == (word, note, 10)
 
 
 def test_an_interval_that_covers_both_zero_and_what_matters_is_open():
     found = judge(claim(**HIGHER), values(a=differences(0.4, spread=1.0), b=[0.0] * 10), 6)
-    assert (found.verdict, found.look) == ("open", 0)
+    assert (found.verdict, found.comparisons[0].n) == ("open", 10)
     assert claims.undecided(found) == found.comparisons
 
 
@@ -143,7 +145,7 @@ def noisy(mean: float, n: int, spread: float = 1.0) -> list[float]:
 def test_a_comparison_keeps_the_word_of_the_look_that_decided_it():
     decided = [*differences(2.0), *[-50.0] * 30]  # What comes after the first look is not looked at.
     found = judge(claim(**HIGHER), values(a=decided, b=[0.0] * 40), 1)
-    assert (found.verdict, found.look, found.comparisons[0].mean) == ("holds", 10, pytest.approx(2.0))
+    assert (found.verdict, found.comparisons[0].n, found.comparisons[0].mean) == ("holds", 10, pytest.approx(2.0))
 
 
 def test_what_is_open_at_one_look_may_be_decided_at_the_next_and_not_in_between():
@@ -161,7 +163,7 @@ def test_what_is_open_at_one_look_may_be_decided_at_the_next_and_not_in_between(
 def test_looks_of_a_table_are_one_and_its_level_is_not_shared():
     data = values(a=differences(2.0, 50), b=[0.0] * 50)
     found = judge(claim(**HIGHER), data, 3, looks=(50,))
-    assert (found.look, found.level) == (50, pytest.approx(1 - 0.05 / 3))
+    assert (found.comparisons[0].n, found.level) == (50, pytest.approx(1 - 0.05 / 3))
 
 
 def test_a_claim_of_several_comparisons_holds_if_all_do_and_is_mixed_where_they_disagree():
@@ -216,6 +218,28 @@ def test_seeds_needed_decide_nine_times_in_ten(mean, by):
             decided[n] += judge(asked, values(a=a, b=[0.0] * n), 3, looks=(n, n, n, n)).verdict != "open"
     assert 0.85 < decided[needed] / 1000 < 0.97
     assert decided[needed // 2] / 1000 < 0.75
+
+
+@pytest.mark.parametrize(
+    ("seeds", "says"),
+    [
+        (3, "10 seeds would settle it nine times in ten"),  # Before the first look no verdict is read.
+        (10, "10 seeds would settle it nine times in ten"),
+        (11, "20 seeds would settle it nine times in ten"),
+        (80, "80 seeds would settle it nine times in ten"),
+        (81, "some 81 seeds would settle it, more than the last look's 80"),
+        (None, "no practicable number of seeds would settle it"),
+    ],
+)
+def test_what_it_takes_is_named_by_the_look_that_would_read_it(seeds, says):
+    recipe = dataclasses.replace(dice.RECIPE, claims=[claim(higher="clear", than="fair")])
+    found = judge(recipe.claims[0], values(clear=noisy(0.9, 10, 2.0), fair=[0.0] * 10), 1)
+    (comparison,) = found.comparisons
+    assert comparison.word == "open"
+    text = Report(recipe, {"records": [], "seeds": []}, None).words(
+        found, dataclasses.replace(comparison, seeds_needed=seeds)
+    )
+    assert text.endswith(f"; {says}.")
 
 
 def test_no_number_of_seeds_settles_what_lies_on_the_edge():

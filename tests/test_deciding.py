@@ -47,8 +47,8 @@ def test_seeds_are_added_to_the_variants_of_open_comparisons_alone(ten, tmp_path
     first = {judgement.claim.id: judgement.verdict for judgement in Report(dice.RECIPE, ten, None).judgements()}
     assert first == {"D1": "holds", "D2": "open"}
     judgements = {judgement.claim.id: judgement for judgement in Report(dice.RECIPE, found, None).judgements()}
-    assert judgements["D1"].look == 10
-    last = judgements["D2"].look
+    assert judgements["D1"].comparisons[0].n == 10
+    last = judgements["D2"].comparisons[0].n
     assert last in (20, 40, 80)
     assert counts(found) == {"fair": last, "faint": last, "clear": 10, "unclaimed": 10}
     assert {(job.variants, job.seed) for job in started if job.seed <= 10 and "until" in job.folder} == set()

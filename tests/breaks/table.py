@@ -413,6 +413,11 @@ BREAKS = [
         ("a[seed] - b[seed]", "b[seed] - a[seed]", f"{CLAIMS}::test_interval_and_effect"),
     ),
     *of(
+        "recipes/harness/reporting/report.py",
+        ("if look >= seeds", "if look > seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
+        ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
+    ),
+    *of(
         "recipes/harness/kerastuner/searching.py",
         ("num_initial_points=RANDOM_FIRST", "num_initial_points=None", f"{SEARCHING}::test_each_tuner_is_the_one"),
         (

@@ -136,11 +136,6 @@ class Judgement:
     verdict: Word
     comparisons: tuple[Comparison, ...]
 
-    @property
-    def look(self) -> int:
-        """The look that decided it, of several comparisons the last; 0 where no look has."""
-        return max((comparison.n for comparison in self.comparisons), default=0) if self.verdict != "open" else 0
-
 
 def judge(claim: Claim, values: Values, claims_in_recipe: int, looks: Sequence[int] = LOOKS) -> Judgement:
     """Read the verdict on `claim` from `values` of its metric; seeds that lack a needed variant are left out.

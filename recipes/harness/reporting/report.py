@@ -121,11 +121,18 @@ class Report:
         text += f" (n = {comparison.n}{effect}; what matters: {unit.show(claim.by)})"
         if len(judgement.comparisons) > 1 or comparison.note:
             text += ": " + ", ".join(filter(None, [comparison.word, comparison.note]))
-        if comparison.word == "open" and comparison.seeds_needed:
-            text += f"; {comparison.seeds_needed} seeds would settle it nine times in ten"
-        elif comparison.word == "open":
-            text += "; no practicable number of seeds would settle it"
+        if comparison.word == "open":
+            text += f"; {self._what_it_takes(comparison.seeds_needed)}"
         return text + "."
+
+    def _what_it_takes(self, seeds: int | None) -> str:
+        """How many seeds would settle a comparison: verdicts are read at looks, and not in between."""
+        if seeds is None:
+            return "no practicable number of seeds would settle it"
+        look = seeds if self.recipe.table else next((look for look in LOOKS if look >= seeds), None)
+        if look is None:
+            return f"some {seeds} seeds would settle it, more than the last look's {LOOKS[-1]}"
+        return f"{look} seeds would settle it nine times in ten"
 
     def test_set_lines(self) -> list[str]:
         """For claims about test accuracy: how far another test set of the same size might move the difference."""
