@@ -201,7 +201,7 @@ def runs_time(found: dict[str, Any], records: Iterable[Record], recipe: Recipe) 
     """Seconds that runs of some evidence need by their own account."""
     # Runs beside one another are as many as cores, and variants that are compared in one process share its seconds.
     shares = len(found["variants"]) if recipe.compare else found["machine"]["cores"]
-    return float(sum(record["seconds"]["total"] for record in records) / shares)
+    return float(sum(record["seconds"].get("total", 0.0) for record in records) / shares)
 
 
 def weakest(judgement: Judgement) -> tuple[Comparison, ...]:
