@@ -34,7 +34,14 @@ def record(variant="fair", seed=1, **changes):
 def found(records):
     names = list(dict.fromkeys(r["variant"] for r in records))
     seeds = sorted({r["seed"] for r in records})
-    return {"code": "old", "commit": COMMIT, "records": records, "variants": names, "seeds": seeds}
+    return {
+        "code": "old",
+        "commit": COMMIT,
+        "config": {"noise": 0.02},
+        "records": records,
+        "variants": names,
+        "seeds": seeds,
+    }
 
 
 def compared(**changes):

@@ -160,6 +160,23 @@ def test_what_is_of_an_earlier_version_is_counted_apart():
     assert "[2 of that version](results/schedules/README.md)" in row
 
 
+def test_the_picture_has_each_claims_own_verdict(monkeypatch, tmp_path):
+    """Of a mixed claim the comparison that speaks least is drawn, and is not the claim's word."""
+    drawn = []
+    monkeypatch.setattr(frontpage.forest, "write", lambda rows, *_, **__: drawn.extend(rows))
+    against = [{"mean": -1.3, "low": -2.6, "high": -0.1, "word": "refuted in direction"}]
+    found = {
+        "optimizers": summary(claim("mixed", drawn=against), claim("holds")),
+        "gradients": summary(claim("open"), stale=True),
+    }
+    frontpage.picture(found, tmp_path / "claims.png", "", "")
+    assert [(row.mean, row.word) for row in drawn] == [(-1.3, "mixed"), (2.0, "holds")]
+
+
+def test_every_word_has_a_colour():
+    assert set(frontpage.WORDS) == set(frontpage.forest.COLORS)
+
+
 def test_a_recipe_has_a_row_in_its_chapter():
     text = frontpage.by_chapter({"schedules": summary(claim("holds"), claim("holds"), claim("open"))})
     (row,) = [line for line in text.splitlines() if line.startswith("| [schedules](recipes/schedules.py) |")]

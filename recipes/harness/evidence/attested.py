@@ -53,7 +53,7 @@ def followed(found: Any, along: Sequence[Link]) -> Any:
         found = {**found, "code": link["to"], "carried": link["commit"]}
         if "records" not in found:
             continue
-        found["config"] = _with_new_fields(found.get("config", {}), link)
+        found["config"] = _with_new_fields(found["config"], link)
         found["records"] = [
             {
                 **record,

@@ -13,6 +13,7 @@ COLORS = {
     "holds in direction": "#56B4E9",
     "no practical difference": "#999999",
     "open": "#E69F00",
+    "mixed": "#0072B2",
     "differs": "#CC79A7",
     "refuted in direction": "#CC79A7",
     "refuted": "#D55E00",

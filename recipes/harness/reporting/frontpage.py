@@ -197,5 +197,5 @@ def picture(found: Summaries, path: Path, software: str, evidence: str) -> None:
         for claim in summary["claims"]:
             for effect in () if summary["stale"] else claim["drawn"]:
                 label = f"{name}  {claim['id']}"
-                rows.append(forest.Row(label, effect["mean"], effect["low"], effect["high"], effect["word"]))
+                rows.append(forest.Row(label, effect["mean"], effect["low"], effect["high"], claim["verdict"]))
     forest.write(rows, path, software, evidence, row_height=0.19)
