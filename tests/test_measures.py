@@ -325,7 +325,7 @@ def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
     words = report.words(judgement, judgement.comparisons[0], brief=True)
     # Differences 11, 9, 12, 12, 11, twice: mean 11, deviation √(12/9); the quantile is that of 1 - 0.05/4.
     half = stats.t.ppf(1 - 0.05 / 4 / 2, 9) * (12 / 9) ** 0.5 / 10**0.5
-    assert words == f"test accuracy, a minus b: +11.00 [+{11 - half:.2f}, +{11 + half:.2f}]"
+    assert words == f"test accuracy, a minus b: +11.00 [+{11 - half:.2f}, +{11 + half:.2f}] points"
 
 
 def test_a_grid_has_every_combination_by_name():

@@ -137,7 +137,7 @@ def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tm
     """README's two flags, as a user types them."""
     save = tmp_path / "models"
     flags = ["--budget", "smoke", "--data", f"folder:{digits}", "--model", f"{my_model}:my_model", "--save", str(save)]
-    flags += ["--variants", "momentum", "adam_race", "--logdir", str(tmp_path / "logs")]
+    flags += ["--variants", "momentum", "adam_race", "--rate", "0.01", "--logdir", str(tmp_path / "logs")]
     command = [sys.executable, "-m", "recipes.optimizers", *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -145,6 +145,7 @@ def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tm
     assert "To find your own:" in done.stdout
     assert "--tune" in done.stdout
     assert "Published, from" not in done.stdout
+    assert "no better than a guess" not in done.stdout
     found = evidence_in(tmp_path / "logs")
     assert found["config"]["target"] is None
     assert found["classes"] == 10
@@ -156,10 +157,24 @@ def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tm
     code = f"import sys; sys.path.insert(0, {str(my_model.parent)!r})\nimport pipelines, mine, keras, numpy as np\n"
     code += "from pipelines import sources\n"
     code += f"data = sources.load(sources.Request('folder:{digits}'))\n"
-    code += f"model = keras.models.load_model({str(save / 'momentum-seed-1.keras')!r})\n"
+    model = save / f"momentum-seed-{record['seed']}.keras"
+    code += f"model = keras.models.load_model({str(model)!r})\n"
     code += "right = model.predict(data.test.images, verbose=0).argmax(axis=1) == data.test.labels\nprint(right.mean())"
     again = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert float(again.stdout) == pytest.approx(record["metrics"]["test_accuracy"]), again.stderr
+
+
+def test_a_rate_too_high_for_a_model_of_ones_own_is_said_to_be(digits, my_model, tmp_path, capsys):
+    """The recipe's model has BatchNormalization, and so a rate at which one that has none learns nothing."""
+    flags = ["--budget", "smoke", "--data", f"folder:{digits}", "--model", f"{my_model}:my_model", "--no-log"]
+    flags += ["--variants", "momentum", "adam_race", "--logdir", str(tmp_path)]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(load("optimizers"), flags)
+    assert not ended.value.code
+    said = " ".join(capsys.readouterr().out.split())
+    assert "momentum: no better than a guess here; its rate may be too high" in said
+    assert "adam_race: no better" not in said
+    assert "Try a tenth of it (--rate)." in said
 
 
 def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):

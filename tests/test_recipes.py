@@ -138,21 +138,22 @@ class Anything:
     """Takes whatever it is given: claims, panels, units, tuning, the recipe itself."""
     def __init__(self, *arguments, **settings): ...
 
+def nothing(*_, **__): ...
+
 class Run:
     """One training by itself: no logs, no harness."""
+    keep = keep_histogram = epoch = nothing
     def __init__(self, seed, data, folder):
         self.seed, self.data, self.folder, self.logging = seed, data, folder, False
         self.correct = None
     def callbacks(self, data, **_): return []
-    def keep(self, name, values): ...
-    keep_histogram = keep
     def open_test_set(self, data): return data.test
     def interleaved(self, steps, **_):
         for step in steps.values(): step()
         return Blocks()
     def epochs_to_target(self, target, data): return {}
     def epochs(self, model, data, count): return range(count)
-    def epoch(self, *validation, **metrics): ...
+    def undisturbed(self, work, again): return work(0)[0]
     def scores(self, model, data, prepare=lambda *batch: batch, output=""):
         answer = model.predict(prepare(data.test.images, data.test.labels)[0], verbose=0)
         right = (answer[output] if output else answer).argmax(axis=1) == data.test.labels
@@ -164,7 +165,6 @@ class Blocks:
 
 def memory_of(work, *arguments): return 1.0
 
-def nothing(*_, **__): ...
 main = join = limit_threads = workers_here = half_decades = nothing
 def together(work, *order, **_): return [work(*order)]
 def follow(run, model, data, folder, rows): return run.scores(model, data)
@@ -196,8 +196,10 @@ def alone(monkeypatch):
         setattr(stand_in, name, stand_in.Anything)
     from recipes.harness.declaring.table import Table
     from recipes.harness.declaring.variants import grid
+    from recipes.harness.running.timing import clock, share_of_others
 
     stand_in.grid, stand_in.Table = grid, Table  # What a recipe looks things up in is no harness, but data.
+    stand_in.clock, stand_in.share_of_others = clock, share_of_others  # They read the system's clocks.
 
     real = {name: importlib.import_module(f"recipes.{name}") for name in NAMES}
 

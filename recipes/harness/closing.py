@@ -45,7 +45,7 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console) -
             console.print(line)
     console.print(f"\nYour runs, {len(ours.found['seeds'])} seed{'s' if len(ours.found['seeds']) > 1 else ''}:")
     console.print(_closing_table(ours.table()))
-    for line in _remarks(invocation):
+    for line in _remarks(invocation, ours):
         console.print(line)
     if why_not or len(ours.found["seeds"]) >= LOOKS[0]:
         for line in ours.verdict_lines():
@@ -89,13 +89,29 @@ def _own(asked: Asked) -> list[str]:
     return [*flags, *(["--model", asked.model] if asked.model else [])]
 
 
-def _remarks(invocation: Invocation) -> list[str]:
+def _remarks(invocation: Invocation, ours: Report) -> list[str]:
     """What a reader should know of the numbers above."""
     recipe, asked = invocation.recipe, invocation.asked
     if invocation.is_as_published or not recipe.tuning:
         return []
     again = shlex.join(["python", "-m", recipe.module, *_own(asked), "--tune"])
-    return [f"The {recipe.tuning.swept}s are the recipe's, tuned on CIFAR-10. To find your own: {again}"]
+    swept = recipe.tuning.swept
+    lines = []
+    if stuck := [name for name in _no_better_than_a_guess(ours) if name not in recipe.fails]:
+        too_high = f"{'its' if len(stuck) == 1 else 'their'} {swept} may be too high for what you gave"
+        lines.append(f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it (--{swept}).")
+    return [*lines, f"The {swept}s are the recipe's, tuned on CIFAR-10. To find your own: {again}"]
+
+
+def _no_better_than_a_guess(ours: Report) -> list[str]:
+    """The variants whose mean test accuracy lies within three standard errors of that of guessing, or below."""
+    guess, images = 1 / ours.found["classes"], ours.found["test_images"]
+    at_most = guess + 3 * (guess * (1 - guess) / images) ** 0.5
+    accuracies: dict[str, list[float]] = {}
+    for record in ours.found["records"]:
+        if "test_accuracy" in record["metrics"]:
+            accuracies.setdefault(record["variant"], []).append(record["metrics"]["test_accuracy"])
+    return [name for name, values in accuracies.items() if sum(values) / len(values) <= at_most]
 
 
 def say_tuned(invocation: Invocation, found: dict[str, Any], failures: Iterable[Record], console: Console) -> None:
