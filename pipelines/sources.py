@@ -188,7 +188,7 @@ def _load(request: Request) -> Data:
     classes = tuple(str(name) for name in found["classes"])
     train = parts["train"]
     if "test" not in parts:
-        train, parts["test"] = split(train, OTHER_SHARE, split_seed)
+        train, parts["test"] = split(train, OTHER_SHARE, 0)  # The same one whatever the split of the others.
     if "validation" not in parts:
         train, parts["validation"] = split(train, _validation_share(request), split_seed)
     _check_parts(request, {**parts, "train": train}, classes)

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines import cifar10, kept, sources
 from pipelines.errors import DataError, RequestError
@@ -226,3 +227,16 @@ def test_each_seed_has_a_split_of_its_own_unless_one_is_asked_for(tmp_path):
     assert not own[2][0] & own[2][1]
     assert ids(1, Request(split_seed=7)) == ids(2, Request(split_seed=7))
     assert sources.load().digest == sources.load(Request(split_seed=3)).digest  # Of the images, whatever the split.
+
+
+def test_the_test_part_of_ones_own_images_is_the_same_for_all_seeds(tmp_path):
+    """What a saved model had not seen, a reader can load without knowing its seed."""
+    for label, colour in (("dark", 40), ("light", 200)):
+        (tmp_path / label).mkdir()
+        for number in range(30):
+            Image.new("L", (4, 4), colour + number).save(tmp_path / label / f"{number}.png")
+    base, *others = [sources.load(Request(f"folder:{tmp_path}", split_seed=seed)) for seed in (None, 1, 2)]
+    for other in others:
+        assert other.test.ids.tolist() == base.test.ids.tolist()
+        assert set(other.validation.ids) != set(base.validation.ids)
+        assert not set(other.test.ids) & {*other.validation.ids, *other.train.ids}

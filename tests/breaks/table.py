@@ -361,6 +361,7 @@ BREAKS = [
         ("        if _closed:\n", "        if not _closed and False:\n", f"{DATA}::test_while_a_run_is_under_way"),
         ("_statistics(train.chunks())", '_statistics(parts["test"].chunks())', f"{DATA}::test_statistics_come_from"),
         ("< images // classes", "<= images // classes", f"{DATA}::test_smaller_training_parts_nest"),
+        ("OTHER_SHARE, 0)", "OTHER_SHARE, split_seed)", f"{DATA}::test_the_test_part_of_ones_own_images_is_the_same"),
     ),
     *of(
         "pipelines/cifar10.py",
@@ -533,8 +534,8 @@ BREAKS = [
     ),
     *of(
         "recipes/harness/running/timing.py",
-        ("while blocks[-1][1] > MOST_OTHERS and", "while False and", f"{MEASURES}::test_a_disturbed_block"),
-        ("key=lambda block: block[1])", "key=lambda block: -block[1])", f"{MEASURES}::test_a_disturbed_block"),
+        ("while calls[-1][1] > MOST_OTHERS and", "while False and", f"{MEASURES}::test_a_disturbed_block"),
+        ("key=lambda call: call[1])", "key=lambda call: -call[1])", f"{MEASURES}::test_a_disturbed_block"),
         ("(busy - own) /", "busy /", f"{MEASURES}::test_a_disturbed_block"),
     ),
     *of(

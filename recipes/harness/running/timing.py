@@ -1,5 +1,6 @@
 """Times that can be compared: the variants' steps in interleaved blocks, in random order, and ratios as logarithms."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -58,23 +59,15 @@ def interleaved(
     disturbances = []
     for _ in range(rounds):
         for name in order.permutation(list(steps)):
-            taken, others, again = _undisturbed(steps[str(name)], block, left_out)
+            timed = functools.partial(_block, steps[str(name)], block, left_out)
+            taken, others, again = undisturbed(timed)
             seconds[str(name)].append(taken)
             disturbances.append({"variant": str(name), "others": round(others, 4), "again": again})
     found = {name: np.array(times) for name, times in seconds.items()}
     return Blocks(found, block - left_out, disturbances)
 
 
-def _undisturbed(step: Step, steps: int, left_out: int) -> tuple[float, float, int]:
-    """Seconds of the least disturbed block, others' share meanwhile, and how many times it was timed again."""
-    blocks = [_block(step, steps, left_out)]
-    while blocks[-1][1] > MOST_OTHERS and len(blocks) <= MOST_AGAIN:
-        blocks.append(_block(step, steps, left_out))
-    taken, others = min(blocks, key=lambda block: block[1])
-    return taken, others, len(blocks) - 1
-
-
-def _block(step: Step, steps: int, left_out: int) -> tuple[float, float]:
+def _block(step: Step, steps: int, left_out: int, _attempt: int) -> tuple[float, float]:
     """Seconds of a block, and which share of the machine's processor time others used meanwhile."""
     for _ in range(left_out):
         step()
