@@ -39,7 +39,9 @@ VARIANTS = (*GATES, "deep_alone", "static")
 class Config:
     epochs: int = 5
     batch_size: int = 128
-    rate: float = 3e-3  # At first. Of rates half a decade apart the best by validation, for each training.
+    rate: float = (
+        3e-3  # At first. Of rates half a decade apart the best by validation, for each training.
+    )
     inference_batch: int = 40
 
 
