@@ -12,10 +12,11 @@ five shapes, since a lucky shape decides; Hyperband's promoted trials go on alon
 four epochs leave little to save; a setting that is tried twice shows the same score. Bayesian
 optimization begins with three random trials, where KerasTuner's default would be nine.
 
-Answer         Bayesian optimization: as good after 20 trials as random search after nearly twice as many.
+Answer         Bayesian optimization: as good after 20 trials as random search after nearly twice as
+               many.
 In practice    Take Bayesian optimization, with few random trials before it: what it chose after 20
                trials (50.7 %), random search (49.9 %) finds 0.9 doublings later, after nearly twice
-               as many; random search of 40 trials chose as good a setting (50.9 %). Hyperband (50.3
+               as many; random search of 40 trials came close, or further (50.9 %). Hyperband (50.3
                %) gained 0.2 doublings: little, as even whole trainings are short here. Do not take
                a grid (49.1 %): it ended 0.4 doublings behind random search, though that is open,
                and what it finds hangs on which values it is given. All four chose within two points
