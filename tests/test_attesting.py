@@ -82,18 +82,29 @@ def test_a_field_that_the_config_has_been_given_is_no_difference():
     assert compared(config={"noise": 0.02, "new": 5}) == []
 
 
-def test_the_seeds_are_the_first_one_that_of_the_commit_and_those_that_diverged():
+def drawn(whole, commit, together=False):
+    return attesting.drawn(whole, commit, together)
+
+
+def test_the_seeds_are_the_first_one_and_that_of_the_commit():
     whole = found([record(v, s) for s in range(101, 111) for v in ("fair", "clear")])
-    assert {tuple(attesting.drawn(whole, f"{n:040x}")) for n in range(50)} == {(101, s) for s in range(102, 111)}
-    whole["records"][6]["status"] = "diverged"  # Of seed 104.
-    assert 104 in attesting.drawn(whole, f"{0:040x}")
+    two = {tuple(drawn(whole, f"{n:040x}")) for n in range(50)}
+    assert two == {tuple((v, s) for v in ("clear", "fair") for s in (101, other)) for other in range(102, 111)}
     grown = found([*whole["records"], *(record("fair", s) for s in range(111, 121))])
-    assert max(max(attesting.drawn(grown, f"{n:040x}")) for n in range(50)) == 110  # Where all variants were run.
+    assert max(seed for n in range(50) for _, seed in drawn(grown, f"{n:040x}")) == 110  # Where all variants were run.
+
+
+def test_what_diverged_is_run_again_and_with_it_what_is_run_together():
+    whole = found([record(v, s) for s in range(101, 111) for v in ("fair", "clear")])
+    whole["records"][6]["status"] = "diverged"  # "fair" of seed 104.
+    assert tuple(seed for variant, seed in drawn(whole, f"{0:040x}") if variant == "clear") == (101, 102)
+    assert tuple(seed for variant, seed in drawn(whole, f"{0:040x}") if variant == "fair") == (101, 102, 104)
+    assert ("clear", 104) in drawn(whole, f"{0:040x}", together=True)
 
 
 def test_a_failed_run_is_never_attested():
     with pytest.raises(EvidenceError, match="failed run"):
-        attesting.drawn(found([record(status="failed"), record(seed=2)]), COMMIT)
+        drawn(found([record(status="failed"), record(seed=2)]), COMMIT)
 
 
 def of_all(**changes):
@@ -209,8 +220,7 @@ def test_evidence_is_of_the_settings_that_were_usual_then(config, others):
     assert published.set_otherwise(dice.RECIPE, {"budget": "quick", "config": config}) == others
 
 
-def test_a_seed_at_which_a_run_diverged_is_run_with_the_variants_that_it_has(monkeypatch, tmp_path):
-    """Where evidence grew until it decided, later seeds have some variants only."""
+def test_a_seed_is_run_with_the_variants_that_were_chosen_of_it(monkeypatch, tmp_path):
     asked = []
 
     def run(command, **_):
@@ -219,9 +229,9 @@ def test_a_seed_at_which_a_run_diverged_is_run_with_the_variants_that_it_has(mon
         write_json(folder / "evidence.json", {"records": []})
 
     monkeypatch.setattr(attesting.subprocess, "run", run)
-    evidence = {**found([record("fair", 1), record("clear", 1), record("fair", 2)]), "budget": "quick"}
-    attesting._run(tmp_path, dice.RECIPE, evidence, [1, 2], lambda _: None)
-    assert asked == [["fair", "clear"], ["fair"]]
+    chosen = [("clear", 1), ("fair", 1), ("fair", 2)]
+    attesting._run(tmp_path, dice.RECIPE, "quick", chosen, lambda _: None)
+    assert asked == [["clear", "fair"], ["fair"]]
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,17 @@ def attest(recipe: Recipe, say: Callable[[str], None], results: Path | None = No
         raise EvidenceError(f"What is published of {recipe.name} can't be carried over: {problem}. Measure again.")
     now, before = _clean(commit()), _clean(found.get("carried", found["commit"]))
     dropped = check_can_carry(recipe, found)
-    seeds = drawn(found, now)
+    chosen = drawn(found, now, together=recipe.compare is not None)
+    seeds = sorted({seed for _, seed in chosen})
     with checked_out(before) as old:
         _check_code(old, recipe, "comparison", found)
-        new_runs = _run(ROOT, recipe, found, seeds, say)
+        new_runs = _run(ROOT, recipe, found["budget"], chosen, say)
         same_place = found["machine"] == machine() and found["versions"] == versions()
         if same_place:
-            old_runs = {(r["variant"], r["seed"]): r for r in found["records"] if r["seed"] in seeds}
+            published = {(record["variant"], record["seed"]): record for record in found["records"]}
+            old_runs = {run: published[run] for run in chosen}
         else:
-            old_runs = _run(old, recipe, found, seeds, say)
+            old_runs = _run(old, recipe, found["budget"], chosen, say)
     if wrong := differences(old_runs, new_runs, dropped):
         raise EvidenceError(f"{recipe.name} is not carried over. " + " ".join(wrong))
     (config,) = {repr(r["config"]): r["config"] for r in new_runs.values()}.values()
@@ -111,14 +113,21 @@ def check_can_carry(recipe: Recipe, found: Mapping[str, Any]) -> list[str]:
     return sorted(timed & {name for record in found["records"] for name in record["metrics"]})
 
 
-def drawn(found: Mapping[str, Any], now: str) -> list[int]:
-    """The first seed, one that the new commit decides, and those at which a run diverged."""
+def drawn(found: Mapping[str, Any], now: str, together: bool) -> list[tuple[str, int]]:
+    """All variants at the first seed and at one that the new commit decides, and every run that diverged.
+
+    Where the variants of a seed are run `together`, those that diverged are as well.
+    """
     seeds, whole = sorted(found["seeds"]), {record["variant"] for record in found["records"]}
     of_all = [s for s in seeds if {r["variant"] for r in found["records"] if r["seed"] == s} == whole]
     if any(record["status"] == "failed" for record in found["records"]):
         raise EvidenceError("A failed run can't be attested: measure again.")
     chosen = {of_all[0], of_all[1:][int(now, 16) % (len(of_all) - 1)]} if len(of_all) > 1 else set(of_all)
-    return sorted(chosen | {record["seed"] for record in found["records"] if record["status"] == "diverged"})
+    diverged = [record for record in found["records"] if record["status"] == "diverged"]
+    if together:
+        chosen |= {record["seed"] for record in diverged}
+    runs = [record for record in found["records"] if record["seed"] in chosen or record in diverged]
+    return sorted((record["variant"], record["seed"]) for record in runs)
 
 
 def differences(
@@ -200,15 +209,15 @@ def _entries(tree: Path, recipe: Recipe, setting: Mapping[str, Any], say: Callab
 
 
 def _run(
-    tree: Path, recipe: Recipe, found: Mapping[str, Any], seeds: Sequence[int], say: Callable[[str], None]
+    tree: Path, recipe: Recipe, budget: str, chosen: Sequence[tuple[str, int]], say: Callable[[str], None]
 ) -> dict[tuple[str, int], Record]:
-    """The runs of some seeds by the code in a folder."""
+    """Some runs, each a variant and a seed, by the code in a folder."""
     runs: dict[tuple[str, int], Record] = {}
-    for seed in seeds:
+    for seed in sorted({seed for _, seed in chosen}):
         say(f"{recipe.name} seed {seed} with the code in {tree}")
         with tempfile.TemporaryDirectory() as logs:
-            names = [record["variant"] for record in found["records"] if record["seed"] == seed]
-            flags = ["--budget", found["budget"], "--seeds", "1", "--first-seed", str(seed), "--variants", *names]
+            names = [variant for variant, its_seed in chosen if its_seed == seed]
+            flags = ["--budget", budget, "--seeds", "1", "--first-seed", str(seed), "--variants", *names]
             command = [sys.executable, "-m", recipe.module, *flags, "--no-log", "--logdir", logs]
             done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
             written = list(Path(logs).rglob("evidence.json"))
