@@ -10,6 +10,16 @@ TensorFlow itself rewrites a data set, as long as nobody tells it not to: it mak
 and prefetches at the end. So all feeds but "rewritten", which is the naive one as TensorFlow leaves
 it, are run as they are written.
 
+Answer         Decode once and cache, batch before augmenting, prefetch: 0.37 times the naive feed's
+               step.
+In practice    Cache decoded images first: by itself that made a step 0.67 times as long as with the
+               naive feed, and without it the full chain took 0.71 times as long instead of 0.37.
+               Batch before augmenting once they are cached: the feed itself then took 0.53 times
+               its time. A parallel map (0.86) and prefetching (0.87) gained less, since here the
+               processor that prepares a batch is the one that trains; beside the cache they showed
+               no gain. With a GPU that may differ, and was not measured. What TensorFlow adds to
+               the naive feed unasked, both of these, made it 0.79. All of this is small PNG files
+               and two cores.
 Use it when    the share of waiting below, or TensorBoard's profile, says that the model waits.
 It hurts when  the cache outgrows the memory, or stands behind the augmentation, which it would then
                repeat. Batches that are cached hold the same images in each epoch: where that costs
@@ -226,6 +236,16 @@ RECIPE = Recipe(
     by_machine=True,
     first_seed=101,
     panels=(Bars("feed_rate"), Bars("step_seconds"), Bars("waiting")),
+    numbers={
+        "prefetch: 0.37 times": "step_log_ratio: all / naive",
+        "0.67 times as long": "step_log_ratio: cache / naive",
+        "took 0.71 times as": "step_log_ratio: all_but_cache / naive",
+        "instead of 0.37": "step_log_ratio: all / naive",
+        "took 0.53 times its": "feed_log_ratio: all / all_but_batch_first",
+        "map (0.86)": "step_log_ratio: parallel / naive",
+        "prefetching (0.87)": "step_log_ratio: prefetch / naive",
+        "it 0.79.": "step_log_ratio: rewritten / naive",
+    },
 )
 
 if __name__ == "__main__":

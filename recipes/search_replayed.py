@@ -16,11 +16,12 @@ Answer         Bayesian optimization: as good after 20 trials as random search a
                many.
 In practice    Take Bayesian optimization, with few random trials before it: what it chose after 20
                trials (50.7 %), random search (49.9 %) finds 0.9 doublings later, after nearly twice
-               as many; random search of 40 trials came close, or further (50.9 %). Hyperband (50.3
-               %) gained 0.2 doublings: little, as even whole trainings are short here. Do not take
-               a grid (49.1 %): it ended 0.4 doublings behind random search, though that is open,
-               and what it finds hangs on which values it is given. All four chose within two points
-               of each other: a wider space, or a better model, may give more than a better search.
+               as many; random search of 40 trials chose as well on average, and scattered less
+               (50.9 %). Hyperband (50.3 %) gained 0.2 doublings: little, as even whole trainings
+               are short here. Do not take a grid (49.1 %): it ended 0.4 doublings behind random
+               search, though that is open, and what it finds hangs on which values it is given. All
+               four chose within two points of each other: a wider space, or a better model, may
+               give more than a better search.
 Open           whether random search beats a grid (it hangs on the grid's shape: some 120 replays),
                and whether with twice the trials it is as good as Bayesian optimization (some 160).
 Use it when    you must choose a tuner: `search` shows how to use each.
