@@ -52,8 +52,7 @@ def test_published_evidence_that_is_current_may_be_published(name):
 
 def test_nothing_published_names_a_folder_of_the_machine_that_it_came_from():
     for path in RESULTS.glob("*/*.json"):
-        found = read_json(path)
-        assert "--logdir" not in found.get("command", ""), path
+        assert "--logdir" not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize(
