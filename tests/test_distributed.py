@@ -267,6 +267,29 @@ def test_two_workers_from_two_shells_train_together_and_say_that_they_listen(uni
     assert len(list(folder.glob("epoch-*.keras"))) == EPOCHS
 
 
+def test_a_worker_stays_until_the_others_are_through(tmp_path, monkeypatch):
+    """Else a slower one, which still waits for the last answer, would take it to be lost."""
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            (tmp_path / "worker-1-is-through").touch()
+
+    monkeypatch.setattr(cluster.time, "sleep", sleep)
+    cluster.leave_together(tmp_path, 0, 2)
+    assert len(slept) == 3
+    assert (tmp_path / "worker-0-is-through").exists()
+
+
+def test_a_worker_that_waits_for_one_that_is_lost_leaves_after_a_while(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    cluster.leave_together(tmp_path, 0, 2)
+    assert now[0] == pytest.approx(cluster.LINGER, abs=0.1)
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_worker_that_is_killed_is_missed_and_a_restart_goes_on_to_the_same_bits(tmp_path, uninterrupted, victim):
     folder = tmp_path / "distributed" / "cluster"

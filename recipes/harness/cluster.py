@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict
@@ -28,6 +29,7 @@ SHAPE = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "w
 
 
 SEED = 1
+LINGER = 30.0  # Seconds, at most, that a worker waits for the others at the end.
 
 
 class WorkerLostError(RuntimeError):
@@ -121,6 +123,21 @@ def agree(strategy: Any, about: str) -> bool:
     return set(of_all().numpy().tolist()) == {number}
 
 
+def leave_together(folder: Path, index: int, workers: int) -> None:
+    """Wait until all workers are through: one that left at once would take the last answer from a slower one.
+
+    Each says so by a file in the folder that they share, and has removed that of an earlier training at its start.
+    """
+    _through(folder, index).touch()
+    deadline = time.monotonic() + LINGER
+    while time.monotonic() < deadline and not all(_through(folder, other).exists() for other in range(workers)):
+        time.sleep(0.05)
+
+
+def _through(folder: Path, index: int) -> Path:
+    return folder / f"worker-{index}-is-through"
+
+
 def follow(run: Run, model: Any, data: sources.Data, folder: Path, rows: Sequence[Sequence[float]]) -> dict[str, float]:
     """Log a training of other processes, from the models that it has left, and return the last one's scores.
 
@@ -173,6 +190,7 @@ def _joined(recipe: Recipe, build_strategy: Callable[[], Any], train: Callable[.
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"workers": len(workers), "config": asdict(config), "data": asdict(asked.data)}
     _check_same(folder / "settings.json", settings)
+    _through(folder, index).unlink(missing_ok=True)
     print(
         f"Worker {index} of {len(workers)}: TensorFlow's server listens on port {workers[index].rpartition(':')[2]} of "
         "all addresses of this machine and does what anyone tells it, so let nobody else reach it. Waiting for the "
@@ -193,6 +211,7 @@ def _joined(recipe: Recipe, build_strategy: Callable[[], Any], train: Callable[.
             write_json(folder / "settings.json", settings)
         rows = train(strategy, data, config, SEED, folder)
         agree(strategy, "the last epoch is saved")
+        leave_together(folder, index, len(workers))
     if not rows:
         return f"All {config.epochs} epochs were trained before. The model is in {folder}."
     loss, accuracy = rows[-1][:2]

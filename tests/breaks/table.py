@@ -443,6 +443,10 @@ BREAKS = [
         ("-(trial[OBJECTIVE] or 0.0)", "trial[OBJECTIVE] or 0.0", f"{SEARCHING}::test_a_search_finds_the_best"),
     ),
     *of(
+        "recipes/harness/cluster.py",
+        ("and not all(_through", "and not any(_through", f"{DISTRIBUTED}::test_a_worker_stays_until"),
+    ),
+    *of(
         "recipes/harness/declaring/tuning.py",
         (
             "(1 if self.lower else -1)",
