@@ -51,9 +51,7 @@ VARIANTS = (*GATES, "deep_alone", "static")
 class Config:
     epochs: int = 5
     batch_size: int = 128
-    rate: float = (
-        3e-3  # At first. Of rates half a decade apart the best by validation, for each training.
-    )
+    rate: float = 3e-3  # Adam's at first: by validation the best for each of the three trainings.
     inference_batch: int = 40
 
 
