@@ -11,7 +11,8 @@ All train the same model on the same batches from the same initial weights. What
 grows from step to step, as any small difference does in training, so that weights are compared after
 as many steps in float64 as well: if a loop does what `fit` does, nothing is left there.
 
-Answer         Uncompiled, 4.3 times the time of a step. Compiled, no gain over `fit` that showed.
+Answer         Uncompiled, 4.3 times the time of a step. Compiled, no gain that showed over `fit`
+               with as many steps a call.
 In practice    Whoever writes a loop compiles its step: without tf.function a step took 35.0 ms
                instead of 8.2. Under `fit`, with a `train_step` and by hand it took about the same
                (8.2, 7.8 and 8.2 ms), and less where many steps are one call: 6.3 under `fit` with

@@ -123,10 +123,9 @@ def drawn(found: Mapping[str, Any], now: str, together: bool) -> list[tuple[str,
     if any(record["status"] == "failed" for record in found["records"]):
         raise EvidenceError("A failed run can't be attested: measure again.")
     chosen = {of_all[0], of_all[1:][int(now, 16) % (len(of_all) - 1)]} if len(of_all) > 1 else set(of_all)
-    diverged = [record for record in found["records"] if record["status"] == "diverged"]
     if together:
-        chosen |= {record["seed"] for record in diverged}
-    runs = [record for record in found["records"] if record["seed"] in chosen or record in diverged]
+        chosen |= {record["seed"] for record in found["records"] if record["status"] == "diverged"}
+    runs = [r for r in found["records"] if r["seed"] in chosen or r["status"] == "diverged"]
     return sorted((record["variant"], record["seed"]) for record in runs)
 
 

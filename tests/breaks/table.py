@@ -521,7 +521,7 @@ BREAKS = [
         ),
         ("- set(dropped)", "- {*a['metrics'], *dropped}", f"{ATTESTING}::test_each_part_of_a_record"),
         ("int(now, 16) % (len(of_all) - 1)", "0", f"{ATTESTING}::test_the_seeds_are_the_first_one"),
-        ("or record in diverged]", "or record in []]", f"{ATTESTING}::test_what_diverged_is_run_again"),
+        ("in chosen or r[", "in chosen and r[", f"{ATTESTING}::test_what_diverged_is_run_again"),
         ('name.endswith("+changes")', "False", f"{ATTESTING}::test_a_cheat_is_refused"),
         ('!= found["code"]:', '== "":', f"{ATTESTING}::test_a_cheat_is_refused"),
         ("if claimed and claimed <= set(timed):", "if False:", f"{ATTESTING}::test_times_stay_behind"),
