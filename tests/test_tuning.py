@@ -78,8 +78,12 @@ def test_at_full_the_sweep_looks_about_what_won_at_quick_and_twice_at_the_best_t
     tried = {v: [(r["seed"], r["config"]) for r in search if r["variant"] == v] for v in best}
     # The lower neighbour has won for a, so that the grid is widened below it until it has not.
     first = [0.032, 0.057, 0.1, 0.01, 0.0032]
-    assert tried["a"] == [*((0, {"rate": rate}) for rate in first), *((1001, {"rate": r}) for r in (0.01, 0.0032))]
-    assert [config["rate"] for _, config in tried["b"]] == [0.32, 1.0, 3.2, 1.0, 0.32]
+    settings = [(0, rate) for rate in first] + [(1001, 0.01), (1001, 0.0032)]
+    assert tried["a"] == [(seed, {"rate": rate, "decay": 0.1}) for seed, rate in settings]
+    assert [(c["rate"], c["decay"]) for seed, c in tried["b"] if seed == 0] == [
+        *((rate, 0.1) for rate in (0.32, 1.0, 3.2)),
+        *((1.0, decay) for decay in (0.0, 0.5)),
+    ]
     assert curve == []
     assert {v: won["rate"] for v, won in sweep.winners(search).items()} == best
 

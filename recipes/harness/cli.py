@@ -190,7 +190,10 @@ def parse(recipe: Recipe, arguments: list[str]) -> tuple[Asked, Any, Searching]:
 
 def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> Asked:
     asking.check_sweep(recipe, options, config, searching)
-    possible = recipe.searched if searching.search else recipe.swept if options.tune and recipe.sweep else None
+    possible = recipe.searched if searching.search else None
+    if options.tune and recipe.sweep:
+        published = recipe.published_at(options.budget) or recipe.names
+        possible = [name for name in recipe.swept if name in published]
     of_images = {"source": "data", **{name: name for name in ("train_images", "split_seed", "image_size")}}
     images = {name: getattr(options, flag) for name, flag in of_images.items()}
     same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "variants", "data", "logdir", "save"}

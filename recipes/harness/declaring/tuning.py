@@ -7,8 +7,8 @@ four more seeds, and win by their means: what one seed says of neighbouring valu
 standard error of the best are level, and of those the one in the middle is taken, far from where it gets bad. No winner
 lies at the edge of what was tried, unless beyond it there is nothing to try.
 
-At budget full, where a trial takes a hundred times as long, the grid is what won at quick and its two neighbours, a
-second field keeps its value, and the best two are tried at one more seed.
+At budget full, where a trial takes a hundred times as long, the grid is what won at quick and its two neighbours, and
+the best two are tried at one more seed.
 """
 
 import math
@@ -86,8 +86,7 @@ class Tuning:
         if budget != "full" or not self.won:
             return self
         near = {variant: _neighbours(self.grids[variant], best) for variant, best in self.won.items()}
-        wide = replace(self, grids=near, fixed={}, second={}, curve={})
-        return replace(wide, finalists=2, final_seeds=FINAL_SEEDS[:1], finer=False)
+        return replace(self, grids=near, curve={}, finalists=2, final_seeds=FINAL_SEEDS[:1], finer=False)
 
     def objective_of(self, variant: str) -> Objective:
         """What wins among the trials of a variant."""
