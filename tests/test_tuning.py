@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from recipes.__main__ import load
+from recipes.harness import cli
 from recipes.harness.declaring.table import Table
 from recipes.harness.declaring.tuning import FINAL_SEEDS, Objective, Tuning, good_decades, half_decades
 from recipes.harness.evidence.records import LOOKS
@@ -86,6 +88,16 @@ def test_at_full_the_sweep_looks_about_what_won_at_quick_and_twice_at_the_best_t
     ]
     assert curve == []
     assert {v: won["rate"] for v, won in sweep.winners(search).items()} == best
+
+
+def test_a_sweep_at_full_is_about_what_is_published_there():
+    for name, budget, expected in (
+        ("optimizers", "quick", load("optimizers").swept),
+        ("optimizers", "full", ("sgd", "momentum", "rmsprop", "adam", "adamw", "muon")),
+        ("gradients", "full", load("gradients").swept),  # It publishes nothing at full.
+    ):
+        asked, _, _ = cli.parse(load(name), ["--tune", "--budget", budget])
+        assert asked.variants == expected, (name, budget)
 
 
 def test_nothing_is_tried_beyond_a_fields_limits():
