@@ -143,7 +143,9 @@ class Recipe:
         return tuple(self.variants)
 
     def usual(self, budget: str) -> tuple[str, ...]:
-        """The variants of a plain run."""
+        """The variants of a plain run: at full, where something is published, the ones that are published."""
+        if budget == "full" and self.at_full:
+            return self.published_at("full")
         without = {*self.opens, *(() if budget == "smoke" else self.left_out)}
         return tuple(name for name in self.names if name not in without)
 
