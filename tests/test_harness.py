@@ -71,6 +71,13 @@ def test_a_plain_run_leaves_some_variants_out_and_what_is_published_does_not(giv
     assert guess.RECIPE.measure_again == "python -m tests.toys.guess --seeds 10"
 
 
+def test_a_plain_run_at_full_has_what_is_published_there():
+    recipe = dataclasses.replace(guess.RECIPE, left_out=("fair",), at_full=("fair",))
+    assert asking.variants_of(recipe, "full", ()) == recipe.published_at("full") == ("fair",)
+    assert asking.variants_of(recipe, "quick", ()) == ("loaded",)
+    assert asking.variants_of(guess.RECIPE, "full", ()) == guess.RECIPE.names  # Nothing is published there.
+
+
 def test_what_is_not_tuned_is_refused_by_name():
     with pytest.raises(invocation.UsageError, match="loaded has nothing to tune or to search for: use any of fair"):
         asking.variants_of(guess.RECIPE, "quick", ("loaded",), ("fair",))

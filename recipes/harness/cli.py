@@ -192,8 +192,7 @@ def _asked(recipe: Recipe, options: Any, config: Any, searching: Searching) -> A
     asking.check_sweep(recipe, options, config, searching)
     possible = recipe.searched if searching.search else None
     if options.tune and recipe.sweep:
-        published = recipe.published_at(options.budget) or recipe.names
-        possible = tuple(name for name in recipe.swept if name in published)
+        possible = recipe.swept_at(options.budget)
     of_images = {"source": "data", **{name: name for name in ("train_images", "split_seed", "image_size")}}
     images = {name: getattr(options, flag) for name, flag in of_images.items()}
     same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "variants", "data", "logdir", "save"}

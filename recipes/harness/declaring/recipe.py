@@ -143,7 +143,9 @@ class Recipe:
         return tuple(self.variants)
 
     def usual(self, budget: str) -> tuple[str, ...]:
-        """The variants of a plain run."""
+        """The variants of a plain run: at full, where something is published, the ones that are published."""
+        if budget == "full" and self.at_full:
+            return self.published_at("full")
         without = {*self.opens, *(() if budget == "smoke" else self.left_out)}
         return tuple(name for name in self.names if name not in without)
 
@@ -151,10 +153,10 @@ class Recipe:
         """The variants that published evidence of a budget has."""
         return tuple(name for name in self.names if budget != "full" or name in self.at_full)
 
-    @property
-    def swept(self) -> tuple[str, ...]:
-        """The variants that `--tune` is about."""
-        return tuple(name for name in self.names if self.tuning is None or name in self.tuning.grids)
+    def swept_at(self, budget: str) -> tuple[str, ...]:
+        """The variants that `--tune` is about at a budget: of those published there, the ones that have a grid."""
+        published = self.published_at(budget) or self.names
+        return tuple(name for name in published if self.tuning is None or name in self.tuning.grids)
 
     def space_of(self, variant: str) -> Space:
         """What `--search` chooses from for a variant: its grid, or what is between the ends of it, and `space`."""

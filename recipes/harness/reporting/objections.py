@@ -121,7 +121,7 @@ def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
         whole = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
         if found.get("winners") != recipe.tuning.at(budget).winners(whole):
             reasons.append("Its winners are not those of its own trials.")
-    if set(found["variants"]) != set(recipe.swept) & set(recipe.published_at(budget)) and not recipe.table:
+    if set(found["variants"]) != set(recipe.swept_at(budget)) and not recipe.table:
         reasons.append("It lacks some of the variants.")
     if any(record["status"] == "failed" for record in found["search"] + found["curve"]):
         reasons.append("It has failed runs: add --resume to its command.")
