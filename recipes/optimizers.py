@@ -77,14 +77,14 @@ RATES = {
 }
 WEIGHT_DECAYS = {"adamw": 0.4, "muon": 0.4, "muon_race": 0.004}
 FULL_RATES = {
-    "sgd": 0.56,
-    "momentum": 0.18,
+    "sgd": 0.32,
+    "momentum": 0.1,
     "rmsprop": 0.01,
     "adam": 0.018,
-    "adamw": 0.032,
+    "adamw": 0.01,
     "muon": 0.01,
 }
-FULL_WEIGHT_DECAYS = {"adamw": 0.4, "muon": 0.4}
+FULL_WEIGHT_DECAYS = {"adamw": 0.04, "muon": 0.04}
 VARIANTS = tuple(RATES)
 
 
