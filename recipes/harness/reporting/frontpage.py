@@ -89,8 +89,9 @@ def at_full(found: Summaries) -> str:
         return ""
     other = [(name, claim) for name, claim in both if claim["verdict"] != claim["at_full"]]
     lines = [
-        f"- “{escaped(claim['text'])}” ([{name}](results/{name}/README.md)): {claim['verdict']}, and at full "
-        f"**{claim['at_full']}**, {escaped(claim['numbers_at_full'][0])}"
+        f"- “{escaped(claim['text'])}” ([{name}](results/{name}/README.md)): **{claim['verdict']}** at quick, "
+        f"{escaped(claim['at_quick_and_full'][0])}, and **{claim['at_full']}** at full, "
+        f"{escaped(claim['at_quick_and_full'][1].rpartition(': ')[2])}"
         for name, claim in other
     ]
     same = len(both) - len(other)

@@ -151,10 +151,7 @@ def summary_of(report: Report, full: Report | None = None) -> dict[str, Any]:
                 ),
                 "numbers": _numbers(report, judgement),
                 **(
-                    {
-                        "at_full": at_full[judgement.claim.id].verdict,
-                        "numbers_at_full": _numbers(full, at_full[judgement.claim.id]),
-                    }
+                    _beside(report, judgement, full, at_full[judgement.claim.id])
                     if full and judgement.claim.id in at_full
                     else {}
                 ),
@@ -164,6 +161,19 @@ def summary_of(report: Report, full: Report | None = None) -> dict[str, Any]:
             for judgement in report.judgements()
         ],
     }
+
+
+def _beside(quick: Report, at_quick: Judgement, full: Report, at_full: Judgement) -> dict[str, Any]:
+    """A claim's verdict at full, and the comparison that speaks least for it there, as it was at quick and is at full."""
+    said: dict[str, Any] = {"at_full": at_full.verdict}
+    if at_full.comparisons:
+        least = speaks_least(at_full)
+        before = at_quick.comparisons[at_full.comparisons.index(least)]
+        said["at_quick_and_full"] = [
+            quick.words(at_quick, before, brief=True),
+            full.words(at_full, least, brief=True),
+        ]
+    return said
 
 
 def _effects(judgement: Judgement, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
