@@ -164,7 +164,7 @@ def summary_of(report: Report, full: Report | None = None) -> dict[str, Any]:
 
 
 def _beside(quick: Report, at_quick: Judgement, full: Report, at_full: Judgement) -> dict[str, Any]:
-    """A claim's verdict at full, and the comparison that speaks least for it there, as it was at quick and is at full."""
+    """A claim's verdict at full, and the comparison that speaks least for it there: at quick, and at full."""
     said: dict[str, Any] = {"at_full": at_full.verdict}
     if at_full.comparisons:
         least = speaks_least(at_full)
