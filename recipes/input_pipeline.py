@@ -229,7 +229,7 @@ RECIPE = Recipe(
     Config,
     compare=compare,
     model=build_model,
-    smoke={"images": 512, "steps": 20},
+    smoke={"images": 128, "steps": 20, "batch_size": 32},  # Blocks too short to be disturbed.
     least={"images": 1, "steps": 11},
     floor="",  # Nothing is trained to its end: only times are measured.
     units=UNITS,
