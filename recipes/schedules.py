@@ -60,15 +60,15 @@ RATES = {
     "plateau": 0.057,
 }
 FULL_RATES = {
-    "constant": 0.032,
-    "exponential": 0.057,
-    "inverse_time": 0.056,
-    "cosine": 0.057,
-    "warm_up_cosine": 0.1,
-    "warm_up_linear": 0.1,
-    "warm_up_linear_floor": 0.057,
+    "constant": 0.01,
+    "exponential": 0.032,
+    "inverse_time": 0.032,
+    "cosine": 0.032,
+    "warm_up_cosine": 0.032,
+    "warm_up_linear": 0.056,
+    "warm_up_linear_floor": 0.032,
     "one_cycle": 0.056,
-    "plateau": 0.057,
+    "plateau": 0.032,
 }
 # Away from the best, and so left out of a plain run: the name says the peak.
 CONSTANTS = tuple(f"constant_at_{rate:g}" for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
