@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -493,20 +494,32 @@ def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, t
     assert words in record["cause"]
 
 
+def take_the_locks(folders: list[Path], together, answers) -> None:
+    for folder in folders:
+        together.wait()
+        try:
+            invocation._lock(folder)
+            answers.put(folder.name)
+        except invocation.UsageError:
+            pass
+    together.wait()  # A process that has ended holds nothing.
+
+
 def test_of_many_processes_one_gets_the_lock(tmp_path):
-    code = "import sys; from pathlib import Path; from recipes.harness.running import invocation as i\n"
-    code += "input()\ntry: i._lock(Path(sys.argv[1])); print('mine'); input()\nexcept i.UsageError: print('no')"
-    start = [sys.executable, "-c", code, str(tmp_path)]
-    racing = [
-        subprocess.Popen(start, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
+    context = multiprocessing.get_context("fork")  # They import nothing, and touch files alone.
+    together, answers = context.Barrier(3), context.SimpleQueue()
+    folders = [tmp_path / str(number) for number in range(1000)]
+    for folder in folders:
+        folder.mkdir()
+        (folder / invocation.LOCK).write_text("0")  # Of a process that is gone.
+    racing = [context.Process(target=take_the_locks, args=(folders, together, answers)) for _ in range(3)]
     for process in racing:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [process.stdout.readline() for process in racing]
+        process.start()
+    got = [answers.get() for _ in folders]
     for process in racing:
-        process.communicate("\n")
-    assert sorted(answers) == ["mine\n", "no\n", "no\n"]
+        process.join()
+    assert answers.empty()
+    assert sorted(got) == sorted(folder.name for folder in folders)
 
 
 @pytest.mark.parametrize("variable", ["KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import os
 import time
 from collections.abc import Sequence
@@ -226,19 +227,15 @@ def _lock(folder: Path) -> None:
         UsageError: another process that is alive works there.
     """
     path = folder / LOCK
-    for _ in range(3):
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            owner = _owner(path)
-            if owner != os.getpid() and _is_alive(owner):
-                raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.") from None
-            path.unlink(missing_ok=True)  # Of a process that was killed.
-            continue
-        with os.fdopen(descriptor, "w") as file:
-            file.write(str(os.getpid()))
-        return
-    raise UsageError(f"{folder} is being worked on by other processes: wait for them.")
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # Else two could find the number of a process that was killed.
+        owner = _owner(path)
+        if owner != os.getpid() and _is_alive(owner):
+            raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.")
+        path.write_text(str(os.getpid()))
+    finally:
+        os.close(descriptor)
 
 
 def _owner(path: Path) -> int:
