@@ -8,6 +8,14 @@ a few whole trials, and what it found is trained once more and scored on test im
 
 A handful of trials is luck: `search_replayed` asks which tuner is better, by many searches.
 
+Answer         48.2 % of test images by eight random trials; 40.0 by a grid that was cut after eight.
+In practice    Do not cut a grid short: all eight trials were of the lowest rate, and the best of them
+               came to 40.0 %. Random search found 48.2 %, Bayesian optimization 47.7 %, and Hyperband,
+               with 15 trials in as many epochs, 49.2 %: these three scatter by several points from
+               one search to the next, and ten searches of each say nothing of their order. A range of
+               rates that is wide enough to be sure of holding the good ones is mostly bad ones: 32 %
+               of the random trials stayed below 1.5 times chance. So look at where trials fail, narrow
+               the range, and search again, before you trust the best of a handful.
 Use it when    a training is cheap enough to be run ten times or more.
 It hurts when  settings differ by less than seeds do: the best of many trials is then mostly luck.
 Sources        Bergstra and Bengio 2012, JMLR 13; Snoek et al. 2012, arXiv:1206.2944; Li et al.
@@ -142,6 +150,17 @@ RECIPE = Recipe(
         "doomed": Unit("trials below 1.5 times chance", 100, "points", 0),
     },
     panels=(Bars("test_accuracy"), Bars("doomed")),
+    numbers={
+        "48.2 % of test images": "test_accuracy: random",
+        "40.0 by a grid": "test_accuracy: grid",
+        "came to 40.0 %": "test_accuracy: grid",
+        "found 48.2 %": "test_accuracy: random",
+        "47.7 %": "test_accuracy: bayesian",
+        "with 15 trials": "trials: hyperband",
+        "49.2 %": "test_accuracy: hyperband",
+        "32 % of the random": "doomed: random",
+        "1.5 times chance": "",
+    },
 )
 
 if __name__ == "__main__":
