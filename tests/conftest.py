@@ -1,6 +1,7 @@
 """Order: fast checks first, then what trains, then convergence of all recipes, then processes, notebooks, the browser.
 
-A new file of tests needs no entry here: it runs among the fast ones.
+A new file of tests needs no entry here: it runs among the fast ones. With `-n 2`, `--dist loadfile` keeps the tests of
+a file in one process, and `--no-loadscope-reorder` keeps this order (both in pyproject.toml).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
@@ -21,17 +23,15 @@ from recipes.harness.running import worker
 from recipes.harness.running.job import carry_out
 
 ROOT = Path(__file__).resolve().parents[1]
-LATE = ["test_board", "test_distributed", "test_recipes", "test_optimizers", "test_search_live", "test_search"]
-LATE += ["test_harness", "test_breaks", "test_own_data", "test_notebooks", "test_dashboard"]
+LATE = ["test_board", "test_distributed", "test_recipes", "test_harness", "test_search", "test_optimizers"]
+LATE += ["test_regularization", "test_schedules", "test_search_live", "test_breaks", "test_own_data"]
+LATE += ["test_notebooks", "test_dashboard"]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast files first; with `-n 2` a file's tests stay in one process, and so do all that look at the smoke runs."""
+    """Fast files first."""
     items.sort(key=lambda item: LATE.index(item.path.stem) if item.path.stem in LATE else -1)
-    of_smoke = {item.path for item in items if "smoke" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("smoke" if item.path in of_smoke else item.path.stem))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,17 +66,24 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
+def smoke(request, tmp_path_factory, testrun_uid) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
     """Run recipes at budget smoke as a user does, once a session; say what was printed and where a recipe logged.
 
-    One command runs all that the selected tests name as a parameter: they import TensorFlow together.
+    One command runs all that the selected tests name as a parameter: they import TensorFlow together. With `-n 2` the
+    process that asks first runs it, and the other one waits for what it found.
     """
 
     @functools.cache
     def run(names: tuple[str, ...]) -> tuple[subprocess.CompletedProcess, Path]:
-        logs = tmp_path_factory.mktemp("smoke")
-        start = [sys.executable, "-m", "recipes", *names, "--all", "--budget", "smoke", "--logdir", str(logs)]
-        return subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=1800), logs
+        folder = tmp_path_factory.getbasetemp().parent / f"smoke-{testrun_uid}" / "-".join(names)
+        folder.mkdir(parents=True, exist_ok=True)
+        told, logs = folder / "told.json", folder / "logs"
+        with filelock.FileLock(folder / "lock"):
+            if not told.exists():
+                start = [sys.executable, "-m", "recipes", *names, "--all", "--budget", "smoke", "--logdir", str(logs)]
+                done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+                told.write_text(json.dumps([start, done.returncode, done.stdout, done.stderr]))
+            return subprocess.CompletedProcess(*json.loads(told.read_text())), logs
 
     asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     selected = tuple(name for name in NAMES if name in asked)
