@@ -157,10 +157,31 @@ DAMAGE += [of_the_list(text) for text in ("null", "3", "{}", "[]", '["a"]', "{")
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_to_what_is_kept_means_decoding_again(copy, damage, data):
+def test_damage_to_what_is_kept_means_making_it_again(monkeypatch, tmp_path, damage):
+    monkeypatch.setenv("KERAS_RECIPES_CACHE", str(tmp_path))
+    made = []
+
+    def make() -> kept.Arrays:
+        made.append(len(made))
+        return {"train_images": np.arange(6000, dtype="uint8").reshape(2, 3000), "classes": np.array(["cat", "dog"])}
+
+    whole = make()
+    for _ in range(2):
+        kept.get("animals", make)
+    assert made == [0, 1]  # The second time it was read.
+    (path,) = tmp_path.rglob("train_images.npy")
+    damage(path)
+    for _ in range(2):
+        found = kept.get("animals", make)
+        assert found.keys() == whole.keys()
+        assert all(np.array_equal(found[name], whole[name]) for name in whole)
+    assert made == [0, 1, 2]
+
+
+def test_damage_to_kept_images_means_decoding_them_again(copy, data):
     sources.load()
     (path,) = kept.folder().rglob("train_images.npy")
-    damage(path)
+    flip_a_byte(path)
     sources._load.cache_clear()
     found = sources.load()
     for part in ("train", "validation"):  # Wherever the damage was.
