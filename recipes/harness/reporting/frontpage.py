@@ -78,7 +78,7 @@ def totals(found: Summaries) -> str:
 
 
 def at_full(found: Summaries) -> str:
-    """How many verdicts are the same with all images and more epochs, and which are not."""
+    """How many verdicts are the same with all images, and which are not."""
     both = [
         (name, claim)
         for name, summary in found.items()
@@ -95,7 +95,8 @@ def at_full(found: Summaries) -> str:
         for name, claim in other
     ]
     same = len(both) - len(other)
-    head = f"With all of CIFAR-10 and more epochs (`--budget full`) {same} of {len(both)} verdicts are the same"
+    head = "With all of CIFAR-10, for the epochs that each card names (`--budget full`) "
+    head += f"{same} of {len(both)} verdicts are the same"
     return "\n".join([head + (", and these are not:\n" if other else "."), *lines])
 
 
