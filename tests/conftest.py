@@ -66,7 +66,7 @@ def command(tmp_path: Path) -> Command:
 
 
 @pytest.fixture(scope="session")
-def smoke(request, tmp_path_factory, testrun_uid) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
+def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.CompletedProcess, Path]]:
     """Run recipes at budget smoke as a user does, once a session; say what was printed and where a recipe logged.
 
     One command runs all that the selected tests name as a parameter: they import TensorFlow together. With `-n 2` the
@@ -75,7 +75,9 @@ def smoke(request, tmp_path_factory, testrun_uid) -> Callable[[str], tuple[subpr
 
     @functools.cache
     def run(names: tuple[str, ...]) -> tuple[subprocess.CompletedProcess, Path]:
-        folder = tmp_path_factory.getbasetemp().parent / f"smoke-{testrun_uid}" / "-".join(names)
+        base = tmp_path_factory.getbasetemp()
+        together = base.parent if hasattr(request.config, "workerinput") else base  # That of all processes of `-n 2`.
+        folder = together / "smoke" / "-".join(names)
         folder.mkdir(parents=True, exist_ok=True)
         told, logs = folder / "told.json", folder / "logs"
         with filelock.FileLock(folder / "lock"):
