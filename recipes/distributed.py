@@ -13,9 +13,9 @@ After every epoch the first worker saves the model with its optimizer. The order
 from the seed and the epoch, so that workers that are started again go on to the same bits (but for
 dropout, whose random state is not saved).
 
-Answer         The same model, where each image weighs one part of the whole batch. Sooner, but on
-               one processor no sooner than with one device that has all its threads: two workers
-               took 1.07 times as long.
+Answer         The same model, where each image weighs one part of the whole batch. Sooner than one
+               thread, but on one processor no sooner, as far as it showed, than one device that has
+               all its threads: two workers took 1.07 times as long.
 In practice    On one processor, do not: an epoch took two replicas of one thread each 0.56 times as
                long as one, and one device that has both cores 0.58 times. Four replicas on two
                cores gained nothing more (0.57). Workers also send their gradients through sockets:
@@ -24,7 +24,8 @@ In practice    On one processor, do not: an epoch took two replicas of one threa
                that of one device: in float64 to 1e-11 after twenty steps; in float32 rounding
                grows, and test accuracy after three epochs differed by up to three points at a seed,
                as it did between one thread and two. BatchNormalization as it is led a third of the
-               weights' norm away.
+               weights' norm away. All of this is two cores of one machine; several machines were
+               not tried.
 Open           whether two replicas in one process beat one device that has all threads by a
                twentieth: what was seen, 4 %, is less than that, and forty repeats should tell.
 Use it when    one device is too slow, and its batch can be split: a share of some dozens of images.

@@ -14,11 +14,11 @@ already, so this second task can add emphasis and no information.
 Answer         Six numbers of colour gave a gray picture 3.4 points; a second output gave nothing.
 In practice    A second input pays by what it says that the first one can't: six numbers took a gray
                thumbnail to 57.8 %, 3.4 points up. Numbers that say nothing gained nothing (53.7 %).
-               A quarter of the pixels, gray, and six numbers are no whole image (62.9 %), but
-               trained sooner. The second head was right in 90.8 %, and left the first one where it
-               was (57.7 %) at a weight of 0.3: add one where its answer is wanted, not in the hope
-               of help. Adam's best rates lay between 0.0018 and 0.0057; all of this is about 8,000
-               images and ten epochs.
+               A quarter of the pixels, gray, and six numbers are no whole image (62.9 %). The
+               second head was right in 90.8 %, and left the first one where it was (57.7 %) at a
+               weight of 0.3: add one where its answer is wanted, not in the hope of help. Adam's
+               best rates lay between 0.0018 and 0.0057; all of this is about 8,000 images and ten
+               epochs.
 Use it when    an example has parts of different kinds, such as a picture and a table's row.
 It hurts when  one branch can be left out at no loss: it costs parameters, time and a feed. Where
                branches learn at very different speeds, the faster one may leave the other untrained.

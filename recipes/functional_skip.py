@@ -11,17 +11,16 @@ decades: "vanished" means that its steps are too small to matter. In a plain net
 BatchNorm it vanishes in all layers alike: what activations lose on the way up, gradients lose on
 the way down.
 
-Answer         The deep plain network learns nothing; with additions it is as good as the shallow
-               one.
+Answer         Begun as Keras does, the deep plain network learns nothing; with additions it is as
+               good as a shallow one with additions.
 In practice    Add the input around every two layers, and normalize as well. Without BatchNorm 13
                convolutions ended at 10.2 %, which is chance, and with additions at 42.4 %; He's
                wider start alone took them to 27.3 %. BatchNorm alone did most of it (39.9 %),
                though it fitted training images 5.7 points worse than a network of 3 convolutions;
-               both together were best, at 47.7 %, 1.9 points above the same at 3 convolutions.
-               Depth has a price in time. All of this is two epochs of 8,000 images, each at its own
-               best rate.
-Use it when    a network is deeper than some ten layers, or a deeper one trains worse than a shallow
-               one.
+               both together were best, at 47.7 %, 1.9 points above the same at 3 convolutions. All
+               of this is two epochs of 8,000 images, each at its own best rate.
+Use it when    a network is deeper than some seven layers, or a deeper one trains worse than a
+               shallow one.
 It hurts when  shapes change within a block: `before` then needs a projection of its own, such as
                `layers.Conv2D(filters, 1, strides)(before)`.
 Sources        He et al. 2016, arXiv:1512.03385; Ioffe and Szegedy 2015, arXiv:1502.03167

@@ -273,7 +273,7 @@ CLAIMS = [
     ),
     Claim(
         "S2a",
-        "A step takes less memory, and so fits a larger batch: bfloat16",
+        "A step takes less memory: bfloat16",
         said="It halves the memory of activations and so fits a larger batch",
         source="TF, DL",
         metric="log_memory",
@@ -282,7 +282,7 @@ CLAIMS = [
     ),
     Claim(
         "S2b",
-        "A step takes less memory, and so fits a larger batch: float16",
+        "A step takes less memory: float16",
         said="It halves the memory of activations and so fits a larger batch",
         source="TF, DL",
         metric="log_memory",

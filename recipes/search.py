@@ -1,7 +1,7 @@
 """What does a search for a learning rate, a dropout and a width find in a handful of trials?
 
 KerasTuner takes a function from hyperparameters to a compiled model, and one of its tuners decides
-what to try. Five values each make 125 combinations, a whole grid of which nobody can afford; and a
+what to try. Five values each make 125 combinations, a whole grid of which is seldom worth its price; and a
 grid that is cut short has walked along one edge: KerasTuner's changes the hyperparameter that was
 declared last first, so eight trials here never leave the lowest rate. Each tuner gets the budget of
 a few whole trials, and what it found is trained once more and scored on test images.
@@ -9,13 +9,14 @@ a few whole trials, and what it found is trained once more and scored on test im
 A handful of trials is luck: `search_replayed` asks which tuner is better, by many searches.
 
 Answer         48.2 % of test images by eight random trials; 40.0 by a grid that was cut after eight.
-In practice    Do not cut a grid short: all eight trials were of the lowest rate, and the best of them
-               came to 40.0 %. Random search found 48.2 %, Bayesian optimization 47.7 %, and Hyperband,
-               with 15 trials in as many epochs, 49.2 %: these three scatter by several points from
-               one search to the next, and ten searches of each say nothing of their order. A range of
-               rates that is wide enough to be sure of holding the good ones is mostly bad ones: 32 %
-               of the random trials stayed below 1.5 times chance. So look at where trials fail, narrow
-               the range, and search again, before you trust the best of a handful.
+In practice    Do not cut a grid short: all eight trials were of the lowest rate, and the best of
+               them came to 40.0 %. Random search found 48.2 %, Bayesian optimization 47.7 %, and
+               Hyperband, with 15 trials in as many epochs, 49.2 %: these three scatter by several
+               points from one search to the next, and ten searches of each say nothing of their
+               order. A range of rates that is wide enough to be sure of holding the good ones holds
+               many bad ones: 32 % of the random trials stayed below 1.5 times chance. So look at
+               where trials fail before you trust the best of a handful; a second search in a
+               narrower range was not tried here.
 Use it when    a training is cheap enough to be run ten times or more.
 It hurts when  settings differ by less than seeds do: the best of many trials is then mostly luck.
 Sources        Bergstra and Bengio 2012, JMLR 13; Snoek et al. 2012, arXiv:1206.2944; Li et al.

@@ -14,12 +14,13 @@ Answer         By confidence, half of the images deep: 0.87 times the time, at a
 In practice    Before you route, try a narrower network: with as many multiplications for each image
                ("static") it took 0.80 times the deep path's time and reached 58.0 %, where routing
                by confidence took 0.87 times and reached 57.3 % (the deep path by itself: 59.2 %,
-               all images short: 52.1 %). If you route, by the short path's confidence: of two
-               images, one of which needs the deep path, it asks for the right one 66.6 times in a
-               hundred; the variance of activations 49.1 times, no better than dice (50.0).
-               Multiplications fell from 5.78 to 3.27 million an image, and time much less:
-               gathering and stitching cost the rest. All of this is a processor, 40 images at a
-               time, and five epochs.
+               all images short: 52.1 %); ten seeds leave open which of the two ends higher, and
+               takes longer. If you route, by the short path's confidence: of two images, one of
+               which needs the deep path, it asks for the right one 66.6 times in a hundred; the
+               variance of activations 49.1 times, no better than dice (50.0). Multiplications fell
+               from 5.78 to 3.27 million an image, and time much less, as it did for the narrower
+               network, which gathers nothing. All of this is a processor, 40 images at a time, and
+               five epochs.
 Open           whether routing ends above a narrower network of as many multiplications, or below:
                forty seeds would tell; by a point above it is not.
 Use it when    inference is the cost, and many inputs are easy.

@@ -328,6 +328,15 @@ def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
     assert words == f"test accuracy, a minus b: +11.00 [+{11 - half:.2f}, +{11 + half:.2f}] points"
 
 
+@pytest.mark.parametrize("direction", ["higher", "lower"])
+def test_words_tell_the_ratio_of_what_logarithms_are_of(direction):
+    claim = Claim("C", "…", "…", "log_time", by=0.05, **{direction: "a"}, than="b")
+    report = reported(claim, {"a": [np.log(3.0), np.log(3.1)] * 5, "b": [np.log(1.5), np.log(1.55)] * 5})
+    (judgement,) = report.judgements()
+    assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0])
+    assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0], brief=True)
+
+
 def test_a_grid_has_every_combination_by_name():
     found = grid(skip={"plain": False, "residual": True}, depth=(2, 6), norm={"": False, "norm": True})
     assert list(found)[:4] == ["plain_2", "plain_2_norm", "plain_6", "plain_6_norm"]

@@ -85,6 +85,16 @@ def test_a_ratio_of_logarithms_is_one_of_what_they_are_of(monkeypatch):
     assert complaints(monkeypatch, {**numbers, "1.10 times": "log_time: clear / fair"}, docstring) == []
 
 
+def test_a_level_beside_another_is_over_the_seeds_that_both_have():
+    def record(name, seed, value):
+        return {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value}}
+
+    records = [record("fair", 1, 0.49), record("fair", 2, 0.51), record("fair", 3, 0.2), record("clear", 2, 0.6)]
+    report = Report(dice.RECIPE, {"records": records}, None)
+    assert practice._value(report, "test_accuracy: fair beside clear") == pytest.approx(51)
+    assert practice._value(report, "test_accuracy: fair") == pytest.approx(40)
+
+
 def test_advice_that_is_not_what_the_evidence_says_is_not_published(clean, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(guess, "__doc__", "Why?\n\nIn practice    Take 3 coins.\n")
     with pytest.raises(EvidenceError, match=r"Nothing says what 'Take 3 coins\.'"):
@@ -145,6 +155,14 @@ def test_a_surprise_of_several_comparisons_tells_the_numbers_of_the_largest():
     assert "**refuted**, tails -90, 9.0 times what would matter" in frontpage.surprises(
         {"optimizers": summary(several)}
     )
+
+
+def test_a_surprise_of_one_kind_of_machine_names_it_and_what_is_left_out_is_counted():
+    timed = [claim("refuted", -float(size), machine="abacus (beads)") for size in range(1, 9)]
+    lines = frontpage.surprises({"optimizers": summary(*timed)}).splitlines()
+    assert len(lines) == frontpage.MOST_SURPRISES + 1
+    assert "**refuted** on abacus (beads), heads +1, 8.0 times" in lines[0]
+    assert lines[-1] == f"- and {8 - frontpage.MOST_SURPRISES} more: [all claims](results/README.md)"
 
 
 def test_what_is_of_an_earlier_version_is_counted_apart():

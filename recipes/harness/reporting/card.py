@@ -33,7 +33,8 @@ def markdown(
         f"# {recipe.name}: {recipe.question}",
         advice,
         f"{code(found['command'])}: budget {code(found['budget'])}, {seeds} seed{'s' if seeds > 1 else ''}, "
-        f"{_duration(report)}on {escaped(_machine(found['machine']))}.",
+        f"{_duration(report)}on {escaped(_machine(found['machine']))}. "
+        f"To measure it again: {code(recipe.measure_again)}.",
         "## Claims",
     ]
     if with_figure and any(comparison.n > 1 for judgement in judgements for comparison in judgement.comparisons):

@@ -123,15 +123,18 @@ def surprises(found: Summaries) -> str:
         if claim["verdict"] in SURPRISING and claim["effects"] and not summary["stale"]
         if not claim["source"].startswith("our ")  # Our own controls and questions.
     ]
-    lines = []
-    for _, _, name, claim in sorted(odd, key=lambda entry: entry[:3])[:MOST_SURPRISES]:
+    lines, shown = [], sorted(odd, key=lambda entry: entry[:3])[:MOST_SURPRISES]
+    for _, _, name, claim in shown:
         largest = max(range(len(claim["effects"])), key=lambda place: abs(claim["effects"][place]["mean"]))
         said = f", in the source's words “{escaped(claim['said'])}”" if claim["said"] else ""
+        where = f" on {escaped(claim['machine'])}" if claim.get("machine") else ""
         lines.append(
-            f"- “{escaped(claim['text'])}” ({escaped(claim['source'])}{said}): **{claim['verdict']}**, "
+            f"- “{escaped(claim['text'])}” ({escaped(claim['source'])}{said}): **{claim['verdict']}**{where}, "
             f"{escaped(claim['numbers'][largest])}, {_size(claim):.1f} times what would matter "
             f"([{name}](results/{name}/README.md))"
         )
+    if more := len(odd) - len(shown):
+        lines.append(f"- and {more} more: [all claims](results/README.md)")
     return "\n".join(lines) or "Nothing yet."
 
 

@@ -5,6 +5,7 @@ them, as it is written with the words around it, what it is:
 
     {"5.8 points": "test_accuracy: augmentation - none",    a difference of two variants' means
      "49.0 %": "test_accuracy: augmentation",               a variant's mean
+     "43.5 %": "test_accuracy: none beside augmentation",   the same over the seeds that another variant has as well
      "1.4 times": "images_per_second: b / a",               the ratio of two means
      "0.73 times": "log_time: bfloat16 / float32",          where the metric is a logarithm, of what it is one of
      "rate of 0.018": "RATES: muon",                        a setting that was tuned
@@ -79,11 +80,14 @@ def _value(report: Report, source: str) -> float:
         return float(report.recipe.settings(what)[metric])
     unit = report.recipe.unit(metric)
     values = report.good_decades() if metric == "good_decades" else values_of(report.records, metric)
-    variant, sign, other = what.partition(" - ") if " - " in what else what.partition(" / ")
+    sign = next((sign for sign in (" - ", " / ", " beside ") if sign in what), "")
+    variant, _, other = what.partition(sign) if sign else (what, "", "")
     if not sign:
         return statistics.mean(values[variant].values()) * unit.scale
     shared = sorted(set(values[variant]) & set(values[other]))  # As claims compare: seed by seed.
     mean, than = (statistics.mean(values[name][seed] for seed in shared) for name in (variant, other))
+    if sign == " beside ":
+        return mean * unit.scale
     if sign == " - ":
         return (mean - than) * unit.scale
     return math.exp(mean - than) if "log" in metric else mean / than

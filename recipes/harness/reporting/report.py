@@ -117,6 +117,8 @@ class Report:
         low, high = sorted((sign * comparison.low, sign * comparison.high))
         what = f"slope of {unit.words}, {a} to {b}" if claim.rising or claim.falling else f"{unit.words}, {a} minus {b}"
         named = f" {unit.name}" if unit.name else ""
+        if "log" in claim.metric:  # Of what it is the logarithm of, the ratio.
+            named += f", {np.exp(sign * comparison.mean):.2f} times"
         text = f"{what}: {unit.show(sign * comparison.mean, sign=True)}"
         if brief and comparison.n > 1:
             return f"{text} [{unit.show(low, True)}, {unit.show(high, True)}]{named}"
