@@ -181,7 +181,7 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     assert "| X1 | open | **open** | test accuracy, loaded minus fair: +0.00" in (results / "guess" / CARD).read_text()
     page = front(tmp_path)
     publish.publish_front(results, page)
-    assert "(`--budget full`) 1 of 1 verdicts are the same." in page.read_text()
+    assert "(`--budget full`): 1 of 1 verdicts are the same." in page.read_text()
     assert publish.drift(recipe, results) == []
     for record in at_full["records"]:
         record["metrics"]["test_accuracy"] += (0.199 + 0.0005 * record["seed"]) * (record["variant"] == "loaded")

@@ -95,8 +95,10 @@ def at_full(found: Summaries) -> str:
         for name, claim in other
     ]
     same = len(both) - len(other)
-    head = "With all of CIFAR-10, for the epochs that each card names (`--budget full`) "
-    head += f"{same} of {len(both)} verdicts are the same"
+    head = (
+        f"{len(both)} of these claims were measured with all of CIFAR-10 as well, for the epochs that each card names "
+    )
+    head += f"(`--budget full`): {same} of {len(both)} verdicts are the same"
     return "\n".join([head + (", and these are not:\n" if other else "."), *lines])
 
 
