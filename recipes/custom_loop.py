@@ -304,6 +304,7 @@ RECIPE = Recipe(
         "instead of 159": "memory: fit",
         "512 images": "",
         "small (64)": "",
+        "16 steps at a time": "",
     },
     by_machine=True,
     first_seed=101,

@@ -299,6 +299,7 @@ RECIPE = Recipe(
         "span 0.95": "good_decades: adam",
         "(69.2 %)": "test_accuracy: adam_long",
         "of 9.0": "generalization_gap: momentum_long",
+        "spanned 1.07": "good_decades: momentum",
     },
 )
 

@@ -344,6 +344,7 @@ RECIPE = Recipe(
         "8.1 points": "test_accuracy: constant - constant_at_0.1",
         "at 1 nothing": "",
         "(11.3 %)": "test_accuracy: long_warm_up_cosine_at_1",
+        "peak of 0.1, the": "",
     },
 )
 

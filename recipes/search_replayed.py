@@ -23,8 +23,9 @@ In practice    Take Bayesian optimization, with few random trials before it: wha
                random search, though that is open, and what it finds hangs on which values it is
                given. All four chose within two points of each other: a wider space, or a better
                model, may give more than a better search.
-Open           whether random search beats a grid (it hangs on the grid's shape: some 120 replays),
-               and whether with twice the trials it is as good as Bayesian optimization (some 160).
+Open           whether random search beats a grid (it hangs on the grid's shape: twice as many
+               replays would tell), and whether with twice the trials it is as good as Bayesian
+               optimization (three times as many).
 Use it when    you must choose a tuner: `search` shows how to use each.
 It hurts when  settings differ by less than seeds do: the best of many trials is then mostly luck.
 Sources        Bergstra and Bengio 2012, JMLR 13; Snoek et al. 2012, arXiv:1206.2944; Li et al.

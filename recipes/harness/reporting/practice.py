@@ -1,6 +1,6 @@
 """The numbers in a recipe's advice, each held against the evidence that it was written from.
 
-A recipe's docstring gives its advice in the entries *Answer* and *In practice*. `Recipe.numbers` says of each number in
+A recipe's docstring gives its advice in the entries *Answer*, *In practice* and *Open*. `Recipe.numbers` says of each number in
 them, as it is written with the words around it, what it is:
 
     {"5.8 points": "test_accuracy: augmentation - none",    a difference of two variants' means
@@ -23,7 +23,7 @@ from decimal import Decimal
 from recipes.harness.evidence.records import values_of
 from recipes.harness.reporting.report import Report
 
-ENTRIES = ("Answer", "In practice")
+ENTRIES = ("Answer", "In practice", "Open")
 NUMBER = re.compile(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
 
 
