@@ -1,7 +1,7 @@
 """The numbers in a recipe's advice, each held against the evidence that it was written from.
 
-A recipe's docstring gives its advice in the entries *Answer*, *In practice* and *Open*. `Recipe.numbers` says of each number in
-them, as it is written with the words around it, what it is:
+A recipe's docstring gives its advice in the entries *Answer*, *In practice* and *Open*. `Recipe.numbers` says of each
+number in them, as it is written with the words around it, what it is:
 
     {"5.8 points": "test_accuracy: augmentation - none",    a difference of two variants' means
      "49.0 %": "test_accuracy: augmentation",               a variant's mean
