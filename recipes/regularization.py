@@ -71,8 +71,8 @@ STRENGTHS = {
     "label_smoothing": 0.0051,
 }
 FULL_STRENGTHS = {
-    "dropout": 0.5, "l2": 0.0001, "l1": 5.6e-05, "weight_decay": 0.1, "augmentation": 3.0,
-    "cutout": 20.0, "label_smoothing": 0.0051,
+    "dropout": 0.11, "l2": 0.001, "l1": 5.6e-05, "weight_decay": 0.32, "augmentation": 2.0,
+    "cutout": 16.0, "label_smoothing": 0.05,
 }  # fmt: skip
 # Which epoch's weights are kept: where this was best. The others keep the last.
 KEPT_BY = {"early_stopping": "val_loss", "best_accuracy": "val_accuracy"}
