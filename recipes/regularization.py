@@ -18,7 +18,9 @@ In practice    Augment first: mirroring and shifts by up to 3 pixels took test a
                epochs and cost 2.0 points, because accuracy goes on rising for a while after the
                loss does: watch what you want to be good. Even the best epoch by validation accuracy
                gained only 0.2 over the last. All of this is about a thousand images and 30 epochs
-               at a constant rate.
+               at a constant rate: with all of CIFAR-10, and twenty epochs, L2, L1 and weight decay
+               gained about two points as well, early stopping cost nothing, and augmentation still
+               gained the most.
 Use it when    training accuracy is near 100 %, and validation accuracy far below.
 It hurts when  training accuracy is low as well: the model then needs more size, time or rate.
 Sources        Srivastava et al. 2014, JMLR 15; Loshchilov and Hutter 2019, arXiv:1711.05101;

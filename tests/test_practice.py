@@ -165,6 +165,31 @@ def test_a_surprise_of_one_kind_of_machine_names_it_and_what_is_left_out_is_coun
     assert lines[-1] == f"- and {8 - frontpage.MOST_SURPRISES} more: [all claims](results/README.md)"
 
 
+def test_of_verdicts_that_full_turned_those_are_shown_that_turned_the_furthest():
+    def both(verdict, at_full):
+        return claim(verdict, text=f"{verdict}, then {at_full}", at_full=at_full, at_quick_and_full=["a: +1", "a: +2"])
+
+    found = {
+        "optimizers": summary(
+            both("holds", "holds"), both("holds", "holds in direction"), both("open", "holds in direction"),
+            both("refuted in direction", "holds"), both("holds", "open"), both("mixed", "open"),
+        ),
+        "schedules": summary(both("holds", "refuted"), claim("holds")),
+        "gradients": summary(both("holds", "refuted"), stale=True),
+    }  # fmt: skip
+    head, _, *lines = frontpage.at_full(found).splitlines()
+    assert head.startswith("7 of these claims were measured with all of CIFAR-10 as well")
+    assert head.endswith("(`--budget full`): 1 verdict is the same, and these turned the most:")
+    assert [line.split("”")[0].removeprefix("- “") for line in lines[:-1]] == [
+        "holds, then refuted", "refuted in direction, then holds", "holds, then open",
+        "holds, then holds in direction", "open, then holds in direction",
+    ]  # fmt: skip
+    assert lines[-1] == (
+        "- and 1 more, on the cards of [optimizers](results/optimizers/README.md#at-full), "
+        "[schedules](results/schedules/README.md#at-full)"
+    )
+
+
 def test_what_is_of_an_earlier_version_is_counted_apart():
     found = {
         "optimizers": summary(claim("holds")),

@@ -181,14 +181,14 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     assert "| X1 | open | **open** | test accuracy, loaded minus fair: +0.00" in (results / "guess" / CARD).read_text()
     page = front(tmp_path)
     publish.publish_front(results, page)
-    assert "(`--budget full`): 1 of 1 verdicts are the same." in page.read_text()
+    assert "(`--budget full`): 1 verdict is the same." in page.read_text()
     assert publish.drift(recipe, results) == []
     for record in at_full["records"]:
         record["metrics"]["test_accuracy"] += (0.199 + 0.0005 * record["seed"]) * (record["variant"] == "loaded")
     write_json(path, at_full)
     publish.publish(recipe, [clean, path], results)
     publish.publish_front(results, page)
-    assert "0 of 1 verdicts are the same, and these are not:" in page.read_text()
+    assert "(`--budget full`): 0 verdicts are the same, and these turned the most:" in page.read_text()
     (line,) = (line for line in page.read_text().splitlines() if "at quick, test accuracy, loaded minus fair:" in line)
     assert line.endswith("points, and **holds** at full, +20.05 \\[+19.95, +20.15\\] points")
     few = {**at_full, "seeds": [1], "records": [r for r in at_full["records"] if r["seed"] == 1]}

@@ -28,6 +28,7 @@ WORDS = (
 )  # fmt: skip
 SURPRISING = ("refuted", "refuted in direction", "no practical difference")
 MOST_SURPRISES = 6
+MOST_TURNS = 5
 
 Summaries = dict[str, dict[str, Any]]
 
@@ -78,7 +79,7 @@ def totals(found: Summaries) -> str:
 
 
 def at_full(found: Summaries) -> str:
-    """How many verdicts are the same with all images, and which are not."""
+    """How many verdicts are the same with all images, and which are furthest from being so."""
     both = [
         (name, claim)
         for name, summary in found.items()
@@ -88,18 +89,30 @@ def at_full(found: Summaries) -> str:
     if not both:
         return ""
     other = [(name, claim) for name, claim in both if claim["verdict"] != claim["at_full"]]
+    shown = sorted(other, key=lambda entry: -_turn(entry[1]))[:MOST_TURNS]
     lines = [
         f"- “{escaped(claim['text'])}” ([{name}](results/{name}/README.md)): **{claim['verdict']}** at quick, "
         f"{escaped(claim['at_quick_and_full'][0])}, and **{claim['at_full']}** at full, "
         f"{escaped(claim['at_quick_and_full'][1].rpartition(': ')[2])}"
-        for name, claim in other
+        for name, claim in shown
     ]
+    if more := len(other) - len(shown):
+        cards = ", ".join(
+            f"[{name}](results/{name}/README.md#at-full)" for name in dict.fromkeys(name for name, _ in other)
+        )
+        lines.append(f"- and {more} more, on the cards of {cards}")
     same = len(both) - len(other)
     head = (
         f"{len(both)} of these claims were measured with all of CIFAR-10 as well, for the epochs that each card names "
     )
-    head += f"(`--budget full`): {same} of {len(both)} verdicts are the same"
-    return "\n".join([head + (", and these are not:\n" if other else "."), *lines])
+    head += f"(`--budget full`): {same} {'verdict is' if same == 1 else 'verdicts are'} the same"
+    return "\n".join([head + (", and these turned the most:\n" if other else "."), *lines])
+
+
+def _turn(claim: dict[str, Any]) -> int:
+    """How far a verdict at full is from the one at quick: of what is refuted and holds there the furthest."""
+    place = {"refuted": -2, "refuted in direction": -1, "holds in direction": 1, "holds": 2}
+    return abs(place.get(claim["at_full"], 0) - place.get(claim["verdict"], 0))
 
 
 def _asserted(claim: dict[str, Any]) -> bool:
