@@ -1,10 +1,11 @@
 """What does a search for a learning rate, a dropout and a width find in a handful of trials?
 
 KerasTuner takes a function from hyperparameters to a compiled model, and one of its tuners decides
-what to try. Five values each make 125 combinations, a whole grid of which is seldom worth its price; and a
-grid that is cut short has walked along one edge: KerasTuner's changes the hyperparameter that was
-declared last first, so eight trials here never leave the lowest rate. Each tuner gets the budget of
-a few whole trials, and what it found is trained once more and scored on test images.
+what to try. Five values each make 125 combinations, a whole grid of which is seldom worth its
+price; and a grid that is cut short has walked along one edge: KerasTuner's changes the
+hyperparameter that was declared last first, so eight trials here never leave the lowest rate. Each
+tuner gets the budget of a few whole trials, and what it found is trained once more and scored on
+test images.
 
 A handful of trials is luck: `search_replayed` asks which tuner is better, by many searches.
 
