@@ -140,6 +140,35 @@ def test_links_are_followed_one_after_another_and_fill_in_new_settings():
     assert attested.followed(before, along[1:]) == before  # It does not begin where the evidence is.
 
 
+def stand_ins(monkeypatch, folder):
+    """In the place of git, of this machine, and of what asks the old code for its hash."""
+    monkeypatch.setattr(attesting, "commit", lambda: f"{7:040x}")
+    monkeypatch.setattr(attesting, "is_commit", lambda name: True)
+    monkeypatch.setattr(attesting, "checked_out", lambda name: contextlib.nullcontext(folder))
+    monkeypatch.setattr(attesting, "machine", lambda: {"cpu": "abacus"})
+    monkeypatch.setattr(attesting, "versions", dict)
+    monkeypatch.setattr(attesting, "_check_code", lambda *_: None)
+
+
+def test_what_was_carried_once_is_carried_again(monkeypatch, tmp_path):
+    """Its times stayed behind the first time, and new runs have some."""
+    stand_ins(monkeypatch, tmp_path)
+    monkeypatch.setattr(attesting, "complaint_of_evidence", lambda *_: "")
+    whole = {**of_all(), "machine": {"cpu": "abacus"}, "versions": {}, "budget": "quick"}
+    link = {"from": "old", "to": "mid", "config": {"noise": 0.02}, "commit": COMMIT, "dropped": ["images_per_second"]}
+    write_json(tmp_path / "dice" / "evidence.json", whole)
+    write_json(tmp_path / "dice" / attested.NAME, [link])
+    new_runs = {(r["variant"], r["seed"]): r for r in of_all()["records"]}
+    monkeypatch.setattr(attesting, "_run", lambda *_: new_runs)
+    assert "is carried over: " in attesting.attest(dice.RECIPE, lambda _: None, tmp_path)
+    assert attested.read(tmp_path / "dice" / "evidence.json")["code"] == dice.RECIPE.code
+    first = next(iter(new_runs))
+    write_json(tmp_path / "dice" / attested.NAME, [link])
+    new_runs[first] = record(*first, metrics={"test_accuracy": 0.5 + 1e-16 * 2})
+    with pytest.raises(EvidenceError, match="differs: test_accuracy"):
+        attesting.attest(dice.RECIPE, lambda _: None, tmp_path)
+
+
 # The command, in a copy of the project with a history of its own
 
 
@@ -281,12 +310,7 @@ def table_of(tmp_path, monkeypatch, code="old"):
     write_json(tmp_path / "tuning.json", content)
     recipe = dataclasses.replace(dice.RECIPE, tuning=None, table=Table(dice.train, {"fast": (0, 1)}, (1, 2)))
     measured = {"new": [entry(1, 1), entry(1, 2)], "old": [entry(1, 1), entry(1, 2)]}
-    monkeypatch.setattr(attesting, "commit", lambda: f"{7:040x}")  # Draws the second setting.
-    monkeypatch.setattr(attesting, "is_commit", lambda name: True)
-    monkeypatch.setattr(attesting, "checked_out", lambda name: contextlib.nullcontext(tmp_path))
-    monkeypatch.setattr(attesting, "machine", lambda: {"cpu": "abacus"})
-    monkeypatch.setattr(attesting, "versions", dict)
-    monkeypatch.setattr(attesting, "_check_code", lambda *_: None)
+    stand_ins(monkeypatch, tmp_path)  # Its commit draws the second setting.
     asked = []
 
     def entries(tree, recipe, setting, say):

@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def attest(recipe: Recipe, say: Callable[[str], None], results: Path | None = No
             old_runs = {run: published[run] for run in chosen}
         else:
             old_runs = _run(old, recipe, found["budget"], chosen, say)
-    if wrong := differences(old_runs, new_runs, dropped):
+    if wrong := differences(old_runs, new_runs, recipe.timed):  # Evidence that was carried before has none of these.
         raise EvidenceError(f"{recipe.name} is not carried over. " + " ".join(wrong))
     (config,) = {repr(r["config"]): r["config"] for r in new_runs.values()}.values()
     link = {
@@ -130,9 +130,9 @@ def drawn(found: Mapping[str, Any], now: str, together: bool) -> list[tuple[str,
 
 
 def differences(
-    old: Mapping[tuple[str, int], Record], new: Mapping[tuple[str, int], Record], dropped: Sequence[str]
+    old: Mapping[tuple[str, int], Record], new: Mapping[tuple[str, int], Record], timed: Collection[str]
 ) -> list[str]:
-    """What differs between runs, a sentence for each of them."""
+    """What differs between runs, a sentence for each of them; `timed` metrics are never the same, and don't count."""
     wrong = []
     for variant, seed in sorted({*old, *new}):
         a, b = old.get((variant, seed)), new.get((variant, seed))
@@ -140,7 +140,7 @@ def differences(
             wrong.append(f"{variant} seed {seed} was run on one side only.")
             continue
         parts = [name for name in COMPARED if a[name] != b[name]]
-        names = {*a["metrics"], *b["metrics"]} - set(dropped)
+        names = {*a["metrics"], *b["metrics"]} - set(timed)
         parts += sorted(name for name in names if a["metrics"].get(name) != b["metrics"].get(name))
         shared = {*a["config"]} & {*b["config"]}
         parts += sorted(f"--{name}" for name in shared if a["config"][name] != b["config"][name])
