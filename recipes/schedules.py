@@ -18,7 +18,8 @@ In practice    Let the rate end at zero, along a cosine (64.6 %) or, after a war
                hundredth lost 1.6. A constant rate of 0.01 ended 4.5 points lower, one of 0.1 8.1
                points, and at 1 nothing is learned, nor after a warm-up over half of the steps (11.3
                %). All of this is a convnet without normalization in ten epochs; with all of
-               CIFAR-10 and twenty, what decays early gained as well, and a floor may cost a point.
+               CIFAR-10 and twenty, inverse time gained as well, exponential decay perhaps, and a
+               floor may cost a point.
 Open           whether a warm-up helps at a peak of 0.1, the edge of what is stable: there a few
                runs end far below the others, with it and without, so that hundreds of seeds would
                be needed; and whether inverse time gains anything: a point at most.

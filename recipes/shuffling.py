@@ -1,10 +1,10 @@
 """How well must training images be shuffled, when they lie sorted by class?
 
 Files often come in the order of their folders: all cats, then all dogs. Batches are then of one
-class, each pulls the model its own way, and the last class seen pulls hardest. `tf.data.Dataset.shuffle`
-draws from a buffer that it fills from the front, so with a buffer smaller than the data set no image
-comes much before its place, and a sorted set stays nearly sorted. It draws anew in each epoch,
-unless it is told not to.
+class, each pulls the model its own way, and the last class seen pulls hardest.
+`tf.data.Dataset.shuffle` draws from a buffer that it fills from the front, so with a buffer smaller
+than the data set no image comes much before its place, and a sorted set stays nearly sorted. It
+draws anew in each epoch, unless it is told not to.
 
 The same sorted images, five ways: shuffled whole; by a buffer of half of them, and of a tenth;
 shuffled whole once, in an order that all epochs then share; and not at all. Each is scored as it is

@@ -28,7 +28,6 @@ LATE += ["test_regularization", "test_schedules", "test_search_live", "test_brea
 LATE += ["test_notebooks", "test_dashboard"]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast files first."""
     items.sort(key=lambda item: LATE.index(item.path.stem) if item.path.stem in LATE else -1)

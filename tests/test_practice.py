@@ -184,10 +184,7 @@ def test_of_verdicts_that_full_turned_those_are_shown_that_turned_the_furthest()
         "holds, then refuted", "refuted in direction, then holds", "holds, then open",
         "holds, then holds in direction", "open, then holds in direction",
     ]  # fmt: skip
-    assert lines[-1] == (
-        "- and 1 more, on the cards of [optimizers](results/optimizers/README.md#at-full), "
-        "[schedules](results/schedules/README.md#at-full)"
-    )
+    assert lines[-1] == ("- and 1 more, on the cards of [optimizers](results/optimizers/README.md#at-full)")
 
 
 def test_what_is_of_an_earlier_version_is_counted_apart():

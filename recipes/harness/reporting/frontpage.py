@@ -89,23 +89,22 @@ def at_full(found: Summaries) -> str:
     if not both:
         return ""
     other = [(name, claim) for name, claim in both if claim["verdict"] != claim["at_full"]]
-    shown = sorted(other, key=lambda entry: -_turn(entry[1]))[:MOST_TURNS]
+    other.sort(key=lambda entry: -_turn(entry[1]))
+    left_out = dict.fromkeys(name for name, _ in other[MOST_TURNS:])
     lines = [
         f"- “{escaped(claim['text'])}” ([{name}](results/{name}/README.md)): **{claim['verdict']}** at quick, "
         f"{escaped(claim['at_quick_and_full'][0])}, and **{claim['at_full']}** at full, "
         f"{escaped(claim['at_quick_and_full'][1].rpartition(': ')[2])}"
-        for name, claim in shown
+        for name, claim in other[:MOST_TURNS]
     ]
-    if more := len(other) - len(shown):
-        cards = ", ".join(
-            f"[{name}](results/{name}/README.md#at-full)" for name in dict.fromkeys(name for name, _ in other)
-        )
-        lines.append(f"- and {more} more, on the cards of {cards}")
+    if left_out:
+        cards = ", ".join(f"[{name}](results/{name}/README.md#at-full)" for name in left_out)
+        lines.append(f"- and {len(other) - MOST_TURNS} more, on the cards of {cards}")
     same = len(both) - len(other)
     head = (
         f"{len(both)} of these claims were measured with all of CIFAR-10 as well, for the epochs that each card names "
+        f"(`--budget full`): {same} {'verdict is' if same == 1 else 'verdicts are'} the same"
     )
-    head += f"(`--budget full`): {same} {'verdict is' if same == 1 else 'verdicts are'} the same"
     return "\n".join([head + (", and these turned the most:\n" if other else "."), *lines])
 
 
