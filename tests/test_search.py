@@ -296,6 +296,39 @@ def whole_and_stopped(variant, table, folder):
     return walk(variant, 3, table), np.array(log).tolist()
 
 
+@pytest.mark.parametrize("variant", ["grid", "random", "hyperband"])
+def test_a_search_that_was_killed_while_it_wrote_goes_on_as_if_it_had_not_been(variant, table, tmp_path, monkeypatch):
+    """At each of the first files that it writes: that one is then empty, and the ones after it are not written."""
+
+    class KilledError(BaseException):
+        pass
+
+    written, kill_at, write = [], None, Path.write_text
+
+    def write_or_be_killed(path, text, **how):
+        written.append(path)
+        if len(written) == kill_at:
+            path.touch()
+            raise KilledError
+        return write(path, text, **how)
+
+    def trials_of(folder):
+        tuner = search_replayed.make_tuner(variant, 3, folder)
+        tuner.search(log=[], table=table, seed=3, verbose=0)
+        return [
+            (name, trial.hyperparameters.values, trial.score) for name, trial in sorted(tuner.oracle.trials.items())
+        ]
+
+    monkeypatch.setattr(Path, "write_text", write_or_be_killed)
+    whole = trials_of(tmp_path / "whole")
+    assert len(written) > 2 * len(whole)
+    for kill_at in range(1, 16):
+        written.clear()
+        with pytest.raises(KilledError):
+            trials_of(tmp_path / str(kill_at))
+        assert trials_of(tmp_path / str(kill_at)) == whole
+
+
 # Chief and workers
 
 

@@ -368,6 +368,11 @@ BREAKS = [
         ("hexdigest() != SUMS_DIGEST", 'hexdigest() == ""', f"{DATA}::test_damaged_data_is_noticed_at_every_load"),
         ("        if found != digest:", "        if not found:", f"{DATA}::test_damaged_data_is_noticed_at_every_load"),
     ),
+    *of(
+        "recipes/harness/kerastuner/kills.py",
+        ("        del oracle.trials[name]", "        pass", f"{SEARCH}::test_a_search_that_was_killed_while"),
+        ('Path(f"{path}.{os.getpid()}")', "Path(path)", f"{SEARCH}::test_a_search_that_was_killed_while"),
+    ),
     *of("pipelines/kept.py", ("_digest_of(arrays[name]) == digest", "digest", f"{DATA}::test_damage_to_what_is_kept")),
     *of(
         "recipes/harness/running/task.py",

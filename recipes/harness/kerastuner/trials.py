@@ -7,7 +7,10 @@ import keras
 import keras_tuner as kt
 import tensorflow as tf
 
+from recipes.harness.kerastuner.kills import survive_kills
 from recipes.harness.running.callbacks import build_early
+
+survive_kills()
 
 
 class TrialBoard(keras.callbacks.TensorBoard):

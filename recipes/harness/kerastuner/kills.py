@@ -1,0 +1,38 @@
+"""So that a search that is killed can go on: KerasTuner's files are whole, and tell the same story.
+
+KerasTuner empties a file before it writes it anew, and a kill in between leaves nothing to go on from. And it writes a
+trial's file before the one that says which trials there are: a kill between these two leaves a trial that was begun,
+that nobody goes on with, and that counts as tried.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import keras_tuner as kt
+from keras_tuner.src import utils
+
+_reload = kt.Oracle.reload
+
+
+def survive_kills() -> None:
+    """Have KerasTuner, in this process, write files as a whole and drop trials that it does not know to have begun."""
+    utils.save_json = save_whole
+    kt.Oracle.reload = reload_what_was_begun
+
+
+def save_whole(path: str, content: Any) -> str:
+    """Write JSON so that `path` holds either its old content or the whole new one; return what was written."""
+    written = json.dumps(content)
+    scratch = Path(f"{path}.{os.getpid()}")
+    scratch.write_text(written, encoding="utf-8")
+    scratch.replace(path)
+    return written
+
+
+def reload_what_was_begun(oracle: kt.Oracle) -> None:
+    """Load an oracle's state and its trials, but for one that was put away just before a kill: it is begun again."""
+    _reload(oracle)
+    for name in set(oracle.trials) - set(oracle.start_order):
+        del oracle.trials[name]
