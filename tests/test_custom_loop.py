@@ -88,6 +88,12 @@ def test_what_is_compiled_is_what_the_name_says(monkeypatch):
     assert counts["eager"] == STEPS  # Python runs each step.
     assert counts["by_hand"] <= 3  # It is traced, and then no more.
     assert counts["compiled"] <= 3
+    in_python, walk = [], tf.data.Dataset.__iter__
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", lambda feed: in_python.append(1) or walk(feed))
+    for variant, loops in (("eager", 1), ("by_hand", 1), ("compiled", 0)):
+        in_python.clear()
+        trained(variant)
+        assert len(in_python) == loops, variant  # Compiled is the loop over the batches as well.
     assert recipe.build_model("fit_16", DATA).steps_per_execution == 16
     assert recipe.build_model("fit", DATA).steps_per_execution == 1
     assert isinstance(recipe.build_model("train_step", DATA), recipe.OwnStep)
