@@ -221,7 +221,7 @@ CLAIMS = [
     ),
     Claim(
         "O8a",
-        "Exponential decay to a hundredth ends above a constant rate, in ten epochs",
+        "Exponential decay to a hundredth ends above a constant rate, in ten epochs (at full twenty)",
         said="Exponential decay ends above a constant rate",
         source="TF",
         metric="test_accuracy",
@@ -230,8 +230,8 @@ CLAIMS = [
     ),
     Claim(
         "O8b",
-        "Any decay to a small rate ends above a constant rate, in ten epochs (inverse time to a tenth; cosine, and "
-        "linear after a warm-up, to zero)",
+        "Any decay to a small rate ends above a constant rate, in ten epochs (at full twenty; inverse time to a tenth; "
+        "cosine, and linear after a warm-up, to zero)",
         said="Any decay to a small rate ends above a constant rate",
         source="TF",
         metric="test_accuracy",
@@ -240,7 +240,7 @@ CLAIMS = [
     ),
     Claim(
         "O9",
-        "ReduceLROnPlateau ends above a constant rate, in ten epochs",
+        "ReduceLROnPlateau ends above a constant rate, in ten epochs (at full twenty)",
         said="ReduceLROnPlateau ends above a constant rate",
         source="TF",
         metric="test_accuracy",
