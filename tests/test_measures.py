@@ -12,8 +12,8 @@ from scipy import stats
 from pipelines import sources
 from recipes.__main__ import load
 from recipes.harness import Claim, Recipe, Run, Unit, grid
-from recipes.harness.declaring.panels import Against, Lines, Sweep
-from recipes.harness.reporting import figure
+from recipes.harness.declaring.panels import Against, Bars, Lines, Sweep
+from recipes.harness.reporting import card, figure
 from recipes.harness.reporting.report import Report
 from recipes.harness.running import task, timing
 from recipes.harness.running.callbacks import Stopwatch
@@ -314,6 +314,19 @@ def test_a_table_gives_mean_and_standard_deviation():
     assert header[:2] == ["variant", "test accuracy (%)"]
     assert rows[0][:2] == ["a", "60.00 ± 10.00"]
     assert rows[1][:2] == ["b", "10.00"]
+
+
+def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
+    claim = Claim("C", "…", "…", "m", by=0.01, lower="a", than="b")
+    units = {"m": Unit("a step", 1, "ms", 1, timed=True)}
+    recipe = Recipe(guess.train, ("a", "b"), [claim], guess.Config, units=units, panels=(Bars("m"),))
+    found = found_by({"a": [2.0, 2.0, 8.0], "b": [3.0, 3.0, 3.0]}, "m")
+    found["records"] = [{**record, "seconds": {}, "blocks": []} for record in found["records"][:-1]]
+    report = Report(recipe, found, None)
+    header, rows = report.table()
+    assert (header[1], rows[0][1], rows[1][1]) == ("a step (ms)", "2.0", "3.0")
+    assert [bar.get_width() for bar in report.figure().axes[0].patches] == [2.0, 3.0]
+    assert "of the 2 seeds that all variants have" in card.notes(report)
 
 
 @pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])

@@ -5,6 +5,7 @@ import types
 
 import pytest
 
+from recipes.harness import Unit
 from recipes.harness.evidence.records import EvidenceError
 from recipes.harness.reporting import frontpage, practice, publish
 from recipes.harness.reporting.report import Report
@@ -27,7 +28,7 @@ NUMBERS = {
 }
 
 
-def complaints(monkeypatch, numbers=NUMBERS, docstring=DOCSTRING, **units):
+def complaints(monkeypatch, numbers=NUMBERS, docstring=DOCSTRING, more=(), **units):
     monkeypatch.setattr(dice, "__doc__", docstring)
     monkeypatch.setattr(dice, "RATES", {"clear": 0.3}, raising=False)
     tuning = types.SimpleNamespace(found=("RATES",))
@@ -37,7 +38,27 @@ def complaints(monkeypatch, numbers=NUMBERS, docstring=DOCSTRING, **units):
         for name, values in {"clear": (0.59, 0.60), "fair": (0.49, 0.51)}.items()
         for seed, value in enumerate(values, 1)
     ]
-    return practice.complaints(Report(recipe, {"records": records}, None))
+    return practice.complaints(Report(recipe, {"records": [*records, *more]}, None))
+
+
+def test_a_level_of_time_is_over_the_seeds_that_all_variants_have(monkeypatch):
+    slow_day = {"variant": "clear", "seed": 3, "status": "finished", "metrics": {"log_time": 9.0}}
+    numbers, docstring = {"0.595 s": "log_time: clear"}, "Why?\n\nAnswer         It takes 0.595 s.\n"
+    for timed in (True, False):
+        found = complaints(monkeypatch, numbers, docstring, [slow_day], log_time=Unit("time", digits=3, timed=timed))
+        assert (found == []) == timed
+
+
+def test_a_number_may_be_of_some_of_the_seeds(monkeypatch):
+    docstring = "Why?\n\nAnswer         By 10.0 points once, by 9.0 points later: 60.0 %.\n"
+    numbers = {
+        "10.0 points": "test_accuracy: clear - fair, seeds 1 to 1",
+        "9.0 points": "test_accuracy: clear - fair, seeds 2 to 2",
+        "60.0 %": "test_accuracy: clear, seeds 2 to 9",
+    }
+    assert complaints(monkeypatch, numbers, docstring) == []
+    (sentence,) = complaints(monkeypatch, {**numbers, "9.0 points": "test_accuracy: clear - fair"}, docstring)
+    assert sentence == "'9.0 points' should be 9.5 (test_accuracy: clear - fair)."
 
 
 def test_advice_whose_numbers_are_right_is_not_complained_of(monkeypatch):

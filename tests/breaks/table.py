@@ -435,6 +435,15 @@ BREAKS = [
         "recipes/harness/reporting/report.py",
         ("if look >= seeds", "if look > seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
+        (
+            "levels_of(self.records, name, name in self.recipe.timed)",
+            "levels_of(self.records, name, False)",
+            f"{MEASURES}::test_seeds_that_one_variant_alone_has",
+        ),
+    ),
+    *of(
+        "recipes/harness/reporting/figure.py",
+        ("metric, unit.timed)", "metric, False)", f"{MEASURES}::test_seeds_that_one_variant_alone_has"),
     ),
     *of(
         "recipes/harness/kerastuner/searching.py",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.harness.declaring.claims import Judgement
-from recipes.harness.evidence.records import printable, values_of
+from recipes.harness.evidence.records import levels_of, printable, values_of
 from recipes.harness.reporting.report import ASSERTED, Report, weakest, whole_time
 
 ADVICE = ("Answer", "In practice")
@@ -46,7 +46,7 @@ def markdown(
     parts += [_claim(report, judgement, on, margins) for judgement in judgements]
     if recipe.by_machine:
         parts += ["## On each kind of machine", _machines(report, others)]
-    parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + _notes(report)]
+    parts += ["## Measured", markdown_table(header, rows), "Mean ± standard deviation over seeds. " + notes(report)]
     if with_figure:
         parts.append(f"![{recipe.name}](figure.png)")
     if full:
@@ -124,15 +124,27 @@ def kind_of(machine: dict[str, Any]) -> str:
     return f"{', '.join(map(str, machine.get('gpus') or [])) or machine.get('cpu')} ({able})"
 
 
-def _notes(report: Report) -> str:
+def notes(report: Report) -> str:
+    """What a reader should know of the numbers in the table."""
     text = _ALONE if report.recipe.compare and not report.found.get("together") else _BESIDE
     if report.recipe.timed & set(report.recipe.units) and not report.recipe.compare:
         text = ""
     if values_of(report.records, "epochs_to_target"):
         text += " A target that was missed counts as all the epochs that were allowed."
+    if over := _fewer_times(report):
+        text += f" Times and memory are those of the {over} seeds that all variants have."
     if blocks := sum(len(record["blocks"]) for record in report.records):
         text += f" Of {blocks} timed blocks {report.again()} were timed again, since other processes disturbed them."
     return text
+
+
+def _fewer_times(report: Report) -> int:
+    """Over how many seeds times are shown, where that is not over all that a variant has; else 0."""
+    for metric in sorted(report.recipe.timed):
+        values, shown = values_of(report.records, metric), levels_of(report.records, metric, timed=True)
+        if values != shown:
+            return min(len(by_seed) for by_seed in shown.values())
+    return 0
 
 
 def _table(report: Report) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import special
 
 from recipes.harness.declaring.panels import Against, Bars, Graph, Lines, Panel, Points, Sweep
-from recipes.harness.evidence.records import Record, finished, values_of
+from recipes.harness.evidence.records import Record, finished, levels_of
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")  # Okabe and Ito 2008
 STYLES = ("-", "--", ":")
@@ -48,8 +48,10 @@ class Picture:
         return np.array(padded, dtype=float).reshape(len(found), longest) * self.units(name).scale
 
     def values(self, variant: str, metric: str) -> list[float]:
-        by_seed = values_of(self.records, metric).get(variant, {})
-        return [value * self.units(metric).scale for value in by_seed.values()]
+        """What a variant's runs have of a metric, as shown."""
+        unit = self.units(metric)
+        by_seed = levels_of(self.records, metric, unit.timed).get(variant, {})
+        return [value * unit.scale for value in by_seed.values()]
 
 
 def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:

@@ -8,6 +8,7 @@ number in them, as it is written with the words around it, what it is:
      "43.5 %": "test_accuracy: none beside augmentation",   the same over the seeds that another variant has as well
      "1.4 times": "images_per_second: b / a",               the ratio of two means
      "0.73 times": "log_time: bfloat16 / float32",          where the metric is a logarithm, of what it is one of
+     "1.09 times": "log_time: b / a, seeds 11 to 40",       any of these, of some of the seeds
      "rate of 0.018": "RATES: muon",                        a setting that was tuned
      "0.64 decades": "good_decades: sgd",                   the width of the range of good rates, from the sweep
      "30 epochs": ""}                                       nothing that was measured, but a setting of the recipe
@@ -20,7 +21,7 @@ import re
 import statistics
 from decimal import Decimal
 
-from recipes.harness.evidence.records import values_of
+from recipes.harness.evidence.records import levels_of, values_of
 from recipes.harness.reporting.report import Report
 
 ENTRIES = ("Answer", "In practice", "Open")
@@ -76,14 +77,20 @@ def _held_against(report: Report, written: str, source: str) -> str:
 
 def _value(report: Report, source: str) -> float:
     metric, _, what = (part.strip() for part in source.partition(":"))
+    what, _, chosen = what.partition(", seeds ")
     if metric in report.recipe.tuned:
         return float(report.recipe.settings(what)[metric])
     unit = report.recipe.unit(metric)
-    values = report.good_decades() if metric == "good_decades" else values_of(report.records, metric)
+    records = report.records
+    if chosen:
+        first, last = map(int, chosen.split(" to "))
+        records = [record for record in records if first <= record["seed"] <= last]
+    values = report.good_decades() if metric == "good_decades" else values_of(records, metric)
     sign = next((sign for sign in (" - ", " / ", " beside ") if sign in what), "")
     variant, _, other = what.partition(sign) if sign else (what, "", "")
-    if not sign:
-        return statistics.mean(values[variant].values()) * unit.scale
+    if not sign:  # As the table shows it.
+        shown = levels_of(records, metric, unit.timed) if metric != "good_decades" else values
+        return statistics.mean(shown[variant].values()) * unit.scale
     shared = sorted(set(values[variant]) & set(values[other]))  # As claims compare: seed by seed.
     mean, than = (statistics.mean(values[name][seed] for seed in shared) for name in (variant, other))
     if sign == " beside ":

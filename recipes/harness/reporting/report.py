@@ -13,7 +13,7 @@ from recipes.harness.declaring.claims import Comparison, Judgement, judge, test_
 from recipes.harness.declaring.panels import Sweep
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.declaring.tuning import good_decades
-from recipes.harness.evidence.records import LOOKS, Record, unpack_bits, values_of
+from recipes.harness.evidence.records import LOOKS, Record, levels_of, unpack_bits, values_of
 from recipes.harness.reporting import figure, forest
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
@@ -55,15 +55,15 @@ class Report:
         wanted = dict.fromkeys((*TABLE, *self.recipe.units, *claimed))
         if self.recipe.timed & set(self.recipe.units):  # Timed for itself, and not beside other runs.
             wanted.pop("images_per_second")
-        shown = [name for name in wanted if values_of(self.records, name)]
+        levels = {name: levels_of(self.records, name, name in self.recipe.timed) for name in wanted}
+        shown = [name for name in wanted if levels[name]]
         header = ["variant", *(self._heading(name) for name in shown), "runs"]
         rows = []
         for variant in self.found["variants"]:
             mine = [record for record in self.records if record["variant"] == variant]
             row = [variant]
             for name in shown:
-                values = list(values_of(mine, name).get(variant, {}).values())
-                row.append(self._spread(name, values))
+                row.append(self._spread(name, list(levels[name].get(variant, {}).values())))
             missed = sum(1 for record in mine if record["metrics"].get("target_reached") == 0)
             if missed and "epochs_to_target" in shown:
                 row[1 + shown.index("epochs_to_target")] += f" ({missed} missed)"
