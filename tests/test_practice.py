@@ -234,6 +234,20 @@ def test_the_picture_has_each_claims_own_verdict(monkeypatch, tmp_path):
     assert [(row.mean, row.word) for row in drawn] == [(-1.3, "mixed"), (2.0, "holds")]
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_every_row_is_drawn_once_whatever_the_columns(columns):
+    words = ["holds", "open", "refuted", "holds", "mixed"]
+    rows = [frontpage.forest.Row(f"row {i}", 0.5 * i, i - 1.0, i + 1.0, word) for i, word in enumerate(words)]
+    drawn = frontpage.forest.draw(rows, columns=columns)
+    labels = [label.get_text() for axes in drawn.axes for label in axes.get_yticklabels()]
+    assert labels == [row.label for row in rows]
+    points = [line.get_xdata()[0] for axes in drawn.axes for line in axes.lines if line.get_marker() == "o"]
+    assert points == [row.mean for row in rows]
+    beside = [text.get_text() for axes in drawn.axes for text in axes.texts]
+    legend = [text.get_text() for one in drawn.legends for text in one.get_texts()]
+    assert (beside, legend) == ((words, []) if columns == 1 else ([], ["holds", "open", "mixed", "refuted"]))
+
+
 def test_every_word_has_a_colour():
     assert set(frontpage.WORDS) == set(frontpage.forest.COLORS)
 

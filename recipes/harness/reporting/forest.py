@@ -1,5 +1,6 @@
 """A forest plot: every comparison and its interval, in multiples of the smallest effect that matters."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,15 +55,34 @@ def _row(judgement: Judgement, comparison: Comparison) -> Row:
     )
 
 
-def draw(found: Sequence[Row], row_height: float = 0.28) -> Any:
+def draw(found: Sequence[Row], row_height: float = 0.28, columns: int = 1) -> Any:
     """A matplotlib figure of the rows, from top to bottom; the zone of no practical difference is shaded.
 
-    `row_height` is in inches.
+    `row_height` is in inches. In several columns there is no room for words beside the rows: a legend has them.
     """
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(9, 1.1 + row_height * len(found)), dpi=110, layout="constrained")
-    axes = figure.subplots()
+    longest = math.ceil(len(found) / columns)
+    size = (9 if columns == 1 else 5.6 * columns, 1.1 + 0.4 * (columns > 1) + row_height * longest)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    for number, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
+        _draw_column(axes, found[number * longest : (number + 1) * longest], longest, words=columns == 1)
+    if columns > 1:
+        shown = [word for word in COLORS if any(row.word == word for row in found)]
+        figure.legend(
+            handles=[Line2D([], [], color=COLORS[word], marker="o", markersize=5, linewidth=2) for word in shown],
+            labels=shown, loc="outside upper center", ncols=math.ceil(len(shown) / 2), fontsize=9, frameon=False,
+        )  # fmt: skip
+    label = "difference, in multiples of the smallest effect that matters"
+    if columns > 1:
+        figure.supxlabel(label, fontsize=10)
+    else:
+        figure.axes[0].set_xlabel(label)
+    return figure
+
+
+def _draw_column(axes: Any, found: Sequence[Row], places: int, *, words: bool) -> None:
     axes.axvspan(-1, 1, color="gray", alpha=0.15, linewidth=0)
     axes.axvline(0, color="gray", linewidth=0.8)
     for place, row in enumerate(found):
@@ -78,18 +98,21 @@ def draw(found: Sequence[Row], row_height: float = 0.28) -> Any:
                 f"{row.mean:+.0f}", (side * EDGE, place), (-10 * side, 4), textcoords="offset points",
                 ha="right" if side > 0 else "left", va="center", fontsize=7,
             )  # fmt: skip
-        axes.annotate(row.word, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=color)
+        if words:
+            where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8}
+            axes.annotate(row.word, (1.01, place), color=color, **where)
     axes.set_yticks(range(len(found)), [row.label for row in found], fontsize=8)
-    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_ylim(places - 0.4, -0.6)
     axes.set_xlim(-EDGE - 0.5, EDGE + 0.5)
-    axes.set_xlabel("difference, in multiples of the smallest effect that matters")
     axes.grid(axis="x", alpha=0.3)
-    return figure
 
 
-def write(found: Sequence[Row], path: Path, software: str, evidence: str, row_height: float = 0.28) -> None:
+def write(
+    found: Sequence[Row], path: Path, software: str, evidence: str, *, row_height: float = 0.28, columns: int = 1
+) -> None:
     """Draw the rows into a PNG that names what it was drawn from; nothing where there is none."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     if found:
-        FigureCanvasAgg(draw(found, row_height)).print_png(path, metadata={"Software": software, "Evidence": evidence})
+        drawn = draw(found, row_height, columns)
+        FigureCanvasAgg(drawn).print_png(path, metadata={"Software": software, "Evidence": evidence})
