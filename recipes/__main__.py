@@ -8,6 +8,7 @@ python -m recipes attest [NAME ...]      carry it over a change of code that cha
 python -m recipes publish [NAME ...]     newest evidence in logs/ -> results/NAME/ -> README
 python -m recipes floors NAME            measure what the convergence test may expect
 python -m recipes benchmark              images/s through training, paired with other ways to do it
+python -m recipes board [NAME ...]       TensorBoard on the newest runs, on this machine alone
 """
 
 import argparse
@@ -16,6 +17,7 @@ import importlib
 import itertools
 import json
 import sys
+import webbrowser
 from pathlib import Path
 
 from rich.console import Console
@@ -25,7 +27,7 @@ import recipes
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 HERE = Path(__file__).parent
-COMMANDS = ("list", "status", "attest", "publish", "floors", "benchmark")
+COMMANDS = ("list", "status", "attest", "publish", "floors", "benchmark", "board")
 LOGS = Path("logs")
 NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_"))
 
@@ -40,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     parser = argparse.ArgumentParser(
         prog="python -m recipes",
-        usage="python -m recipes [list | status | attest | publish | floors | benchmark] [NAME ...] "
-        "[--all] [--logdir LOGDIR] [-h]",
+        usage="python -m recipes [list | status | attest | publish | floors | benchmark | board] "
+        "[NAME ...] [--all] [--reference] [--open] [--picture PATH] [--port PORT] [--logdir LOGDIR] [-h]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -51,6 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     help_ = "where the evidence is, or goes with --all"
     parser.add_argument("--logdir", type=Path, default=LOGS, help=help_)
+    parser.add_argument(
+        "--reference", action="store_true", help="with board: the published curves, too"
+    )
+    parser.add_argument("--open", action="store_true", help="with board: open it in a browser")
+    parser.add_argument("--picture", type=Path, help="with board: save its first screen, and end")
+    parser.add_argument("--port", type=int, default=0, help="with board: default, any free one")
     options, rest = parser.parse_known_args(arguments[len(words) :])
     command = words.pop(0) if words and words[0] in COMMANDS else "list"
 
@@ -63,6 +71,10 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown := [name for name in words if name not in NAMES]:
         parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(NAMES)}")
     names = words or NAMES
+    if command == "board":
+        return board(words, options)
+    if options.reference or options.open or options.picture or options.port:
+        parser.error("--reference, --open, --picture and --port go with board")
     if options.all:
         return run_all(
             names, rest if options.logdir == LOGS else [*rest, "--logdir", str(options.logdir)]
@@ -71,6 +83,46 @@ def main(arguments: list[str] | None = None) -> int:
         Console().print(listing(names))
         return 0
     return carry_out(command, names, options.logdir)
+
+
+def board(names: list[str], options: argparse.Namespace) -> int:
+    """Serve the newest runs of recipes, by default of all that have any, and with --reference published curves."""
+    from recipes.harness.reporting import serving
+
+    if not 0 <= options.port < 65_536:
+        print(f"--port must be from 0 to 65535, not {options.port}.", file=sys.stderr)
+        return 2
+    if options.picture and not options.picture.parent.is_dir():
+        print(f"--picture: there is no folder {options.picture.parent}.", file=sys.stderr)
+        return 2
+    folders, seeds, missing = {}, {}, []
+    for name in names or NAMES:
+        newest = serving.newest(options.logdir, name)
+        if newest is not None:
+            folders[f"{name}/here"], seeds[name] = newest / serving.compare.FOLDER, newest
+        if options.reference:
+            folders |= serving.references([name])
+        if not any(key.startswith(f"{name}/") for key in folders):
+            missing.append(name)
+    if missing and (names or not folders):
+        print(
+            f"There are no TensorBoard files of {', '.join(missing)} under {options.logdir}: run "
+            f"`python -m recipes.{missing[0]}` first, or look at the published curves with --reference.",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        served = serving.serve(folders, seeds, print, options.port)
+        if options.picture:
+            serving.take_picture(served.address, options.picture)
+            return 0
+    except (serving.PortTakenError, serving.NoPictureError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if options.open:
+        webbrowser.open(served.address)
+    serving.wait(print)
+    return 0
 
 
 def carry_out(command: str, names: list[str], logs: Path) -> int:

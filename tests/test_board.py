@@ -11,7 +11,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from pipelines import sources
-from recipes.harness.reporting import board
+from recipes.harness.reporting import board, pictures
 from recipes.harness.running.callbacks import Stopwatch
 from recipes.harness.running.job import Job, carry_out
 from recipes.optimizers import Config
@@ -93,8 +93,8 @@ def test_pictures(folder):
     logs, record = folder
     found = events(logs / "adam" / "seed-1")
     assert {"confusion_matrix", "misclassified"} <= set(found.Tags()["tensors"])
-    wide, high, *pictures = tf.make_ndarray(found.Tensors("misclassified")[0].tensor_proto)
-    assert (int(wide), int(high), len(pictures)) == (128, 128, board.SHOWN_IMAGES)
+    wide, high, *shown = tf.make_ndarray(found.Tensors("misclassified")[0].tensor_proto)
+    assert (int(wide), int(high), len(shown)) == (128, 128, pictures.SHOWN_IMAGES)
     assert record["metrics"]["test_accuracy"] > 0.15
 
 
@@ -106,7 +106,7 @@ def cell(picture: np.ndarray, row: int, column: int) -> float:
 def test_the_confusion_matrix_has_a_row_for_each_true_class():
     names = ["a", "b", "c"]
     labels, predicted = np.array([0, 0, 0, 1, 2]), np.array([1, 1, 1, 1, 2])
-    picture = board.confusion_image(labels, predicted, names)
+    picture = pictures.confusion(labels, predicted, names)
     dark = [[cell(picture, row, column) > 100 for column in range(3)] for row in range(3)]
     assert dark == [[False, True, False], [False, True, False], [False, False, True]]
 
@@ -114,7 +114,7 @@ def test_the_confusion_matrix_has_a_row_for_each_true_class():
 @pytest.mark.parametrize("classes", [2, 30, 31, 1000])
 def test_a_confusion_matrix_of_any_number_of_classes(classes):
     labels = np.arange(classes)
-    picture = board.confusion_image(labels, labels, [f"class number {i}" for i in range(classes)])
+    picture = pictures.confusion(labels, labels, [f"class number {i}" for i in range(classes)])
     assert picture.shape[0] == picture.shape[1] <= 2100
 
 

@@ -1,17 +1,30 @@
-"""TensorBoard, served, in a real browser: each page shows the variants by name, and none is in error."""
+"""TensorBoard, served, in a real browser: what its first screens show without a click."""
 
+import dataclasses
+import io
+import json
 import os
+import re
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
 from selenium import webdriver
 
-from recipes import sequential
+from pipelines import sources
+from recipes.harness.evidence.records import write_json
+from recipes.harness.reporting import compare
+from recipes.harness.reporting.report import Report
+from tests.test_measures import found_by
+from tests.toys import dice
 
 # All text of a page, also in shadow roots and frames, where TensorBoard keeps most of it.
 TEXT = """
@@ -23,12 +36,14 @@ function text(node) {
 }
 return text(document.body);
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+# Of each row of the list of runs its name and the color of its lines.
+RUNS = """
+const rows = [...document.querySelectorAll('tb-data-table-content-row')];
+return rows.filter(row => row.querySelector('.run-color-swatch')).map(row => [
+  row.innerText.trim().split(/\\s/)[0], getComputedStyle(row.querySelector('.run-color-swatch')).backgroundColor
+]).filter(([name, color]) => name);
+"""
+VARIANTS = ("red", "green", "blue", "cyan", "black", "white")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,25 +57,50 @@ def a_browser_is_installed():
     pytest.skip(sentence)
 
 
-@pytest.fixture(scope="module")
-def address(smoke):
-    done, logs = smoke("sequential")
-    assert done.returncode == 0, done.stdout
-    port = free_port()
-    (folder,) = logs.iterdir()
-    start = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--host", "127.0.0.1"]
-    server = subprocess.Popen([*start, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/"
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            urllib.request.urlopen(url, timeout=5).close()
-            break
-        except OSError:
-            time.sleep(0.3)
-    yield url
-    server.terminate()
-    server.wait()
+def invocation(folder, seeds: int, more: float = 0.0) -> None:
+    """What an invocation of six variants leaves, as far as the comparison's log is made of it."""
+    values = {name: [0.3 + 0.1 * place + 0.01 * seed for seed in range(seeds)] for place, name in enumerate(VARIANTS)}
+    found = found_by(values)
+    model = keras.Sequential([keras.Input((2,), name="numbers"), keras.layers.Dense(2, name="head")], name="one")
+    for record in found["records"]:
+        end = record["metrics"]["test_accuracy"] + more
+        curves = {"accuracy": [end - 0.1, end - 0.05, end], "val_accuracy": [end - 0.2, end - 0.08, end]}
+        curves |= {"loss": [3 - end, 2 - end, 1 - end], "val_loss": [3.1 - end, 2.2 - end, 1.3 - end]}
+        record |= {"curves": curves, "config": {"epochs": 3, "rate": end}, "settings": {}, "seconds": {}, "blocks": []}
+        run = folder / record["variant"] / f"seed-{record['seed']}"
+        write_json(run / compare.KEPT, {"curves": curves, "rates": [[0, 0.1], [30, 0.1 * end]]})
+        (run / compare.MODEL).write_text(model.to_json())
+        np.save(run / compare.PREDICTED, np.arange(4) % 2)
+    recipe = dataclasses.replace(dice.RECIPE, variants=VARIANTS, claims=[])
+    test = sources.Split(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4, dtype=np.int32) // 2, np.array(list("abcd")))
+    compare.write_finished(folder, Report(recipe, found, None), "# A card", test, ("cat", "dog"))
+
+
+def served(*arguments: str) -> tuple[subprocess.Popen, str]:
+    """`python -m recipes board`, and the address that it prints."""
+    command = [sys.executable, "-u", "-m", "recipes", "board", *arguments]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert server.stdout is not None
+    for line in server.stdout:
+        if found := re.search("http://127.0.0.1.*", line):
+            return server, found.group()
+    raise AssertionError("no address was printed")
+
+
+def stop(server: subprocess.Popen) -> None:
+    server.send_signal(signal.SIGINT)
+    assert server.wait(timeout=30) == 0
+
+
+@pytest.fixture(scope="module", params=[1, 10], ids=["6 runs", "60 runs"])
+def board(request, tmp_path_factory):
+    """The folder of an invocation, and where it is served."""
+    logs = tmp_path_factory.mktemp("logs")
+    folder = logs / "sequential" / "20260101-000000"
+    invocation(folder, request.param)
+    server, address = served("sequential", "--logdir", str(logs))
+    yield folder, address
+    stop(server)
 
 
 @pytest.fixture(scope="module")
@@ -78,25 +118,129 @@ def browser(tmp_path_factory):
     browser.quit()
 
 
-@pytest.mark.parametrize(
-    ("page", "shown"),
-    [
-        ("timeseries", ["epoch_accuracy", "learning_rate"]),
-        ("custom_scalars", ["Variants over one another"]),
-        ("hparams", ["variant", "test_accuracy"]),
-    ],
-)
-def test_a_page_shows_the_variants_by_name(address, browser, page, shown):
+def missing(wanted: list[str], text: str) -> list[str]:
+    """What is not there, whatever elements its words are in."""
+    return [words for words in wanted if "".join(words.split()) not in "".join(text.split())]
+
+
+def shown(browser, address: str, page: str, wanted: list[str], until=lambda: True) -> str:
+    """The text of a page once all that is wanted is there; a page that is in error fails."""
     browser.get("about:blank")  # A new address after the # alone would not load the page anew.
-    browser.get(f"{address}#{page}")
-    wanted = [*shown, *sequential.VARIANTS]
-    deadline = time.monotonic() + 90
-    text = ""
-    while time.monotonic() < deadline and not all(word in text for word in wanted):
+    browser.get(f"{address.partition('#')[0]}#{page}")
+    deadline, text = time.monotonic() + 90, ""
+    while time.monotonic() < deadline and (missing(wanted, text) or not until()):
         time.sleep(0.5)
         text = browser.execute_script(TEXT)
-    assert [word for word in wanted if word not in text] == []
-    for complaint in ("No dashboards are active", "No scalar data was found", "Failed to fetch", "Error:"):
+    assert missing(wanted, text) == []
+    for complaint in ("No dashboards are active", "No scalar data was found", "Failed to fetch", "Error:", "Malformed"):
         assert complaint not in text
     severe = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     assert [line for line in severe if "font" not in line.lower() and "favicon" not in line] == []
+    return text
+
+
+def pixels(browser, left: int, right: int) -> dict[tuple[int, ...], int]:
+    """How many pixels of each color there are between two columns of the screen, gray ones left out."""
+    picture = np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB"))[70:, left:right]
+    colored = picture[np.ptp(picture.astype(int), axis=2) > 30]
+    colors, counts = np.unique(colored, axis=0, return_counts=True)
+    return {tuple(color): int(count) for color, count in zip(colors.tolist(), counts, strict=True)}
+
+
+def colors_of(browser) -> dict[str, tuple[int, ...]]:
+    """run -> the color of its lines, from the list of runs."""
+    rows = browser.execute_script(RUNS)
+    return {name: tuple(map(int, re.findall(r"\d+", color)[:3])) for name, color in rows}
+
+
+def test_time_series_show_each_variant_by_name_and_by_a_drawn_line(board, browser):
+    _, address = board
+    first = ["accuracy/validation", "loss/training", "gap/training minus validation accuracy", "Pinned"]
+    lines = lambda: all(pixels(browser, 300, 1180).get(colors_of(browser).get(v, ()), 0) > 50 for v in VARIANTS)  # noqa: E731
+    shown(browser, address, "timeseries", [*VARIANTS, *first], lines)
+    assert lines()
+
+
+def test_custom_scalars_show_each_variant_by_name_and_drawn(board, browser):
+    _, address = board
+    lines = lambda: sum(count > 50 for count in pixels(browser, 360, 1500).values()) >= len(VARIANTS)  # noqa: E731
+    shown(browser, address, "custom_scalars", [*VARIANTS, "Mean over seeds", f"Matches ({len(VARIANTS)})"], lines)
+    assert lines()
+
+
+def asked(url: str, content: dict) -> dict:
+    request = urllib.request.Request(url, json.dumps(content).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
+
+
+def test_hparams_has_a_row_for_each_variant_and_no_empty_column(board, browser):
+    _, address = board
+    shown(browser, address, "hparams", [*VARIANTS, "rate", "test accuracy"])
+    root = f"{address.partition('?')[0]}data/plugin/hparams"
+    columns = [info["name"] for info in asked(f"{root}/experiment", {"experimentName": ""})["hparamInfos"]]
+    every = {"allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]}
+    wanted = {"experimentName": "", **every, "colParams": [], "startIndex": 0, "sliceSize": 100}
+    rows = asked(f"{root}/session_groups", wanted)["sessionGroups"]
+    assert sorted(row["hparams"]["variant"] for row in rows) == sorted(VARIANTS)
+    for column in columns:
+        assert any(row["hparams"].get(column) is not None for row in rows), column
+
+
+@pytest.mark.parametrize(
+    ("page", "wanted"),
+    [
+        ("images", [*VARIANTS, "confusion matrix, all seeds"]),
+        ("text", ["answer", "Mean ± standard deviation over seeds.", "A card", *VARIANTS]),
+        ("graphs", ["numbers", "head"]),
+    ],
+)
+def test_a_page_has_what_it_is_for(board, browser, page, wanted):
+    _, address = board
+    shown(browser, address, page, wanted)
+
+
+def scalars(address: str, run: str, tag: str) -> list[list[float]]:
+    wanted = urllib.parse.urlencode({"run": run, "tag": tag})
+    with urllib.request.urlopen(
+        f"{address.partition('?')[0]}data/plugin/scalars/scalars?{wanted}", timeout=10
+    ) as answer:
+        return [[step, value] for _, step, value in json.loads(answer.read())]
+
+
+def test_what_is_written_anew_takes_the_place_of_what_was_shown(board):
+    folder, address = board
+    seeds = len(list((folder / "red").glob("seed-*")))
+    mean = 0.3 + 0.01 * (seeds - 1) / 2
+    assert scalars(address, "red", "accuracy/validation")[-1] == pytest.approx([3, mean])
+    invocation(folder, seeds, more=0.05)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = scalars(address, "red", "accuracy/validation")
+        if found[-1] == pytest.approx([3, mean + 0.05]):
+            break
+        time.sleep(0.5)
+    assert found == pytest.approx(np.array([[1, mean - 0.15], [2, mean - 0.03], [3, mean + 0.05]]))
+
+
+def test_published_curves_have_the_same_colors_as_ones_own(tmp_path, browser):
+    folder = tmp_path / "sequential" / "20260101-000000"
+    invocation(folder, 1)
+    for name, of_ours in (("linear", "red"), ("convnet", "blue")):
+        (folder / "compare" / of_ours).rename(folder / "compare" / name)
+    server, address = served("sequential", "--reference", "--logdir", str(tmp_path))
+    try:
+        shown(browser, address, "timeseries", ["here/linear", "published/linear"])
+        colors = colors_of(browser)
+        assert colors["here/linear"] == colors["published/linear"]
+        assert colors["here/linear"] != colors["here/convnet"]
+    finally:
+        stop(server)
+
+
+def test_a_picture_of_the_first_screen_can_be_saved(tmp_path):
+    path = tmp_path / "board.png"
+    command = [sys.executable, "-m", "recipes", "board", "sequential", "--reference", "--logdir", "nowhere"]
+    done = subprocess.run([*command, "--picture", str(path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert np.ptp(np.asarray(Image.open(path).convert("RGB")).astype(int), axis=2).max() > 100

@@ -32,7 +32,7 @@ def test_the_closing_output_tells_all(smoke, name):
     assert done.stderr == ""
     rows = [line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│")]
     assert set(optimizers.VARIANTS) <= set(rows)
-    for expected in ("test accuracy", "\nO1  ", "\nO6  ", "one seed", "Figure", "tensorboard --logdir"):
+    for expected in ("test accuracy", "\nO1  ", "\nO6  ", "one seed", "Figure", "python -m recipes board optimizers"):
         assert expected in done.stdout
 
 

@@ -153,6 +153,23 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
     assert publish.front_drift(results, page) == []
     (results / "README.md").write_text(text.replace("**open**", "**holds**"))
     assert publish.front_drift(results, page) == ["the ledger"]
+    publish.publish_front(results, page)
+    assert "![optimizers]" not in (results / "gallery.md").read_text()  # Of what is published alone.
+    (results / "gallery.md").write_text("# Gallery")
+    assert publish.front_drift(results, page) == ["the gallery"]
+
+
+def test_reference_curves_are_published_beside_the_evidence_and_held_against_it(clean, tmp_path):
+    results = tmp_path / "results"
+    publish.publish(guess.RECIPE, [clean], results)
+    reference = publish.reference_of(guess.RECIPE, results)
+    assert reference == tmp_path / "logs" / "reference" / "guess"
+    assert {path.name for path in reference.iterdir()} == {*guess.RECIPE.names, "answer", "pins.json"}
+    (written,) = (reference / guess.RECIPE.names[0]).iterdir()
+    written.write_bytes(written.read_bytes()[:-1])
+    assert publish.drift(guess.RECIPE, results) == ["the reference curves"]
+    publish.publish(guess.RECIPE, [], results)
+    assert publish.drift(guess.RECIPE, results) == []
 
 
 def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):

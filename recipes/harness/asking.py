@@ -86,6 +86,10 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
             own_model(asked.model)
         except ValueError as error:
             raise UsageError(str(error)) from error
+    if asked.reference and not asked.board:
+        raise UsageError("--reference goes with --board: add that, or leave --reference out.")
+    if asked.board and not asked.log:
+        raise UsageError("--board shows TensorBoard's files: leave --no-log out.")
     if asked.tune:
         _check_tune(recipe, asked, config)
     if asked.logdir.exists() and not asked.logdir.is_dir():
@@ -108,7 +112,7 @@ def check_sweep(recipe: Recipe, options: Any, config: Any, searching: Any) -> No
         raise UsageError("--tune and --search are two ways to find settings: leave one of them out.")
     if options.seeds is not None:
         raise UsageError(f"{flag} has seeds of its own: leave --seeds out.")
-    for name in ("save", "profile"):
+    for name in ("save", "profile", "board"):
         if getattr(options, name):
             raise UsageError(f"{flag} keeps numbers only: leave --{name} out.")
     if searching.search and not 1 <= searching.trials <= MOST_TRIALS:

@@ -23,6 +23,7 @@ from recipes.harness.running.invocation import Asked, CodeChangedError, Invocati
 from recipes.harness.running.schedule import Work, carry_out
 
 INTERRUPTED = 130
+UNSAID = ("--resume", "--board", "--reference")  # These change nothing of what a command measures.
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
@@ -59,7 +60,7 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
     say = lambda text: console.print(printable(text))  # noqa: E731
     together = len(recipes) > 1
     what = ["recipes", *(recipe.name for recipe in recipes), "--all"] if together else [recipes[0].module]
-    command = shlex.join(["python", "-m", *what, *(argument for argument in arguments if argument != "--resume")])
+    command = shlex.join(["python", "-m", *what, *(argument for argument in arguments if argument not in UNSAID)])
     codes: list[int] = []
     begun: list[Invocation] = []  # And not yet reported.
     locked: list[Invocation] = []
@@ -87,16 +88,36 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
                             console.print(invocation.title())
                         todo.append(measuring.begin_comparison(invocation, say))
             begun[:] = [work.invocation for work in todo]  # The others have had their say.
+            served = _board(begun, say) if not any(invocation.alone for invocation in begun) else None
             outcomes = carry_out(todo, measuring.watcher(console))
             with _explained(codes, begun, console), contextlib.closing(outcomes) as complete:
                 for work in complete:
                     with _explained(codes, [work.invocation], console):
                         codes.append(_say(work.invocation, work.records(), console))
                         begun.remove(work.invocation)
+            if served or _board(locked, say):
+                _wait(say)
     except KeyboardInterrupt:
         closing.say_where(begun, console)
         return INTERRUPTED
     return max(codes, default=0)
+
+
+def _board(invocations: Sequence[Invocation], say: Callable[[str], None]) -> bool:
+    """Start TensorBoard on invocations, where it was asked for."""
+    if not any(invocation.asked.board for invocation in invocations):
+        return False
+    from recipes.harness.reporting import serving
+
+    folders = {invocation.recipe.name: invocation.folder for invocation in invocations}
+    serving.serve_invocations(folders, say, reference=invocations[0].asked.reference)
+    return True
+
+
+def _wait(say: Callable[[str], None]) -> None:
+    from recipes.harness.reporting import serving
+
+    serving.wait(say)
 
 
 def _say(invocation: Invocation, records: list[Record], console: Console) -> int:

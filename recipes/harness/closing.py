@@ -10,7 +10,7 @@ from rich.text import Text
 
 from recipes.harness.asking import default_config
 from recipes.harness.evidence.records import LOOKS, Record, printable
-from recipes.harness.measuring import Measured
+from recipes.harness.measuring import LOGS, Measured
 from recipes.harness.reporting import agreeing
 from recipes.harness.reporting.card import kind_of
 from recipes.harness.reporting.published import STALE, Published
@@ -54,7 +54,8 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console) -
     if invocation.asked.save:
         console.print(f"Models       {invocation.asked.save}")
     if invocation.asked.log:
-        console.print(f"TensorBoard  tensorboard --logdir {shlex.quote(str(folder))} --host 127.0.0.1")
+        where = [] if invocation.asked.logdir == LOGS else ["--logdir", str(invocation.asked.logdir)]
+        console.print(f"TensorBoard  {shlex.join(['python', '-m', 'recipes', 'board', recipe.name, *where])}")
     _say_unfinished(measured.records, console)
 
 

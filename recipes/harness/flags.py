@@ -51,6 +51,10 @@ class Options:
     """Search for each variant's settings instead of comparing the variants."""
     log: bool = True
     """Write TensorBoard files."""
+    board: bool = False
+    """Start TensorBoard on them, on this machine alone, and keep it until Ctrl-C."""
+    reference: bool = False
+    """With --board: the published curves beside these."""
 
 
 @dataclasses.dataclass(frozen=True)

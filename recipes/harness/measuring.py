@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
+from pipelines import sources
 from recipes.harness.asking import check, check_with_images, default_config, seeds_of, variants_of
 from recipes.harness.declaring.recipe import BudgetName, Recipe
 from recipes.harness.declaring.tuning import Tuning
@@ -124,7 +125,19 @@ def measure(
 
 def watcher(console: Console) -> Callable[[list[Job], int], Any]:
     """What shows jobs under way on a console."""
-    return lambda jobs, at_once: view.watching(console, jobs, at_once, read_progress)
+
+    @contextlib.contextmanager
+    def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
+        with view.watching(console, jobs, at_once, read_progress) as shown:
+            if not any(job.logging for job in jobs):
+                yield shown
+                return
+            from recipes.harness.reporting.following import following
+
+            with following(shown, jobs) as follower:
+                yield follower
+
+    return watch
 
 
 def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work:
@@ -159,13 +172,19 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     report = Report(recipe, found, published.tuning if applies else None)
     report.write_figure(folder / "figure.png")
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
+    if any(comparison.n > 1 for judgement in report.judgements() for comparison in judgement.comparisons):
+        report.write_forest(folder / "forest.png")
     if invocation.asked.log:
-        from recipes.harness.reporting import board
+        from recipes.harness.reporting import board, compare
 
-        columns = [*invocation.header["config"], *(recipe.table.fields if recipe.table else ())]
+        configs = [record["config"] for record in records]
+        columns = list(dict.fromkeys(name for config in configs for name in config if config[name] is not None))
         metrics = list(dict.fromkeys(name for record in records for name in record["metrics"]))
         board.write_overview(folder, invocation.variants, invocation.asked.seeds, columns, metrics)
-        board.write_text(folder, "card", markdown(report, with_figure=False))
+        card = markdown(report, with_figure=False)
+        board.write_text(folder, "card", card)
+        data = sources.load(invocation.asked.data)
+        compare.write_finished(folder, report, card, data.held_back, data.classes)
     return Measured(report, folder, published)
 
 

@@ -12,6 +12,7 @@ CHAIN = "tests/test_chain.py"
 GRADIENTS, LOOPS = "tests/test_gradients.py", "tests/test_loop.py"
 PRECISION, DISTRIBUTED = "tests/test_mixed_precision.py", "tests/test_distributed.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
+COMPARE = "tests/test_compare.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
 
@@ -504,12 +505,20 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/reporting/board.py",
+        "recipes/harness/reporting/pictures.py",
         (
             "np.add.at(counts, (labels, predicted), 1)",
             "np.add.at(counts, (predicted, labels), 1)",
             f"{BOARD}::test_the_confusion_matrix_has",
         ),
+        (
+            "np.flatnonzero(predicted != test.labels)",
+            "np.flatnonzero(predicted == test.labels)",
+            f"{COMPARE}::test_misclassified_images_are",
+        ),
+    ),
+    *of(
+        "recipes/harness/reporting/board.py",
         ("[constant] * (until - self._written - len(rates))", "[constant]", f"{BOARD}::test_a_constant_rate_is_there"),
     ),
     *of("pipelines/folders.py", ("if _bits(path) > 8:", "if False:", f"{OWN}::test_a_folder_that_will_not_do")),
@@ -588,5 +597,21 @@ BREAKS = [
     *of(
         "recipes/harness/reporting/forest.py",
         ("comparison.mean / by", "-comparison.mean / by", f"{CHAIN}::test_the_picture"),
+    ),
+    *of(
+        "recipes/harness/reporting/compare.py",
+        ("else a - b for a, b", "else b - a for a, b", f"{COMPARE}::test_a_curve_is_the_mean"),
+        ("lines = {tag: np.nanmean(shown, axis=0)}", "lines = {tag: shown[0]}", f"{COMPARE}::test_a_curve_is_the_mean"),
+        ("    for old in before:\n        old.unlink()\n", "", f"{COMPARE}::test_what_is_written_anew"),
+        ("when=0.0)\n    write_json", ")\n    write_json", f"{COMPARE}::test_reference_curves_are"),
+    ),
+    *of(
+        "recipes/harness/reporting/board.py",
+        ("(self._written + int(place),", "(int(place),", f"{COMPARE}::test_a_run_leaves_the_rates"),
+    ),
+    *of(
+        "recipes/harness/reporting/following.py",
+        ("if any(job.alone for job in jobs) or", "if", f"{COMPARE}::test_the_log_is_written_anew_while"),
+        ("    thread.start()\n", "    return\n", f"{COMPARE}::test_the_log_is_written_anew_while"),
     ),
 ]

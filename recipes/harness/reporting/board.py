@@ -1,7 +1,7 @@
 """Everything that goes to TensorBoard."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -9,40 +9,41 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageDraw, ImageFont
 from tensorboard.compat.proto import summary_pb2
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 
 from pipelines import sources
-from recipes.harness.evidence.records import Record
+from recipes.harness.evidence.records import Record, write_json
+from recipes.harness.reporting import compare, pictures
 
 PROBE_IMAGES = 32
-SHOWN_IMAGES = 12
-SHOWN_SIDE = 128  # Pixels that a small image is enlarged to, about.
-MOST_NUMBERED = 30  # Classes whose confusions are written as numbers, too.
 HISTOGRAM_VALUES = 4_096
+RATES_AN_EPOCH = 20  # That the comparison of variants shows.
 
 
 @functools.lru_cache(maxsize=1)
 def _rate_writer(schedule: keras.optimizers.schedules.LearningRateSchedule | None) -> Any:
-    """A compiled function that writes the rate of each step as an event: of a schedule, or those that it is given.
+    """A compiled function that writes the rate of each step as an event, and returns them: of a schedule, or those that
+    it is given.
 
     As single operations, hundreds of them an epoch, this would take as long as many a training step.
     """
     metadata = scalar_metadata.create_summary_metadata(display_name=None, description="").SerializeToString()
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def write(writer: tf.Tensor, first: tf.Tensor, last: tf.Tensor, rates: tf.Tensor) -> None:
-        def one(step: tf.Tensor) -> tf.Tensor:
+    def write(writer: tf.Tensor, first: tf.Tensor, last: tf.Tensor, rates: tf.Tensor) -> tf.Tensor:
+        def one(step: tf.Tensor, written: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             rate = rates[step - first] if schedule is None else tf.cast(schedule(step), tf.float32)
             tf.raw_ops.WriteSummary(
                 writer=writer, step=step, tensor=rate, tag="learning_rate/by_step", summary_metadata=metadata
             )
-            return step + 1
+            return step + 1, written.write(tf.cast(step - first, tf.int32), rate)
 
-        tf.while_loop(lambda step: step < last, one, [first], parallel_iterations=1)
+        written = tf.TensorArray(tf.float32, tf.cast(last - first, tf.int32))
+        _, written = tf.while_loop(lambda step, _: step < last, one, [first, written], parallel_iterations=1)
+        return written.stack()
 
     return write
 
@@ -69,6 +70,8 @@ class Board(keras.callbacks.TensorBoard):
         places = np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)
         self.probe = prepare(tf.constant(train.images[places]), tf.constant(train.labels[places]))
         self._begun = self._written = 0
+        self._curves: dict[str, list[float | None]] = {}  # For the comparison's log, as far as they are.
+        self._shown_rates: list[tuple[int, float]] = []  # The same: step and rate.
         self._rates: list[tuple[int, float]] = []  # Of each call of Keras: up to which step, and at what rate.
         self._inspector: Any = None
         self._marker: Any = None  # Of the step in progress, where it is profiled.
@@ -76,6 +79,7 @@ class Board(keras.callbacks.TensorBoard):
     def on_train_begin(self, logs: Any = None) -> None:
         with self.timing("logging"):
             super().on_train_begin(logs)
+            self._leave_model()
         self._begun = int(self.model.optimizer.iterations)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -100,6 +104,7 @@ class Board(keras.callbacks.TensorBoard):
             super().on_epoch_end(epoch, logs)
             self._write_rates()
             self._write(self._probed(*self.probe), epoch)
+            self._leave_curves(logs or {})
 
     def on_train_end(self, logs: Any = None) -> None:
         with self.timing("logging"):
@@ -118,8 +123,23 @@ class Board(keras.callbacks.TensorBoard):
             rates += [constant] * (until - self._written - len(rates))
         done = self._steps_done()
         span = [tf.constant(step, tf.int64) for step in (self._written, done)]
-        _rate_writer(schedule)(self._train_writer._resource, *span, tf.constant(rates, tf.float32))
+        written = _rate_writer(schedule)(self._train_writer._resource, *span, tf.constant(rates, tf.float32)).numpy()
+        places = np.unique(np.linspace(0, max(0, len(written) - 1), RATES_AN_EPOCH).astype(int))[: len(written)]
+        self._shown_rates += [(self._written + int(place), float(written[place])) for place in places]
         self._rates, self._written = [], done
+
+    def _leave_model(self) -> None:
+        """Leave the model's layers for the comparison's log; a subclassed model has none to draw."""
+        if type(self.model).__name__ in ("Sequential", "Functional"):
+            (Path(self.log_dir) / compare.MODEL).write_text(self.model.to_json(), encoding="utf-8")
+
+    def _leave_curves(self, logs: Mapping[str, float]) -> None:
+        """Leave what there is of the curves for the comparison's log."""
+        for name, value in logs.items():
+            if name in compare.TAGS:
+                self._curves.setdefault(name, []).append(float(value) if np.isfinite(value) else None)
+        kept = {"curves": self._curves, "rates": self._shown_rates}
+        write_json(Path(self.log_dir) / compare.KEPT, kept, durable=False)
 
     def _write(self, summaries: Iterable[Any], step: int) -> None:
         """Write summaries (protocol buffers) as one event."""
@@ -189,46 +209,16 @@ def write_histogram(folder: Path, name: str, values: Sequence[float]) -> None:
 def write_predictions(folder: Path, logits: np.ndarray, test: sources.Split, names: Sequence[str]) -> None:
     """Write the confusion matrix and some misclassified test images, named, to the run's own folder."""
     predicted = logits.argmax(axis=1)
+    np.save(folder / compare.PREDICTED, predicted.astype(np.uint16))
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
-        tf.summary.image("confusion_matrix", confusion_image(test.labels, predicted, names)[None], step=0)
-        wrong = np.flatnonzero(predicted != test.labels)[:SHOWN_IMAGES]
+        tf.summary.image("confusion_matrix", pictures.confusion(test.labels, predicted, names)[None], step=0)
+        wrong = np.flatnonzero(predicted != test.labels)[: pictures.SHOWN_IMAGES]
         if len(wrong):
-            times = max(1, SHOWN_SIDE // test.images.shape[1])
-            enlarged = test.images[wrong].repeat(times, axis=1).repeat(times, axis=2)
+            enlarged = pictures.enlarge(test.images[wrong])
             titles = ", ".join(f"{names[test.labels[i]]} taken for {names[predicted[i]]}" for i in wrong)
-            tf.summary.image("misclassified", enlarged, step=0, max_outputs=SHOWN_IMAGES, description=titles)
+            tf.summary.image("misclassified", enlarged, step=0, max_outputs=pictures.SHOWN_IMAGES, description=titles)
     writer.close()
-
-
-def confusion_image(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """The confusion matrix of class indices (n,) as a picture uint8 (height, width, 3), a row for each true class.
-
-    With more than 30 classes it is a picture of shades alone, a few pixels a cell.
-    """
-    counts = np.zeros((len(names), len(names)), dtype=int)
-    np.add.at(counts, (labels, predicted), 1)
-    numbered = len(names) <= MOST_NUMBERED
-    cell, margin = (36, 80) if numbered else (max(2, 600 // len(names)), 24)
-    side = margin + cell * len(names)
-    picture = Image.new("RGB", (side, side), "white")
-    draw = ImageDraw.Draw(picture)
-    font, small = (ImageFont.load_default(size=size) for size in (13, 10))
-    draw.text((4, 4), "true \\ predicted", fill="black", font=small)
-    for i, name in enumerate(names):
-        middle = margin + cell * i + cell // 2
-        if numbered:
-            draw.text((margin - 6, middle), name[:12], fill="black", font=font, anchor="rm")
-            draw.text((middle, margin - 6 - 14 * (i % 2)), name[:8], fill="black", font=small, anchor="mb")
-        for j in range(len(names)):
-            share = counts[i, j] / max(1, counts[i].sum())
-            left, top = margin + cell * j, margin + cell * i
-            fill = tuple(round(255 + (dark - 255) * share) for dark in (8, 48, 107))
-            draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=fill)
-            if numbered:
-                ink = "white" if share > 0.5 else "black"
-                draw.text((left + cell // 2, top + cell // 2), str(counts[i, j]), fill=ink, font=font, anchor="mm")
-    return np.asarray(picture)
 
 
 def write_hparams(folder: Path, record: Record) -> None:

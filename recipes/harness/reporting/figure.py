@@ -63,7 +63,7 @@ def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
         x = np.nanmean(picture.curves(variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
         style = picture.style(variant)
         axes.plot(x, np.nanmean(y, axis=0), marker="o", markersize=3, label=variant, **style)
-        axes.fill_between(x, *_band(y, panel.band), color=style["color"], alpha=0.15, linewidth=0)
+        axes.fill_between(x, *band_of(y, panel.band), color=style["color"], alpha=0.15, linewidth=0)
         runs.append(len(y))
     _scale(axes, panel.log)
     if not panel.x and "x" not in panel.log:
@@ -81,7 +81,7 @@ def from_to(counts: Sequence[int]) -> str:
     return " to ".join(str(count) for count in sorted({min(counts, default=0), max(counts, default=0)}))
 
 
-def _band(y: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def band_of(y: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """The lower and upper edge, (points,) each, of curves (runs, points)."""
     if kind == "range" or len(y) < 2:
         return np.nanmin(y, axis=0), np.nanmax(y, axis=0)

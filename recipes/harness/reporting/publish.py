@@ -21,7 +21,7 @@ from recipes.harness.evidence.records import (
     values_of,
     write_json,
 )
-from recipes.harness.reporting import forest, frontpage, practice
+from recipes.harness.reporting import compare, forest, frontpage, practice
 from recipes.harness.reporting.card import kind_of, markdown
 from recipes.harness.reporting.objections import objections
 from recipes.harness.reporting.published import (
@@ -72,7 +72,21 @@ def publish(recipe: Recipe, paths: list[Path], results: Path = RESULTS) -> str:
             if before.exists():
                 before.rename(folder)
             raise
+    _write_reference(recipe, results, reference_of(recipe, results))
     return done
+
+
+def reference_of(recipe: Recipe, results: Path = RESULTS) -> Path:
+    """Where the published curves are as TensorBoard's files."""
+    return results.parent / "logs" / "reference" / recipe.name
+
+
+def _write_reference(recipe: Recipe, results: Path, folder: Path) -> None:
+    published = Published.read(recipe, results)
+    if published.evidence is None or published.stale:
+        shutil.rmtree(folder, ignore_errors=True)  # Curves of other code are nothing to expect.
+    else:
+        compare.write_reference(folder, Report(recipe, published.evidence, published.tuning))
 
 
 def _generate(recipe: Recipe, folder: Path) -> str:
@@ -212,7 +226,15 @@ def drift(recipe: Recipe, results: Path = RESULTS) -> list[str]:
         wrong = [name for name in (CARD, "summary.json") if _text(folder / name) != _text(anew / name)]
         pictures = [name for name in ("figure.png", "forest.png") if (anew / name).exists()]
         wrong += [name for name in pictures if not _same_picture(folder / name, anew / name)]
+        _write_reference(recipe, results, Path(scratch) / "reference")
+        if _bytes(reference_of(recipe, results)) != _bytes(Path(scratch) / "reference"):
+            wrong.append("the reference curves")
     return wrong
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    """All that lies below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def publish_front(results: Path = RESULTS, page: Path | None = None) -> None:
@@ -229,6 +251,7 @@ def publish_front(results: Path = RESULTS, page: Path | None = None) -> None:
     software = f"Matplotlib {matplotlib.__version__}"
     frontpage.picture(found, results / "claims.png", software, frontpage.fingerprint(found))
     (results / "README.md").write_text(frontpage.ledger(found), encoding="utf-8")
+    (results / "gallery.md").write_text(frontpage.gallery(found), encoding="utf-8")
     page.write_text(text, encoding="utf-8")
 
 
@@ -243,7 +266,8 @@ def front_drift(results: Path = RESULTS, page: Path | None = None) -> list[str]:
         (anew / "results").mkdir(exist_ok=True)
         publish_front(anew / "results", anew / "page.md")
         wrong = ["README.md"] if _text(anew / "page.md") != _text(page) else []
-        wrong += ["the ledger"] if _text(anew / "results" / "README.md") != _text(results / "README.md") else []
+        for name, what in (("README.md", "the ledger"), ("gallery.md", "the gallery")):
+            wrong += [what] if _text(anew / "results" / name) != _text(results / name) else []
         drawn = (anew / "results" / "claims.png").exists()
         if drawn and not _same_picture(results / "claims.png", anew / "results" / "claims.png"):
             wrong.append("claims.png")

@@ -49,14 +49,18 @@ class Report:
             return {}
         return good_decades(self.tuning["curve"], self.recipe.tuning.swept)
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows: each variant's mean ± standard deviation over seeds."""
+    def shown(self) -> list[str]:
+        """The metrics that tables show, those that any run has."""
         claimed = (claim.metric for claim in self.recipe.claims if claim.metric and not claim.from_tuning)
         wanted = dict.fromkeys((*TABLE, *self.recipe.units, *claimed))
         if self.recipe.timed & set(self.recipe.units):  # Timed for itself, and not beside other runs.
             wanted.pop("images_per_second")
-        levels = {name: levels_of(self.records, name, name in self.recipe.timed) for name in wanted}
-        shown = [name for name in wanted if levels[name]]
+        return [name for name in wanted if values_of(self.records, name)]
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: each variant's mean ± standard deviation over seeds."""
+        shown = self.shown()
+        levels = {name: levels_of(self.records, name, name in self.recipe.timed) for name in shown}
         header = ["variant", *(self._heading(name) for name in shown), "runs"]
         rows = []
         for variant in self.found["variants"]:

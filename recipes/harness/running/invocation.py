@@ -47,6 +47,8 @@ class Asked:
     tune: bool = False
     until_decided: int | None = None
     log: bool = True
+    board: bool = False
+    reference: bool = False
 
 
 @dataclasses.dataclass
