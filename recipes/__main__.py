@@ -112,15 +112,18 @@ def board(names: list[str], options: argparse.Namespace) -> int:
         )
         return 1
     try:
-        served = serving.serve(folders, seeds, print, options.port)
+        address = serving.serve(folders, seeds, print, options.port)
         if options.picture:
-            serving.take_picture(served.address, options.picture)
+            serving.take_picture(address, options.picture)
             return 0
     except (serving.PortTakenError, serving.NoPictureError) as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{error.filename} could not be written: {error.strerror}.", file=sys.stderr)
+        return 1
     if options.open:
-        webbrowser.open(served.address)
+        webbrowser.open(address)
     serving.wait(print)
     return 0
 

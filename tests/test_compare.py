@@ -2,10 +2,15 @@
 
 import dataclasses
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 import types
 import urllib.parse
+import urllib.request
 
 import keras
 import numpy as np
@@ -23,6 +28,7 @@ from recipes.harness.reporting.report import Report
 from tests.test_board import events, series
 from tests.test_measures import found_by
 
+USUAL = {**os.environ, "PYTHONUNBUFFERED": "1"}
 CURVES = {"accuracy": [0.2, 0.5], "val_accuracy": [0.1, 0.3], "loss": [2.0, 1.0], "val_loss": [2.5, 2.0]}
 
 
@@ -239,6 +245,59 @@ def test_the_address_says_what_is_to_be_seen_first():
     assert asked["smoothing"] == ["0"]
     assert asked["runColorGroup"] == ["regex:([^/]+)$"]
     assert "runColorGroup" not in serving.query([], several=False)
+
+
+def runs_at(url: str) -> list[str]:
+    with urllib.request.urlopen(f"{url}data/runs", timeout=30) as answer:
+        return json.load(answer)
+
+
+def addresses(process: subprocess.Popen) -> list[str]:
+    """What a board prints, once it waits: the comparisons' address and that of the runs of seeds, without a query."""
+    found = []
+    for line in process.stdout:
+        found += re.findall(r"http://127\.0\.0\.1:\d+/", line)
+        if "until Ctrl-C" in line:
+            return found
+    raise AssertionError(f"it ended: {found}")
+
+
+def wait_for(runs: set[str], url: str) -> set[str]:
+    """The runs at an address, once those are among them or a minute has passed."""
+    deadline = time.monotonic() + 60
+    while not runs <= (there := set(runs_at(url))) and time.monotonic() < deadline:
+        time.sleep(0.3)
+    return there
+
+
+@pytest.mark.parametrize(
+    ("command", "shown", "of_seeds"),
+    [
+        (
+            ["-m", "recipes", "board", "optimizers", "sequential"],
+            {"optimizers/here/adam", "sequential/here/adam"},
+            True,
+        ),
+        (["-m", "tests.toys.dice", "--board", "--seeds", "1"], {"fair", "answer"}, False),
+    ],
+    ids=["of several recipes", "on a recipe"],
+)
+def test_a_board_shows_the_variants_and_the_runs_of_each_seed_until_ctrl_c(tmp_path, command, shown, of_seeds):
+    for name in ("optimizers", "sequential"):
+        folder = tmp_path / name / "20260101-000000"
+        leave(folder, "adam", 1)
+        compare.write_progress(folder, "…")
+    command = [sys.executable, *command, "--logdir", str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=USUAL)
+    try:
+        variants, seeds = addresses(process)
+        assert shown <= wait_for(shown, variants)
+        each = {"optimizers/compare/adam", "sequential/compare/adam"} if of_seeds else {"fair/seed-1"}
+        assert each <= wait_for(each, seeds)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
 
 
 def board(*arguments) -> subprocess.CompletedProcess:

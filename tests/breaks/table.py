@@ -610,6 +610,10 @@ BREAKS = [
         ("(self._written + int(place),", "(int(place),", f"{COMPARE}::test_a_run_leaves_the_rates"),
     ),
     *of(
+        "recipes/harness/reporting/serving.py",
+        ("    return links\n", "    shutil.rmtree(links)\n    return links\n", f"{COMPARE}::test_a_board_shows_the"),
+    ),
+    *of(
         "recipes/harness/reporting/following.py",
         ("if any(job.alone for job in jobs) or", "if", f"{COMPARE}::test_the_log_is_written_anew_while"),
         ("    thread.start()\n", "    return\n", f"{COMPARE}::test_the_log_is_written_anew_while"),

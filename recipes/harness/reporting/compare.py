@@ -8,7 +8,6 @@ import io
 import json
 import shutil
 import statistics
-import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from tensorboard.compat.proto import event_pb2, summary_pb2
-from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.graph import keras_util
@@ -26,6 +24,7 @@ from tensorboard.plugins.hparams import api
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util import tensor_util
 
 from pipelines import sources
@@ -203,17 +202,13 @@ def write_run(
         events.append(event_pb2.Event(wall_time=wall_time, graph_def=graph))
     path = folder / f"events.out.tfevents.{number:06}"
     scratch = folder / f".{path.name}"
-    scratch.write_bytes(b"".join(_framed(event.SerializeToString()) for event in events))
+    with scratch.open("wb") as file:
+        writer = RecordWriter(file)
+        for event in events:
+            writer.write(event.SerializeToString())
     scratch.replace(path)
     for old in before:
         old.unlink()
-
-
-def _framed(data: bytes) -> bytes:
-    """A record of TensorFlow's format: length and content, each with its checksum."""
-    length = struct.pack("<Q", len(data))
-    checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
-    return length + checksums[0] + data + checksums[1]
 
 
 def write_progress(folder: Path, words: str) -> None:

@@ -1,5 +1,6 @@
 """TensorBoard, started on this machine alone, at an address whose first screen is the answer."""
 
+import atexit
 import contextlib
 import io
 import json
@@ -57,55 +58,65 @@ class NoPictureError(Exception):
     """There is nothing to take a picture with."""
 
 
-class Served:
-    """TensorBoard on folders by name, as long as this process lives.
+def start(folders: Mapping[str, Path], port: int = 0) -> str:
+    """Start TensorBoard on folders by name, for as long as this process lives; return its URL.
 
     Names are "RECIPE/here" and the like; where they are all of one recipe, the second part alone is shown.
+
+    Raises:
+        PortTakenError: the port is another program's.
     """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from tensorboard import default, program
 
-    def __init__(self, folders: Mapping[str, Path], port: int = 0) -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        from tensorboard import default, program
-
-        self.links = tempfile.TemporaryDirectory(prefix="board-")
-        (one, *others) = folders.values()
-        logdir = one
-        if others:  # One folder with a link to each.
-            logdir = Path(self.links.name)
-            one_recipe = len({name.split("/")[0] for name in folders}) == 1
-            for full_name, folder in folders.items():
-                name = full_name.rpartition("/")[2] if one_recipe else full_name
-                (logdir / name).parent.mkdir(parents=True, exist_ok=True)
-                (logdir / name).symlink_to(folder.resolve(), target_is_directory=True)
-        server = program.TensorBoard(default.get_plugins())
-        server.configure(("tensorboard", "--logdir", str(logdir), "--host", HOST, "--port", str(port)))
-        try:
-            with contextlib.redirect_stderr(io.StringIO()):  # It says how it reads files.
-                self.url = server.launch()
-        except program.TensorBoardServerException as error:
-            raise PortTakenError(f"TensorBoard can't listen on port {port}: {error.msg} Leave --port out.") from error
-        tags = list(dict.fromkeys(tag for folder in folders.values() for tag in pins(folder)))
-        self.address = f"{self.url}?{query(tags, bool(others))}#timeseries"
+    (logdir, *others) = folders.values()
+    if others:
+        logdir = _linked(folders)
+    server = program.TensorBoard(default.get_plugins())
+    server.configure(("tensorboard", "--logdir", str(logdir), "--host", HOST, "--port", str(port)))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # It says how it reads files.
+            url: str = server.launch()
+    except program.TensorBoardServerException as error:
+        raise PortTakenError(f"TensorBoard can't listen on port {port}: {error.msg} Leave --port out.") from error
+    return url
 
 
-def serve(folders: Mapping[str, Path], seeds: Mapping[str, Path], say: Callable[[str], None], port: int = 0) -> Served:
-    """Start TensorBoard on comparisons, and one more on the runs of single seeds; say where they are."""
-    served = Served(folders, port)
-    say(f"The variants, mean over seeds: {served.address}")
+def _linked(folders: Mapping[str, Path]) -> Path:
+    """One folder with a link to each, until this process ends."""
+    links = Path(tempfile.mkdtemp(prefix="board-"))
+    atexit.register(shutil.rmtree, links, ignore_errors=True)
+    one_recipe = len({name.split("/")[0] for name in folders}) == 1
+    for name, folder in folders.items():
+        link = links / (name.rpartition("/")[2] if one_recipe else name)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(folder.resolve(), target_is_directory=True)
+    return links
+
+
+def serve(folders: Mapping[str, Path], seeds: Mapping[str, Path], say: Callable[[str], None], port: int = 0) -> str:
+    """Start TensorBoard on comparisons, and one more on the runs of single seeds; say where they are.
+
+    Returns:
+        The address of the comparisons.
+    """
+    tags = list(dict.fromkeys(tag for folder in folders.values() for tag in pins(folder)))
+    address = f"{start(folders, port)}?{query(tags, len(folders) > 1)}#timeseries"
+    say(f"The variants, mean over seeds: {address}")
     if seeds:
-        say(f"The runs of each seed, with histograms and steps: {Served(seeds).url}")
+        say(f"The runs of each seed, with histograms and steps: {start(seeds)}")
     sys.stdout.flush()  # Runs follow, and where this is no terminal the address would be seen when they are done.
-    return served
+    return address
 
 
-def serve_invocations(folders: Mapping[str, Path], say: Callable[[str], None], *, reference: bool) -> Served:
+def serve_invocations(folders: Mapping[str, Path], say: Callable[[str], None], *, reference: bool) -> None:
     """The same of invocations by their recipe's name, which may have just begun, and with `reference` of what is
     published."""
     for folder in folders.values():
         if not (folder / compare.FOLDER).exists():
             compare.write_progress(folder, "Runs have begun.")
     shown = {f"{name}/here": folder / compare.FOLDER for name, folder in folders.items()}
-    return serve(shown | (references(folders) if reference else {}), folders, say)
+    serve(shown | (references(folders) if reference else {}), folders, say)
 
 
 def references(names: Iterable[str]) -> dict[str, Path]:
