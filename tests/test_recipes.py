@@ -196,10 +196,12 @@ def alone(monkeypatch):
         setattr(stand_in, name, stand_in.Anything)
     from recipes.harness.declaring.table import Table
     from recipes.harness.declaring.variants import grid
+    from recipes.harness.reporting.profile import read_profile
     from recipes.harness.running.timing import clock, share_of_others
 
     stand_in.grid, stand_in.Table = grid, Table  # What a recipe looks things up in is no harness, but data.
-    stand_in.clock, stand_in.share_of_others = clock, share_of_others  # They read the system's clocks.
+    stand_in.clock, stand_in.share_of_others = clock, share_of_others  # They read the system's clocks,
+    stand_in.read_profile = read_profile  # and this a file of TensorFlow's.
 
     real = {name: importlib.import_module(f"recipes.{name}") for name in NAMES}
 

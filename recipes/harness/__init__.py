@@ -30,6 +30,7 @@ from recipes.harness.declaring.tuning import Objective, Tuning, half_decades
 from recipes.harness.declaring.variants import grid
 from recipes.harness.measuring import Measured, measure
 from recipes.harness.processes import together
+from recipes.harness.reporting.profile import read_profile
 from recipes.harness.running.run import Run
 from recipes.harness.running.timing import clock, share_of_others
 
@@ -57,6 +58,7 @@ __all__ = [
     "main",
     "measure",
     "memory_of",
+    "read_profile",
     "share_of_others",
     "together",
     "workers_here",

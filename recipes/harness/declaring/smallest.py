@@ -20,6 +20,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "step_log_ratio": (0.05, A_TWENTIETH),
     "feed_log_ratio": (0.05, A_TWENTIETH),
     "waiting": (0.05, A_TWENTIETH),
+    "unseen": (0.05, A_TWENTIETH),
     "log_memory": (0.1, "a tenth of the memory: about what the next larger batch size needs more"),
     "first_gradient": (0.5, "half a decade: as much as a step of the grid of rates could make up for"),
     "weight_norm": (2.0, "a tenth of the norm without a penalty"),

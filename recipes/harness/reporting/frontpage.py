@@ -17,7 +17,7 @@ CHAPTERS = {
     ),
     "Optimizing": ("optimizers", "schedules", "gradients"),
     "Generalizing": ("regularization",),
-    "Going faster": ("input_pipeline", "shuffling", "mixed_precision", "distributed"),
+    "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed"),
     "Searching": ("search", "search_replayed"),
 }  # fmt: skip
 PARTS = ("totals", "surprises", "full", "recipes")

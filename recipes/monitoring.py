@@ -1,0 +1,201 @@
+"""Does a profile tell a training that waits for its images from one that computes?
+
+TensorFlow's profiler notes when each operation of a training begins and ends. What a step spends in
+the operation that takes its next batch is waiting, and its share of the step is read here from the
+profile by code: of three feeds, each before a small model and a large one.
+
+What it should say is measured as well: how much of a step's time goes once the batch lies ready in
+memory. "naive" decodes and augments image by image, in turns with the model; "overlapped" does the
+same in parallel and ahead of the model; "cached" decodes once and augments nothing.
+
+Answer         to be measured
+In practice    to be measured
+Use it when    a training seems slow, before anything is changed.
+It hurts when  nothing: it is a few steps that are profiled. But a profile of all steps of an epoch
+               is larger than TensorBoard can draw.
+Sources        the guides "Optimize TensorFlow performance using the Profiler" and "Better
+               performance with the tf.data API"
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from pipelines import encoded, sources
+from recipes.harness import Bars, Claim, Recipe, Run, Unit, main, read_profile
+
+FILTERS = {"small": 8, "large": 40}
+VARIANTS = {
+    f"{feed}_{size}": (feed, size) for feed in ("naive", "overlapped", "cached") for size in FILTERS
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    images: int = 2048  # An epoch of each feed.
+    profiled: int = 20  # Steps.
+    steps: int = 110  # Of a timed block, of which the first ten are not counted.
+    batch_size: int = 128
+
+
+class Profiler(keras.callbacks.TensorBoard):
+    """Profiles the steps `first` to `last`, from 1 on, and marks them, which Keras does not."""
+
+    def __init__(self, folder: Path, first: int, last: int):
+        super().__init__(str(folder), write_graph=False, profile_batch=(first, last))
+
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch, logs)
+        self.mark = tf.profiler.experimental.Trace("train", step_num=batch, _r=1)
+        self.mark.__enter__()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.mark.__exit__(None, None, None)
+        super().on_train_batch_end(batch, logs)
+
+
+def decode(image, label):
+    return tf.io.decode_png(image, channels=3), label
+
+
+def augment(image, label):
+    return tf.image.random_brightness(tf.image.random_flip_left_right(image), 0.1), label
+
+
+def build_feed(kind: str, files: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Batches without end of images uint8 (batch, height, width, 3) and labels int64 (batch,)."""
+    if kind == "naive":
+        feed = files.map(decode).map(augment).batch(batch_size)
+    elif kind == "overlapped":
+        feed = files.map(decode, tf.data.AUTOTUNE).map(augment, tf.data.AUTOTUNE)
+        feed = feed.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    elif kind == "cached":
+        feed = files.map(decode).batch(batch_size).cache().prefetch(tf.data.AUTOTUNE)
+    else:  # "ready": the same batch again and again.
+        feed = files.map(decode).batch(batch_size).take(1).cache().repeat()
+        feed = feed.prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()  # As it is written: TensorFlow would make some of it parallel.
+    options.experimental_optimization.apply_default_optimizations = False
+    return feed.repeat().with_options(options)
+
+
+def build_model(variant: str, data: sources.Data) -> keras.Model:
+    """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
+    filters = FILTERS[VARIANTS[variant][1]]
+    rescale = layers.Rescaling(1 / 64, offset=-2)  # 0 to 255 becomes -2 to 2.
+    model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), rescale])
+    model.add(layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu"))
+    model.add(layers.Conv2D(filters, 3, padding="same", activation="relu"))
+    model.add(layers.GlobalAveragePooling2D())
+    model.add(layers.Dense(len(data.classes)))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return model
+
+
+def profile(model: keras.Model, feed: tf.data.Dataset, folder: Path, config: Config):
+    """The profile of some steps of a `fit`, after an epoch that fills caches and lets tf.data find its threads."""
+    before = math.ceil(config.images / config.batch_size)
+    callback = Profiler(folder, before + 1, before + config.profiled)
+    model.fit(feed, steps_per_epoch=before + config.profiled, callbacks=[callback], verbose=0)
+    return read_profile(folder)
+
+
+# From here on it is about measuring: what is timed, claimed and shown.
+
+
+def step_of(model: keras.Model, feed: tf.data.Dataset):
+    """A training step with the feed's next batch."""
+    batches = iter(feed)
+    return lambda: model.train_on_batch(*next(batches))
+
+
+def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
+    first = next(iter(runs.values()))
+    data = sources.load(first.data)
+    files = encoded.read(first.data).repeat().take(config.images)
+    ready = build_feed("ready", files, config.batch_size)
+    profiles, steps, least = {}, {}, {}
+    for name, run in runs.items():
+        model, feed = (
+            build_model(name, data),
+            build_feed(VARIANTS[name][0], files, config.batch_size),
+        )
+        profiles[name] = profile(model, feed, run.folder, config)
+        steps[name], least[name] = step_of(model, feed), step_of(model, ready)
+    both = steps | {f"{name}, ready": step for name, step in least.items()}
+    timed = first.interleaved(both, block=config.steps)
+    return {
+        name: metrics(said, timed.step_seconds(name), timed.step_seconds(f"{name}, ready"))
+        for name, said in profiles.items()
+    }
+
+
+def metrics(said, seconds: float, ready: float) -> dict[str, float]:
+    """What a profile said, and what is true: the seconds of a step, and of one whose batch lies ready."""
+    saved = 1 - ready / seconds
+    return {
+        "step_seconds": seconds,
+        "waiting": said.waiting,
+        "saved": saved,
+        "unseen": saved - said.waiting,
+        "profile_log_ratio": math.log(said.step_seconds / seconds),
+    }
+
+
+CLAIMS = [
+    Claim(
+        "W2a",
+        "The profile tells an input-bound run from a compute-bound one, where feed and model take turns",
+        said="The profile tells an input-bound run from a compute-bound one",
+        source="TF, HW",
+        metric="waiting",
+        higher=("naive_small", "naive_large"),
+        than=("cached_small", "cached_large"),
+    ),
+    Claim(
+        "W2b",
+        "A feed that works on the model's own processors costs more than the profile shows as waiting",
+        source="our question beside W2a",
+        metric="unseen",
+        higher=("overlapped_small", "overlapped_large"),
+        than=("cached_small", "cached_large"),
+    ),
+]
+
+UNITS = {
+    "step_seconds": Unit("a step", 1000, "ms", 1, timed=True),
+    "waiting": Unit("waiting, by the profile", 100, "points", 1, timed=True),
+    "saved": Unit("saved by batches that lie ready", 100, "points", 1, timed=True),
+    "unseen": Unit("saved, and not seen as waiting", 100, "points", 1, timed=True),
+    "profile_log_ratio": Unit(
+        "a step's time while profiled against not (natural logarithm)", timed=True
+    ),
+}
+
+RECIPE = Recipe(
+    None,
+    VARIANTS,
+    CLAIMS,
+    Config,
+    compare=compare,
+    smoke={
+        "images": 64,
+        "profiled": 4,
+        "steps": 20,
+        "batch_size": 32,
+    },  # Blocks too short to be disturbed.
+    least={"images": 1, "profiled": 1, "steps": 11},
+    floor="",  # Nothing is trained to its end: only times are measured.
+    units=UNITS,
+    by_machine=True,
+    first_seed=201,
+    panels=(Bars("step_seconds"), Bars("waiting"), Bars("saved")),
+)
+
+if __name__ == "__main__":
+    main(RECIPE)
