@@ -27,12 +27,13 @@ import tensorflow as tf
 from keras import layers
 
 from pipelines import encoded, sources
-from recipes.harness import Bars, Claim, Recipe, Run, Unit, main, read_profile
+from recipes.harness import Bars, Claim, Recipe, Run, Unit, grid, main, read_profile
 
-FILTERS = {"small": 8, "large": 40}
-VARIANTS = {
-    f"{feed}_{size}": (feed, size) for feed in ("naive", "overlapped", "cached") for size in FILTERS
-}
+# Such as VARIANTS["naive_small"].filters.
+VARIANTS = grid(
+    feed={"naive": "naive", "overlapped": "overlapped", "cached": "cached"},
+    filters={"small": 8, "large": 40},
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def build_feed(kind: str, files: tf.data.Dataset, batch_size: int) -> tf.data.Da
 
 def build_model(variant: str, data: sources.Data) -> keras.Model:
     """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
-    filters = FILTERS[VARIANTS[variant][1]]
+    filters = VARIANTS[variant].filters
     rescale = layers.Rescaling(1 / 64, offset=-2)  # 0 to 255 becomes -2 to 2.
     model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), rescale])
     model.add(layers.Conv2D(filters, 3, strides=2, padding="same", activation="relu"))
@@ -101,7 +102,8 @@ def profile(model: keras.Model, feed: tf.data.Dataset, folder: Path, config: Con
     """The profile of some steps of a `fit`, after an epoch that fills caches and lets tf.data find its threads."""
     before = math.ceil(config.images / config.batch_size)
     callback = Profiler(folder, before + 1, before + config.profiled)
-    model.fit(feed, steps_per_epoch=before + config.profiled, callbacks=[callback], verbose=0)
+    steps = before + config.profiled
+    model.fit(feed, steps_per_epoch=steps, callbacks=[callback], shuffle=False, verbose=0)
     return read_profile(folder)
 
 
@@ -123,7 +125,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     for name, run in runs.items():
         model, feed = (
             build_model(name, data),
-            build_feed(VARIANTS[name][0], files, config.batch_size),
+            build_feed(VARIANTS[name].feed, files, config.batch_size),
         )
         profiles[name] = profile(model, feed, run.folder, config)
         steps[name], least[name] = step_of(model, feed), step_of(model, ready)

@@ -28,8 +28,9 @@ from recipes.harness.declaring.space import Range
 from recipes.harness.declaring.table import Table
 from recipes.harness.declaring.tuning import Objective, Tuning, half_decades
 from recipes.harness.declaring.variants import grid
-from recipes.harness.measuring import Measured, measure
+from recipes.harness.measuring import Measured, advice, measure
 from recipes.harness.processes import together
+from recipes.harness.reporting.figure import draw_models
 from recipes.harness.reporting.profile import read_profile
 from recipes.harness.running.run import Run
 from recipes.harness.running.timing import clock, share_of_others
@@ -49,7 +50,9 @@ __all__ = [
     "Table",
     "Tuning",
     "Unit",
+    "advice",
     "clock",
+    "draw_models",
     "follow",
     "grid",
     "half_decades",

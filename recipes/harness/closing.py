@@ -1,10 +1,12 @@
 """What a command prints when its runs are done, or when it is stopped. Nothing is decided here."""
 
+import importlib.util
 import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +15,7 @@ from recipes.harness.evidence.records import LOOKS, Record, printable
 from recipes.harness.measuring import LOGS, Measured
 from recipes.harness.reporting import agreeing
 from recipes.harness.reporting.card import kind_of
+from recipes.harness.reporting.profile import words_in
 from recipes.harness.reporting.published import STALE, Published
 from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation
@@ -56,7 +59,22 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console) -
     if invocation.asked.log:
         where = [] if invocation.asked.logdir == LOGS else ["--logdir", str(invocation.asked.logdir)]
         console.print(f"TensorBoard  {shlex.join(['python', '-m', 'recipes', 'board', recipe.name, *where])}")
+        if invocation.asked.profile:
+            _say_profiled(invocation, console)
     _say_unfinished(measured.records, console)
+
+
+def _say_profiled(invocation: Invocation, console: Console) -> None:
+    """What the profile of each variant's first seed says, and how to see it drawn."""
+    said = {variant: words_in(invocation.folder / variant) for variant in invocation.variants}
+    for variant, words in said.items():
+        if words:
+            console.print(f"Profile      {variant}: {words}")
+    if not any(said.values()):
+        console.print(f"Profile      none: no `fit` of {invocation.recipe.name} is watched step by step.")
+    elif importlib.util.find_spec("xprof") is None:
+        extra = escape("python -m pip install -c constraints.txt -e '.[profile]'")
+        console.print(f"             To see them drawn on TensorBoard's Profile page: {extra}")
 
 
 def _not_applying(invocation: Invocation, published: Published) -> str:

@@ -12,10 +12,10 @@ from pipelines import sources
 from recipes.harness.asking import check, check_with_images, default_config, seeds_of, variants_of
 from recipes.harness.declaring.recipe import BudgetName, Recipe
 from recipes.harness.declaring.tuning import Tuning
-from recipes.harness.evidence.records import Record, write_json
+from recipes.harness.evidence.records import Record, read_json, write_json
 from recipes.harness.reporting import view
 from recipes.harness.reporting.card import markdown, markdown_table
-from recipes.harness.reporting.published import Published
+from recipes.harness.reporting.published import RESULTS, STALE, Published
 from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation, UsageError, default_data
 from recipes.harness.running.job import Job, read_progress
@@ -62,6 +62,28 @@ class Rows(list):
 
     def _repr_markdown_(self) -> str:
         return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
+
+
+def advice(recipe: Recipe) -> Rows:
+    """The recipe's claims as they are published, each with its verdict and numbers: a table for notebooks.
+
+    Raises:
+        UsageError: nothing of the recipe is published.
+    """
+    path = RESULTS / recipe.name / "summary.json"
+    if not path.exists():
+        raise UsageError(f"Nothing of {recipe.name} is published yet: measure it first.")
+    summary = read_json(path)
+    stale = f" ({STALE})" if summary["stale"] else ""
+    return Rows(
+        {
+            "claim": claim["id"],
+            "advice": claim["text"],
+            "verdict": claim["verdict"] + stale,
+            "measured": "; ".join(claim["numbers"]),
+        }
+        for claim in summary["claims"]
+    )
 
 
 def measure(

@@ -17,10 +17,12 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from pipelines import sources
 from recipes.harness.evidence.records import Record, write_json
 from recipes.harness.reporting import compare, pictures
+from recipes.harness.reporting.profile import STEP, WORDS, read_profile
 
 PROBE_IMAGES = 32
 HISTOGRAM_VALUES = 4_096
 RATES_AN_EPOCH = 20  # That the comparison of variants shows.
+PROFILED = (2, 11)  # Calls of Keras, which may be several steps each: the first one traces.
 
 
 @functools.lru_cache(maxsize=1)
@@ -65,7 +67,8 @@ class Board(keras.callbacks.TensorBoard):
         profile: bool = False,
         prepare: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
     ) -> None:
-        super().__init__(log_dir=str(folder), write_graph=False, profile_batch=(2, 3) if profile else 0)
+        super().__init__(log_dir=str(folder), write_graph=False, profile_batch=PROFILED if profile else 0)
+        self.profile = profile
         self.timing = timing  # A context that adds what it takes to a run's seconds.
         places = np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)
         self.probe = prepare(tf.constant(train.images[places]), tf.constant(train.labels[places]))
@@ -86,7 +89,7 @@ class Board(keras.callbacks.TensorBoard):
         if self._should_trace:  # All that Keras's own method is needed for; it takes its time at every step.
             super().on_train_batch_begin(batch, logs)
             if self._is_tracing:  # Keras does not tell the profiler where steps begin and end.
-                self._marker = tf.profiler.experimental.Trace("train", step_num=batch, _r=1)
+                self._marker = tf.profiler.experimental.Trace(STEP, step_num=batch, _r=1)
                 self._marker.__enter__()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -109,6 +112,8 @@ class Board(keras.callbacks.TensorBoard):
     def on_train_end(self, logs: Any = None) -> None:
         with self.timing("logging"):
             super().on_train_end(logs)
+            if self.profile:
+                self._leave_profile()
 
     def _steps_done(self) -> int:
         """Training steps since the `fit` began: a call of Keras may be several."""
@@ -132,6 +137,15 @@ class Board(keras.callbacks.TensorBoard):
         """Leave the model's layers for the comparison's log; a subclassed model has none to draw."""
         if type(self.model).__name__ in ("Sequential", "Functional"):
             (Path(self.log_dir) / compare.MODEL).write_text(self.model.to_json(), encoding="utf-8")
+
+    def _leave_profile(self) -> None:
+        """Read what was profiled, for the Text page and for the end of the command."""
+        try:
+            words = read_profile(Path(self.log_dir)).words()
+        except (FileNotFoundError, ValueError):  # Such as of a disk that is full: no reason to lose the training.
+            return
+        write_json(Path(self.log_dir) / WORDS, {"words": words}, durable=False)
+        write_text(Path(self.log_dir), "profile", words)
 
     def _leave_curves(self, logs: Mapping[str, float]) -> None:
         """Leave what there is of the curves for the comparison's log."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from recipes.harness.declaring.claims import Judgement
 from recipes.harness.evidence.records import levels_of, printable, values_of
-from recipes.harness.reporting.report import ASSERTED, Report, weakest, whole_time
+from recipes.harness.reporting import forest
+from recipes.harness.reporting.report import ASSERTED, Report, speaks_least, weakest, whole_time
 
 ADVICE = ("Answer", "In practice")
 LABELS = ("Answer", "In practice", "Open", "Use it when", "It hurts when", "Sources")
@@ -74,10 +75,12 @@ _TEST_SET = (
 def _claim(report: Report, judgement: Judgement, on: str, margins: Mapping[frozenset[str], float]) -> str:
     claim = judgement.claim
     lines = []
-    for comparison in judgement.comparisons:
+    alike = forest.all_alike(judgement)
+    for comparison in (speaks_least(judgement),) if alike else judgement.comparisons:
         margin = margins.get(frozenset(comparison.between)) if claim.metric == "test_accuracy" else None
         drawn = f" Another draw: ±{margin:.2f} points." if margin is not None else ""
-        lines.append(report.words(judgement, comparison) + drawn)
+        which = f"Of {len(judgement.comparisons)} pairs the one that is farthest apart: " if alike else ""
+        lines.append(which + report.words(judgement, comparison) + drawn)
     if claim.asserted is not None:
         lines.append(ASSERTED)
     if claim.from_tuning:

@@ -32,6 +32,7 @@ from recipes.harness.evidence.records import EvidenceError, Record, finished, re
 from recipes.harness.reporting import pictures
 from recipes.harness.reporting.card import markdown_table
 from recipes.harness.reporting.figure import band_of
+from recipes.harness.reporting.profile import words_in
 from recipes.harness.reporting.report import Report
 
 FOLDER = "compare"
@@ -298,6 +299,8 @@ def _once(
     for name, values in means.items():
         if values:
             yield scalar_pb(f"{MEAN}{name}", statistics.mean(values.values()))
+    if said := words_in(folder / variant):
+        yield text_pb("profile", said)
     runs = sorted((folder / variant).glob("seed-*"))
     predictions = [np.load(run / PREDICTED) for run in runs if (run / PREDICTED).exists()]
     predictions = [predicted for predicted in predictions if len(predicted) == len(test)]

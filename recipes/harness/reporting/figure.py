@@ -1,5 +1,6 @@
 """Draws a card's figure: the panels that a recipe chose, from its evidence."""
 
+import functools
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,13 @@ from scipy import special
 from recipes.harness.declaring.panels import Against, Bars, Graph, Lines, Panel, Points, Sweep
 from recipes.harness.evidence.records import Record, finished, levels_of
 
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")  # Okabe and Ito 2008
+# Okabe and Ito 2008, without the yellow that white swallows, then Tol's muted ones (personal.sron.nl/~pault).
+COLORS = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#882255", "#999933", "#332288",
+    "#44AA99", "#888888",
+)  # fmt: skip
 STYLES = ("-", "--", ":")
+LEAST_GAP = 0.06  # Between the names beside lines, in heights of the panel.
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,48 @@ def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
     axes.set_ylabel(picture.label(panel.y))
     band = {"range": "range", "interval": "95 % interval"}[panel.band]
     axes.set_title(panel.title or f"Mean and {band} over {from_to(runs)} seeds", fontsize=10)
-    if axes.lines:
-        axes.legend(fontsize=8)
+    name_lines(axes)
+
+
+def name_lines(axes: Any) -> None:
+    """Write each line's name in its color beside its end, those that would lie upon one another moved apart."""
+    ends = []
+    for line in axes.lines:
+        x, y = (np.asarray(values, float) for values in line.get_data())
+        last = np.flatnonzero(np.isfinite(x) & np.isfinite(y))[-1:]
+        if len(last):
+            ends.append((float(x[last[0]]), float(y[last[0]]), line))
+    axes.get_ylim()  # Settles the limits, which the places below depend on.
+    places = axes.transAxes.inverted().transform(axes.transData.transform([(x, y) for x, y, _ in ends] or [(1, 1)]))
+    order = sorted(range(len(ends)), key=lambda number: float(places[number, 1]))
+    heights = apart([float(places[number, 1]) for number in order], LEAST_GAP)
+    for number, height in zip(order, heights, strict=True):
+        *end, line = ends[number]
+        look = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate(
+            line.get_label(), end, (1.03, height), textcoords="axes fraction", va="center", fontsize=8,
+            color=line.get_color(), arrowprops=look, annotation_clip=False,
+        )  # fmt: skip
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Rising heights, moved as little as need be so that neighbours are `gap` apart."""
+    # Groups of neighbours that touch share their mean, and take in whoever they then touch.
+    groups: list[list[float]] = []
+    for height in heights:
+        groups.append([height])
+        while len(groups) > 1 and _lowest(groups[-1], gap) - _highest(groups[-2], gap) < gap:
+            last = groups.pop()
+            groups[-1] += last
+    return [_lowest(group, gap) + gap * number for group in groups for number in range(len(group))]
+
+
+def _lowest(group: Sequence[float], gap: float) -> float:
+    return statistics.mean(group) - gap * (len(group) - 1) / 2
+
+
+def _highest(group: Sequence[float], gap: float) -> float:
+    return statistics.mean(group) + gap * (len(group) - 1) / 2
 
 
 def from_to(counts: Sequence[int]) -> str:
@@ -102,7 +148,7 @@ def draw_points(panel: Points, axes: Any, picture: Picture) -> None:
     _scale(axes, panel.log)
     axes.set_xlabel(picture.label(panel.x))
     axes.set_ylabel(picture.label(panel.y))
-    axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
+    axes.set_title(panel.title or _mean_over(picture, panel.y, picture.names), fontsize=10)
     if axes.containers:
         axes.legend(fontsize=8)
 
@@ -120,7 +166,12 @@ def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
     else:
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     axes.set_xlabel(picture.label(panel.metric))
-    axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
+    axes.set_title(panel.title or _mean_over(picture, panel.metric, names), fontsize=10)
+
+
+def _mean_over(picture: Picture, metric: str, names: Sequence[str]) -> str:
+    counts = [len(values) for name in names if (values := picture.values(name, metric))]
+    return f"Mean and standard deviation over {from_to(counts)} seeds"
 
 
 def draw_against(panel: Against, axes: Any, picture: Picture) -> None:
@@ -142,7 +193,7 @@ def draw_against(panel: Against, axes: Any, picture: Picture) -> None:
     _scale(axes, panel.log)
     axes.set_xlabel(panel.axis)
     axes.set_ylabel(picture.label(panel.metric))
-    axes.set_title(panel.title or "Mean and standard deviation", fontsize=10)
+    axes.set_title(panel.title or _mean_over(picture, panel.metric, list(panel.grid)), fontsize=10)
     if axes.containers:
         axes.legend(fontsize=8)
 
@@ -204,6 +255,21 @@ def draw_graph(panel: Graph, axes: Any, picture: Picture) -> None:
     axes.set_ylim(max(rows.values()) + 0.6, -0.6)
     axes.set_axis_off()
     axes.set_title(panel.title or "The model", fontsize=10)
+
+
+def draw_models(models: Mapping[str, Any]) -> Any:
+    """A matplotlib figure of models' graphs of layers side by side: title -> Sequential or Functional model."""
+    from matplotlib.figure import Figure
+
+    height = 0.8 + 0.45 * max(len(model.layers) for model in models.values())
+    figure = Figure(figsize=(4 * len(models), height), dpi=90, layout="constrained")
+    for axes, (title, model) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items(), strict=True):
+        draw_graph(Graph(functools.partial(_same, model), title), axes, Picture([], (), None))
+    return figure
+
+
+def _same(model: Any) -> Any:
+    return model
 
 
 def _is_input(layer: Any) -> bool:

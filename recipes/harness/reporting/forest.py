@@ -9,6 +9,7 @@ from typing import Any
 from recipes.harness.declaring.claims import Comparison, Judgement
 
 EDGE = 8.0  # Multiples; what lies beyond is drawn at the edge, with its number.
+MANY = 5
 COLORS = {
     "holds": "#009E73",
     "holds in direction": "#56B4E9",
@@ -33,13 +34,25 @@ class Row:
 
 
 def rows(judgements: Sequence[Judgement]) -> list[Row]:
-    """One for each comparison that was measured; right of zero is the claim's direction, or for equality A above B."""
+    """One for each comparison that was measured; right of zero is the claim's direction, or for equality A above B.
+
+    Where many variants are equal to one another, one row holds the intervals of all pairs.
+    """
     found = []
     for judgement in judgements:
-        for comparison in judgement.comparisons:
-            if comparison.n > 1 and judgement.claim.by > 0:
-                found.append(_row(judgement, comparison))
+        measured = [c for c in judgement.comparisons if c.n > 1 and judgement.claim.by > 0]
+        mine = [_row(judgement, comparison) for comparison in measured]
+        if mine and all_alike(judgement):
+            low, high = min(row.low for row in mine), max(row.high for row in mine)
+            mine = [Row(f"{judgement.claim.id}   all {len(mine)} pairs", (low + high) / 2, low, high, "holds")]
+        found += mine
     return found
+
+
+def all_alike(judgement: Judgement) -> bool:
+    """Whether a claim says of many pairs that they are equal, and all of them are: one line is enough for these."""
+    words = {comparison.word for comparison in judgement.comparisons}
+    return bool(judgement.claim.equal) and len(judgement.comparisons) >= MANY and words == {"holds"}
 
 
 def _row(judgement: Judgement, comparison: Comparison) -> Row:

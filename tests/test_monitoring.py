@@ -1,0 +1,188 @@
+"""Profiles: what is read of them, by hand and beside TensorBoard's Profile page, and what a recipe makes of it."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+from pipelines import encoded, sources
+from recipes import monitoring
+from recipes.harness.reporting.profile import NEXT_BATCH, STEP, Profile, read_profile, words_in
+from tests.conftest import ROOT
+from tests.test_board import events
+
+
+def written(folder, *events: tuple[str, int, int]) -> None:
+    """A profile of events: name, begin and length in picoseconds, each on a line (a thread) of its own."""
+    space = xplane_pb2.XSpace()
+    plane = space.planes.add(name="/host:CPU")
+    for number, name in enumerate(sorted({name for name, _, _ in events}), 1):
+        plane.event_metadata[number].name = name
+        line = plane.lines.add(timestamp_ns=1000)
+        for of_name, begin, length in events:
+            if of_name == name:
+                line.events.add(metadata_id=number, offset_ps=begin, duration_ps=length)
+    path = folder / "train" / "plugins" / "profile" / "2026_01_01" / "here.xplane.pb"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(space.SerializeToString())
+
+
+def test_a_profile_by_hand(tmp_path):
+    steps = [(STEP, 100, 40), (STEP, 200, 60)]
+    one, several = NEXT_BATCH
+    waits = [(one, 101, 5), (one, 201, 10), (several, 230, 5)]
+    others = [(one, 150, 30), (several, 260, 30), ("Iterator::Root", 100, 40)]  # Such as validation's.
+    written(tmp_path, *steps, *waits, *others)
+    found = read_profile(tmp_path)
+    assert found.batches == 3
+    assert found.waiting == pytest.approx(20 / 100)
+    assert found.step_seconds == pytest.approx(100e-12 / 3)
+
+
+def test_what_is_no_profile_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_profile(tmp_path)
+    written(tmp_path, (NEXT_BATCH[0], 100, 10))
+    with pytest.raises(ValueError, match="no training step"):
+        read_profile(tmp_path)
+    next(tmp_path.rglob("*.pb")).write_bytes(b"torn off")
+    with pytest.raises(ValueError, match="no profile, or a broken one"):
+        read_profile(tmp_path)
+
+
+def test_words_say_what_to_look_at_first():
+    shares = {0.5: "input-bound: look at the feed", 0.1: "both", 0.01: "compute-bound, or the feed works"}
+    for waiting, words in shares.items():
+        said = Profile(20, 0.01, waiting).words()
+        assert words in said
+        assert said.startswith(f"{100 * waiting:.0f} % of a step's 10.0 ms")
+
+
+class Read:
+    """A feed of PNG files that counts how many were taken of it."""
+
+    def __init__(self, count: int):
+        self.files = list(encoded.read(sources.Request()).take(count).as_numpy_iterator())
+        self.taken = 0
+
+    def dataset(self) -> tf.data.Dataset:
+        def files():
+            for image, label in self.files:
+                self.taken += 1
+                yield image, label
+
+        spec = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
+        return tf.data.Dataset.from_generator(files, output_signature=spec)
+
+
+@pytest.mark.parametrize(("kind", "epochs"), [("naive", 3), ("cached", 1), ("ready", 0)])
+def test_what_a_feed_does_again_in_each_epoch(kind, epochs):
+    read = Read(30)
+    found = list(monitoring.build_feed(kind, read.dataset(), 10).take(9).as_numpy_iterator())
+    assert {(images.dtype, images.shape) for images, _ in found} == {(np.dtype("uint8"), (10, 32, 32, 3))}
+    assert abs(read.taken - 30 * epochs) <= (10 if kind == "ready" else 0)
+    firsts = {images.tobytes() for images, _ in found}
+    assert len(firsts) == {"naive": 9, "cached": 3, "ready": 1}[kind]
+
+
+def test_all_feeds_yield_the_labels_in_the_same_order():
+    files = encoded.read(sources.Request()).take(40)
+    found = {
+        kind: np.concatenate([labels for _, labels in monitoring.build_feed(kind, files, 20).take(4)])
+        for kind in ("naive", "overlapped", "cached")
+    }
+    assert (found["naive"] == found["overlapped"]).all()
+    assert (found["naive"] == found["cached"]).all()
+
+
+def test_only_overlapped_works_ahead():
+    ahead = {}
+    for kind in ("naive", "overlapped"):
+        read = Read(60)
+        batches = iter(monitoring.build_feed(kind, read.dataset(), 5))
+        next(batches)
+        time.sleep(0.5)
+        ahead[kind] = read.taken
+    assert ahead["naive"] == 5
+    assert ahead["overlapped"] > 5
+
+
+class Slow(keras.layers.Layer):
+    def call(self, x):
+        return tf.numpy_function(lambda x: (time.sleep(0.02), x)[1], [x], tf.float32)
+
+
+@pytest.fixture(scope="module", params=["feed", "model"])
+def slow(request, tmp_path_factory):
+    """Where a slow feed, or a slow model, was profiled, and what was read."""
+    images = tf.data.Dataset.from_tensor_slices((np.zeros((40, 4), np.float32), np.zeros(40, np.int32))).batch(4)
+    if request.param == "feed":
+        images = images.map(lambda x, y: (tf.ensure_shape(Slow()(x), (4, 4)), y))
+    inputs = keras.Input((4,), batch_size=4)
+    x = (
+        keras.layers.Lambda(lambda x: tf.ensure_shape(Slow()(x), (4, 4)))(inputs)
+        if request.param == "model"
+        else inputs
+    )
+    model = keras.Model(inputs, keras.layers.Dense(2)(x))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    config = monitoring.Config(images=40, batch_size=4, profiled=8)
+    folder = tmp_path_factory.mktemp("profile")
+    return request.param, folder, monitoring.profile(model, images.repeat(), folder, config)
+
+
+def test_a_slow_feed_is_told_from_a_slow_model(slow):
+    which, _, found = slow
+    assert found.batches == 8  # Those after the first epoch's ten, and none of these.
+    assert found.step_seconds > 0.02
+    assert found.waiting > 0.8 if which == "feed" else found.waiting < 0.2
+
+
+def test_the_profile_page_says_the_same(slow):
+    """Xprof, which draws that page, reads the same file by code of its own."""
+    from xprof.convert import raw_to_tool_data
+
+    _, folder, found = slow
+    (path,) = map(str, folder.rglob("*.xplane.pb"))
+    told, _ = raw_to_tool_data.xspace_to_tool_data([path], "overview_page", {})
+    (said,) = (part["p"]["input_conclusion"] for part in json.loads(told) if "input_conclusion" in part.get("p", {}))
+    share = re.search(r"([\d.]+)% of the total step time sampled is waiting for input", said)
+    assert share, said
+    assert float(share[1]) == pytest.approx(100 * found.waiting, abs=5)
+
+
+def test_metrics_by_hand():
+    found = monitoring.metrics(Profile(20, 0.02, 0.3), 0.01, 0.004)
+    assert found["saved"] == pytest.approx(0.6)
+    assert found["unseen"] == pytest.approx(0.3)
+    assert found["profile_log_ratio"] == pytest.approx(np.log(2))
+
+
+def started(*arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", *arguments, "--budget", "smoke", "--profile"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_a_profiled_run_says_what_its_profile_says(tmp_path):
+    done = started("recipes.sequential", "--variants", "dense_65", "--logdir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (folder,) = (tmp_path / "sequential").iterdir()
+    words = words_in(folder / "dense_65")
+    assert re.fullmatch(r"\d+ % of a step's [\d.]+ ms it waited for its batch \(\d+ batches\): .*\.", words)
+    assert "".join(words.split()) in "".join(done.stdout.split())
+    for run in (folder / "compare" / "dense_65", next((folder / "dense_65").glob("seed-*"))):
+        (text,) = events(run).Tensors("profile")
+        assert tf.make_ndarray(text.tensor_proto).item().decode() == words
+
+
+def test_where_nothing_is_profiled_that_is_said(tmp_path):
+    done = started("tests.toys.dice", "--logdir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "none: no `fit` of dice is watched" in done.stdout
