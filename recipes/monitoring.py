@@ -8,8 +8,19 @@ What it should say is measured as well: how much of a step's time goes once the 
 memory. "naive" decodes and augments image by image, in turns with the model; "overlapped" does the
 same in parallel and ahead of the model; "cached" decodes once and augments nothing.
 
-Answer         to be measured
-In practice    to be measured
+Answer         Where feed and model take turns, yes: 76.1 % waiting, and 73.4 % saved by batches that
+               lie ready. Where the feed works ahead on the model's own processors, no: 6.1 %, and
+               32.9 % saved.
+In practice    Profile twenty steps before you change anything, and mark them: Keras's callback does
+               not, and TensorBoard's page then says that no step time was measured. Much waiting is
+               a feed to mend: 76.1 % before the small model and 46.7 before the large one, where
+               batches that lie ready saved 73.4 and 39.2 %. With cached images 2.0 and 0.5 % were
+               waiting, and nothing was to be saved. Little waiting alone does not clear the feed:
+               one that works in parallel and ahead let the large model wait for 6.1 % of its step,
+               and took 32.9 % of it (the small one: 49.9 and 69.4). So where both share the
+               processors, time some steps with one batch again and again as well. All of this is
+               small PNG files and two cores; with a GPU the feed has the processors to itself,
+               which was not measured.
 Use it when    a training seems slow, before anything is changed.
 It hurts when  nothing: it is a few steps that are profiled. But a profile of all steps of an epoch
                is larger than TensorBoard can draw.
@@ -197,6 +208,22 @@ RECIPE = Recipe(
     by_machine=True,
     first_seed=201,
     panels=(Bars("step_seconds"), Bars("waiting"), Bars("saved")),
+    numbers={
+        "yes: 76.1 % waiting": "waiting: naive_small",
+        "73.4 % saved": "saved: naive_small",
+        "no: 6.1 %": "waiting: overlapped_large",
+        "32.9 % saved": "saved: overlapped_large",
+        "mend: 76.1 %": "waiting: naive_small",
+        "46.7 before": "waiting: naive_large",
+        "saved 73.4": "saved: naive_small",
+        "39.2 %": "saved: naive_large",
+        "images 2.0": "waiting: cached_small",
+        "0.5 % were": "waiting: cached_large",
+        "for 6.1 %": "waiting: overlapped_large",
+        "took 32.9 %": "saved: overlapped_large",
+        "49.9 and": "waiting: overlapped_small",
+        "69.4)": "saved: overlapped_small",
+    },
 )
 
 if __name__ == "__main__":

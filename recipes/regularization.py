@@ -314,11 +314,19 @@ PANELS = (
     Bars("test_accuracy"),
 )
 
+
+def sample(variant: str, data: sources.Data) -> tf.data.Dataset:
+    """What a variant is trained on, a few at a time: to be looked at."""
+    config = Config(batch_size=12)
+    return build_feed(data.train, config, strengths(variant, config), seed=1)
+
+
 RECIPE = Recipe(
     train,
     VARIANTS,
     CLAIMS,
     Config,
+    feed=sample,
     full={"images": 45_000, "epochs": 20, "batch_size": 128, "tuned_at": "full"},
     smoke={"images": 500, "epochs": 5, "batch_size": 25},
     least={"images": 50},

@@ -217,6 +217,14 @@ def test_misclassified_images_are_those_that_are_wrong():
     assert (picture[0, 0, 0], picture[0, width, 0]) == (60, 200)
 
 
+def test_a_sample_is_shown_as_one_picture(tmp_path):
+    images = np.stack([np.full((16, 16, 1), shade, np.uint8) for shade in range(14)])
+    picture = pictures.tiled(images)
+    assert picture.shape == (2 * 128, 6 * 128, 3)  # Twelve of them.
+    assert [int(picture[64 + 128 * (i // 6), 64 + 128 * (i % 6), 0]) for i in range(12)] == list(range(12))
+    assert pictures.tiled(images[:7])[-1, -1].tolist() == [255, 255, 255]
+
+
 def test_reference_curves_are_those_of_the_evidence_and_the_same_bytes_each_time(tmp_path):
     found = found_by({"a": [0.5, 0.6], "b": [0.1, 0.3]})
     for record in found["records"]:

@@ -1,19 +1,22 @@
 """What makes a metric, against numbers worked out by hand: a flipped sign anywhere on the way fails a test."""
 
 import dataclasses
+import itertools
 import math
 import os
 
 import keras
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from scipy import stats
 
 from pipelines import sources
 from recipes.__main__ import load
 from recipes.harness import Claim, Recipe, Run, Unit, grid
+from recipes.harness.declaring.claims import judge
 from recipes.harness.declaring.panels import Against, Bars, Lines, Sweep
-from recipes.harness.reporting import card, figure
+from recipes.harness.reporting import card, figure, forest
 from recipes.harness.reporting.report import Report
 from recipes.harness.running import task, timing
 from recipes.harness.running.callbacks import Stopwatch
@@ -404,3 +407,42 @@ def test_a_metric_against_an_axis_has_a_line_for_each_of_the_other_settings():
         ([2, 6], [2, 6]),
         ([2, 6], [12, 16]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("heights", "expected"),
+    [
+        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
+        ([0.50, 0.52], [0.46, 0.56]),
+        ([0.50, 0.52, 0.60], [0.44, 0.54, 0.64]),  # The third one is touched by the first two once they are apart.
+        ([0.01, 0.02, 0.03, 0.95, 0.99], [0.0, 0.1, 0.2, 0.9, 1.0]),
+        ([], []),
+    ],
+)
+def test_heights_are_moved_apart_as_little_as_need_be(heights, expected):
+    assert figure.apart(heights, 0.1) == pytest.approx(expected)
+
+
+def test_names_beside_lines_touch_neither_one_another_nor_the_lines():
+    drawn = figure.draw([Lines("y")], picture({name: [[0.1, 0.5 + 0.001 * i]] for i, name in enumerate("abcdef")}))
+    drawn.canvas.draw()
+    (axes,) = drawn.axes
+    names = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}  # Without the arrow.
+    assert list(names) == list("abcdef")  # From the lowest line's end to the highest.
+    boxes = list(names.values())
+    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
+    right = axes.get_window_extent().x1
+    assert all(box.x0 >= right and box.x1 <= drawn.bbox.x1 for box in boxes)
+    assert [text.get_color() for text in axes.texts] == [line.get_color() for line in axes.lines]
+
+
+def test_many_pairs_that_are_equal_take_one_row():
+    values = {name: {seed: 0.5 + 0.001 * np.sin(7 * seed + i) for seed in range(10)} for i, name in enumerate("abcd")}
+    claim = Claim("X", "All are equal", "us", "test_accuracy", equal=tuple("abcd"))
+    judgement = judge(claim, values, 1)
+    (row,) = forest.rows([judgement])
+    assert (row.label, row.word) == ("X   all 6 pairs", "holds")
+    assert row.low == min(comparison.low for comparison in judgement.comparisons) / 0.01
+    assert row.high == max(comparison.high for comparison in judgement.comparisons) / 0.01
+    apart = judge(claim, values | {"d": {seed: value + 0.1 for seed, value in values["d"].items()}}, 1)
+    assert len(forest.rows([apart])) == 6

@@ -1,6 +1,7 @@
 """Each technique is in the training, at its strength, and in that of its own variant alone."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -11,6 +12,7 @@ from pipelines import sources
 from recipes import regularization as recipe
 from recipes.harness import Run
 from recipes.harness.evidence.records import values_of
+from recipes.harness.measuring import samples_of
 from tests.conftest import evidence_in
 
 DATA = sources.load(sources.Request(train_images=1000))
@@ -206,3 +208,19 @@ def test_penalties_shrink_weights_and_the_gap_is_recorded(smoke, name):
         assert len(record["curves"]["gap"]) == record["metrics"]["epochs"] == len(record["curves"]["loss"])
         difference = np.subtract(record["curves"]["accuracy"], record["curves"]["val_accuracy"])
         np.testing.assert_allclose(record["curves"]["gap"], difference)
+
+
+def test_the_sample_that_is_shown_is_of_each_variants_own_feed():
+    names = ("none", "augmentation", "cutout")
+    samples = samples_of(recipe.RECIPE, SimpleNamespace(found={"variants": names}), DATA)
+    originals = {image.tobytes() for image in DATA.train.images}
+    known = {name: sum(image.tobytes() in originals for image in samples[name]) for name in names}
+    assert known["none"] == 12
+    assert known["augmentation"] < 6  # One in 98 is neither mirrored nor shifted.
+    gray = {name: (samples[name] == 128).all(axis=3).mean() for name in names}
+    assert gray["cutout"] > 0.1 > gray["none"]
+
+
+def test_where_images_are_fewer_than_a_sample_none_is_shown():
+    few = dataclasses.replace(DATA, train=DATA.train.take(np.arange(5)))
+    assert samples_of(recipe.RECIPE, SimpleNamespace(found={"variants": ["none"]}), few) == {}

@@ -6,9 +6,11 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from pipelines import sources
+from pipelines.errors import RequestError
 from recipes.harness.asking import check, check_with_images, default_config, seeds_of, variants_of
 from recipes.harness.declaring.recipe import BudgetName, Recipe
 from recipes.harness.declaring.tuning import Tuning
@@ -206,8 +208,18 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         card = markdown(report, with_figure=False)
         board.write_text(folder, "card", card)
         data = sources.load(invocation.asked.data)
-        compare.write_finished(folder, report, card, data.held_back, data.classes)
+        compare.write_finished(folder, report, card, data.held_back, data.classes, samples_of(recipe, report, data))
     return Measured(report, folder, published)
+
+
+def samples_of(recipe: Recipe, report: Report, data: sources.Data) -> dict[str, np.ndarray]:
+    """Some of the images that each variant is trained on, as its feed hands them on, where the recipe says how."""
+    if recipe.feed is None:
+        return {}
+    try:
+        return {name: np.asarray(next(iter(recipe.feed(name, data)))[0]) for name in report.found["variants"]}
+    except RequestError:  # Fewer images than a sample has.
+        return {}
 
 
 def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -> tuple[dict[str, Any], list[Record]]:

@@ -12,7 +12,7 @@ CHAIN = "tests/test_chain.py"
 GRADIENTS, LOOPS = "tests/test_gradients.py", "tests/test_loop.py"
 PRECISION, DISTRIBUTED = "tests/test_mixed_precision.py", "tests/test_distributed.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
-COMPARE = "tests/test_compare.py"
+COMPARE, MONITORING = "tests/test_compare.py", "tests/test_monitoring.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
 
@@ -42,6 +42,7 @@ DRAWN = f"{RECIPES}::test_an_image_is_mirrored_and_brightened_by_what_was_drawn"
 GATES = f"{RECIPES}::test_a_gate_sends_as_many_images_deep_as_its_threshold_says"
 REACHES = f"{SEARCH}::test_a_hyperparameter_reaches_the_model"
 COUNTS = f"{SEARCH}::test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable"
+AGAIN = f"{MONITORING}::test_what_a_feed_does_again_in_each_epoch"
 SCORES = f"{MEASURES}::test_scores_by_hand"
 
 BREAKS = [
@@ -617,5 +618,32 @@ BREAKS = [
         "recipes/harness/reporting/following.py",
         ("if any(job.alone for job in jobs) or", "if", f"{COMPARE}::test_the_log_is_written_anew_while"),
         ("    thread.start()\n", "    return\n", f"{COMPARE}::test_the_log_is_written_anew_while"),
+    ),
+    *of(
+        "recipes/monitoring.py",
+        ("step_num=batch, _r=1", "step_num=batch", f"{MONITORING}::test_the_profile_page_says_the_same"),
+        ("Profiler(folder, before + 1,", "Profiler(folder, 1,", f"{MONITORING}::test_a_slow_feed_is_told"),
+        ("files.map(decode).batch(batch_size).cache()", "files.map(decode).batch(batch_size)", AGAIN),
+        (".take(1).cache().repeat()", ".cache().repeat()", AGAIN),
+        (
+            "feed.batch(batch_size).prefetch(tf.data.AUTOTUNE)",
+            "feed.batch(batch_size)",
+            f"{MONITORING}::test_only_overlapped_works_ahead",
+        ),
+        ("saved = 1 - ready / seconds", "saved = 1 - seconds / ready", f"{MONITORING}::test_metrics_by_hand"),
+        ("saved - said.waiting", "said.waiting - saved", f"{MONITORING}::test_metrics_by_hand"),
+    ),
+    *of(
+        "recipes/harness/reporting/profile.py",
+        ("if any(start <= begin < start + of_step for", "if any(True for", f"{MONITORING}::test_a_profile_by_hand"),
+        (', "IteratorGetNextAsOptionalOp::DoCompute")', ",)", f"{MONITORING}::test_a_profiled_run_says"),
+    ),
+    *of(
+        "recipes/harness/reporting/figure.py",
+        ("groups[-1] += last", "groups.append(last); break", f"{MEASURES}::test_names_beside_lines"),
+    ),
+    *of(
+        "recipes/harness/measuring.py",
+        ("recipe.feed(name, data)", 'recipe.feed("none", data)', f"{REGULARIZATION}::test_the_sample_that_is_shown"),
     ),
 ]

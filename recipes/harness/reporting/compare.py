@@ -221,10 +221,18 @@ def write_progress(folder: Path, words: str) -> None:
     write_json(folder / FOLDER / PINS, _pins(found), durable=False)
 
 
-def write_finished(folder: Path, report: Report, card: str, test: sources.Split, classes: Sequence[str]) -> None:
+def write_finished(
+    folder: Path,
+    report: Report,
+    card: str,
+    test: sources.Split,
+    classes: Sequence[str],
+    samples: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write all of an invocation whose runs are done: what TensorBoard is to show first.
 
-    `test` are the images that all runs were scored on.
+    `test` are the images that all runs were scored on, and `samples` some that variants were trained on, uint8 (n,
+    height, width, 3).
     """
     recipe, records = report.recipe, report.records
     found, kept = curves_of(records), curves_in(folder)
@@ -238,6 +246,8 @@ def write_finished(folder: Path, report: Report, card: str, test: sources.Split,
         mine = [record for record in records if record["variant"] == variant]
         points = [*found.get(variant, Curves()).summaries(), *over_seeds.get(variant, [])]
         points += [(0, summary) for summary in _once(folder, variant, mine, metrics, test, classes)]
+        if samples and variant in samples:
+            points.append((0, image_pb("trained on, a sample", pictures.png(pictures.tiled(samples[variant])))))
         models = sorted((folder / variant).glob(f"seed-*/**/{MODEL}"))
         graph = graph_of(models[0].read_text(encoding="utf-8")) if models else b""
         write_run(folder / FOLDER / variant, points, graph=graph)

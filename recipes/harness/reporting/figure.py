@@ -103,7 +103,7 @@ def name_lines(axes: Any) -> None:
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Rising heights, moved as little as need be so that neighbours are `gap` apart."""
+    """Rising heights, moved as little as need be so that neighbours are `gap` apart, all from 0 to 1 if they fit."""
     # Groups of neighbours that touch share their mean, and take in whoever they then touch.
     groups: list[list[float]] = []
     for height in heights:
@@ -111,7 +111,9 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
         while len(groups) > 1 and _lowest(groups[-1], gap) - _highest(groups[-2], gap) < gap:
             last = groups.pop()
             groups[-1] += last
-    return [_lowest(group, gap) + gap * number for group in groups for number in range(len(group))]
+    moved = [_lowest(group, gap) + gap * number for group in groups for number in range(len(group))]
+    moved = [max(height, gap * number) for number, height in enumerate(moved)]
+    return [min(height, 1 - gap * (len(moved) - 1 - number)) for number, height in enumerate(moved)]
 
 
 def _lowest(group: Sequence[float], gap: float) -> float:
@@ -250,7 +252,10 @@ def draw_graph(panel: Graph, axes: Any, picture: Picture) -> None:
         axes.text(*where, text, ha="center", va="center", fontsize=7, bbox=look, zorder=3)
     for source, layer in arrows:
         start, end = ((places[name], rows[name]) for name in (source, layer))
-        axes.annotate("", (end[0], end[1] - 0.3), (start[0], start[1] + 0.3), arrowprops={"arrowstyle": "->"})
+        look = {"arrowstyle": "->"}
+        if start[0] == end[0] and end[1] > start[1] + 1:  # Around the layers in between, and not through them.
+            look |= {"connectionstyle": f"arc3,rad={-1.6 / (end[1] - start[1])}"}
+        axes.annotate("", (end[0], end[1] - 0.3), (start[0], start[1] + 0.3), arrowprops=look)
     axes.set_xlim(min(places.values()) - 0.6, max(places.values()) + 0.6)
     axes.set_ylim(max(rows.values()) + 0.6, -0.6)
     axes.set_axis_off()
@@ -259,12 +264,15 @@ def draw_graph(panel: Graph, axes: Any, picture: Picture) -> None:
 
 def draw_models(models: Mapping[str, Any]) -> Any:
     """A matplotlib figure of models' graphs of layers side by side: title -> Sequential or Functional model."""
+    import keras
     from matplotlib.figure import Figure
 
-    height = 0.8 + 0.45 * max(len(model.layers) for model in models.values())
-    figure = Figure(figsize=(4 * len(models), height), dpi=90, layout="constrained")
-    for axes, (title, model) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items(), strict=True):
-        draw_graph(Graph(functools.partial(_same, model), title), axes, Picture([], (), None))
+    # A Sequential model does not count its input among its layers; as a Functional one it does.
+    graphs = {title: keras.Model(model.inputs, model.outputs) for title, model in models.items()}
+    height = 0.8 + 0.45 * max(len(graph.layers) for graph in graphs.values())
+    figure = Figure(figsize=(4 * len(graphs), height), dpi=90, layout="constrained")
+    for axes, (title, graph) in zip(figure.subplots(1, len(graphs), squeeze=False)[0], graphs.items(), strict=True):
+        draw_graph(Graph(functools.partial(_same, graph), title), axes, Picture([], (), None))
     return figure
 
 

@@ -66,6 +66,15 @@ def misclassified(test: sources.Split, predicted: np.ndarray, names: Sequence[st
     return np.asarray(picture)
 
 
+def tiled(images: np.ndarray) -> np.ndarray:
+    """Images uint8 (n, height, width, 3) beside and below one another, as one picture; gray ones, too."""
+    shown = enlarge(images[:SHOWN_IMAGES])
+    shown = np.broadcast_to(shown, (*shown.shape[:3], 3))
+    rows = [list(shown[first : first + COLUMNS]) for first in range(0, len(shown), COLUMNS)]
+    rows[-1] += [np.full_like(shown[0], 255)] * (len(rows[0]) - len(rows[-1]))
+    return np.concatenate([np.concatenate(row, axis=1) for row in rows])
+
+
 def enlarge(images: np.ndarray) -> np.ndarray:
     """Small images uint8 (n, height, width, 3), each pixel some pixels wide."""
     times = max(1, SHOWN_SIDE // images.shape[1])
