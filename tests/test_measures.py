@@ -425,7 +425,7 @@ def test_heights_are_moved_apart_as_little_as_need_be(heights, expected):
 
 def test_names_beside_lines_touch_neither_one_another_nor_the_lines():
     drawn = figure.draw([Lines("y")], picture({name: [[0.1, 0.5 + 0.001 * i]] for i, name in enumerate("abcdef")}))
-    drawn.canvas.draw()
+    drawn.draw_without_rendering()
     (axes,) = drawn.axes
     names = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}  # Without the arrow.
     assert list(names) == list("abcdef")  # From the lowest line's end to the highest.

@@ -1,13 +1,20 @@
 """The walkthroughs are stored executed, run from top to bottom, import the recipes and copy nothing from them."""
 
 import ast
+import base64
+import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbclient
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
+from recipes.harness.reporting.frontpage import CHAPTERS
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -21,8 +28,10 @@ def sources(notebook) -> list[str]:
     return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_walkthroughs():
-    assert NOTEBOOKS
+def test_there_is_a_walkthrough_for_each_chapter_and_a_first_one():
+    assert len(NOTEBOOKS) == 1 + len(CHAPTERS)
+    titles = [re.match("# (.*)", read(path).cells[0].source)[1] for path in NOTEBOOKS]
+    assert titles[1:] == list(CHAPTERS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -52,6 +61,64 @@ def defined(module: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_ends_with_three_exercises_whose_answers_are_folded(path):
+    cells = read(path).cells
+    begin = next(place for place, cell in enumerate(cells) if "## Exercises" in cell.source)
+    asked = [re.search(r"(?m)^(\d)\. \*\*", cell.source)[1] for cell in cells[begin:] if cell.cell_type == "markdown"]
+    answers = [cell for cell in cells[begin:] if cell.cell_type == "code"]
+    assert asked == ["1", "2", "3"]
+    assert len(answers) == 3
+    assert all(cell.metadata["jupyter"] == {"source_hidden": True, "outputs_hidden": True} for cell in answers)
+    assert all(cell.outputs for cell in answers)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_its_pictures_bring_their_own_background(path):
+    """What is drawn in black on nothing can't be read on a dark page."""
+    encoded = [
+        output.data["image/png"]
+        for cell in read(path).cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    pictures = [np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGBA")) for png in encoded]
+    assert len(pictures) >= 4
+    assert all((picture[..., 3] == 255).all() for picture in pictures)
+
+
+def first_cell(path: Path) -> str:
+    return sources(read(path))[0]
+
+
+def test_all_begin_with_the_same_cell():
+    assert len({first_cell(path) for path in NOTEBOOKS}) == 1
+
+
+def executed(code: str, folder: Path, *flags: str) -> subprocess.CompletedProcess:
+    plain = re.sub(r"(?m)^%.*$", "", code)
+    return subprocess.run([sys.executable, *flags, "-c", plain], cwd=folder, capture_output=True, text=True)
+
+
+def test_the_first_cell_finds_the_checkout_or_says_how_to_get_it(tmp_path):
+    say = "\nprint(os.getcwd(), recipes.__file__)"
+    code = first_cell(NOTEBOOKS[0])
+    for folder in (ROOT, ROOT / "notebooks"):
+        done = executed(code + "\nimport recipes" + say, folder)
+        assert done.stdout.split() == [str(ROOT), str(ROOT / "recipes" / "__init__.py")], done.stderr
+    done = executed(code, tmp_path)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "get that, install it as its README says" in done.stderr
+    done = executed(code, ROOT, "-S")  # A Python without what is installed.
+    assert done.returncode == 1
+    assert "has no TensorFlow: install the repository" in done.stderr
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_from_top_to_bottom(path):
     notebook = read(path)
     nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(path.parent)}}).execute()
+    streams = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
+    ]
+    assert [stream.text for stream in streams if stream.name == "stderr"] == []
