@@ -6,6 +6,7 @@ import io
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbclient
@@ -13,6 +14,7 @@ import nbformat
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard import manager
 
 from recipes.harness.reporting.frontpage import CHAPTERS
 from tests.conftest import ROOT
@@ -122,3 +124,8 @@ def test_it_runs_from_top_to_bottom(path):
         output for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "stream"
     ]
     assert [stream.text for stream in streams if stream.name == "stderr"] == []
+    served = lambda: [server.logdir for server in manager.get_all() if "walkthrough" in server.logdir]  # noqa: E731
+    deadline = time.monotonic() + 20
+    while served() and time.monotonic() < deadline:  # What a notebook has started ends with its kernel.
+        time.sleep(0.2)
+    assert served() == []

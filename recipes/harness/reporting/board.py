@@ -89,7 +89,8 @@ class Board(keras.callbacks.TensorBoard):
         if self._should_trace:  # All that Keras's own method is needed for; it takes its time at every step.
             super().on_train_batch_begin(batch, logs)
             if self._is_tracing:  # Keras does not tell the profiler where steps begin and end.
-                self._marker = tf.profiler.experimental.Trace(STEP, step_num=batch, _r=1)
+                # By the number of the step, which no other one has: `batch` begins anew with each epoch.
+                self._marker = tf.profiler.experimental.Trace(STEP, step_num=self._steps_done(), _r=1)
                 self._marker.__enter__()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:

@@ -254,7 +254,7 @@ def draw_graph(panel: Graph, axes: Any, picture: Picture) -> None:
         start, end = ((places[name], rows[name]) for name in (source, layer))
         look = {"arrowstyle": "->"}
         if start[0] == end[0] and end[1] > start[1] + 1:  # Around the layers in between, and not through them.
-            look |= {"connectionstyle": f"arc3,rad={-1.6 / (end[1] - start[1])}"}
+            look |= {"connectionstyle": f"arc3,rad={-3.6 / (end[1] - start[1])}"}
         axes.annotate("", (end[0], end[1] - 0.3), (start[0], start[1] + 0.3), arrowprops=look)
     axes.set_xlim(min(places.values()) - 0.6, max(places.values()) + 0.6)
     axes.set_ylim(max(rows.values()) + 0.6, -0.6)
