@@ -209,7 +209,7 @@ def attest_all(names: list[str], logs: Path) -> int:
 def publish_all(names: list[str], logs: Path) -> int:
     """Publish the newest evidence of each recipe and make README's parts anew."""
     from recipes.harness.evidence.records import EvidenceError
-    from recipes.harness.reporting import objections, publish
+    from recipes.harness.reporting import frontpage, objections, publish
 
     code = 0
     if not logs.is_dir():
@@ -230,6 +230,11 @@ def publish_all(names: list[str], logs: Path) -> int:
             code = 1
             continue
         print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
+        if not frontpage.has_chapter(name):
+            print(
+                f"{name} is in no chapter of README: add it to {frontpage.WHERE}.", file=sys.stderr
+            )
+            code = 1
     publish.publish_front()
     return code
 

@@ -4,11 +4,13 @@ import dataclasses
 import itertools
 import math
 import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from rich.console import Console
 from scipy import stats
 
 from pipelines import sources
@@ -16,7 +18,7 @@ from recipes.__main__ import load
 from recipes.harness import Claim, Recipe, Run, Unit, grid
 from recipes.harness.declaring.claims import judge
 from recipes.harness.declaring.panels import Against, Bars, Lines, Sweep
-from recipes.harness.reporting import card, figure, forest
+from recipes.harness.reporting import card, figure, forest, view
 from recipes.harness.reporting.report import Report
 from recipes.harness.running import task, timing
 from recipes.harness.running.callbacks import Stopwatch
@@ -446,3 +448,14 @@ def test_many_pairs_that_are_equal_take_one_row():
     assert row.high == max(comparison.high for comparison in judgement.comparisons) / 0.01
     apart = judge(claim, values | {"d": {seed: value + 0.1 for seed, value in values["d"].items()}}, 1)
     assert len(forest.rows([apart])) == 6
+
+
+def test_what_is_chosen_by_validation_is_shown_by_validation():
+    record = {"variant": "a", "status": "finished", "cause": None}
+    record["metrics"] = {"test_accuracy": 0.5, "validation_accuracy": 0.4}
+    lines = {}
+    for folder in ("/logs/one/20260101-000000", "/logs/one/20260101-000000/rate=0.1"):
+        job = SimpleNamespace(variants=("a",), seed=1, module="recipes.one", folder=folder)
+        lines[folder[-1]] = view.View(Console(), [job], 1, lambda *_: {}).line(job, record)
+    assert "a seed 1: test accuracy 50.0%" in lines["0"]
+    assert "a seed 1 rate=0.1: validation accuracy 40.0%" in lines["1"]

@@ -351,14 +351,17 @@ def test_too_few_seeds_and_other_seeds_are_refused(clean):
 
 def test_newer_evidence_that_may_not_be_published_is_named(clean):
     newer = clean.parents[1] / "20270101-000000" / "evidence.json"
-    write_json(newer, {**read_json(clean), "budget": "smoke"})
+    write_json(newer, {**read_json(clean), "model": "mine.py:build"})
+    of_floors = clean.parents[1] / "20270101-000001" / "evidence.json"
+    write_json(of_floors, {**read_json(clean), "budget": "smoke"})
     broken = clean.parents[1] / "20280101-000000" / "evidence.json"
     broken.parent.mkdir()
     broken.write_text("{")
     path, passed_over = objections.find(guess.RECIPE, clean.parents[2], "evidence.json")
     assert path == clean
+    assert len(passed_over) == 2  # Nobody meant the run for floors to be published.
     assert [str(broken) in passed_over[0], str(newer) in passed_over[1]] == [True, True]
-    assert "not of budget quick" in passed_over[1]
+    assert "of a reader's own model" in passed_over[1]
 
 
 def test_publishing_from_a_folder_that_is_not_there_says_so(capsys, tmp_path, monkeypatch):
@@ -440,3 +443,16 @@ def test_the_list_shows_verdicts_and_what_is_stale():
     text = console.export_text()
     assert all(name in text for name in NAMES)
     assert ("measured with an earlier version" in text) == any(Published.read(load(n)).stale for n in PUBLISHED)
+
+
+def test_a_recipe_in_no_chapter_is_said_to_be_missing_from_readme(monkeypatch, tmp_path, capsys):
+    from recipes import __main__ as everything
+    from recipes.harness.reporting import frontpage, publish
+
+    monkeypatch.setattr(publish, "publish", lambda *_: "done")
+    monkeypatch.setattr(publish, "publish_front", lambda: None)
+    assert everything.publish_all(["sequential"], tmp_path) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(frontpage, "CHAPTERS", {"Other": ("optimizers",)})
+    assert everything.publish_all(["sequential"], tmp_path) == 1
+    assert "sequential is in no chapter of README: add it to CHAPTERS" in capsys.readouterr().err

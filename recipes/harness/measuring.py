@@ -14,7 +14,7 @@ from pipelines.errors import RequestError
 from recipes.harness.asking import check, check_with_images, default_config, seeds_of, variants_of
 from recipes.harness.declaring.recipe import BudgetName, Recipe
 from recipes.harness.declaring.tuning import Tuning
-from recipes.harness.evidence.records import Record, read_json, write_json
+from recipes.harness.evidence.records import LOOKS, Record, read_json, write_json
 from recipes.harness.reporting import view
 from recipes.harness.reporting.card import markdown, markdown_table
 from recipes.harness.reporting.published import RESULTS, STALE, Published
@@ -167,12 +167,20 @@ def watcher(console: Console) -> Callable[[list[Job], int], Any]:
 def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work:
     """The work of a comparison: what is to be done of it, and what is kept."""
     check_with_images(invocation.recipe, invocation.asked, invocation.config)
+    if len(invocation.asked.seeds) >= LOOKS[0]:
+        say_if_not_committed(invocation, say)
     if opening := [name for name in invocation.variants if name in invocation.recipe.opens]:
         say(
             f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, whatever they are "
             "told, and do what anyone tells them who reaches them. They end with the runs."
         )
     return Work.of(invocation, invocation.plan(), say)
+
+
+def say_if_not_committed(invocation: Invocation, say: Callable[[str], None]) -> None:
+    """Say before a long measurement, and not when it is to be published, that it can't be."""
+    if str(invocation.header["commit"]).endswith("+changes"):
+        say("The code is not committed: what is measured by it can't be published.")
 
 
 def conclude(invocation: Invocation, records: list[Record]) -> Measured:
@@ -229,6 +237,7 @@ def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -
     if isinstance(sweep, Tuning):
         sweep = sweep.at(invocation.asked.budget)
     check_with_images(recipe, invocation.asked, invocation.config)
+    say_if_not_committed(invocation, say)
 
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[Record]:
         jobs = []

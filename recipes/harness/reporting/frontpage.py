@@ -20,6 +20,7 @@ CHAPTERS = {
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed"),
     "Searching": ("search", "search_replayed"),
 }  # fmt: skip
+WHERE = "CHAPTERS in recipes/harness/reporting/frontpage.py"
 PARTS = ("totals", "surprises", "full", "recipes")
 # In the order in which they are counted and listed.
 WORDS = (
@@ -38,6 +39,11 @@ def summaries(results: Path) -> Summaries:
     names = [name for chapter in CHAPTERS.values() for name in chapter]
     found = {path.parent.name: read_json(path) for path in results.glob("*/summary.json")}
     return {name: found[name] for name in [*names, *sorted(set(found) - set(names))] if name in found}
+
+
+def has_chapter(name: str) -> bool:
+    """Whether README's table of recipes lists a recipe."""
+    return any(name in names for names in CHAPTERS.values())
 
 
 def fingerprint(found: Summaries) -> str:

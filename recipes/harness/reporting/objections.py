@@ -29,10 +29,10 @@ IMAGES = {"quick": ("subset", SUBSET_DIGEST), "full": ("full", FULL_DIGEST)}
 
 def find(recipe: Recipe, logs: Path, name: str, budget: str = "quick") -> tuple[Path | None, list[str]]:
     """The newest `name` ("evidence.json" or "tuning.json") of a budget under `logs` that may be published, and a
-    sentence for each newer one that may not. What is of neither quick nor full is passed over with quick."""
+    sentence for each newer one that may not. Nobody wants to publish what is of smoke, such as runs for floors."""
     passed_over: list[str] = []
     for path in sorted((logs / recipe.name).glob(f"*/{name}"), reverse=True):
-        if (budget_of(path) == "full") != (budget == "full"):
+        if budget_of(path) == "smoke" or (budget_of(path) == "full") != (budget == "full"):
             continue
         reasons = objections(recipe, path)
         if not reasons:

@@ -45,14 +45,18 @@ class View:
 
     def line(self, job: Any, record: Record) -> str:
         """One plain line that says how a run ended."""
-        accuracy = record["metrics"].get("test_accuracy")
+        is_trial = "=" in Path(job.folder).name  # Its folder is named after its settings.
+        # What is to be chosen by validation is shown by validation.
+        part = "validation" if is_trial else "test"
+        accuracy = record["metrics"].get(f"{part}_accuracy")
         metric, value = next(iter(record["metrics"].items()), ("", 0.0))
-        ending = f"test accuracy {accuracy:.1%}" if accuracy is not None else f"{metric.replace('_', ' ')} {value:.4g}"
+        ending = (
+            f"{part} accuracy {accuracy:.1%}" if accuracy is not None else f"{metric.replace('_', ' ')} {value:.4g}"
+        )
         if record["status"] != "finished":
             ending = f"{record['status']}: {printable(str(record['cause']))}"
         place = f"{len(self.durations)}/{len(self.jobs)}"
-        folder = Path(job.folder).name
-        setting = f" {folder}" if "=" in folder else ""  # A trial's folder is named after its settings.
+        setting = f" {Path(job.folder).name}" if is_trial else ""
         name = self.name(job, record["variant"])
         return f"{place:>7}  {name}{setting}: {ending}, {self.left()}"
 
