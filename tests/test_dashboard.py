@@ -73,7 +73,8 @@ def invocation(folder, seeds: int, more: float = 0.0) -> None:
         np.save(run / compare.PREDICTED, np.arange(4) % 2)
     recipe = dataclasses.replace(dice.RECIPE, variants=VARIANTS, claims=[])
     test = sources.Split(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4, dtype=np.int32) // 2, np.array(list("abcd")))
-    compare.write_finished(folder, Report(recipe, found, None), "# A card", test, ("cat", "dog"))
+    samples = {name: np.full((6, 8, 8, 3), 40 * place, np.uint8) for place, name in enumerate(VARIANTS)}
+    compare.write_finished(folder, Report(recipe, found, None), "# A card", test, ("cat", "dog"), samples)
 
 
 def served(*arguments: str) -> tuple[subprocess.Popen, str]:
@@ -190,7 +191,7 @@ def test_hparams_has_a_row_for_each_variant_and_no_empty_column(board, browser):
 @pytest.mark.parametrize(
     ("page", "wanted"),
     [
-        ("images", [*VARIANTS, "confusion matrix, all seeds"]),
+        ("images", [*VARIANTS, "confusion matrix, all seeds", "trained on, a sample"]),
         ("text", ["answer", "Mean ± standard deviation over seeds.", "A card", *VARIANTS]),
         ("graphs", ["numbers", "head"]),
     ],

@@ -5,15 +5,18 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from pipelines import encoded, sources
 from recipes import monitoring
+from recipes.harness import closing
 from recipes.harness.reporting.profile import NEXT_BATCH, STEP, Profile, read_profile, words_in
 from tests.conftest import ROOT
 from tests.test_board import events
@@ -167,13 +170,10 @@ def test_metrics_by_hand():
     assert found["profile_log_ratio"] == pytest.approx(np.log(2))
 
 
-def started(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", *arguments, "--budget", "smoke", "--profile"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-
-
 def test_a_profiled_run_says_what_its_profile_says(tmp_path):
-    done = started("recipes.sequential", "--variants", "dense_65", "--logdir", str(tmp_path))
+    command = [sys.executable, "-m", "recipes.sequential", "--budget", "smoke", "--profile"]
+    command += ["--variants", "dense_65", "--logdir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     (folder,) = (tmp_path / "sequential").iterdir()
     words = words_in(folder / "dense_65")
@@ -184,7 +184,7 @@ def test_a_profiled_run_says_what_its_profile_says(tmp_path):
         assert tf.make_ndarray(text.tensor_proto).item().decode() == words
 
 
-def test_where_nothing_is_profiled_that_is_said(tmp_path):
-    done = started("tests.toys.dice", "--logdir", str(tmp_path))
-    assert done.returncode == 0, done.stderr
-    assert "none: no `fit` of dice is watched" in done.stdout
+def test_where_nothing_is_profiled_that_is_said(tmp_path, capsys):
+    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), recipe=SimpleNamespace(name="dice"))
+    closing._say_profiled(invocation, Console(width=200))
+    assert "none: no `fit` of dice is watched" in capsys.readouterr().out
