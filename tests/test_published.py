@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from recipes.__main__ import NAMES, listing, load, publish_all
+from recipes.harness import measuring
 from recipes.harness.declaring.tuning import FINAL_SEEDS
 from recipes.harness.evidence.records import EvidenceError, read_json, write_json
 from recipes.harness.reporting import frontpage, objections, publish
@@ -456,3 +457,21 @@ def test_a_recipe_in_no_chapter_is_said_to_be_missing_from_readme(monkeypatch, t
     monkeypatch.setattr(frontpage, "CHAPTERS", {"Other": ("optimizers",)})
     assert everything.publish_all(["sequential"], tmp_path) == 1
     assert "sequential is in no chapter of README: add it to CHAPTERS" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("seeds", "commit", "said"), [(10, "+changes", 1), (10, "", 0), (3, "+changes", 0)])
+def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(monkeypatch, seeds, commit, said):
+    monkeypatch.setattr(measuring.Work, "of", lambda *_: None)
+    monkeypatch.setattr(measuring, "check_with_images", lambda *_: None)
+    invocation = SimpleNamespace(
+        recipe=guess.RECIPE,
+        asked=SimpleNamespace(seeds=tuple(range(seeds)), data=None, model=""),
+        config=None,
+        variants=(),
+        plan=list,
+        header={"commit": "a" * 40 + commit},
+    )
+    sentences: list[str] = []
+    measuring.begin_comparison(invocation, sentences.append)
+    assert len(sentences) == said
+    assert all("not committed" in sentence for sentence in sentences)
