@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
