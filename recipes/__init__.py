@@ -6,6 +6,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pipelines  # noqa: F401  Its import hook keeps TensorFlow's start-up messages out of the terminal.
+from pipelines import terminal
 
 
 def start_forkserver() -> None:
@@ -30,6 +31,9 @@ def fork_early() -> None:
         start_forkserver()
 
 
+if sys.argv[0] == "-m":  # A command begins: `python -m recipes` or `python -m recipes.NAME`.
+    terminal.settle()
+    terminal.explain_interruption()
 # While Python looks for the module of `python -m recipes.NAME`, before that imports Keras, argv begins with "-m".
 if sys.argv[0] == "-m" and any(
     re.fullmatch(r"recipes\.\w+", argument) for argument in sys.orig_argv

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 import recipes
+from pipelines import terminal
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 HERE = Path(__file__).parent
@@ -156,15 +157,21 @@ def listing(names: list[str]) -> Table:
         path = HERE.parent / "results" / name / "summary.json"
         verdicts, duration = "not published yet", ""
         if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            lines = [f"{claim['id']} {claim['verdict']}" for claim in found["claims"]]
-            if found["stale"]:
-                lines.append("(measured with an earlier version of this recipe)")
-            verdicts = "\n".join(lines)
-            if found["quick_seconds"]:
-                duration = f"about {found['quick_seconds'] / 60:.1f} min"
+            try:
+                verdicts, duration = summarized(json.loads(path.read_text(encoding="utf-8")))
+            except (OSError, ValueError, KeyError, TypeError):
+                verdicts = f"its summary is broken: git checkout results/{name}/summary.json"
         table.add_row(name, question, verdicts, duration)
     return table
+
+
+def summarized(found: dict) -> tuple[str, str]:
+    """A recipe's verdicts, a line each, and how long it takes, from its published summary."""
+    lines = [f"{claim['id']} {claim['verdict']}" for claim in found["claims"]]
+    if found["stale"]:
+        lines.append("(measured with an earlier version of this recipe)")
+    seconds = found["quick_seconds"]
+    return "\n".join(lines), f"about {seconds / 60:.1f} min" if seconds else ""
 
 
 def load(name: str):
@@ -262,4 +269,5 @@ def measure_floors(names: list[str], logs: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    terminal.settle()
+    sys.exit(terminal.ending(main()))

@@ -13,6 +13,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
+from pipelines import terminal
 from pipelines.errors import DataError, RequestError
 from recipes.harness import asking, closing, measuring
 from recipes.harness.deciding import until_decided
@@ -28,7 +29,8 @@ UNSAID = ("--resume", "--board", "--reference")  # These change nothing of what 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
     """Run the command line of a recipe and end the process with its exit code."""
-    sys.exit(run(recipe, arguments))
+    terminal.settle()
+    sys.exit(terminal.ending(run(recipe, arguments)))
 
 
 def run(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ CHAIN = "tests/test_chain.py"
 GRADIENTS, LOOPS = "tests/test_gradients.py", "tests/test_loop.py"
 PRECISION, DISTRIBUTED = "tests/test_mixed_precision.py", "tests/test_distributed.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
+TERMINAL = "tests/test_terminal.py"
 COMPARE, MONITORING = "tests/test_compare.py", "tests/test_monitoring.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
@@ -645,5 +646,11 @@ BREAKS = [
     *of(
         "recipes/harness/measuring.py",
         ("recipe.feed(name, data)", 'recipe.feed("none", data)', f"{REGULARIZATION}::test_the_sample_that_is_shown"),
+    ),
+    *of(
+        "pipelines/terminal.py",
+        ("os.dup2(null, self.stream.fileno())", "pass", f"{TERMINAL}::test_a_full_disk_is_a_sentence"),
+        ("error is None or error.errno == errno.EPIPE", "error is None", f"{TERMINAL}::test_whoever_reads_a_pipe"),
+        ("os._exit(INTERRUPTED)", "os._exit(1)", f"{TERMINAL}::test_ctrl_c_during_the_start"),
     ),
 ]
