@@ -27,7 +27,7 @@ class Tolerant:
             try:
                 return int(self.stream.write(text))
             except OSError as error:
-                self._give_up(error)
+                self.error = error
         return len(text)
 
     def flush(self) -> None:
@@ -35,14 +35,7 @@ class Tolerant:
             try:
                 self.stream.flush()
             except OSError as error:
-                self._give_up(error)
-
-    def _give_up(self, error: OSError) -> None:
-        """From here on the null device takes it all, and what is still in the stream's buffer."""
-        self.error = error
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, self.stream.fileno())
-        os.close(null)
+                self.error = error
 
 
 def settle() -> None:

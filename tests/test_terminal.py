@@ -1,4 +1,4 @@
-"""A command whose output goes nowhere, to a full disk, or to a terminal of few characters does its work all the same."""
+"""A command whose output goes nowhere, to a full disk, or to a terminal of few characters does its work."""
 
 import os
 import re
