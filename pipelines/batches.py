@@ -5,6 +5,7 @@ seed on any number of threads, and yet no two epochs are alike.
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -71,6 +72,12 @@ def training(
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
     return feed.with_options(options)
+
+
+def augmented(variant: str, data: Any, config: Any) -> tf.data.Dataset:
+    """What any variant is trained on that augments as `training` does by itself, a few images at a time: to be looked
+    at."""
+    return training(data.train, 12, seed=1, augment=True)
 
 
 def evaluation(split: Split, batch_size: int = 500) -> tf.data.Dataset:

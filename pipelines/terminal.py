@@ -78,6 +78,7 @@ def explain_interruption() -> None:
         if not issubclass(kind, KeyboardInterrupt):
             before(kind, error, trace)
             return
+        sys.stdout.flush()
         os.write(2, b"\nStopped.\n")
         os._exit(INTERRUPTED)  # Python would else end itself by the signal.
 

@@ -269,5 +269,4 @@ def measure_floors(names: list[str], logs: Path) -> int:
 
 
 if __name__ == "__main__":
-    terminal.settle()
     sys.exit(terminal.ending(main()))

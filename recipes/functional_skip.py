@@ -273,7 +273,7 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
-    feed=lambda variant, data: batches.training(data.train, 12, seed=1, augment=True),
+    feed=batches.augmented,
     smoke={"epochs": 3, "batch_size": 32},
     tuning=TUNING,
     left_out=("plain_middle_he", "residual_shallow_he", "residual_middle_he"),

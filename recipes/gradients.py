@@ -241,7 +241,7 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
-    feed=lambda variant, data: batches.training(data.train, 12, seed=1, augment=True),
+    feed=batches.augmented,
     smoke={"epochs": 3, "batch_size": 32, "high_rate": 0.32},
     tuning=TUNING,
     fails=("high",),

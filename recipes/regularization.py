@@ -315,10 +315,10 @@ PANELS = (
 )
 
 
-def sample(variant: str, data: sources.Data) -> tf.data.Dataset:
+def sample(variant: str, data: sources.Data, config: Config) -> tf.data.Dataset:
     """What a variant is trained on, a few at a time: to be looked at."""
-    config = Config(batch_size=12)
-    return build_feed(data.train, config, strengths(variant, config), seed=1)
+    few = dataclasses.replace(config, batch_size=12)
+    return build_feed(data.train, few, strengths(variant, config), seed=1)
 
 
 RECIPE = Recipe(

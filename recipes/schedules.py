@@ -315,7 +315,7 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
-    feed=lambda variant, data: batches.training(data.train, 12, seed=1, augment=True),
+    feed=batches.augmented,
     model=build_model,
     smoke={"epochs": 4, "batch_size": 64},
     full={"epochs": 20, "tuned_at": "full"},

@@ -144,7 +144,7 @@ RECIPE = Recipe(
     VARIANTS,
     CLAIMS,
     Config,
-    feed=lambda variant, data: batches.training(data.train, 12, seed=1, augment=True),
+    feed=batches.augmented,
     smoke={"trials": 4, "epochs": 3, "batch_size": 64},
     least={"trials": 1},
     units={

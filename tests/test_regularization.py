@@ -212,15 +212,17 @@ def test_penalties_shrink_weights_and_the_gap_is_recorded(smoke, name):
 
 def test_the_sample_that_is_shown_is_of_each_variants_own_feed():
     names = ("none", "augmentation", "cutout")
-    samples = samples_of(recipe.RECIPE, SimpleNamespace(found={"variants": names}), DATA)
+    samples = samples_of(SimpleNamespace(recipe=recipe.RECIPE, config=CONFIG, variants=names), DATA)
     originals = {image.tobytes() for image in DATA.train.images}
     known = {name: sum(image.tobytes() in originals for image in samples[name]) for name in names}
     assert known["none"] == 12
     assert known["augmentation"] < 6  # One in 98 is neither mirrored nor shifted.
     gray = {name: (samples[name] == 128).all(axis=3).mean() for name in names}
     assert gray["cutout"] > 0.1 > gray["none"]
+    weaker = SimpleNamespace(recipe=recipe.RECIPE, config=at(4.0), variants=("cutout",))  # As with --strength 4.
+    assert (samples_of(weaker, DATA)["cutout"] == 128).all(axis=3).mean() < 0.03
 
 
 def test_where_images_are_fewer_than_a_sample_none_is_shown():
     few = dataclasses.replace(DATA, train=DATA.train.take(np.arange(5)))
-    assert samples_of(recipe.RECIPE, SimpleNamespace(found={"variants": ["none"]}), few) == {}
+    assert samples_of(SimpleNamespace(recipe=recipe.RECIPE, config=CONFIG, variants=["none"]), few) == {}

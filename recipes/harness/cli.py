@@ -13,8 +13,8 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from pipelines import terminal
 from pipelines.errors import DataError, RequestError
+from pipelines.terminal import INTERRUPTED, ending
 from recipes.harness import asking, closing, measuring
 from recipes.harness.deciding import until_decided
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
@@ -23,14 +23,12 @@ from recipes.harness.flags import Options, Searching
 from recipes.harness.running.invocation import Asked, CodeChangedError, Invocation, UsageError, default_data
 from recipes.harness.running.schedule import Work, carry_out
 
-INTERRUPTED = 130
 UNSAID = ("--resume", "--board", "--reference")  # These change nothing of what a command measures.
 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
     """Run the command line of a recipe and end the process with its exit code."""
-    terminal.settle()
-    sys.exit(terminal.ending(run(recipe, arguments)))
+    sys.exit(ending(run(recipe, arguments)))
 
 
 def run(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:

@@ -216,16 +216,17 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         card = markdown(report, with_figure=False)
         board.write_text(folder, "card", card)
         data = sources.load(invocation.asked.data)
-        compare.write_finished(folder, report, card, data.held_back, data.classes, samples_of(recipe, report, data))
+        compare.write_finished(folder, report, card, data.held_back, data.classes, samples_of(invocation, data))
     return Measured(report, folder, published)
 
 
-def samples_of(recipe: Recipe, report: Report, data: sources.Data) -> dict[str, np.ndarray]:
+def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarray]:
     """Some of the images that each variant is trained on, as its feed hands them on, where the recipe says how."""
-    if recipe.feed is None:
+    feed, config = invocation.recipe.feed, invocation.config
+    if feed is None:
         return {}
     try:
-        return {name: np.asarray(next(iter(recipe.feed(name, data)))[0]) for name in report.found["variants"]}
+        return {name: np.asarray(next(iter(feed(name, data, config)))[0]) for name in invocation.variants}
     except RequestError:  # Fewer images than a sample has.
         return {}
 

@@ -645,7 +645,7 @@ BREAKS = [
     ),
     *of(
         "recipes/harness/measuring.py",
-        ("recipe.feed(name, data)", 'recipe.feed("none", data)', f"{REGULARIZATION}::test_the_sample_that_is_shown"),
+        ("feed(name, data, config)", 'feed("none", data, config)', f"{REGULARIZATION}::test_the_sample_that_is_shown"),
     ),
     *of(
         "pipelines/terminal.py",

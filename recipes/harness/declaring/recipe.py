@@ -77,7 +77,7 @@ class Recipe:
             accuracy that was set for CIFAR-10, and is left out (None) for other images.
         model: the recipe's `build_model(variant, data)`, where the question is not about the model, so that `--model`
             may put another function in its place.
-        feed: a function from a variant's name and the data to what it is trained on, a data set of batches of images
+        feed: a function from a variant's name, the data and the config to what it is trained on, batches of images
             uint8 (batch, height, width, channels) and labels: TensorBoard shows a sample of it.
         smoke, full: fields of `config` that differ at that budget.
         least: the smallest values of fields of `config`, over and above the usual ones.
@@ -108,7 +108,7 @@ class Recipe:
     config: type
     compare: Callable[[Any, Mapping[str, Any]], dict[str, dict[str, float]]] | None = None
     model: Callable[[str, Any], Any] | None = None
-    feed: Callable[[str, Any], Any] | None = None
+    feed: Callable[[str, Any, Any], Any] | None = None
     smoke: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
     least: Mapping[str, float] = field(default_factory=dict)
