@@ -17,7 +17,8 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from pipelines import encoded, sources
 from recipes import monitoring
 from recipes.harness import closing
-from recipes.harness.reporting.profile import NEXT_BATCH, STEP, Profile, read_profile, words_in
+from recipes.harness.evidence.records import write_json
+from recipes.harness.reporting.profile import NEXT_BATCH, STEP, WORDS, Profile, read_profile, words_in
 from tests.conftest import ROOT
 from tests.test_board import events
 
@@ -188,3 +189,14 @@ def test_where_nothing_is_profiled_that_is_said(tmp_path, capsys):
     invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), recipe=SimpleNamespace(name="dice"))
     closing._say_profiled(invocation, Console(width=200))
     assert "none: no `fit` of dice is watched" in capsys.readouterr().out
+
+
+def test_without_the_extra_it_says_how_to_get_it(tmp_path, capsys, monkeypatch):
+    write_json(tmp_path / "fair" / "seed-1" / WORDS, {"words": "It waits."})
+    monkeypatch.setattr(closing.importlib.util, "find_spec", lambda _: None)
+    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), recipe=SimpleNamespace(name="dice"))
+    for markup in (True, False):  # A recipe's own console has none.
+        closing._say_profiled(invocation, Console(width=200, markup=markup))
+        said = capsys.readouterr().out
+        assert "fair: It waits." in said
+        assert said.endswith("-e '.[profile]'\n")

@@ -81,6 +81,7 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
                         closing.say_tuned(invocation, found, failures, console)
                         codes.append(_code_of(failures))
                     elif invocation.asked.until_decided:
+                        measuring.say_if_not_committed(invocation, say)
                         records = until_decided(invocation, say, measuring.watcher(console))
                         codes.append(_say(invocation, records, console))
                     else:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -73,8 +72,8 @@ def _say_profiled(invocation: Invocation, console: Console) -> None:
     if not any(said.values()):
         console.print(f"Profile      none: no `fit` of {invocation.recipe.name} is watched step by step.")
     elif importlib.util.find_spec("xprof") is None:
-        extra = escape("python -m pip install -c constraints.txt -e '.[profile]'")
-        console.print(f"             To see them drawn on TensorBoard's Profile page: {extra}")
+        extra = "python -m pip install -c constraints.txt -e '.[profile]'"
+        console.print(Text(f"             To see them drawn on TensorBoard's Profile page: {extra}"))
 
 
 def _not_applying(invocation: Invocation, published: Published) -> str:

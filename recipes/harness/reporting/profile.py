@@ -16,7 +16,7 @@ STEP = "train"
 # The operation that hands a step its batch takes as long as the batch is not there yet. The second one is that of calls
 # of several steps (`steps_per_execution`).
 NEXT_BATCH = ("IteratorGetNextOp::DoCompute", "IteratorGetNextAsOptionalOp::DoCompute")
-HIGH, SOME = 0.2, 0.05  # Shares of waiting. Xprof, which draws the Profile page, draws the line at the same ones.
+HIGH, SOME = 0.2, 0.05  # Shares of waiting, by which words are chosen.
 
 
 @dataclass(frozen=True)
