@@ -1,17 +1,19 @@
 """CIFAR-10 as it lies on disk: the bundled subset, or all of it.
 
 The subset (10,000 training and 4,000 test images, balanced) lies beside this file and needs no download. All of
-CIFAR-10 comes from tensorflow-datasets' own `cifar10`, downloaded once by tensorflow-datasets.
+CIFAR-10 is downloaded once, and prepared as tensorflow-datasets' own `cifar10`.
 
 Source: A. Krizhevsky, "Learning multiple layers of features from tiny images", technical report, 2009.
 """
 
+import errno
 import hashlib
 import socket
 from pathlib import Path
 
 import numpy as np
 
+from pipelines import download
 from pipelines.errors import DataError
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -64,7 +66,7 @@ def check_sums(folder: Path) -> None:
     """
     restore = "restore it with `git checkout -- pipelines/data`, or build it again with `python -m pipelines.subset`"
     try:
-        listed = (folder / SUMS_NAME).read_bytes()
+        listed = _bytes_of(folder / SUMS_NAME)
     except OSError as error:
         raise DataError(f"The list of sums in {folder} can't be read ({error.strerror}): {restore}.") from error
     if hashlib.sha256(listed).hexdigest() != SUMS_DIGEST:
@@ -72,11 +74,17 @@ def check_sums(folder: Path) -> None:
     for line in listed.decode().splitlines():
         digest, name = line.split("  ", 1)
         try:
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+            found = hashlib.sha256(_bytes_of(folder / name)).hexdigest()
         except OSError as error:
             raise DataError(f"The data file {folder / name} can't be read ({error.strerror}): {restore}.") from error
         if found != digest:
             raise DataError(f"The data file {folder / name} is not as published (its SHA-256 differs): {restore}.")
+
+
+def _bytes_of(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # Reading a pipe would wait for ever.
+        raise OSError(errno.EINVAL, "it is no file; take away what stands there", str(path))
+    return path.read_bytes()
 
 
 def _decode(prepared, part: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -111,10 +119,11 @@ def full_builder():
                 f"All of CIFAR-10 is not on this machine and {ARCHIVE_HOST} can't be reached: download {ARCHIVE_URL} "
                 f"elsewhere and put it at {archive}; the default, `--data subset`, needs no download."
             ) from error
+        # tensorflow-datasets would wait for ever for a server that falls silent, and begin again at the first byte.
+        download.fetch(ARCHIVE_URL, archive, builder.url_infos[ARCHIVE_URL].checksum)
     try:
         builder.download_and_prepare(
-            download_dir=downloads,
-            download_config=tfds.download.DownloadConfig(manual_dir=archive.parent if archive.exists() else None),
+            download_dir=downloads, download_config=tfds.download.DownloadConfig(manual_dir=archive.parent)
         )
     except Exception as error:  # A full disk, a wrong checksum, a broken connection: many libraries' exceptions.
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

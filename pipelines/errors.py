@@ -1,4 +1,4 @@
-"""What can be wrong with data, each as one sentence that a command can print."""
+"""What can be wrong with data or with a machine, each as one sentence that a command can print."""
 
 
 class DataError(Exception):
@@ -7,3 +7,15 @@ class DataError(Exception):
 
 class RequestError(DataError, ValueError):
     """The images that were asked for do not exist. Commands print the sentence and exit with 2."""
+
+
+class UsageError(Exception):
+    """What was asked for can't be done as asked. Commands print the sentence and exit with 2."""
+
+
+class MachineError(Exception):
+    """The machine, or another program on it, does not allow it. Commands print the sentence and exit with 1."""
+
+
+class LibraryError(ImportError):
+    """TensorFlow or Keras can't be loaded. Commands print the sentence and exit with 1."""

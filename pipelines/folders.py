@@ -4,7 +4,9 @@ They are found and decoded here; `sources` splits them.
 """
 
 import hashlib
+import os
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +16,11 @@ from PIL import Image
 from pipelines.errors import RequestError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG")  # Pillow hands some others to programs that run what is in them.
 PARTS = ("train", "validation", "test")
 LEAST = 20  # Fewer images can't be split into three parts that tell anything.
+MOST_FOLDERS = 10_000  # Classes. In a folder of more, somebody has put something else.
+MOST_PIXELS = 50_000_000  # Of an image: a small file can hold a large one.
 AT_ONCE = 2**30  # Bytes of pixels; a larger set is decoded into a file.
 
 
@@ -36,10 +41,11 @@ def listing(folder: Path) -> Listing:
     shown = repr(str(folder))
     if not folder.is_dir():
         raise RequestError(f"There is no folder {shown}: name one that holds a folder for each class.")
-    inside = {path.name for path in folder.iterdir() if path.is_dir()}
+    inside = _folders_in(folder)
     divided = {"train", "test"} <= inside
     roots = {part: folder / part for part in PARTS if part in inside} if divided else {"train": folder}
-    classes = sorted({path.name for root in roots.values() for path in root.iterdir() if _holds_images(path)})
+    named = {part: _folders_in(root) for part, root in roots.items()} if divided else {"train": inside}
+    classes = sorted({name for part, names in named.items() for name in names if _images_in(roots[part] / name)})
     if not classes:
         raise RequestError(f"The folder {shown} holds no images: it needs a folder of PNG or JPEG files a class.")
     for name in classes:
@@ -51,10 +57,39 @@ def listing(folder: Path) -> Listing:
         part: [(path, label) for label, name in enumerate(classes) for path in _images_in(root / name)]
         for part, root in roots.items()
     }
+    for files in parts.values():
+        _check_links(folder, files)
     count = sum(map(len, parts.values()))
     if count < LEAST:
         raise RequestError(f"The folder {shown} has {count} images: at least {LEAST} are needed, five of each class.")
     return Listing(tuple(classes), parts)
+
+
+def _folders_in(folder: Path) -> set[str]:
+    names = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                names.add(entry.name)
+            if len(names) > MOST_FOLDERS:
+                raise RequestError(
+                    f"The folder {str(folder)!r} holds more than {MOST_FOLDERS:,} folders: name one that holds a "
+                    "folder for each class."
+                )
+    return names
+
+
+def _check_links(folder: Path, files: list[tuple[Path, int]]) -> None:
+    """Whoever made the folder may not have what lies elsewhere on this machine read, and drawn in figures."""
+    home = folder.resolve()
+    homes = {parent: parent.resolve() for parent in {path.parent for path, _ in files}}
+    for path, _ in files:
+        if path.is_symlink() or not homes[path.parent].is_relative_to(home):
+            leads = path.resolve()
+            if not leads.is_relative_to(home):
+                raise RequestError(
+                    f"{str(path)!r} is a link out of the folder, to {str(leads)!r}: put the file itself in its place."
+                )
 
 
 def fingerprint(found: Listing) -> str:
@@ -92,21 +127,28 @@ def decode(path: Path, size: int) -> np.ndarray:
         RequestError: the file is no image, is not whole, or has other pixels than 8-bit grey or RGB.
     """
     remedy = "convert it to 8-bit RGB or grey, or take it out"
+    smaller = f"make it smaller ({MOST_PIXELS:,} at most), or take it out"
     try:
-        with Image.open(path) as image:
-            if image.mode not in ("RGB", "L"):
-                kind = {"P": "a palette", "RGBA": "an alpha channel", "LA": "an alpha channel", "CMYK": "CMYK colours"}
-                pixels = kind.get(image.mode, f"pixels of kind {image.mode}")
-                raise RequestError(f"The image {str(path)!r} has {pixels}: {remedy}.")
-            if "transparency" in image.info:
-                raise RequestError(f"The image {str(path)!r} has a transparent colour: {remedy}.")
-            if _bits(path) > 8:
-                raise RequestError(f"The image {str(path)!r} has 16 bits a channel: {remedy}.")
-            whole = image.convert("RGB")
-            whole = whole if whole.size == (size, size) else whole.resize((size, size), Image.Resampling.BILINEAR)
-            return np.asarray(whole)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # The limit here is a lower one.
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise RequestError(f"The image {str(path)!r} has {image.width} × {image.height} pixels: {smaller}.")
+                if image.mode not in ("RGB", "L"):
+                    kind = {"P": "a palette", "RGBA": "an alpha channel", "LA": "an alpha channel"}
+                    pixels = {**kind, "CMYK": "CMYK colours"}.get(image.mode, f"pixels of kind {image.mode}")
+                    raise RequestError(f"The image {str(path)!r} has {pixels}: {remedy}.")
+                if "transparency" in image.info:
+                    raise RequestError(f"The image {str(path)!r} has a transparent colour: {remedy}.")
+                if _bits(path) > 8:
+                    raise RequestError(f"The image {str(path)!r} has 16 bits a channel: {remedy}.")
+                whole = image.convert("RGB")
+                whole = whole if whole.size == (size, size) else whole.resize((size, size), Image.Resampling.BILINEAR)
+                return np.asarray(whole)
     except RequestError:
         raise
+    except Image.DecompressionBombError as error:
+        raise RequestError(f"The image {str(path)!r} has too many pixels: {smaller}.") from error
     except Exception as error:  # Pillow raises many kinds for files that are not what their names say.
         raise RequestError(f"The file {str(path)!r} can't be read as an image: {remedy}.") from error
 
@@ -115,10 +157,6 @@ def _bits(path: Path) -> int:
     """Bits a channel: Pillow reads PNGs of 16 as if they had 8."""
     head = path.open("rb").read(26)
     return head[24] if head[:8] == b"\x89PNG\r\n\x1a\n" else 8
-
-
-def _holds_images(path: Path) -> bool:
-    return path.is_dir() and any(True for _ in _images_in(path))
 
 
 def _images_in(folder: Path) -> list[Path]:

@@ -6,12 +6,16 @@ could filter. So the import itself runs with that descriptor pointing at the nul
 
 import importlib.abc
 import importlib.machinery
+import json
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
+
+from pipelines.errors import LibraryError
 
 
 @contextmanager
@@ -52,12 +56,29 @@ class _QuietLoader(importlib.abc.Loader):
         return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        with silenced_stderr():
-            self.loader.exec_module(module)
-            if module.__name__ == "keras":
-                settle_keras()
-            else:
-                module.config.list_physical_devices()  # Looks for a GPU, loudly, once.
+        try:
+            with silenced_stderr():
+                self.loader.exec_module(module)
+                if module.__name__ == "keras":
+                    settle_keras()
+                else:
+                    module.config.list_physical_devices()  # Looks for a GPU, loudly, once.
+        except Exception as error:
+            raise LibraryError(_why_not(module.__name__, error)) from error
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """Why a library could not be imported, as a sentence."""
+    said = str(error).strip().splitlines() or [""]
+    because = f"{name} could not be loaded ({type(error).__name__}: {said[0][:200]})"
+    settings = Path(os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()) / "keras.json"
+    try:
+        found = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
+    except (OSError, ValueError):
+        found = {}  # Keras does without.
+    if not isinstance(found, dict) or set(found) & {"floatx", "epsilon", "image_data_format", "dtype_policy"}:
+        return f"{because}: perhaps {settings} is broken, so delete it or mend it."
+    return f"{because}: perhaps memory is short (ulimit -v), or the installation is not whole."
 
 
 class _QuietFinder(importlib.abc.MetaPathFinder):

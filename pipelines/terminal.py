@@ -1,15 +1,29 @@
-"""Where a command prints to: a terminal or a pipe that may be closed, full, or unable to show a character.
+"""What a command finds around it: a terminal or a pipe that may be closed, full, or unable to show a character; signals
+that end it; a folder for temporary files.
 
-None of that is a reason to lose what a command does beside printing.
+None of that is a reason to lose what a command does, or to leave anything behind.
 """
 
 import errno
 import os
+import shutil
+import signal
 import sys
+import tempfile
+from multiprocessing import util
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-INTERRUPTED = 130
+from pipelines.errors import LibraryError
+
+INTERRUPTED, ENDED = 130, 143
+SCRATCH = "keras-recipes-"  # Temporary folders begin with it, followed by the process's number.
+LONGEST = 60  # Characters: processes talk through sockets in that folder, whose names may not be long.
+
+
+class Ended(KeyboardInterrupt):
+    """The command was told to end, by `kill` or since its terminal was closed: as with Ctrl-C, nothing is lost."""
 
 
 class Tolerant:
@@ -71,15 +85,63 @@ def ending(code: int) -> int:
 
 
 def explain_interruption() -> None:
-    """Let Ctrl-C end a command that has just begun in a word, where nothing else waits for it yet."""
+    """Let Ctrl-C end a command that has just begun in a word, where nothing else waits for it yet, and `kill` as well.
+
+    A library that can't be loaded is a sentence.
+    """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, KeyboardInterrupt):
+        if not issubclass(kind, (KeyboardInterrupt, LibraryError)):
             before(kind, error, trace)
             return
         sys.stdout.flush()
-        os.write(2, b"\nStopped.\n")
-        os._exit(INTERRUPTED)  # Python would else end itself by the signal.
+        if issubclass(kind, LibraryError):
+            os.write(2, f"{error}\n".encode())
+            code = 1
+        else:
+            os.write(2, b"\nStopped.\n")
+            code = ENDED if issubclass(kind, Ended) else INTERRUPTED
+        _leave_nothing()
+        os._exit(code)  # Python would else end itself by the signal.
 
     sys.excepthook = hook
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # Under nohup it is ignored.
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: Any) -> None:
+    signal.signal(number, signal.SIG_DFL)  # Whoever insists need not wait.
+    raise Ended
+
+
+def own_scratch() -> None:
+    """Give this command and its workers a temporary folder of their own, and take it away at the end.
+
+    TensorFlow leaves files there in processes that end early. What commands have left that were killed goes, too.
+    """
+    home = Path(tempfile.gettempdir())
+    for left in home.glob(f"{SCRATCH}*"):
+        number = left.name.removeprefix(SCRATCH).partition("-")[0]
+        if number.isdecimal() and not left.is_symlink() and not Path("/proc", number).exists():
+            shutil.rmtree(left, ignore_errors=True)  # Of another user it can't.
+    if len(str(home)) + len(SCRATCH) > LONGEST or not Path("/proc").exists():
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
+    except OSError:  # Whoever needs it will say so.
+        return
+    os.environ.setdefault("RAY_TMPDIR", str(home))  # Its sockets have long names of their own.
+    os.environ["TMPDIR"] = folder
+    tempfile.tempdir = None  # Where it was is remembered.
+    _folders.append(Path(folder))
+    util.Finalize(None, _leave_nothing, exitpriority=-200)  # After those of multiprocessing, which has files there.
+
+
+_folders: list[Path] = []
+
+
+def _leave_nothing() -> None:
+    for folder in _folders:
+        shutil.rmtree(folder, ignore_errors=True)

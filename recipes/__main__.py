@@ -18,6 +18,7 @@ import itertools
 import json
 import sys
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -34,12 +35,12 @@ NAMES = sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswi
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return the exit code: 0, 1 for a failure, 2 for usage, 130 for Ctrl-C."""
+    """Return the exit code, as `recipes.harness.exits` has it."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["benchmark"]:
         from recipes import _benchmark
 
-        return _benchmark.main(arguments[1:])
+        return explained(lambda: _benchmark.main(arguments[1:]))
     words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     parser = argparse.ArgumentParser(
         prog="python -m recipes",
@@ -61,6 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, help="with board: save its first screen, and end")
     parser.add_argument("--port", type=int, default=0, help="with board: default, any free one")
     options, rest = parser.parse_known_args(arguments[len(words) :])
+    options.logdir = options.logdir.expanduser()  # No shell does it behind an equals sign.
     command = words.pop(0) if words and words[0] in COMMANDS else "list"
 
     if rest and not rest[0].startswith("-"):
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(NAMES)}")
     names = words or NAMES
     if command == "board":
-        return board(words, options)
+        return explained(lambda: board(words, options))
     if options.reference or options.open or options.picture or options.port:
         parser.error("--reference, --open, --picture and --port go with board")
     if options.all:
@@ -83,7 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     if command == "list":
         Console().print(listing(names))
         return 0
-    return carry_out(command, names, options.logdir)
+    return explained(lambda: carry_out(command, names, options.logdir))
 
 
 def board(names: list[str], options: argparse.Namespace) -> int:
@@ -112,17 +114,10 @@ def board(names: list[str], options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return 1
-    try:
-        address = serving.serve(folders, seeds, print, options.port)
-        if options.picture:
-            serving.take_picture(address, options.picture)
-            return 0
-    except (serving.PortTakenError, serving.NoPictureError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"{error.filename} could not be written: {error.strerror}.", file=sys.stderr)
-        return 1
+    address = serving.serve(folders, seeds, print, options.port)
+    if options.picture:
+        serving.take_picture(address, options.picture)
+        return 0
     if options.open:
         webbrowser.open(address)
     serving.wait(print)
@@ -130,22 +125,27 @@ def board(names: list[str], options: argparse.Namespace) -> int:
 
 
 def carry_out(command: str, names: list[str], logs: Path) -> int:
-    """Do what concerns evidence, and turn what goes wrong into a sentence."""
-    from recipes.harness.evidence.records import EvidenceError
-
+    """Do what concerns evidence."""
     work = {
         "status": status,
         "attest": attest_all,
         "publish": publish_all,
         "floors": measure_floors,
     }[command]
+    return work(names, logs)
+
+
+def explained(work: Callable[[], int]) -> int:
+    """Do something, turn what goes wrong into a sentence, and return the exit code."""
     try:
-        return work(names, logs)
-    except EvidenceError as error:
-        print(error, file=sys.stderr)
-    except OSError as error:
-        print(f"{error.filename} could not be written or read: {error.strerror}.", file=sys.stderr)
-    return 1
+        return work()
+    except Exception as error:
+        from recipes.harness import exits
+
+        code = exits.say(error)
+        if code is None:  # A mistake of ours: its traceback is what helps.
+            raise
+        return code
 
 
 def listing(names: list[str]) -> Table:
@@ -200,6 +200,7 @@ def status(names: list[str], logs: Path) -> int:
 
 def attest_all(names: list[str], logs: Path) -> int:
     """Carry the evidence of each recipe over to the code at hand, where that changes no number."""
+    from recipes.harness import exits
     from recipes.harness.attesting import attest
     from recipes.harness.evidence.records import EvidenceError
 
@@ -208,14 +209,14 @@ def attest_all(names: list[str], logs: Path) -> int:
         try:
             print(f"{name} {attest(load(name), print)}.")
         except EvidenceError as error:
-            print(error, file=sys.stderr)
-            code = 1
+            code = exits.say(error) or code
     return code
 
 
 def publish_all(names: list[str], logs: Path) -> int:
     """Publish the newest evidence of each recipe and make README's parts anew."""
-    from recipes.harness.evidence.records import EvidenceError
+    from recipes.harness import exits
+    from recipes.harness.evidence.records import EvidenceError, printable
     from recipes.harness.reporting import frontpage, objections, publish
 
     code = 0
@@ -228,13 +229,12 @@ def publish_all(names: list[str], logs: Path) -> int:
             path, passed_over = objections.find(recipe, logs, kind, budget)
             paths += [path] if path else []
             for sentence in passed_over:
-                print(sentence, file=sys.stderr)
+                print(printable(sentence), file=sys.stderr)
                 code = 1
         try:
             done = publish.publish(recipe, paths)
         except EvidenceError as error:
-            print(error, file=sys.stderr)
-            code = 1
+            code = exits.say(error) or code
             continue
         print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
         if not frontpage.has_chapter(name):

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from recipes.harness import cli
-from recipes.harness.evidence.records import complaint_of_evidence, read_json, write_json
+from recipes.harness.evidence.complaints import complaint_of_evidence
+from recipes.harness.evidence.records import read_json, write_json
 from recipes.harness.reporting import published
 from recipes.harness.reporting.report import Report
 from tests.toys import dice, guess
@@ -77,7 +78,7 @@ def test_without_anything_published_it_begins_with_the_first_seed(results, tmp_p
 
 
 def test_what_was_measured_elsewhere_is_not_gone_on_with(ten, results, tmp_path, capsys):
-    write_json(results / "dice" / "evidence.json", {**ten, "machine": {"cpu": "abacus"}})
+    write_json(results / "dice" / "evidence.json", {**ten, "machine": {**ten["machine"], "cpu": "abacus"}})
     assert cli.run(dice.RECIPE, [*FLAGS, "--logdir", str(tmp_path / "x"), "--until-decided", "20"]) == 2
     assert "measured on another machine" in capsys.readouterr().err
 

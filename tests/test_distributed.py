@@ -20,9 +20,9 @@ import tensorflow as tf
 import yaml
 
 from pipelines import sources
+from pipelines.errors import UsageError
 from recipes import distributed as recipe
 from recipes.harness import Run, asking, cluster, measuring, together, workers_here
-from recipes.harness.running.invocation import UsageError
 
 REQUEST = sources.Request(train_images=500)
 DATA = sources.load(REQUEST)

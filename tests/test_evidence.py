@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from recipes.harness.evidence import reach, records
+from recipes.harness.evidence import complaints, reach, records
 from recipes.harness.evidence.records import EvidenceError
 
 
@@ -101,7 +101,7 @@ EVIDENCE = {
     "commit": None,
     "keras": {},
     "elapsed_seconds": None,
-    "machine": {},
+    "machine": {"cpu": "a", "cores": 2, "gpus": [], "memory_gib": None, "system": "Linux"},
     "versions": {},
     "code": "0",
     "command": "python",
@@ -114,7 +114,7 @@ EVIDENCE = {
 def complaint(change) -> str:
     found = copy.deepcopy(EVIDENCE)
     change(found)
-    return records.complaint_of_evidence(found, "toy", ("a", "b"))
+    return complaints.complaint_of_evidence(found, "toy", ("a", "b"))
 
 
 def test_whole_evidence_is_not_complained_of():
@@ -135,7 +135,7 @@ def set_record(**fields):
         (lambda found: found["records"].append(found["records"][0]), "one record for each"),
         (lambda found: found.update(seeds=[1, 1]), "each once"),
         (lambda found: found.update(seeds=[1, 2]), "one record for each"),
-        (lambda found: found.update(machine=None), "lacks 'machine'"),
+        (lambda found: found.update(machine=None), "its 'machine' should be"),
         (lambda found: found.pop("test_images"), "lacks 'test_images'"),
         (lambda found: found["records"].insert(0, None), "no record of a run"),
         (lambda found: found["records"][0].pop("curves"), "lacks 'curves'"),
@@ -153,7 +153,7 @@ def set_record(**fields):
         (set_record(variant="b"), "one record for each"),
         (set_record(seconds={}), "how many seconds"),
         (lambda found: found.pop("commit"), "lacks 'commit'"),
-        (lambda found: found.pop("elapsed_seconds"), "how long it took"),
+        (lambda found: found.pop("elapsed_seconds"), "lacks 'elapsed_seconds'"),
         (lambda found: found.update(variants=["a", "a"]), "stands in it twice"),
     ],
 )
@@ -163,16 +163,16 @@ def test_what_is_wrong_with_evidence_is_said(change, words):
 
 @pytest.mark.parametrize("content", [None, [], {}, 3, "text"])
 def test_what_is_no_evidence_at_all(content):
-    assert records.complaint_of_evidence(content, "toy", ("a",))
-    assert records.complaint_of(content)
+    assert complaints.complaint_of_evidence(content, "toy", ("a",))
+    assert complaints.complaint_of(content)
 
 
 def test_a_record_of_another_run_is_told_from_that_of_the_job():
-    assert records.complaint_of_job(RECORD, "a", 1, {"epochs": 2}) == ""
-    assert "it is of a seed 1" in records.complaint_of_job(RECORD, "a", 2, {"epochs": 2})
-    assert "other settings" in records.complaint_of_job(RECORD, "a", 1, {"epochs": 3})
+    assert complaints.complaint_of_job(RECORD, "a", 1, {"epochs": 2}) == ""
+    assert "it is of a seed 1" in complaints.complaint_of_job(RECORD, "a", 2, {"epochs": 2})
+    assert "other settings" in complaints.complaint_of_job(RECORD, "a", 1, {"epochs": 3})
     depths = {**RECORD, "config": {"depths": [1, 2]}}
-    assert records.complaint_of_job(depths, "a", 1, {"depths": (1, 2)}) == ""  # JSON knows no tuples.
+    assert complaints.complaint_of_job(depths, "a", 1, {"depths": (1, 2)}) == ""  # JSON knows no tuples.
 
 
 ONE = """\"\"\"Why?\"\"\"

@@ -209,7 +209,7 @@ def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):
         ({"seeds": 0}, "--seeds must be from 1"),
         ({"sedes": 3}, "no such setting"),
         ({"data": "imagenet"}, "no data source 'imagenet'"),
-        ({"epochs": 0}, "--epochs must be at least 1"),
+        ({"epochs": 0}, "--epochs must be from 1 to"),
     ],
 )
 def test_measuring_what_cannot_be_is_a_sentence(arguments, words, tmp_path):

@@ -304,8 +304,8 @@ def test_unfit_evidence_is_refused_and_nothing_is_changed(clean, tmp_path, chang
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (set_field(schema=99), "another schema"),
-        (set_field(data={"source": "folder:/home/me"}), "not those of budget quick"),
+        (set_field(schema=99), "not of schema"),
+        (lambda found: found["data"].update(source="folder:/home/me"), "not those of budget quick"),
         (set_field(data_digest="0"), "not the bundled ones"),
         (set_field(model="mine.py:f 0"), "a reader's own model"),
         (set_field(commit="HEAD"), "There is no commit"),

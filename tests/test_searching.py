@@ -10,12 +10,12 @@ import sys
 import keras_tuner as kt
 import pytest
 
+from pipelines.errors import UsageError
 from recipes import optimizers, regularization
 from recipes.__main__ import NAMES, load
 from recipes.harness import cli
 from recipes.harness.declaring.space import Range
 from recipes.harness.kerastuner import searching
-from recipes.harness.running.invocation import UsageError
 from tests.conftest import ROOT
 from tests.toys import guess, runner
 

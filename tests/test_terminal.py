@@ -63,7 +63,9 @@ def test_what_a_terminal_can_not_show_is_replaced():
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.5])
 def test_ctrl_c_during_the_start_is_a_word(tmp_path, seconds):
     command = [sys.executable, "-m", "recipes.sequential", "--budget", "smoke", "--logdir", str(tmp_path)]
-    started = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    heeding = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  What runs in the background does not.
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    started = subprocess.Popen(command, cwd=ROOT, preexec_fn=heeding, **pipes)
     time.sleep(seconds)
     started.send_signal(signal.SIGINT)
     said, _ = started.communicate(timeout=60)

@@ -1,21 +1,26 @@
 """Whether what was asked for can be done: seeds, settings, flags that do not go together, before anything is run."""
 
 import dataclasses
-import math
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipelines import sources
+from pipelines.errors import UsageError
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
+from recipes.harness.evidence.provenance import cores
 from recipes.harness.evidence.records import LOOKS
-from recipes.harness.running.invocation import Asked, UsageError
+from recipes.harness.running.invocation import Asked
 from recipes.harness.running.own_model import check_own_model, own_model
 
 MOST_SEEDS = 10_000
 MOST_TRIALS = 10_000
+LARGEST_SEED = 2**32 - 1  # NumPy and Keras take no larger one.
+JOBS_A_CORE = 8
 # The smallest values of fields of a recipe's Config; of all others it is 0, unless the recipe says otherwise.
 LEAST = {"epochs": 1, "batch_size": 1}
+MOST = 1_000_000  # Of each of them.
 
 
 def seeds_of(
@@ -33,8 +38,9 @@ def seeds_of(
         raise UsageError(f"--seeds must be from 1 to {MOST_SEEDS:,}, not {how_many}.")
     first = recipe.first_seed if first is None else first
     seeds = tuple(range(first, first + given)) if isinstance(given, int) else tuple(map(int, given))
-    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise UsageError(f"Seeds are whole numbers from 0 on, each once, not {list(seeds)}.")
+    if min(seeds) < 0 or max(seeds) > LARGEST_SEED or len(set(seeds)) < len(seeds):
+        shown = ", ".join(map(str, seeds[:5])) + ", …" * (len(seeds) > 5)
+        raise UsageError(f"Seeds are whole numbers from 0 to {LARGEST_SEED:,}, each once, not {shown}.")
     return seeds
 
 
@@ -72,13 +78,19 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
     Raises:
         UsageError, RequestError: it can't.
     """
-    if asked.jobs is not None and asked.jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {asked.jobs}.")
+    most = JOBS_A_CORE * cores()
+    if asked.jobs is not None and not 1 <= asked.jobs <= most:
+        raise UsageError(f"--jobs must be from 1 to {most} ({JOBS_A_CORE} for each core), not {asked.jobs}.")
+    split_seed = asked.data.split_seed
+    if split_seed is not None and not 0 <= split_seed <= LARGEST_SEED:
+        raise UsageError(f"--split-seed must be from 0 to {LARGEST_SEED:,}, not {split_seed}.")
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         least = {**LEAST, **recipe.least}.get(field.name, 0)
-        if isinstance(value, (int, float)) and not (math.isfinite(value) and value >= least):
-            raise UsageError(f"--{field.name.replace('_', '-')} must be at least {least} and finite, not {value}.")
+        if isinstance(value, (int, float)) and not least <= value <= MOST:  # Nor is what is no number.
+            raise UsageError(f"--{field.name.replace('_', '-')} must be from {least} to {MOST:,}, not {value}.")
+    if getattr(config, "tuned_at", "quick") not in ("quick", "full"):
+        raise UsageError(f"--tuned-at must be quick or full, not {config.tuned_at!r}.")
     if asked.model and recipe.model is None:
         raise UsageError(f"The question of {recipe.name} is about its own models: leave --model out.")
     if asked.model:
@@ -92,9 +104,25 @@ def check(recipe: Recipe, asked: Asked, config: Any) -> None:
         raise UsageError("--board shows TensorBoard's files: leave --no-log out.")
     if asked.tune:
         _check_tune(recipe, asked, config)
-    if asked.logdir.exists() and not asked.logdir.is_dir():
-        raise UsageError(f"--logdir {asked.logdir} is a file: name a folder.")
+    for flag, path in (("logdir", str(asked.logdir)), ("save", asked.save)):
+        check_folder(flag, path)
     sources.check_request(asked.data)
+
+
+def check_folder(flag: str, path: str) -> None:
+    """Whether a folder that is to be written to may be called so: TensorFlow writes to names of UTF-8 alone.
+
+    Raises:
+        UsageError: it may not, or it is a file.
+    """
+    if not path.isprintable():  # What is no UTF-8 isn't either.
+        raise UsageError(f"--{flag} {path!r} has a character that can't be printed: name another folder.")
+    try:
+        is_file = path and Path(path).exists() and not Path(path).is_dir()
+    except OSError as error:
+        raise UsageError(f"--{flag} {path!r} can't be looked at ({error.strerror}): name another folder.") from error
+    if is_file:
+        raise UsageError(f"--{flag} {path} is a file: name a folder.")
 
 
 def check_sweep(recipe: Recipe, options: Any, config: Any, searching: Any) -> None:

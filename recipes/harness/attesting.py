@@ -16,8 +16,9 @@ from typing import Any
 
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence import attested
+from recipes.harness.evidence.complaints import complaint_of_evidence
 from recipes.harness.evidence.provenance import ROOT, commit, is_commit, machine, versions
-from recipes.harness.evidence.records import EvidenceError, Record, complaint_of_evidence, read_json, write_json
+from recipes.harness.evidence.records import EvidenceError, Record, read_json, write_json
 from recipes.harness.reporting.published import RESULTS, tuned_otherwise
 
 COMPARED = ("status", "curves", "correct", "weights", "settings")

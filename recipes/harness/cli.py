@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import errno
 import itertools
 import shlex
 import sys
@@ -13,14 +12,13 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from pipelines.errors import DataError, RequestError
-from pipelines.terminal import INTERRUPTED, ending
-from recipes.harness import asking, closing, measuring
+from pipelines.terminal import ENDED, INTERRUPTED, Ended, ending
+from recipes.harness import asking, closing, exits, measuring
 from recipes.harness.deciding import until_decided
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
-from recipes.harness.evidence.records import EvidenceError, Record, printable
+from recipes.harness.evidence.records import Record, printable
 from recipes.harness.flags import Options, Searching
-from recipes.harness.running.invocation import Asked, CodeChangedError, Invocation, UsageError, default_data
+from recipes.harness.running.invocation import Asked, CodeChangedError, Invocation, default_data
 from recipes.harness.running.schedule import Work, carry_out
 
 UNSAID = ("--resume", "--board", "--reference")  # These change nothing of what a command measures.
@@ -32,7 +30,7 @@ def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
 
 
 def run(recipe: Recipe, arguments: Sequence[str] | None = None) -> int:
-    """Parse flags, measure, print; return the exit code: 0, 1 for a failed or diverged run, 2 for usage, 130 for ^C."""
+    """Parse flags, measure, print; return the exit code, as `exits` has it: 1 also for a failed or diverged run."""
     return _run([recipe], list(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -48,7 +46,7 @@ def run_all(recipes: Sequence[Recipe], arguments: Sequence[str]) -> int:
     worst = 0
     for recipe in recipes:
         worst = max(worst, run(recipe, arguments))
-        if worst == INTERRUPTED:
+        if worst in (INTERRUPTED, ENDED):
             break
     return worst
 
@@ -98,9 +96,9 @@ def _run(recipes: Sequence[Recipe], arguments: list[str]) -> int:
                         begun.remove(work.invocation)
             if served or _board(locked, say):
                 _wait(say)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         closing.say_where(begun, console)
-        return INTERRUPTED
+        return ENDED if isinstance(interruption, Ended) else INTERRUPTED
     return max(codes, default=0)
 
 
@@ -154,28 +152,12 @@ def _explained(
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        code, sentence = explanation(error)
-        if sentence:
-            print(printable(sentence), file=sys.stderr)
-        if console is not None and code != 2 and not isinstance(error, CodeChangedError):
+        code = exits.say(error)
+        if console is not None and code != exits.USAGE and not isinstance(error, CodeChangedError):
             closing.say_where(concerned, console)
         if code is None:  # A mistake of ours: its traceback is what helps.
             raise
         codes.append(code)
-
-
-def explanation(error: BaseException) -> tuple[int | None, str]:
-    """Exit code and sentence for what a user can mend; no code for anything else."""
-    if isinstance(error, SystemExit):  # Of tyro, which has said why.
-        return int(error.code or 0), ""
-    if isinstance(error, (UsageError, RequestError)):
-        return 2, str(error)
-    if isinstance(error, (DataError, EvidenceError)):
-        return 1, str(error)
-    if isinstance(error, OSError):
-        full = " The disk is full: free some space, then add --resume." if error.errno == errno.ENOSPC else ""
-        return 1, f"{error.filename or 'A file'} could not be written or read: {error.strerror}.{full}"
-    return None, ""
 
 
 def _given(arguments: Sequence[str], flag: str, default: str) -> str:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import batches, sources
-from recipes.harness import asking, cli
+from pipelines.errors import MachineError, UsageError
+from recipes.harness import asking, cli, exits
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence.provenance import gpus
-from recipes.harness.evidence.records import printable, read_json, write_json
-from recipes.harness.running.invocation import UsageError
+from recipes.harness.evidence.records import read_json, write_json
 from recipes.harness.running.run import Run
 
 SHAPE = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'
@@ -32,7 +32,7 @@ SEED = 1
 LINGER = 30.0  # Seconds, at most, that a worker waits for the others at the end.
 
 
-class WorkerLostError(RuntimeError):
+class WorkerLostError(MachineError):
     """Another worker is gone, and the training can't go on without it."""
 
 
@@ -168,16 +168,11 @@ def join(
     code = 0
     try:
         print(_joined(recipe, build_strategy, train, list(sys.argv[1:] if arguments is None else arguments)))
-    except WorkerLostError as error:
-        print(printable(str(error)), file=sys.stderr)
-        code = 1
     except BaseException as error:
-        found, sentence = cli.explanation(error)
-        code = 1 if found is None else found
+        found = exits.say(error)
         if found is None:  # A mistake of ours: its traceback is what helps.
             traceback.print_exc()
-        elif sentence:
-            print(printable(sentence), file=sys.stderr)
+        code = exits.FAILURE if found is None else found
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # TensorFlow's servers would wait for others, who may be gone.

@@ -4,15 +4,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipelines.errors import UsageError
 from recipes.harness.asking import check_with_images
 from recipes.harness.declaring.claims import Judgement, undecided
 from recipes.harness.declaring.recipe import Recipe
-from recipes.harness.evidence.records import LOOKS, Record, write_json
+from recipes.harness.evidence.records import LOOKS, Record
 from recipes.harness.reporting.published import Published
 from recipes.harness.reporting.report import Report
-from recipes.harness.running.invocation import SAME, SAME_PLACE, Invocation, UsageError
+from recipes.harness.running.invocation import SAME, SAME_PLACE, Invocation
 from recipes.harness.running.job import Job
-from recipes.harness.running.schedule import Work, carry_out, record_path
+from recipes.harness.running.schedule import Work, carry_out, put_away
 
 
 def until_decided(
@@ -74,9 +75,7 @@ def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]
         )
     else:
         for record in evidence["records"]:
-            path = record_path(str(invocation.folder), record["variant"], record["seed"])
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, record)
+            put_away(str(invocation.folder), record)
         invocation.took_over = True
         say(f"Goes on from the published {len(evidence['seeds'])} seeds.")
     return None if published.stale_tuning else published.tuning

@@ -10,16 +10,17 @@ import numpy as np
 from rich.console import Console
 
 from pipelines import sources
-from pipelines.errors import RequestError
+from pipelines.errors import RequestError, UsageError
 from recipes.harness.asking import check, check_with_images, default_config, seeds_of, variants_of
 from recipes.harness.declaring.recipe import BudgetName, Recipe
 from recipes.harness.declaring.tuning import Tuning
-from recipes.harness.evidence.records import LOOKS, Record, read_json, write_json
+from recipes.harness.evidence.complaints import complaint_of_summary, read_whole
+from recipes.harness.evidence.records import LOOKS, Record, write_json
 from recipes.harness.reporting import view
 from recipes.harness.reporting.card import markdown, markdown_table
 from recipes.harness.reporting.published import RESULTS, STALE, Published
 from recipes.harness.reporting.report import Report
-from recipes.harness.running.invocation import Asked, Invocation, UsageError, default_data
+from recipes.harness.running.invocation import Asked, Invocation, default_data
 from recipes.harness.running.job import Job, read_progress
 from recipes.harness.running.schedule import Work, carry_out
 
@@ -75,7 +76,7 @@ def advice(recipe: Recipe) -> Rows:
     path = RESULTS / recipe.name / "summary.json"
     if not path.exists():
         raise UsageError(f"Nothing of {recipe.name} is published yet: measure it first.")
-    summary = read_json(path)
+    summary = read_whole(path, complaint_of_summary, f"git checkout results/{recipe.name}/summary.json")
     stale = f" ({STALE})" if summary["stale"] else ""
     return Rows(
         {

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from recipes.harness.declaring.tuning import Trials
+from recipes.harness.evidence.complaints import complaint_of_trial
 from recipes.harness.evidence.provenance import ROOT
 from recipes.harness.evidence.reach import code_hash
-from recipes.harness.evidence.records import EvidenceError, Record, complaint_of, read_json
+from recipes.harness.evidence.records import EvidenceError, Record, read_json
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,7 @@ class Table:
         records = found.get("search") if isinstance(found, dict) else None
         if not isinstance(records, list):
             raise EvidenceError(f"The table {path} can't be used: it has no list of records.")
-        not_kept: Record = {"curves": {}, "correct": None, "seconds": {"total": 0}, "peak_memory_mib": None}
-        not_kept |= {"settings": {}, "weights": None, "blocks": []}
         for record in records:
-            if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
+            if problem := complaint_of_trial(record):
                 raise EvidenceError(f"The table {path} can't be used: {problem}.")
         return records

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.harness.evidence.records import EvidenceError, read_json
+from recipes.harness.evidence.complaints import complaint_of_links, read_whole
+from recipes.harness.evidence.records import read_json
 
 NAME = "attested.json"
 Link = dict[str, Any]
@@ -19,13 +20,8 @@ def links(folder: Path) -> list[Link]:
     path = folder / NAME
     if not path.exists():
         return []
-    found = read_json(path)
-    if not isinstance(found, list) or not all(isinstance(link, dict) and set(link) >= _NEEDED for link in found):
-        raise EvidenceError(f"{path} is no list of links between versions: restore it from git.")
+    found: list[Link] = read_whole(path, complaint_of_links, "restore it from git")
     return found
-
-
-_NEEDED = {"from", "to", "config", "commit", "dropped"}
 
 
 def read(path: Path) -> Any:

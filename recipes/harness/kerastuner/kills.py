@@ -2,7 +2,7 @@
 
 KerasTuner empties a file before it writes it anew, and a kill in between leaves nothing to go on from. And it writes a
 trial's file before the one that says which trials there are: a kill between these two leaves a trial that was begun,
-that nobody goes on with, and that counts as tried.
+that nobody goes on with, and that counts as tried; or one that has ended, and would be trained again.
 """
 
 import json
@@ -13,11 +13,12 @@ from typing import Any
 import keras_tuner as kt
 from keras_tuner.src import utils
 
+ENDED = ("COMPLETED", "FAILED")
 _reload = kt.Oracle.reload
 
 
 def survive_kills() -> None:
-    """Have KerasTuner, in this process, write files as a whole and drop trials that it does not know to have begun."""
+    """Have KerasTuner, in this process, write files as a whole and go on as the trials' own files say."""
     utils.save_json = save_whole
     kt.Oracle.reload = reload_what_was_begun
 
@@ -32,7 +33,11 @@ def save_whole(path: str, content: Any) -> str:
 
 
 def reload_what_was_begun(oracle: kt.Oracle) -> None:
-    """Load an oracle's state and its trials, but for one that was put away just before a kill: it is begun again."""
+    """Load an oracle's state and its trials. One that was put away just before a kill is begun again; one that had
+    ended is not."""
     _reload(oracle)
     for name in set(oracle.trials) - set(oracle.start_order):
         del oracle.trials[name]
+    for name in [name for name in oracle._retry_queue if oracle.trials[name].status in ENDED]:
+        oracle._retry_queue.remove(name)
+        oracle.end_order.append(name)

@@ -5,23 +5,28 @@ variables KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID a
 chief that hands trials out, and workers that ask it for them.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any, Literal
 
 import keras_tuner as kt
 from rich.console import Console
 
+from pipelines.errors import UsageError
 from recipes.harness.declaring.space import Range, Space
 from recipes.harness.declaring.tuning import SEED, half_decades
+from recipes.harness.evidence.complaints import complaint_of, complaint_of_search, read_whole, unsealed
 from recipes.harness.evidence.provenance import cores, gpus
 from recipes.harness.evidence.records import EvidenceError, Record, read_json, write_json
+from recipes.harness.kerastuner.kills import ENDED
 from recipes.harness.kerastuner.trials import order_again
 from recipes.harness.reporting import board, figure, view
-from recipes.harness.running.invocation import Invocation, UsageError
+from recipes.harness.running.invocation import Invocation
 from recipes.harness.running.job import read_progress
 from recipes.harness.running.schedule import Work, carry_out
 
@@ -62,7 +67,9 @@ def search(
 def _found_before(invocation: Invocation) -> dict[str, list[dict[str, Any]]]:
     """What was found for other variants, where a search goes on."""
     path = invocation.folder / "search.json"
-    return dict(read_json(path)["found"]) if path.exists() else {}
+    if not path.exists():
+        return {}
+    return dict(read_whole(path, complaint_of_search, "delete it; what the trials found is kept beside it")["found"])
 
 
 def _search_one(
@@ -72,8 +79,10 @@ def _search_one(
     oracle = make_oracle(tuner, invocation.recipe.space_of(variant), trials, whole)
     oracle.verbose = 0
     oracle._set_project_dir(str(invocation.folder), f"{variant}-trials")
+    trusted: Any = contextlib.nullcontext
     if os.path.exists(oracle._get_oracle_fname()):  # noqa: PTH110 Whatever file system KerasTuner is told to use.
         _go_on(oracle)
+        trusted = _books
     books, shared = oracle, _sharing()
     if shared == "chief":
         from keras_tuner.src.distribute import oracle_chief
@@ -87,11 +96,13 @@ def _search_one(
     # A worker of a shared search does one trial at a time: a chief waits for each name that ever asked it.
     at_once = 1 if shared else invocation.asked.jobs or len(gpus()) or cores()
     while True:
-        batch = _next(books, at_once)
+        with trusted(oracle):
+            batch = _next(books, at_once)
         if batch is None:
             break
         for trial, record in zip(batch, _run(invocation, variant, batch, console, say), strict=True):
-            _report(books, trial, record)
+            with trusted(oracle):
+                _report(books, trial, record)
         if not batch:  # Others' trials must end before there is another.
             time.sleep(0.5)
     return _trials_of(oracle) if shared is None else []
@@ -105,17 +116,51 @@ def _go_on(oracle: kt.Oracle) -> None:
         UsageError: they are of another space.
     """
     path, asked = oracle._get_oracle_fname(), oracle.get_space().get_config()["space"]
-    try:
+    with _books(oracle):
         oracle.reload()
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise EvidenceError(f"The books of the search, {path}, are broken: search anew, without --resume.") from error
+        ended, waiting = oracle.end_order, oracle._retry_queue
+        if sorted([*ended, *waiting]) != sorted(oracle.trials) or sorted(oracle.start_order) != sorted(oracle.trials):
+            raise ValueError("trials are missing, or there twice")
+        if {oracle.trials[name].status for name in ended} - set(ENDED):
+            raise ValueError("a trial has ended that is under way")
     if oracle.get_space().get_config()["space"] != asked:
         raise UsageError("The recipe's space has changed since that search began: search anew, without --resume.")
+    if wrong := [name for name, trial in oracle.trials.items() if not _is_as_recorded(oracle, trial)]:
+        raise EvidenceError(
+            f"The books of the search, {path}, say other numbers than the record of trial {wrong[0]}: search anew, "
+            "without --resume."
+        )
     for name, trial in oracle.trials.items():
         if trial.status == "FAILED":  # One that diverged has a record that says so, and ends at once.
             oracle.end_order.remove(name)
             oracle._retry_queue.append(name)
-    order_again(oracle)
+    with _books(oracle):
+        order_again(oracle)
+
+
+@contextlib.contextmanager
+def _books(oracle: kt.Oracle) -> Generator[None, None, None]:
+    """While KerasTuner works with books that were read from a file, whatever it fails with is their fault."""
+    try:
+        yield
+    except Exception as error:
+        raise EvidenceError(
+            f"The books of the search, {oracle._get_oracle_fname()}, are broken: search anew, without --resume."
+        ) from error
+
+
+def _is_as_recorded(oracle: kt.Oracle, trial: Any) -> bool:
+    """Whether the books say of a trial what its record says; where others have run it, there is no record here."""
+    if trial.status != "COMPLETED" or _sharing():
+        return True
+    paths = list(Path(oracle._project_dir, f"run-{trial.trial_id}").glob(f"*/seed-{SEED}/record.json"))
+    record: Any = None
+    problem = "it is not there"
+    if len(paths) == 1:
+        record, problem = unsealed(read_json(paths[0]))
+    if problem or complaint_of(record) or record["metrics"].get(OBJECTIVE) != trial.score:
+        return False
+    return all(record["config"].get(name) == value for name, value in _settings_of(trial).items())
 
 
 def make_oracle(tuner: TunerName, space: Space, trials: int, epochs: int) -> kt.Oracle:

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from recipes.harness.evidence.records import EvidenceError, read_json
+from recipes.harness.evidence.complaints import complaint_of_summary, read_whole
+from recipes.harness.evidence.records import EvidenceError
 from recipes.harness.reporting import forest
 from recipes.harness.reporting.card import escaped, markdown_table
 from recipes.harness.reporting.published import STALE
@@ -37,7 +38,9 @@ Summaries = dict[str, dict[str, Any]]
 def summaries(results: Path) -> Summaries:
     """Recipe -> what its summary says, in the chapters' order."""
     names = [name for chapter in CHAPTERS.values() for name in chapter]
-    found = {path.parent.name: read_json(path) for path in results.glob("*/summary.json")}
+    remedy = "restore it from git, or publish that recipe again"
+    paths = results.glob("*/summary.json")
+    found = {path.parent.name: read_whole(path, complaint_of_summary, remedy) for path in paths}
     return {name: found[name] for name in [*names, *sorted(set(found) - set(names))] if name in found}
 
 
@@ -66,8 +69,10 @@ def readme(text: str, results: Path) -> str:
     made = dict(zip(PARTS, (totals(found), surprises(found), at_full(found), by_chapter(found)), strict=True))
     for part in PARTS:
         begin, end = marks(part)
-        if not 0 <= text.find(begin) < text.find(end):
-            raise EvidenceError(f"README.md lacks the lines {begin} and {end}: put them where the {part} belong.")
+        if text.count(begin) != 1 or text.count(end) != 1 or text.find(begin) > text.find(end):
+            raise EvidenceError(
+                f"README.md should have the lines {begin} and {end} once: put them where the {part} belong."
+            )
         before, rest = text.split(begin)
         text = f"{before}{begin}\n\n{made[part]}\n\n{end}{rest.split(end)[1]}"
     return text

@@ -6,15 +6,9 @@ from typing import Any
 
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence import attested
+from recipes.harness.evidence.complaints import complaint_of_evidence, complaint_of_tuning
 from recipes.harness.evidence.provenance import is_commit
-from recipes.harness.evidence.records import (
-    SCHEMA,
-    EvidenceError,
-    Record,
-    complaint_of,
-    complaint_of_evidence,
-    read_json,
-)
+from recipes.harness.evidence.records import EvidenceError, read_json
 from recipes.harness.reporting.published import (
     FULL_DIGEST,
     SUBSET_DIGEST,
@@ -100,16 +94,8 @@ def _objections_to_origin(recipe: Recipe, found: dict[str, Any]) -> list[str]:
 
 
 def _objections_to_tuning(recipe: Recipe, found: Any) -> list[str]:
-    if not isinstance(found, dict) or found.get("kind") != "tuning" or found.get("recipe") != recipe.name:
-        return [f"It is no tuning sweep of {recipe.name}."]
-    lists = [found.get(name) for name in ("search", "curve", "variants")]
-    if found.get("schema") != SCHEMA or not all(isinstance(content, list) for content in lists):
-        return ["It is not whole, or of another schema."]
-    not_kept: Record = {"curves": {}, "correct": None, "seconds": {"total": 0}, "peak_memory_mib": None}
-    not_kept |= {"settings": {}, "weights": None, "blocks": []}
-    for record in found["search"] + found["curve"]:
-        if problem := complaint_of({**not_kept, **record} if isinstance(record, dict) else record):
-            return [f"It can't be used: {problem}."]
+    if problem := complaint_of_tuning(found, recipe.name):
+        return [f"It can't be used: {problem}."]
     reasons = _objections_to_origin(recipe, found)
     budget = "full" if found.get("budget") == "full" else "quick"
     if why := staleness_of_tuning(recipe, found):

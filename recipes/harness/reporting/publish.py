@@ -12,11 +12,16 @@ from typing import Any
 
 from recipes.harness.declaring.claims import Comparison, Judgement
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
+from recipes.harness.evidence.complaints import (
+    complaint_of_evidence,
+    complaint_of_machine,
+    complaint_of_summary,
+    read_whole,
+)
 from recipes.harness.evidence.provenance import ROOT, without_folder
 from recipes.harness.evidence.records import (
     EvidenceError,
     Record,
-    complaint_of_evidence,
     read_json,
     values_of,
     write_json,
@@ -98,7 +103,7 @@ def _generate(recipe: Recipe, folder: Path) -> str:
     if published.stale:
         text = _without_label((folder / CARD).read_text(encoding="utf-8"))
         (folder / CARD).write_text(label(recipe) + text, encoding="utf-8")
-        summary = read_json(folder / "summary.json")
+        summary = read_whole(folder / "summary.json", complaint_of_summary, "measure again, or restore it from git")
         write_json(folder / "summary.json", {**summary, "stale": True})
         return f"labelled as {STALE}, since {published.stale}"
     report = Report(recipe, published.evidence, published.tuning)
@@ -127,7 +132,11 @@ def machines(folder: Path, report: Report) -> list[dict[str, Any]]:
     own = folder / f"machine-{re.sub('[^a-z0-9]+', '-', kind_of(report.found['machine']).lower()).strip('-')}.json"
     machine, commit = report.found["machine"], report.found["commit"]
     write_json(own, {**summary_of(report), "machine": machine, "commit": commit, "code": report.found["code"]})
-    others = [read_json(path) for path in sorted(folder.glob("machine-*.json")) if path != own]
+    others = [
+        read_whole(path, complaint_of_machine, "delete it, or restore it from git")
+        for path in sorted(folder.glob("machine-*.json"))
+        if path != own
+    ]
     return [other for other in others if other["code"] == report.found["code"]]
 
 

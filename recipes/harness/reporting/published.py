@@ -7,8 +7,9 @@ from typing import Any
 
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence import attested
+from recipes.harness.evidence.complaints import complaint_of_evidence, complaint_of_floors
 from recipes.harness.evidence.provenance import ROOT
-from recipes.harness.evidence.records import EvidenceError, Record, complaint_of_evidence
+from recipes.harness.evidence.records import EvidenceError, Record
 
 RESULTS = ROOT / "results"
 CHANGED = "the code that makes the numbers has changed since"
@@ -84,6 +85,10 @@ def floors_of(recipe: Recipe, results: Path | None = None) -> tuple[dict[str, An
     if not (folder / "floors.json").exists():
         return None, ""
     found = attested.read(folder / "floors.json")
+    if problem := complaint_of_floors(found):
+        raise EvidenceError(
+            f"{folder / 'floors.json'} can't be used, since {problem}: run `python -m recipes floors {recipe.name}`."
+        )
     if found["code"] != recipe.code:
         return found, CHANGED
     if found["settings"] != all_settings(recipe):

@@ -14,6 +14,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from pipelines.errors import MachineError
 from recipes.harness.evidence.provenance import ROOT
 from recipes.harness.evidence.records import EvidenceError, read_json
 from recipes.harness.reporting import compare
@@ -50,11 +51,11 @@ def query(tags: Sequence[str], several: bool) -> str:
     return urllib.parse.urlencode(wanted)
 
 
-class PortTakenError(Exception):
+class PortTakenError(MachineError):
     """The port that was asked for is another program's."""
 
 
-class NoPictureError(Exception):
+class NoPictureError(MachineError):
     """There is nothing to take a picture with."""
 
 

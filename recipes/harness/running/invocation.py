@@ -6,11 +6,12 @@ import fcntl
 import os
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pipelines import sources
+from pipelines.errors import UsageError
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
 from recipes.harness.evidence import reach
 from recipes.harness.evidence.provenance import stamp
@@ -22,10 +23,6 @@ from recipes.harness.running.worker import Start
 
 class CodeChangedError(EvidenceError):
     """The code was changed while the command ran: what it measured is of no one version."""
-
-
-class UsageError(Exception):
-    """What was asked for can't be done as asked. The sentence is printed, and the exit code is 2."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,14 +209,30 @@ def _plain(value: Any) -> Any:
 
 
 def _new_folder(home: Path) -> Path:
+    """A folder named after this second, or the next that is free: the newest is the last by name, also where the clock
+    was set back."""
     home.mkdir(parents=True, exist_ok=True)
-    stamp_ = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for number in range(1000):
-        folder = home / (f"{stamp_}-{number:03}" if number else stamp_)
+    begun = [_second_of(path.name) for path in home.iterdir()]
+    when = max([datetime.now(), *(second + SECOND for second in begun if second)])
+    while True:
+        folder = home / when.strftime(NAMED)
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise UsageError(f"A thousand invocations began under {home} in this second: wait for the next one.")
+        when += SECOND
+
+
+NAMED = "%Y%m%d-%H%M%S"
+SECOND = timedelta(seconds=1)
+LAST_YEAR = 9000  # A folder that is called after a later one was not called so by a clock.
+
+
+def _second_of(name: str) -> datetime | None:
+    try:
+        second = datetime.strptime(name[: len("YYYYMMDD-HHMMSS")], NAMED)
+    except ValueError:
+        return None
+    return second if second.year < LAST_YEAR else None
 
 
 def _lock(folder: Path) -> None:

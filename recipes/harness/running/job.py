@@ -15,9 +15,10 @@ from typing import Any
 from pipelines import sources
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.declaring.table import Table
+from recipes.harness.evidence.complaints import complaint_of_progress, read_whole
 from recipes.harness.evidence.provenance import gpus
 from recipes.harness.evidence.reach import is_as_loaded
-from recipes.harness.evidence.records import Record, explain, pack_bits
+from recipes.harness.evidence.records import EvidenceError, Record, explain, pack_bits
 from recipes.harness.reporting import board
 from recipes.harness.running.callbacks import Stopwatch
 from recipes.harness.running.memory import PeakMemory
@@ -176,6 +177,9 @@ def remove_folder(folder: Path) -> None:
 def read_progress(folder: Path, variant: str, seed: int) -> dict[str, Any]:
     """What a run in flight last said of itself: its epoch and accuracy. Empty before the first epoch's end."""
     try:
-        return json.loads((folder / variant / f"seed-{seed}" / "progress.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found: dict[str, Any] = read_whole(
+            folder / variant / f"seed-{seed}" / "progress.json", complaint_of_progress, "wait for the next epoch"
+        )
+    except EvidenceError:
         return {}
+    return found

@@ -6,18 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines.errors import UsageError
+from recipes.harness.evidence.complaints import complaint_of, complaint_of_bits, complaint_of_job, sealed, unsealed
 from recipes.harness.evidence.provenance import cores, gpus
-from recipes.harness.evidence.records import (
-    EvidenceError,
-    Record,
-    complaint_of,
-    complaint_of_bits,
-    complaint_of_job,
-    read_json,
-    write_json,
-)
+from recipes.harness.evidence.records import EvidenceError, Record, read_json, write_json
 from recipes.harness.running import worker
-from recipes.harness.running.invocation import Invocation, UsageError
+from recipes.harness.running.invocation import Invocation
 from recipes.harness.running.job import Job
 
 
@@ -61,7 +55,7 @@ class Work:
     def finish(self, job: Job, records: list[Record]) -> None:
         """Save the records of a job at once."""
         for record in records:
-            write_json(record_path(job.folder, record["variant"], job.seed), record)
+            put_away(job.folder, record)
             self.found[job.folder, record["variant"], job.seed] = record
         self.todo.remove(job)
 
@@ -72,6 +66,11 @@ class Work:
 
 def record_path(folder: str, variant: str, seed: int) -> Path:
     return Path(folder) / variant / f"seed-{seed}" / "record.json"
+
+
+def put_away(folder: str, record: Record) -> None:
+    """Write the record of a run where a command that goes on will look for it."""
+    write_json(record_path(folder, record["variant"], record["seed"]), sealed(record))
 
 
 def _follow_no_link(job: Job) -> None:
@@ -87,9 +86,9 @@ def _kept(invocation: Invocation, job: Job, variant: str, say: Callable[[str], N
     if not path.exists():
         return None
     try:
-        record = read_json(path)
+        record, broken_seal = unsealed(read_json(path))
         problem = complaint_of(record) or complaint_of_job(record, variant, job.seed, job.config)
-        problem = problem or complaint_of_bits(record, invocation.header["test_images"])
+        problem = problem or complaint_of_bits(record, invocation.header["test_images"]) or broken_seal
         if not problem and invocation.header["kind"] == "comparison" and invocation.tuned_otherwise(record):
             problem = "what was tuned has changed since"
     except EvidenceError:

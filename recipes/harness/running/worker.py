@@ -7,21 +7,30 @@ import multiprocessing.connection
 import os
 import queue
 import secrets
+import shutil
+import signal
+import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as FutureTimeout
+from pathlib import Path
 from typing import Any, Literal
 
 import pebble
 
 import recipes
+from pipelines.errors import MachineError, UsageError
 from recipes.harness.evidence.records import Record, explain
 from recipes.harness.running.job import Job, carry_out, failed
 
 # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
 RUNS_PER_WORKER = 12
+LOOKS_EVERY = 0.5  # Seconds.
+MOST_STOPPED = 30.0  # Seconds that a worker may stand still (SIGSTOP, a debugger) while this process does not.
+REACHES = 5.0  # Seconds, within which a cluster must answer.
 
 Outcome = tuple[Job, list[Record]]
 Started = Callable[[Job], None]
@@ -33,42 +42,51 @@ def side_by_side(
 ) -> Generator[Outcome, None, None]:
     """Do `work` in `jobs` worker processes, one to a GPU where there are some; yield each when it is done.
 
-    A worker that dies takes its own job down, and is replaced. When the caller stops early, so do all workers.
+    A worker that dies takes its own job down, and is replaced; so does one that stands still for `MOST_STOPPED`. When
+    the caller stops early, so do all workers.
     """
-    workers: queue.SimpleQueue[pebble.ProcessPool] = queue.SimpleQueue()
+    marks = tempfile.mkdtemp(prefix="workers-")
+    workers: queue.SimpleQueue[tuple[pebble.ProcessPool, Path]] = queue.SimpleQueue()
     context = _context(gpus, start)
     pools = [
         pebble.ProcessPool(
             max_workers=1,
             max_tasks=RUNS_PER_WORKER,
             initializer=_prepare,
-            initargs=(slot if gpus else None,),
+            initargs=(slot if gpus else None, f"{marks}/{slot}"),
             context=context,
         )
         for slot in range(min(jobs, len(work)))
     ]
-    for pool in pools:
-        workers.put(pool)
+    for slot, pool in enumerate(pools):
+        workers.put((pool, Path(marks, str(slot))))
 
     stopping = threading.Event()
 
     def do(job: Job) -> Outcome:
-        pool = workers.get()
+        pool, mark = workers.get()
+        still = 0.0
         try:
             started(job)
             future = pool.schedule(_do, args=[job])
             while not stopping.is_set():  # A pool that is stopped says nothing more of what was in flight.
                 with contextlib.suppress(FutureTimeout):
-                    return job, future.result(timeout=0.5)
+                    return job, future.result(timeout=LOOKS_EVERY)
+                # Counted in looks, so that Ctrl-Z, which stops this process as well, is no reason.
+                still = still + LOOKS_EVERY if still < MOST_STOPPED and _stands_still(mark) else 0.0
+                if still >= MOST_STOPPED:
+                    os.kill(int(mark.read_text()), signal.SIGKILL)
             return job, failed(job, "stopped")
         except pebble.ProcessExpired as error:
+            if still >= MOST_STOPPED:
+                return job, failed(job, f"its worker was stopped for {MOST_STOPPED:g} s by a signal, and was ended")
             return job, failed(job, f"its worker died ({_cause_of_death(error.exitcode)})")
         except CancelledError:
             return job, failed(job, "stopped")
         except Exception as error:
             return job, failed(job, explain(error))
         finally:
-            workers.put(pool)
+            workers.put((pool, mark))
 
     threads = ThreadPoolExecutor(max(1, len(pools)))
     try:
@@ -80,6 +98,16 @@ def side_by_side(
         for pool in pools:
             pool.stop()
             pool.join()
+        shutil.rmtree(marks, ignore_errors=True)
+
+
+def _stands_still(mark: Path) -> bool:
+    """Whether the process whose number a file holds is stopped, as far as the system tells."""
+    try:
+        status = Path("/proc", mark.read_text(), "stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] == "T"
 
 
 def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
@@ -90,9 +118,13 @@ def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator
 
     Raises:
         ImportError: Ray is not installed.
+        MachineError: nobody answers at that address.
     """
     local: dict[str, Any] = {}
-    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+    address = os.environ.get("RAY_ADDRESS", "local")
+    if address not in ("", "local", "auto"):
+        _check_reached(address)
+    if address in ("", "local"):
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
     import ray
@@ -116,6 +148,19 @@ def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator
         ray.shutdown()
 
 
+def _check_reached(address: str) -> None:
+    """Ray itself would try for two minutes before it says that nobody answers."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if not (host and port.isdecimal() and int(port) < 65536):
+        raise UsageError(f"RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT, auto or local, not {address!r}.")
+    try:
+        socket.create_connection((host, int(port)), timeout=REACHES).close()
+    except OSError as error:
+        raise MachineError(
+            f"No Ray cluster answers at RAY_ADDRESS={address} ({error}): start it, or unset that variable."
+        ) from error
+
+
 def _context(gpus: int, start: Start | None) -> Any:
     """How workers come to be: forked, on Linux, from one process that has imported TensorFlow and run nothing with it.
 
@@ -128,8 +173,9 @@ def _context(gpus: int, start: Start | None) -> Any:
     return multiprocessing.get_context("forkserver")
 
 
-def _prepare(gpu: int | None) -> None:
-    """Set a new worker up: end with the parent, see one GPU at most."""
+def _prepare(gpu: int | None, mark: str) -> None:
+    """Set a new worker up: end with the parent, see one GPU at most, and leave its number in the file `mark`."""
+    Path(mark).write_text(str(os.getpid()))
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:

@@ -1,0 +1,138 @@
+"""Whatever stands on a command line: a sentence and exit code 2, before anything starts, or it is done."""
+
+import dataclasses
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.errors import UsageError
+from recipes import __main__ as whole
+from recipes.__main__ import load
+from recipes.harness import cli
+from recipes.harness.flags import Options, Searching
+from recipes.harness.running.invocation import Invocation
+from tests.conftest import ROOT, examples
+from tests.faults.spoiling import ESCAPES
+from tests.toys import guess
+
+RECIPES = [guess.RECIPE, *map(load, ("optimizers", "search_replayed", "distributed"))]
+# What one argument of a command can be: no NUL, and bytes that are no UTF-8 as Python shows them.
+words = st.one_of(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=12),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.sampled_from(["", "0", "-1", "1e400", "nan", "inf", "-inf", "1e-320", "9" * 400, "0x10", "1_000", "٣", "true"]),
+    st.sampled_from(ESCAPES),
+    st.sampled_from(["subset", "full", "smoke", "all", "fair", "folder:", "tfds:", "folder:/", "/dev/null", "/", "."]),
+    st.sampled_from(["folder:" + "x" * 5000, "x" * 5000, "~nobody/x", "/proc/self/mem", "tests/toys/guess.py:train"]),
+)
+
+
+def flags_of(recipe) -> list[str]:
+    """All flags of a recipe's command line."""
+    parts = [Options, recipe.config, *([Searching] if recipe.searched else [])]
+    return [f"--{field.name.replace('_', '-')}" for part in parts for field in dataclasses.fields(part)]
+
+
+@st.composite
+def command_lines(draw) -> tuple:
+    recipe = draw(st.sampled_from(RECIPES))
+    arguments: list[str] = []
+    for flag in draw(st.lists(st.sampled_from([*flags_of(recipe), "--help", "--no-such-flag", "-x"]), max_size=3)):
+        values = draw(st.lists(words, max_size=2))
+        joined = draw(st.booleans()) and len(values) == 1
+        arguments += [f"{flag}={values[0]}"] if joined else [flag, *values]
+    return recipe, arguments
+
+
+@pytest.fixture(scope="module")
+def nothing_begins():
+    """Whoever comes so far as to begin is told that, and begins nothing."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(ROOT)
+        patched.setattr(Invocation, "begin", staticmethod(begins))
+        yield
+
+
+def begins(*_: object, **__: object) -> None:
+    raise UsageError("It would begin.")
+
+
+def printed_of(capsys) -> str:
+    printed = capsys.readouterr()
+    text = printed.err + printed.out
+    assert "Traceback" not in text
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text)
+    return text
+
+
+@given(line=command_lines())
+@examples(150)
+def test_any_flag_value_is_taken_or_refused_in_a_sentence(nothing_begins, capsys, line):
+    recipe, arguments = line
+    try:
+        code = cli.run(recipe, arguments)
+    except SystemExit as error:  # Of the parser, which has said why.
+        code = error.code
+    assert code == 2 or (code == 0 and {"--help", "-h"} & set(arguments))
+    assert len(printed_of(capsys)) > 10
+
+
+@given(st.lists(st.one_of(words, st.sampled_from([*whole.COMMANDS, *whole.NAMES, "--logdir", "--port"])), max_size=4))
+@examples(200)
+def test_any_words_behind_python_m_recipes_are_taken_or_refused(nothing_done, capsys, arguments):
+    try:
+        code = whole.main(arguments)
+    except SystemExit as error:
+        code = error.code
+    assert code in (0, 1, 2)
+    printed_of(capsys)
+
+
+@pytest.fixture(scope="module")
+def nothing_done():
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("status", "attest_all", "publish_all", "measure_floors", "run_all"):
+            patched.setattr(whole, name, lambda *_: 0)
+        from recipes import _benchmark
+        from recipes.harness.reporting import serving
+
+        patched.setattr(_benchmark, "race", lambda *_: [])
+        patched.setattr(_benchmark, "report_race", lambda *_: None)
+        patched.setattr(serving, "serve", lambda *_: "http://127.0.0.1")
+        patched.setattr(serving, "wait", lambda *_: None)
+        patched.setattr(serving, "take_picture", lambda *_: None)
+        patched.setattr(whole.webbrowser, "open", lambda *_: None)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--first-seed", "5000000000"], "from 0 to 4,294,967,295"),
+        (["--first-seed", "4294967295", "--seeds", "2"], "from 0 to 4,294,967,295"),
+        (["--split-seed", "-1"], "--split-seed must be from 0 to 4,294,967,295, not -1."),
+        (["--jobs", "10000"], "--jobs must be from 1 to "),
+        (["--seconds", "1e7"], "--seconds must be from 0 to 1,000,000, not 10000000.0."),
+        (["--seconds", "-inf"], "--seconds must be from 0 to 1,000,000, not -inf."),
+        (["--logdir", "/tmp/new\nline"], "has a character that can't be printed"),
+        (["--logdir", "/tmp/\udcff"], "has a character that can't be printed"),
+        (["--logdir", "x" * 5000], "can't be looked at (File name too long)"),
+        (["--save", "/tmp/\x1b[31m"], "has a character that can't be printed"),
+    ],
+)
+def test_bounds_and_names(nothing_begins, capsys, flags, sentence):
+    assert cli.run(guess.RECIPE, flags) == 2
+    assert sentence in printed_of(capsys)
+
+
+def test_a_home_is_put_in_the_place_of_a_tilde(nothing_done, monkeypatch, tmp_path):
+    """No shell does it behind an equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    seen = []
+    monkeypatch.setattr(whole, "publish_all", lambda names, logs: seen.append(logs) or 0)
+    assert whole.main(["publish", "optimizers", "--logdir=~/logs"]) == 0
+    asked, *_ = cli.parse(guess.RECIPE, ["--logdir=~/logs"])
+    assert seen == [asked.logdir] == [tmp_path / "logs"]

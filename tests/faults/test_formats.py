@@ -1,0 +1,459 @@
+"""Files that are read back, whatever has become of them: a sentence, or what they said before; never a traceback."""
+
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import shutil
+import types
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipelines import cifar10, folders, kept
+from pipelines.errors import DataError, RequestError, UsageError
+from recipes import __main__ as whole
+from recipes.__main__ import load
+from recipes.harness import cli, cluster
+from recipes.harness.declaring.table import Table
+from recipes.harness.evidence import attested, complaints
+from recipes.harness.evidence.records import EvidenceError, read_json, write_json
+from recipes.harness.kerastuner import searching
+from recipes.harness.reporting import frontpage, objections, publish, serving
+from recipes.harness.reporting.card import markdown
+from recipes.harness.reporting.published import RESULTS, Published, floors_of
+from recipes.harness.reporting.report import Report
+from recipes.harness.running import invocation, job, schedule
+from tests.conftest import ROOT, examples
+from tests.faults.spoiling import altered, anything, spoiled, spoiled_bytes, text_of, texts
+from tests.toys import guess, runner
+
+RECIPE = load("sequential")
+HOME = RESULTS / "sequential"
+
+
+def some_seeds(found: dict[str, Any], count: int = 2) -> dict[str, Any]:
+    """Evidence with fewer seeds, so that what is changed in it is not always a curve."""
+    seeds = found["seeds"][:count]
+    records = [{**record, "curves": {}} for record in found["records"] if record["seed"] in seeds]
+    shortened = {**found, "parts": {}, "seeds": seeds, "records": records}
+    shortened.pop("until_decided", None)
+    return shortened
+
+
+def some_trials(found: dict[str, Any]) -> dict[str, Any]:
+    return {**found, "parts": {}, "search": found["search"][:6], "curve": found["curve"][:6]}
+
+
+EVIDENCE = some_seeds(attested.read(HOME / "evidence.json"))
+TUNING = some_trials(attested.read(HOME / "tuning.json"))
+SUMMARY = read_json(RESULTS / "optimizers" / "summary.json")
+SUMMARY = {**SUMMARY, "claims": SUMMARY["claims"][:2]}
+FLOORS = attested.read(HOME / "floors.json")
+(MACHINE,) = (read_json(path) for path in list((RESULTS / "input_pipeline").glob("machine-*.json"))[:1])
+LINKS = [{"from": "a", "to": "b", "config": {"rate": None}, "commit": "c", "dropped": ["seconds"]}]
+TRIAL = {"trial": "0", "settings": {"rate": 1.0}, "epochs": None, "validation_accuracy": 0.5, "status": "completed"}
+
+
+def read_as(content: bytes, path: Path) -> Any:
+    """What is read of these bytes; None where they are no JSON, which is a sentence."""
+    path.write_bytes(content)
+    try:
+        return read_json(path)
+    except EvidenceError:
+        return None
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("files") / "file.json"
+
+
+def test_nothing_is_complained_of_in_whole_files():
+    assert complaints.complaint_of_evidence(EVIDENCE, "sequential", RECIPE.names) == ""
+    assert complaints.complaint_of_tuning(TUNING, "sequential") == ""
+    assert complaints.complaint_of_summary(SUMMARY) == ""
+    assert complaints.complaint_of_floors(FLOORS) == ""
+    assert complaints.complaint_of_machine(MACHINE) == ""
+    assert complaints.complaint_of_links(LINKS) == ""
+    assert complaints.complaint_of_search({"found": {"fair": [TRIAL]}}) == ""
+
+
+@given(spoiled(EVIDENCE))
+def test_of_any_evidence_there_is_a_complaint_or_a_report(file, content):
+    found = read_as(content, file)
+    if complaints.complaint_of_evidence(found, "sequential", RECIPE.names):
+        return
+    report = Report(RECIPE, found, TUNING)
+    report.verdict_lines()
+    report.table()
+    text = markdown(report)
+    assert "<script" not in text
+    publish.summary_of(report)
+    objections.objections(RECIPE, file)
+
+
+@given(spoiled(TUNING))
+def test_of_any_sweep_there_is_a_complaint_or_a_report(file, content):
+    found = read_as(content, file)
+    if not complaints.complaint_of_tuning(found, "sequential"):
+        assert "<script" not in markdown(Report(RECIPE, EVIDENCE, found))
+    path = file.with_name("tuning.json")
+    path.write_bytes(content)
+    objections.objections(RECIPE, path)
+
+
+@given(spoiled(SUMMARY))
+def test_of_any_summary_there_is_a_complaint_or_a_front_page(file, content):
+    results = file.parent / "results"
+    (results / "optimizers").mkdir(parents=True, exist_ok=True)
+    (results / "optimizers" / "summary.json").write_bytes(content)
+    marks = "\n".join(line for part in frontpage.PARTS for line in frontpage.marks(part))
+    try:
+        page = frontpage.readme(marks, results)
+    except EvidenceError:
+        return
+    found = frontpage.summaries(results)
+    assert "<script" not in page + frontpage.ledger(found) + frontpage.gallery(found)
+
+
+@given(spoiled(SUMMARY))
+def test_of_any_summary_the_list_has_a_row(monkeypatch_of_files, content):
+    with monkeypatch_of_files(RESULTS / "optimizers" / "summary.json", content):
+        assert len(whole.listing(["optimizers", "sequential"]).rows) == 2
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_of_files():
+    """A function: as long as a block runs, a file holds these bytes."""
+    read = Path.read_text
+
+    @contextlib.contextmanager
+    def holding(path, content):
+        def instead(self, **how):
+            return content.decode("utf-8") if self == path else read(self, **how)
+
+        Path.read_text = instead
+        try:
+            yield
+        finally:
+            Path.read_text = read
+
+    return holding
+
+
+@given(spoiled(LINKS))
+def test_any_links_are_followed_or_complained_of(file, content):
+    path = file.with_name(attested.NAME)
+    path.write_bytes(content)
+    try:
+        links = attested.links(file.parent)
+    except EvidenceError:
+        return
+    finally:
+        path.unlink()
+    attested.followed(copy.deepcopy({**EVIDENCE, "code": "a"}), links)
+
+
+@given(spoiled(FLOORS))
+def test_any_floors_are_read_or_complained_of(file, content):
+    folder = file.parent / "floors" / "sequential"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "floors.json").write_bytes(content)
+    with contextlib.suppress(EvidenceError):
+        floors_of(RECIPE, folder.parent)
+
+
+@given(spoiled(MACHINE))
+def test_any_verdicts_of_another_machine_are_shown_or_complained_of(file, content):
+    other = read_as(content, file)
+    if complaints.complaint_of_machine(other):
+        return
+    recipe = load("input_pipeline")
+    found = some_seeds(attested.read(RESULTS / "input_pipeline" / "evidence.json"))
+    assert "<script" not in markdown(Report(recipe, found, None), others=[other])
+
+
+@given(spoiled({"found": {"fair": [TRIAL, TRIAL]}}))
+def test_anything_that_a_search_found_is_taken_or_complained_of(file, content):
+    (file.parent / "search.json").write_bytes(content)
+    begun = types.SimpleNamespace(folder=file.parent)
+    with contextlib.suppress(EvidenceError):
+        for trials in searching._found_before(begun).values():
+            for trial in trials:
+                assert set(TRIAL) <= set(trial)
+
+
+TABLE = load("search_replayed")
+
+
+@given(altered({**read_json(RESULTS / "search_replayed" / "tuning.json"), "parts": {}}))
+@examples(10)
+def test_any_table_is_whole_or_complained_of(content):
+    table = TABLE.table
+    before = Table._published
+    try:
+        Table._published = staticmethod(lambda recipe: published_of(content))
+        with contextlib.suppress(EvidenceError):
+            rows = table.read("search_replayed")
+            assert all(
+                values.shape == (len(table.seeds), len(next(iter(rows.values()))[0])) for values in rows.values()
+            )
+    finally:
+        Table._published = before
+
+
+def published_of(content):
+    if problem := complaints.complaint_of_tuning(content, "search_replayed"):
+        raise EvidenceError(problem)
+    return content["search"]
+
+
+# Records, where a command goes on
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """An invocation whose runs are done, one of them, and its record as it was."""
+    logs = tmp_path_factory.mktemp("logs")
+    asked = invocation.Asked("quick", (1, 2), (), invocation.default_data("quick"), logs, log=False)
+    begun = invocation.Invocation.begin(guess.RECIPE, asked, guess.Config(), "python")
+    work = schedule.Work.of(begun, begun.plan(), print)
+    for one in list(work.jobs):
+        records = job.carry_out(dataclasses.replace(one, alone=True))
+        work.finish(one, records)
+    one = work.jobs[0]
+    path = schedule.record_path(one.folder, one.variants[0], one.seed)
+    yield begun, one, path, read_json(path)
+    begun.end()
+
+
+@given(st.data())
+def test_a_record_is_kept_as_it_was_or_not_at_all(begun, data):
+    """Whatever has become of it, no other number gets into the evidence."""
+    invocation_, one, path, before = begun
+    path.write_bytes(data.draw(spoiled(before)))
+    said: list[str] = []
+    found = schedule._kept(invocation_, one, one.variants[0], said.append)
+    assert found is None or text_of(found) == text_of(complaints.unsealed(before)[0])
+    assert (found is None) == bool(said)
+
+
+def test_a_whole_record_is_kept(begun):
+    invocation_, one, path, before = begun
+    write_json(path, before)
+    assert schedule._kept(invocation_, one, one.variants[0], pytest.fail) == complaints.unsealed(before)[0]
+
+
+@given(st.data())
+def test_no_broken_invocation_blocks_a_good_one(begun, data):
+    invocation_, *_ = begun
+    newer = invocation_.folder.parent / "99990101-000000"
+    newer.mkdir(exist_ok=True)
+    header = {**invocation_.header, "parts": {}}
+    (newer / "invocation.json").write_bytes(data.draw(spoiled(header)))
+    try:
+        assert invocation._find(invocation_.folder.parent, invocation_.header) in (newer, invocation_.folder)
+    finally:
+        shutil.rmtree(newer)
+
+
+@given(st.one_of(st.binary(max_size=30), texts.map(lambda text: text.encode("utf-8", "surrogatepass"))))
+def test_whatever_the_lock_says_a_folder_is_free_or_another_process_has_it(begun, content):
+    folder = begun[0].folder
+    (folder / invocation.LOCK).write_bytes(content)
+    with contextlib.suppress(UsageError):
+        invocation._lock(folder)
+
+
+@given(spoiled({"epoch": 3, "accuracy": 0.5}))
+def test_any_progress_is_shown_or_not(begun, content):
+    from recipes.harness.reporting import view
+
+    _, one, path, _ = begun
+    path.with_name("progress.json").write_bytes(content)
+    found = job.read_progress(Path(one.folder), one.variants[0], one.seed)
+    assert isinstance(found, dict)
+    view_of(view, one, found)
+
+
+def view_of(view, one, found):
+    """The live view's line of a run that said this."""
+    import io
+
+    from rich.console import Console
+
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with view.watching(console, [one], 1, lambda folder, variant, seed: found) as watcher:
+        watcher.started(one)
+
+
+@given(spoiled(["compare/accuracy"]))
+def test_any_list_of_pins_is_one_of_texts(file, content):
+    (file.parent / serving.compare.PINS).write_bytes(content)
+    assert all(isinstance(tag, str) for tag in serving.pins(file.parent))
+
+
+# The books of a search
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """The logs of a whole search, and what it has found."""
+    logs = tmp_path_factory.mktemp("searched") / "logs"
+    with in_this_process():
+        assert cli.run(runner.RECIPE, [*SEARCH, "--logdir", str(logs)]) == 0
+    (path,) = logs.rglob("search.json")
+    return logs, read_json(path)["found"]
+
+
+SEARCH = ["--variants", "fair", "--search", "random", "--trials", "3", "--no-log", "--jobs", "1"]
+
+
+@contextlib.contextmanager
+def in_this_process():
+    from recipes.harness.running import worker
+
+    before = worker.side_by_side
+
+    def one_by_one(work, jobs, gpus, started, start=None):
+        for one in work:
+            started(one)
+            yield one, job.carry_out(dataclasses.replace(one, alone=True))
+
+    worker.side_by_side = one_by_one
+    try:
+        yield
+    finally:
+        worker.side_by_side = before
+
+
+@given(st.data())
+@examples(20)
+def test_a_search_goes_on_to_the_same_end_or_says_that_its_books_are_broken(searched, tmp_path_factory, data):
+    logs, found = searched
+    copied = tmp_path_factory.mktemp("copied") / "logs"
+    shutil.copytree(logs, copied)
+    (book,) = copied.rglob("search.json")
+    book.unlink()
+    books = sorted([*copied.rglob("oracle.json"), *copied.rglob("trial.json")])
+    broken = data.draw(st.sampled_from(books))
+    broken.write_bytes(data.draw(spoiled(json.loads(broken.read_text()))))
+    with in_this_process():
+        code = cli.run(runner.RECIPE, [*SEARCH, "--logdir", str(copied), "--resume"])
+    assert code in (0, 1, 2)
+    if code == 0:
+        again = {trial["trial"]: trial for trial in read_json(book)["found"]["fair"]}
+        known = {repr(trial["settings"]): trial["validation_accuracy"] for trial in found["fair"]}
+        for trial in again.values():
+            assert known.get(repr(trial["settings"]), trial["validation_accuracy"]) == trial["validation_accuracy"]
+    shutil.rmtree(copied.parent)
+
+
+# Images
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    return {"train_images": np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3), "classes": np.array(["a", "b"])}
+
+
+@given(st.data())
+def test_what_is_kept_of_images_is_what_was_decoded_or_made_anew(tmp_path_factory, arrays, data):
+    place = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("KERAS_RECIPES_CACHE", str(place))
+        kept.get("key", lambda: arrays)
+        files = sorted(path for path in place.rglob("*") if path.is_file())
+        path = data.draw(st.sampled_from(files))
+        path.write_bytes(data.draw(spoiled_bytes(path.read_bytes())))
+        found = kept.get("key", lambda: arrays)
+        assert {name: array.tolist() for name, array in found.items()} == {
+            name: array.tolist() for name, array in arrays.items()
+        }
+    shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> list[bytes]:
+    place, found = tmp_path_factory.mktemp("pictures"), []
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    for name, image in (("a.png", pixels), ("b.jpg", pixels), ("c.png", pixels[..., 0])):
+        Image.fromarray(image).save(place / name)
+        found.append((place / name).read_bytes())
+    return found
+
+
+@given(st.data())
+def test_any_file_is_an_image_or_a_sentence(file, pictures, data):
+    path = file.with_name("image.png")
+    path.write_bytes(data.draw(spoiled_bytes(data.draw(st.sampled_from(pictures)))))
+    with contextlib.suppress(RequestError):
+        found = folders.decode(path, 8)
+        assert (found.shape, found.dtype) == ((8, 8, 3), np.uint8)
+
+
+@given(st.data())
+@examples(20)
+def test_no_byte_of_the_bundled_images_is_changed_unnoticed(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("subset") / "1.0.0"
+    folder.mkdir()
+    for path in cifar10.SUBSET_FOLDER.iterdir():
+        (folder / path.name).symlink_to(path)
+    path = data.draw(st.sampled_from(sorted(folder.iterdir())))
+    content = path.read_bytes()
+    path.unlink()
+    how = data.draw(st.sampled_from(["gone", "pipe", "folder", "cut", "flipped"]))
+    if how == "pipe":
+        os.mkfifo(path)
+    elif how == "folder":
+        path.mkdir()
+    elif how != "gone":
+        path.write_bytes(data.draw(spoiled_bytes(content, how)))
+    with pytest.raises(DataError, match="git checkout -- pipelines/data"):
+        cifar10.check_sums(folder)
+    shutil.rmtree(folder)
+
+
+# The rest
+
+
+@given(st.one_of(texts, anything.map(json.dumps), altered(json.loads(cluster.SHAPE)).map(json.dumps)))
+def test_any_tf_config_is_a_cluster_or_a_sentence(text):
+    try:
+        index, workers = cluster.own_task(text)
+    except UsageError:
+        return
+    assert 0 <= index < len(workers)
+
+
+@given(st.lists(st.sampled_from([line for part in frontpage.PARTS for line in frontpage.marks(part)] + ["text"])))
+def test_a_readme_has_its_places_or_is_complained_of(lines):
+    with contextlib.suppress(EvidenceError):
+        frontpage.readme("\n".join(lines), ROOT / "results")
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_as_a_model_are_a_sentence(file, content):
+    from recipes.harness.running.own_model import own_model
+
+    hypothesis.assume(b"\n" not in content)
+    path = file.with_name("model_of_bytes.py")
+    path.write_bytes(b"syntax error (\n" + content)
+    with pytest.raises(ValueError, match="failed"):
+        own_model(f"{path}:build")
+
+
+def test_published_files_that_are_broken_are_sentences(tmp_path):
+    for name in ("evidence.json", "tuning.json", "attested.json"):
+        shutil.copytree(HOME, tmp_path / name / "sequential")
+        (tmp_path / name / "sequential" / name).write_text("[{")
+        with pytest.raises(EvidenceError, match="not whole"):
+            Published.read(RECIPE, tmp_path / name)
