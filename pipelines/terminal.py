@@ -52,6 +52,16 @@ class Tolerant:
                 self.error = error
 
 
+def begin() -> None:
+    """Make this process a command, once: its output, its signals, a temporary folder, and figures that are files."""
+    if isinstance(sys.stdout, Tolerant):
+        return
+    settle()
+    explain_interruption()
+    own_scratch()
+    os.environ["MPLBACKEND"] = "agg"  # Whatever the user's other programs draw on.
+
+
 def settle() -> None:
     """Let this process print wherever its output goes: nowhere, to a full disk, to a terminal that knows only ASCII."""
     while True:  # What was closed would else be the number of the next file that is opened.
@@ -92,16 +102,18 @@ def explain_interruption() -> None:
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, (KeyboardInterrupt, LibraryError)):
+        short = "failed to map segment" in str(error) or issubclass(kind, MemoryError)
+        if issubclass(kind, KeyboardInterrupt):
+            said, code = "\nStopped.", ENDED if issubclass(kind, Ended) else INTERRUPTED
+        elif issubclass(kind, LibraryError):
+            said, code = str(error), 1
+        elif short:
+            said, code = f"A library could not be loaded ({error}): memory is short (see ulimit -v).", 1
+        else:
             before(kind, error, trace)
             return
         sys.stdout.flush()
-        if issubclass(kind, LibraryError):
-            os.write(2, f"{error}\n".encode())
-            code = 1
-        else:
-            os.write(2, b"\nStopped.\n")
-            code = ENDED if issubclass(kind, Ended) else INTERRUPTED
+        os.write(2, f"{said}\n".encode())
         _leave_nothing()
         os._exit(code)  # Python would else end itself by the signal.
 
@@ -124,9 +136,9 @@ def own_scratch() -> None:
     home = Path(tempfile.gettempdir())
     for left in home.glob(f"{SCRATCH}*"):
         number = left.name.removeprefix(SCRATCH).partition("-")[0]
-        if number.isdecimal() and not left.is_symlink() and not Path("/proc", number).exists():
+        if number.isdecimal() and not left.is_symlink() and not is_alive(int(number)):
             shutil.rmtree(left, ignore_errors=True)  # Of another user it can't.
-    if len(str(home)) + len(SCRATCH) > LONGEST or not Path("/proc").exists():
+    if len(str(home)) + len(SCRATCH) > LONGEST:
         return
     try:
         folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
@@ -137,6 +149,19 @@ def own_scratch() -> None:
     tempfile.tempdir = None  # Where it was is remembered.
     _folders.append(Path(folder))
     util.Finalize(None, _leave_nothing, exitpriority=-200)  # After those of multiprocessing, which has files there.
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    if not 0 < process < 2**31:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # It is somebody else's.
+        return True
+    return True
 
 
 _folders: list[Path] = []

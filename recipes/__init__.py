@@ -1,6 +1,5 @@
 """Recipes: one module, one question, answered by measuring. `python -m recipes` lists them."""
 
-import os
 import re
 import sys
 from multiprocessing import forkserver
@@ -33,12 +32,7 @@ def fork_early() -> None:
 
 
 if sys.argv[0] == "-m":  # A command begins: `python -m recipes` or `python -m recipes.NAME`.
-    terminal.settle()
-    terminal.explain_interruption()
-    terminal.own_scratch()
-    os.environ["MPLBACKEND"] = (
-        "agg"  # Figures are files, whatever the user's other programs draw on.
-    )
+    terminal.begin()
 # While Python looks for the module of `python -m recipes.NAME`, before that imports Keras, argv begins with "-m".
 if sys.argv[0] == "-m" and any(
     re.fullmatch(r"recipes\.\w+", argument) for argument in sys.orig_argv

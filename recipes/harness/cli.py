@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from pipelines.terminal import ENDED, INTERRUPTED, Ended, ending
+from pipelines.terminal import ENDED, INTERRUPTED, Ended, begin, ending
 from recipes.harness import asking, closing, exits, measuring
 from recipes.harness.deciding import until_decided
 from recipes.harness.declaring.recipe import BUDGETS, Recipe
@@ -26,6 +26,7 @@ UNSAID = ("--resume", "--board", "--reference")  # These change nothing of what 
 
 def main(recipe: Recipe, arguments: Sequence[str] | None = None) -> None:
     """Run the command line of a recipe and end the process with its exit code."""
+    begin()  # Where the recipe is no module of `recipes`, nobody has yet.
     sys.exit(ending(run(recipe, arguments)))
 
 

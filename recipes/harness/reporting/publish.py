@@ -26,7 +26,7 @@ from recipes.harness.evidence.records import (
     values_of,
     write_json,
 )
-from recipes.harness.reporting import compare, forest, frontpage, practice
+from recipes.harness.reporting import compare, forest, frontpage, in_place, practice
 from recipes.harness.reporting.card import kind_of, markdown
 from recipes.harness.reporting.objections import objections
 from recipes.harness.reporting.published import (
@@ -58,25 +58,17 @@ def publish(recipe: Recipe, paths: list[Path], results: Path = RESULTS) -> str:
     for path in paths:
         if reasons := objections(recipe, path):
             raise EvidenceError(f"{path} can't be published. " + " ".join(reasons))
-    results.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=results, prefix=".publishing.") as scratch:
-        aside, before = Path(scratch) / recipe.name, Path(scratch) / "before"
+    with in_place.aside(results) as scratch:
+        new = scratch / recipe.name
         if folder.exists():
-            shutil.copytree(folder, aside)
-        aside.mkdir(exist_ok=True)
+            shutil.copytree(folder, new)
+        new.mkdir(exist_ok=True)
         for path in paths:
             found = read_json(path)
-            place = aside / "full" if found["budget"] == "full" else aside
+            place = new / "full" if found["budget"] == "full" else new
             write_json(place / path.name, {**found, "command": without_folder(found["command"])})
-        done = _generate(recipe, aside)
-        if folder.exists():
-            folder.rename(before)
-        try:
-            aside.rename(folder)
-        except OSError:
-            if before.exists():
-                before.rename(folder)
-            raise
+        done = _generate(recipe, new)
+        in_place.put(new, folder)
     _write_reference(recipe, results, reference_of(recipe, results))
     return done
 
@@ -90,8 +82,10 @@ def _write_reference(recipe: Recipe, results: Path, folder: Path) -> None:
     published = Published.read(recipe, results)
     if published.evidence is None or published.stale:
         shutil.rmtree(folder, ignore_errors=True)  # Curves of other code are nothing to expect.
-    else:
-        compare.write_reference(folder, Report(recipe, published.evidence, published.tuning))
+        return
+    with in_place.aside(folder.parent) as scratch:
+        compare.write_reference(scratch / folder.name, Report(recipe, published.evidence, published.tuning))
+        in_place.put(scratch / folder.name, folder)
 
 
 def _generate(recipe: Recipe, folder: Path) -> str:
@@ -258,10 +252,15 @@ def publish_front(results: Path = RESULTS, page: Path | None = None) -> None:
     found = frontpage.summaries(results)
     text = frontpage.readme(page.read_text(encoding="utf-8"), results)
     software = f"Matplotlib {matplotlib.__version__}"
-    frontpage.picture(found, results / "claims.png", software, frontpage.fingerprint(found))
-    (results / "README.md").write_text(frontpage.ledger(found), encoding="utf-8")
-    (results / "gallery.md").write_text(frontpage.gallery(found), encoding="utf-8")
-    page.write_text(text, encoding="utf-8")
+    with in_place.aside(results) as scratch:
+        frontpage.picture(found, scratch / "claims.png", software, frontpage.fingerprint(found))
+        (scratch / "README.md").write_text(frontpage.ledger(found), encoding="utf-8")
+        (scratch / "gallery.md").write_text(frontpage.gallery(found), encoding="utf-8")
+        for path in sorted(scratch.iterdir()):
+            in_place.put(path, results / path.name)
+    with in_place.aside(page.parent) as scratch:
+        (scratch / page.name).write_text(text, encoding="utf-8")
+        in_place.put(scratch / page.name, page)
 
 
 def front_drift(results: Path = RESULTS, page: Path | None = None) -> list[str]:

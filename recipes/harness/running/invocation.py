@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines import sources
 from pipelines.errors import UsageError
+from pipelines.terminal import is_alive
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
 from recipes.harness.evidence import reach
 from recipes.harness.evidence.provenance import stamp
@@ -244,9 +245,10 @@ def _lock(folder: Path) -> None:
     path = folder / LOCK
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # Else two could find the number of a process that was killed.
+        with contextlib.suppress(OSError):  # Some file systems have no locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # Else two could find the number of a process that was killed.
         owner = _owner(path)
-        if owner != os.getpid() and _is_alive(owner):
+        if owner != os.getpid() and is_alive(owner):
             raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.")
         path.write_text(str(os.getpid()))
     finally:
@@ -258,18 +260,6 @@ def _owner(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
-
-
-def _is_alive(process: int) -> bool:
-    if process <= 0:
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # It is somebody else's.
-        return True
-    return True
 
 
 def default_data(budget: BudgetName, **given: Any) -> sources.Request:

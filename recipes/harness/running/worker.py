@@ -1,6 +1,7 @@
 """Carries jobs out, side by side or on a Ray cluster, and survives what dies."""
 
 import contextlib
+import errno
 import logging
 import multiprocessing
 import multiprocessing.connection
@@ -28,6 +29,7 @@ from recipes.harness.running.job import Job, carry_out, failed
 
 # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
 RUNS_PER_WORKER = 12
+NO_SHARED_MEMORY = "there is no room in /dev/shm, through which processes talk: make some (in a container: --shm-size)"
 LOOKS_EVERY = 0.5  # Seconds.
 MOST_STOPPED = 30.0  # Seconds that a worker may stand still (SIGSTOP, a debugger) while this process does not.
 REACHES = 5.0  # Seconds, within which a cluster must answer.
@@ -83,6 +85,8 @@ def side_by_side(
             return job, failed(job, f"its worker died ({_cause_of_death(error.exitcode)})")
         except CancelledError:
             return job, failed(job, "stopped")
+        except OSError as error:
+            return job, failed(job, NO_SHARED_MEMORY if error.errno == errno.ENOSPC else explain(error))
         except Exception as error:
             return job, failed(job, explain(error))
         finally:

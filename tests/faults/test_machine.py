@@ -1,0 +1,366 @@
+"""Faults of the machine: each has its sentence, and what was finished is there."""
+
+import contextlib
+import errno
+import hashlib
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pipelines import cifar10, download
+from pipelines.errors import DataError
+from recipes.__main__ import load
+from recipes.harness import cli
+from recipes.harness.evidence import records
+from recipes.harness.running import invocation, worker
+from tests.conftest import ROOT, evidence_in
+from tests.toys import guess
+
+LINEAR = [sys.executable, "-m", "recipes.sequential", "--budget", "smoke", "--variants", "linear", "--no-log"]
+GUESS = [sys.executable, "-m", "tests.toys.guess", "--no-log"]
+
+
+def run(command: list[str], **variables: str) -> subprocess.CompletedProcess:
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if value != "UNSET"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+# With disks of our own
+
+
+@pytest.fixture(scope="module")
+def with_disks() -> list[str]:
+    """What a command is put behind so that it may mount disks which nobody else sees, and which end with it."""
+    for way in (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"]):
+        with contextlib.suppress(OSError):
+            asked = [*way, "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
+            if subprocess.run(asked, capture_output=True).returncode == 0:
+                return way
+    if os.environ.get("CI") == "true":
+        pytest.fail("CI may not mount a disk of its own.")
+    pytest.skip("no disk of one's own may be mounted here")
+
+
+def on_a_disk(with_disks, tmp_path, size: str, script: str) -> subprocess.CompletedProcess:
+    """Run a script in which $D is a small disk; what is on it at the end is copied to tmp_path/kept."""
+    disk, kept = tmp_path / "disk", tmp_path / "kept"
+    disk.mkdir()
+    whole = f"mount -t tmpfs -o size={size} tmpfs $D\n{script}\ncode=$?; cp -r $D {kept}; exit $code"
+    return run([*with_disks, "bash", "-c", whole], D=str(disk), P=sys.executable)
+
+
+def test_a_disk_that_fills_up_is_a_sentence_and_what_was_finished_is_kept(with_disks, tmp_path):
+    flags = "--seeds 30 --jobs 2 --no-log"
+    done = on_a_disk(with_disks, tmp_path, "400k", f"$P -m tests.toys.guess {flags} --logdir $D/logs")
+    assert done.returncode == 1
+    assert "No space left on device. The disk is full: free some space, then add --resume." in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = list((tmp_path / "kept").rglob("record.json"))
+    assert 0 < len(kept) < 60
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    asked = [*flags.split(), "--logdir", str(tmp_path / "kept" / "logs"), "--resume"]
+    assert cli.run(guess.RECIPE, asked) == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert {record["status"] for record in evidence_in(tmp_path / "kept")["records"]} == {"finished"}
+
+
+def test_a_run_that_cannot_log_says_that_the_disk_is_full(with_disks, tmp_path):
+    flags = "--budget smoke --variants linear dense_65 --jobs 1"
+    done = on_a_disk(with_disks, tmp_path, "60k", f"$P -m recipes.sequential {flags} --logdir $D")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "disk is full" in done.stdout + done.stderr
+    assert "out of memory" not in done.stdout + done.stderr
+
+
+def test_a_folder_that_may_not_be_written_to_any_more_is_a_sentence(tmp_path):
+    script = (
+        "$P -m tests.toys.guess --seeds 10 --jobs 1 --seconds 0.3 --no-log --logdir $D & running=$!\n"
+        "until ls $D/guess/*/*/seed-*/record.json > /dev/null 2>&1; do sleep 0.1; done\n"
+        "chmod -R a-w $D; wait $running"
+    )
+    mortal = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = run([*mortal, "bash", "-c", script], D=str(tmp_path), P=sys.executable)
+    assert done.returncode == 1
+    assert "could not be written or read: Permission denied." in done.stderr
+    assert "finished runs are kept" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.rglob("record.json"))
+
+
+def test_no_room_in_shared_memory_is_a_sentence(with_disks, tmp_path):
+    fill = "mount -t tmpfs -o size=4k tmpfs /dev/shm; dd if=/dev/zero of=/dev/shm/full bs=4k count=1 2> /dev/null"
+    done = on_a_disk(with_disks, tmp_path, "50m", f"{fill}; $P -m tests.toys.guess --seeds 2 --no-log --logdir $D")
+    assert done.returncode == 1
+    assert "fair seed 1 failed: there is no room in /dev/shm, through which processes talk" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+# Without
+
+
+def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path):
+    mine = tmp_path / "greedy.py"
+    mine.write_text(
+        "import keras, numpy\n"
+        "def build(variant, data):\n"
+        "    if variant == 'adam': numpy.empty(2**50)\n"
+        "    return keras.Sequential([keras.Input(data.shape), keras.layers.Flatten(), keras.layers.Dense(10)])\n"
+    )
+    flags = ["--budget", "smoke", "--epochs", "1", "--variants", "sgd", "adam", "--no-log", "--model", f"{mine}:build"]
+    logs = tmp_path / "logs"
+    greedy = [*flags, "--logdir", str(logs)]
+    assert cli.run(load("optimizers"), greedy) == 1
+    found = {record["variant"]: record for record in evidence_in(logs)["records"]}
+    assert found["sgd"]["status"] == "finished"
+    assert found["adam"]["cause"].startswith("out of memory")
+
+
+def test_a_worker_that_stands_still_is_noticed_and_ended(monkeypatch, tmp_path):
+    monkeypatch.setattr(worker, "MOST_STOPPED", 2.0)
+    folder = invocation.Invocation.begin(
+        guess.RECIPE,
+        invocation.Asked("quick", (1, 2), (), invocation.default_data("quick"), tmp_path, log=False),
+        guess.Config(seconds=3.0),
+        "python",
+    )
+    jobs = folder.plan()
+
+    def stop(job) -> None:
+        (mark,) = (path for path in [Path(job.folder) / job.variants[0] / f"seed-{job.seed}" / "pid"])
+        deadline = time.monotonic() + 100
+        while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(int(mark.read_text()), signal.SIGSTOP)
+
+    stopper = threading.Thread(target=stop, args=[jobs[0]])
+    stopper.start()
+    found = {job.name: record for job, (record,) in worker.side_by_side(jobs, 2, 0, lambda job: None)}
+    stopper.join()
+    folder.end()
+    assert found[jobs[0].name]["cause"] == "its worker was stopped for 2 s by a signal, and was ended"
+    assert [found[job.name]["status"] for job in jobs[1:]] == ["finished"] * 3
+
+
+def test_a_clock_that_was_set_back_does_not_make_old_invocations_the_newest(tmp_path):
+    ahead = (datetime.now() + timedelta(days=30)).strftime("%Y%m%d-%H%M%S")
+    (tmp_path / ahead).mkdir()
+    names = [invocation._new_folder(tmp_path).name for _ in range(3)]
+    assert sorted([ahead, *names]) == [ahead, *names]
+    (tmp_path / "99990101-000000").mkdir()  # By no clock.
+    (tmp_path / "20261399-999999").mkdir()
+    assert ahead < invocation._new_folder(tmp_path).name < "2100"
+
+
+def test_a_port_that_is_taken_is_a_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run([sys.executable, "-m", "recipes", "board", "optimizers", "--reference", "--port", port])
+    assert done.returncode == 1
+    assert f"TensorBoard can't listen on port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "says"),
+    [
+        ({"HOME": "/nonexistent/home", "MPLBACKEND": "rubbish", "TMPDIR": "/nonexistent/tmp"}, 0, ""),
+        ({"RAY_ADDRESS": "127.0.0.1:9"}, 1, "No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9"),
+        ({"RAY_ADDRESS": "nowhere"}, 2, "RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT, auto or local, not 'nowhere'"),
+    ],
+    ids=["no home", "no cluster", "no address"],
+)
+def test_the_environment_is_usable_or_complained_of(tmp_path, what, code, says):
+    backend = ["--backend", "ray"] if "RAY_ADDRESS" in what else []
+    done = run([*LINEAR, "--logdir", str(tmp_path), *backend], **what)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_library_that_cannot_be_loaded_is_a_sentence(tmp_path):
+    (tmp_path / "keras.json").write_text("[]")
+    done = run([*LINEAR, "--logdir", str(tmp_path / "logs")], KERAS_HOME=str(tmp_path))
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("keras could not be loaded (AttributeError:")
+    assert sentence.endswith(f"perhaps {tmp_path / 'keras.json'} is broken, so delete it or mend it.")
+
+
+def test_a_system_without_memory_for_tensorflow_is_a_sentence(tmp_path):
+    done = run(["bash", "-c", f"ulimit -v 1500000; exec {' '.join(LINEAR)} --logdir {tmp_path}"])
+    assert done.returncode == 1
+    assert "could not be loaded" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_command_that_is_told_to_end_says_how_to_go_on(tmp_path, number):
+    command = [*GUESS, "--seeds", "20", "--seconds", "0.5", "--logdir", str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    heeding = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731
+    started = subprocess.Popen(command, cwd=ROOT, preexec_fn=heeding, **pipes)
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.rglob("record.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.send_signal(number)
+    said, complained = started.communicate(timeout=60)
+    assert started.returncode == 143
+    assert complained == ""
+    assert "finished runs are kept in" in said
+    assert "--resume" in said
+
+
+def test_a_file_system_without_locks_or_without_renaming(monkeypatch, tmp_path, started, capsys):
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(invocation.fcntl, "flock", refused)
+    assert cli.run(guess.RECIPE, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "a")]) == 0
+
+    def unnamed(self: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted", str(self))
+
+    monkeypatch.setattr(Path, "replace", unnamed)
+    begun = len(started)
+    assert cli.run(guess.RECIPE, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "b")]) == 1
+    assert "could not be written or read: Operation not permitted." in capsys.readouterr().err
+    assert len(started) == begun
+
+
+def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp_path):
+    """Wherever the disk ends: at each of the calls that write."""
+    path = tmp_path / "record.json"
+    records.write_json(path, {"old": 1})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for where, name in ((os, "fsync"), (Path, "replace"), (Path, "chmod"), (json, "dump")):
+        with monkeypatch.context() as patched:
+            patched.setattr(where, name, full)
+            with pytest.raises(OSError, match="No space left"):
+                records.write_json(path, {"new": 2})
+        assert json.loads(path.read_text()) == {"old": 1}
+        assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
+# The net
+
+ARCHIVE = bytes(range(256)) * 2000
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Sends an archive as it is told to."""
+
+    way = "whole"
+    asked: list[str | None] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        begin = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        self.asked.append(self.headers.get("Range"))
+        if self.way == "silent":
+            time.sleep(3)
+            return
+        if begin >= len(ARCHIVE):
+            self.send_error(416)
+            return
+        if self.way == "ignores ranges":
+            begin = 0
+        content = ARCHIVE[begin:] if self.way != "another" else b"x" * len(ARCHIVE)
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.way in ("breaks off", "falls silent"):
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            time.sleep(3 if self.way == "falls silent" else 0)
+        else:
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[str]:
+    monkeypatch.setattr(download, "SILENCE", 1.0)
+    Server.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_address[1]}/archive"
+        serving.shutdown()
+
+
+def fetch(url: str, path: Path) -> None:
+    download.fetch(url, path, hashlib.sha256(ARCHIVE).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ("silent", r"broke off after 0 bytes \(nothing came for 1 s\): run again to go on from there"),
+        ("falls silent", r"broke off after 196,608 bytes \(nothing came for 1 s\): run again"),
+        ("breaks off", r"broke off after 196,608 bytes \(the connection was lost\): run again"),
+        ("another", r"is not the file that was published \(its SHA-256 differs\), and was deleted: run again"),
+    ],
+)
+def test_a_download_that_fails_is_a_sentence_and_goes_on_where_it_broke_off(monkeypatch, server, tmp_path, way, says):
+    monkeypatch.setattr(Server, "way", way)
+    path = tmp_path / "archive"
+    with pytest.raises(DataError, match=says):
+        fetch(server, path)
+    assert not path.exists()
+    monkeypatch.setattr(Server, "way", "whole")
+    fetch(server, path)
+    assert path.read_bytes() == ARCHIVE
+    assert Server.asked[-1] == ("bytes=196608-" if "off" in way or "falls" in way else None)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_server_that_knows_no_ranges_sends_all_of_it_again(monkeypatch, server, tmp_path):
+    (tmp_path / "archive.part").write_bytes(ARCHIVE[:1000])
+    monkeypatch.setattr(Server, "way", "ignores ranges")
+    fetch(server, tmp_path / "archive")
+    assert (tmp_path / "archive").read_bytes() == ARCHIVE
+
+
+def test_a_download_that_was_killed_at_its_end_is_not_done_again(server, tmp_path):
+    (tmp_path / "archive.part").write_bytes(ARCHIVE)
+    fetch(server, tmp_path / "archive")
+    assert (tmp_path / "archive").read_bytes() == ARCHIVE
+    assert Server.asked == [f"bytes={len(ARCHIVE)}-"]
+
+
+def test_two_do_not_download_at_once(server, tmp_path):
+    import fcntl
+
+    with (tmp_path / "archive.part").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="is being downloaded by another process"):
+            fetch(server, tmp_path / "archive")
+
+
+def test_full_is_told_of_a_network_that_hangs(monkeypatch, server, tmp_path):
+    """Within the 30 seconds that are 5 to connect and 20 of silence; here both are shorter."""
+    monkeypatch.setattr(Server, "way", "falls silent")
+    monkeypatch.setattr(cifar10.socket, "create_connection", lambda *_, **__: socket.socket())
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    real = download.fetch
+    monkeypatch.setattr(download, "fetch", lambda url, path, sha256: real(server, path, sha256))
+    with pytest.raises(DataError, match="broke off after 196,608 bytes"):
+        cifar10.full_builder()
