@@ -70,10 +70,31 @@ def build_model(hp: kt.HyperParameters, data: sources.Data) -> keras.Model:
     return model
 
 
+class Trial(kt.HyperModel):
+    """Each trial begins with the same random numbers, and so does one after a search was killed."""
+
+    def __init__(self, data: sources.Data, config: Config, seed: int):
+        self.data, self.config, self.seed = data, config, seed
+
+    def build(self, hp: kt.HyperParameters) -> keras.Model:
+        keras.utils.set_random_seed(self.seed)
+        return build_model(hp, self.data)
+
+    def fit(
+        self, hp: kt.HyperParameters, model: keras.Model, **settings
+    ) -> keras.callbacks.History:
+        feed = batches.training(
+            self.data.train, self.config.batch_size, seed=self.seed, augment=True
+        )
+        # The feed shuffles, anew each epoch; without shuffle=False, Keras warns.
+        validation = batches.evaluation(self.data.validation)
+        return model.fit(feed, validation_data=validation, shuffle=False, **settings)
+
+
 def make_tuner(variant: str, data: sources.Data, config: Config, seed: int, folder) -> kt.Tuner:
     """A tuner that keeps its trials in `folder`; where there are some already, it goes on there."""
     common = {
-        "hypermodel": lambda hp: build_model(hp, data),
+        "hypermodel": Trial(data, config, seed),
         "objective": "val_accuracy",
         "directory": folder,
         "project_name": "trials",
@@ -97,14 +118,8 @@ def search(variant: str, data: sources.Data, config: Config, run: Run) -> kt.Tun
     """Try what the tuner says, and keep each trial's score."""
     folder = run.folder.with_name(f"{run.folder.name}-trials")  # It outlives a run that is killed.
     tuner = make_tuner(variant, data, config, run.seed, folder)
-    tuner.search(
-        batches.training(data.train, config.batch_size, seed=run.seed, augment=True),
-        epochs=config.epochs,
-        validation_data=batches.evaluation(data.validation),
-        callbacks=[TrialBoard(folder, tuner)] if run.logging else [],
-        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
-        verbose=0,
-    )
+    callbacks = [TrialBoard(folder, tuner)] if run.logging else []
+    tuner.search(epochs=config.epochs, callbacks=callbacks, verbose=0)
     return tuner
 
 
@@ -116,14 +131,10 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     doomed = sum(score < 1.5 / len(data.classes) for score in scores) / len(scores)
     run.keep("trial_score", scores)
 
-    model = build_model(tuner.get_best_hyperparameters()[0], data)
-    model.fit(
-        batches.training(data.train, config.batch_size, seed=run.seed, augment=True),
-        epochs=config.epochs,
-        validation_data=batches.evaluation(data.validation),
-        callbacks=run.callbacks(data),
-        shuffle=False,
-        verbose=0,
+    best = tuner.get_best_hyperparameters()[0]
+    model = tuner.hypermodel.build(best)
+    tuner.hypermodel.fit(
+        best, model, epochs=config.epochs, callbacks=run.callbacks(data), verbose=0
     )
     found = {"best_trial": max(scores), "trials": float(len(scores)), "doomed": doomed}
     return run.scores(model, data) | found

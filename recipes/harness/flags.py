@@ -28,7 +28,7 @@ class Options:
     split_seed: int | None = None
     """Which split of the training images into a training and a validation part."""
     model: str = ""
-    """A function of your own in the place of the recipe's build_model, as FILE.py:FUNCTION."""
+    """A function of your own in the place of the recipe's build_model, as FILE.py:FUNCTION. The file is run."""
     jobs: int | None = None
     """Runs at a time. Default: one a GPU, or one a core."""
     backend: Literal["local", "ray"] = "local"

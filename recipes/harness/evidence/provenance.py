@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import subprocess
 from collections.abc import Mapping
@@ -100,6 +101,8 @@ def without_folder(command: str) -> str:
 
 def is_commit(name: str) -> bool:
     """Whether there is such a commit in this checkout; True where there is no checkout to look it up in."""
+    if not re.fullmatch("[0-9a-f]{40}", name):  # Nor may it be a flag of git's.
+        return False
     if commit() is None:
         return True
     asked = subprocess.run(["git", "cat-file", "-e", f"{name}^{{commit}}"], cwd=ROOT, capture_output=True)

@@ -1,6 +1,5 @@
 """Why evidence may not be published: it is not whole, not of the code at hand, or not what its budget asks for."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +87,7 @@ def _objections_to_origin(recipe: Recipe, found: dict[str, Any]) -> list[str]:
     commit = str(found.get("commit"))
     if commit.endswith("+changes"):
         reasons.append("It was measured by code that is not committed.")
-    elif not re.fullmatch("[0-9a-f]{40}", commit) or not is_commit(commit):
+    elif not is_commit(commit):
         reasons.append(f"There is no commit {commit[:40]!r}.")
     return reasons
 

@@ -180,6 +180,7 @@ def _context(gpus: int, start: Start | None) -> Any:
 def _prepare(gpu: int | None, mark: str) -> None:
     """Set a new worker up: end with the parent, see one GPU at most, and leave its number in the file `mark`."""
     Path(mark).write_text(str(os.getpid()))
+    tempfile.tempdir = os.environ["TMPDIR"] = str(Path(mark).parent)  # TensorFlow leaves files in it.
     parent = multiprocessing.parent_process()
 
     def end_with_parent() -> None:

@@ -1,0 +1,245 @@
+"""Files from strangers: read and shown, never run, and nothing outside of what was named is read or written."""
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import keras
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from pipelines import folders, sources
+from pipelines.errors import RequestError
+from pipelines.sources import Request
+from recipes.__main__ import load
+from recipes.harness import cli
+from recipes.harness.evidence.provenance import is_commit
+from tests.conftest import ROOT
+from tests.faults.kills import MARK, marked
+
+# What runs what it reads. A model file of the reader's own (`--model`) is run, by `exec_module`, and said to be.
+RUNS = {"eval", "exec", "compile", "system", "popen", "pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+RUNS |= {"enable_unsafe_deserialization", "unsafe_load", "run_path", "run_module"}
+SWITCHES = {("shell", True), ("allow_pickle", True), ("safe_mode", False)}
+RUN_ON_PURPOSE = {"pipelines/quiet.py", "recipes/harness/running/own_model.py"}
+
+
+def of(path: Path) -> list[str]:
+    """What a file of ours says that would run something which it was given."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RUNS:
+            found.append(node.func.id)
+        elif isinstance(node, ast.Attribute) and node.attr in RUNS - {"compile", "eval"}:  # Of Keras and of `re`.
+            found.append(node.attr)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [name for name in names if name.split(".")[0] in RUNS]
+        elif isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+            found += [node.arg or "" for switch in SWITCHES if switch == (node.arg, node.value.value)]
+        if isinstance(node, ast.Attribute) and node.attr == "exec_module":
+            found += [] if str(path.relative_to(ROOT)) in RUN_ON_PURPOSE else ["exec_module"]
+    return found
+
+
+@pytest.mark.parametrize("package", ["pipelines", "recipes"])
+def test_nothing_that_is_read_is_run(package):
+    wrong = {str(path): of(path) for path in (ROOT / package).rglob("*.py")}
+    assert {path: found for path, found in wrong.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["eval(x)", "import pickle", "np.load(x, allow_pickle=True)", "load_model(x, safe_mode=False)", "os.system(x)"],
+)
+def test_what_would_run_it_is_found(monkeypatch, tmp_path, text):
+    (tmp_path / "module.py").write_text(text)
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert of(tmp_path / "module.py")
+
+
+def test_a_model_of_a_strangers_is_loaded_in_safe_mode(tmp_path):
+    """As `distributed` loads what it finds in its folder of logs."""
+    proof = tmp_path / "proof"
+    images = keras.Input((2,))
+    run = eval(f"lambda x: (__import__('pathlib').Path({str(proof)!r}).touch(), x)[1]")
+    keras.Model(images, keras.layers.Lambda(run, output_shape=(2,))(images)).save(tmp_path / "epoch-0001.keras")
+    proof.unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="safe_mode"):
+        keras.models.load_model(tmp_path / "epoch-0001.keras")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("name", ["HEAD", "main", "--help", "--output=/tmp/x", "", "a" * 40 + "\n", "0" * 40])
+def test_a_commit_in_evidence_is_no_flag_and_no_name(name):
+    assert not is_commit(name)
+
+
+# Folders of images
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(30):
+            Image.new("RGB", (9, 9), (number, 0, 0)).save(tmp_path / "images" / name / f"{number:02}.png")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize("what", ["file", "class", "part"])
+def test_no_link_leads_out_of_a_folder(images, tmp_path, what):
+    secret = tmp_path / "private"
+    (secret / "c").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(secret / "c" / "secret.png")
+    if what == "file":
+        (images / "a" / "holiday.png").symlink_to(secret / "c" / "secret.png")
+    elif what == "class":
+        (images / "c").symlink_to(secret / "c")
+    else:
+        for part in ("train", "test"):
+            (images / part).symlink_to(secret)
+    with pytest.raises(RequestError, match="is a link out of the folder, to '.*private/c/secret.png'"):
+        folders.listing(images)
+
+
+def test_links_inside_a_folder_and_to_it_are_followed(images, tmp_path):
+    (images / "a" / "again.png").symlink_to(images / "a" / "00.png")
+    (tmp_path / "link").symlink_to(images)
+    assert len(folders.listing(tmp_path / "link").parts["train"]) == 61
+
+
+def test_a_small_file_with_a_large_image_is_refused(images):
+    Image.new("L", (10_000, 10_000)).save(images / "a" / "bomb.png")
+    assert (images / "a" / "bomb.png").stat().st_size < 200_000
+    with pytest.raises(RequestError, match="has 10000 × 10000 pixels: make it smaller"):
+        folders.read(images, 8)
+    Image.new("L", (14_000, 14_000)).save(images / "a" / "bomb.png")  # Pillow's own limit.
+    with pytest.raises(RequestError, match="make it smaller"):
+        folders.read(images, 8)
+
+
+def test_of_other_formats_no_program_is_started(images):
+    (images / "a" / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(RequestError, match="can't be read as an image"):
+        folders.read(images, 8)
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_a_folder_of_very_many_folders_is_refused(monkeypatch, tmp_path, below):
+    monkeypatch.setattr(folders, "MOST_FOLDERS", 100)
+    for part in ("train", "test") if below else (".",):
+        for number in range(101):
+            (tmp_path / part / str(number)).mkdir(parents=True)
+    with pytest.raises(RequestError, match="holds more than 100 folders"):
+        folders.listing(tmp_path)
+
+
+def test_names_of_files_and_classes_do_nothing_on_pages(tmp_path):
+    """HTML, Markdown, links and what Matplotlib would take for formulas."""
+    evil = ["<img src=x onerror=alert(1)>", "[a](javascript:b)", "$\\frac{$", "..x", "a|b`c", "-rf"]
+    colors = np.random.default_rng(0)
+    for name in evil:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(60):
+            pixels = colors.integers(0, 256, (9, 9, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"<b>{number}.png")
+    flags = ["--budget", "smoke", "--epochs", "1", "--data", f"folder:{tmp_path / 'images'}", "--batch-size", "32"]
+    assert cli.run(load("shuffling"), [*flags, "--variants", "shuffled", "--logdir", str(tmp_path / "logs")]) == 0
+    written = [path for path in (tmp_path / "logs").rglob("*") if path.is_file()]
+    assert len(written) > 5
+    assert [str(path) for path in written if b"<img src=x" in path.read_bytes()] == []
+    assert sources.load(Request(f"folder:{tmp_path / 'images'}")).classes == tuple(sorted(evil))
+
+
+# Sockets
+
+
+def listening(mark: str) -> Iterator[str]:
+    """The addresses at which processes of a command listen, from any machine's point of view."""
+    for process in marked(mark):
+        try:
+            sockets = process.net_connections(kind="inet")
+        except psutil.Error:
+            continue
+        yield from (found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN)
+
+
+def watched(command: list[str], until: str = "") -> tuple[set[str], str]:
+    """The addresses that a command has listened at, and what it printed; with `until`, it is ended when it says so."""
+    mark, found, said = f"sockets-{os.getpid()}-{time.monotonic()}", set(), ""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, MARK: mark}, **pipes) as process:
+        os.set_blocking(process.stdout.fileno(), False)
+        deadline = time.monotonic() + 200
+        while process.poll() is None and time.monotonic() < deadline:
+            found |= set(listening(mark))
+            said += process.stdout.read() or ""
+            if until and until in said and found:
+                process.send_signal(signal.SIGTERM)
+                break
+            time.sleep(0.1)
+        os.set_blocking(process.stdout.fileno(), True)
+        said += process.stdout.read()
+    return found, said
+
+
+def test_a_plain_run_listens_nowhere_and_leaves_nothing(tmp_path):
+    before = set(Path("/tmp").glob("*autograph*")) | set(Path("/tmp").glob("keras-recipes-*"))
+    flags = ["--budget", "smoke", "--variants", "linear", "--logdir", str(tmp_path)]
+    found, said = watched([sys.executable, "-m", "recipes.sequential", *flags])
+    assert "Evidence" in said
+    assert found == set()
+    assert set(Path("/tmp").glob("*autograph*")) | set(Path("/tmp").glob("keras-recipes-*")) <= before
+
+
+def test_tensorboard_listens_on_this_machine_alone():
+    found, said = watched([sys.executable, "-m", "recipes", "board", "optimizers", "--reference"], "until Ctrl-C")
+    assert found == {"127.0.0.1"}
+    assert "on this machine alone" in said
+
+
+def test_what_listens_everywhere_says_so_first(tmp_path):
+    flags = ["--budget", "smoke", "--variants", "workers_2", "--no-log", "--logdir", str(tmp_path)]
+    found, said = watched([sys.executable, "-m", "recipes.distributed", *flags])
+    assert found - {"127.0.0.1", "::1"} <= {"0.0.0.0", "::"}
+    assert "TensorFlow's servers listen on all addresses of this machine" in said.splitlines()[2]
+
+
+def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
+    script = tmp_path / "search.py"
+    flags = [
+        "--variants",
+        "fair",
+        "--search",
+        "random",
+        "--trials",
+        "3",
+        "--no-log",
+        "--logdir",
+        str(tmp_path / "logs"),
+    ]
+    script.write_text(
+        f"from recipes.harness import main\nfrom tests.toys.runner import RECIPE\nmain(RECIPE, {flags})\n"
+    )
+    supervise = [sys.executable, "-m", "recipes.harness.kerastuner.supervise", "--workers", "1", str(script)]
+    found, said = watched(["env", f"PYTHONPATH={ROOT}", *supervise])
+    assert found == {"127.0.0.1"}, said
+
+
+def test_a_zip_in_the_place_of_a_model_is_no_model(tmp_path):
+    with zipfile.ZipFile(tmp_path / "epoch-0001.keras", "w") as file:
+        file.writestr("../../escaped", "x")
+        file.writestr("config.json", "{}")
+    with pytest.raises(Exception, match=r".") as error:
+        keras.models.load_model(tmp_path / "epoch-0001.keras")
+    assert not isinstance(error.value, KeyboardInterrupt)
+    assert not (tmp_path.parent / "escaped").exists()
