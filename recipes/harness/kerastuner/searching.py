@@ -218,10 +218,16 @@ def _sharing() -> str | None:
 
 
 def _next(books: Any, at_once: int) -> list[Any] | None:
-    """The trials to be done now, at most so many: none where others' must end first; None where there are no more."""
+    """The trials to be done now, at most so many: none where others' must end first; None where there are no more.
+
+    Each batch ends at a multiple of that number, so that where one was interrupted, the same trials are done together.
+    """
     batch: list[Any] = []
     name = os.environ.get("KERASTUNER_TUNER_ID", "tuner")
     for slot in range(at_once):
+        again = len(getattr(books, "_retry_queue", ()))
+        if batch and not again and len(getattr(books, "trials", ())) % at_once == 0:
+            break
         trial = books.create_trial(f"{name}-{slot}")
         if trial.status == "STOPPED":
             return batch or None
