@@ -30,7 +30,7 @@ from recipes.harness.attesting import differences
 from tests.conftest import ROOT
 
 MARK = "KERAS_RECIPES_KILLS"  # A variable that all processes of a command inherit: so they are found again.
-CHILDREN_END = 10.0  # Seconds.
+CHILDREN_END = 10.0  # Seconds that processes may take to see that the first one is gone.
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,17 @@ def broken_files(folder: Path) -> list[str]:
     return wrong
 
 
-def killed(command: list[str], after: float, cwd: Path = ROOT) -> tuple[bool, list[str]]:
-    """Start a command and kill it after so many seconds; whether it was still there, and what it has left running."""
+def killed(
+    command: list[str], after: float, cwd: Path = ROOT, begun: Callable[[], bool] = lambda: True
+) -> tuple[bool, list[str]]:
+    """Start a command and kill it so many seconds after it has begun; whether it was still there, and what it has left
+    running."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
         command, cwd=cwd, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
+    while process.poll() is None and not begun():
+        time.sleep(0.02)
     try:
         process.wait(timeout=after)
     except subprocess.TimeoutExpired:

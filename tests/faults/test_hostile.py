@@ -107,7 +107,7 @@ def test_no_link_leads_out_of_a_folder(images, tmp_path, what):
     else:
         for part in ("train", "test"):
             (images / part).symlink_to(secret)
-    with pytest.raises(RequestError, match="is a link out of the folder, to '.*private/c/secret.png'"):
+    with pytest.raises(RequestError, match=r"is a link out of the folder, to '.*private/c/secret.png'"):
         folders.listing(images)
 
 
@@ -127,10 +127,19 @@ def test_a_small_file_with_a_large_image_is_refused(images):
         folders.read(images, 8)
 
 
-def test_of_other_formats_no_program_is_started(images):
-    (images / "a" / "program.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+def test_of_other_formats_no_program_is_started(monkeypatch, images, tmp_path):
+    """Pillow would hand PostScript to Ghostscript, whatever the file is called."""
+    from PIL import EpsImagePlugin
+
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'started'}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    header = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+    (images / "a" / "program.png").write_bytes(header + b"showpage\n" * 20)
     with pytest.raises(RequestError, match="can't be read as an image"):
         folders.read(images, 8)
+    assert not (tmp_path / "started").exists()
 
 
 @pytest.mark.parametrize("below", [False, True])
@@ -173,43 +182,46 @@ def listening(mark: str) -> Iterator[str]:
         yield from (found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN)
 
 
-def watched(command: list[str], until: str = "") -> tuple[set[str], str]:
+def watched(command: list[str], printed: Path, until: str = "") -> tuple[set[str], str]:
     """The addresses that a command has listened at, and what it printed; with `until`, it is ended when it says so."""
-    mark, found, said = f"sockets-{os.getpid()}-{time.monotonic()}", set(), ""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, MARK: mark}, **pipes) as process:
-        os.set_blocking(process.stdout.fileno(), False)
-        deadline = time.monotonic() + 200
+    mark, found = f"sockets-{os.getpid()}-{time.monotonic()}", set()
+    with printed.open("w") as file:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, MARK: mark}, stdout=file, stderr=file)
+    deadline = time.monotonic() + 200
+    try:
         while process.poll() is None and time.monotonic() < deadline:
             found |= set(listening(mark))
-            said += process.stdout.read() or ""
-            if until and until in said and found:
+            if until and found and until in printed.read_text():
                 process.send_signal(signal.SIGTERM)
-                break
+                process.wait(timeout=30)
             time.sleep(0.1)
-        os.set_blocking(process.stdout.fileno(), True)
-        said += process.stdout.read()
-    return found, said
+    finally:
+        for left in marked(mark):
+            left.kill()
+        process.wait()
+    return found, printed.read_text()
 
 
 def test_a_plain_run_listens_nowhere_and_leaves_nothing(tmp_path):
     before = set(Path("/tmp").glob("*autograph*")) | set(Path("/tmp").glob("keras-recipes-*"))
     flags = ["--budget", "smoke", "--variants", "linear", "--logdir", str(tmp_path)]
-    found, said = watched([sys.executable, "-m", "recipes.sequential", *flags])
+    found, said = watched([sys.executable, "-m", "recipes.sequential", *flags], tmp_path / "said")
     assert "Evidence" in said
     assert found == set()
     assert set(Path("/tmp").glob("*autograph*")) | set(Path("/tmp").glob("keras-recipes-*")) <= before
 
 
-def test_tensorboard_listens_on_this_machine_alone():
-    found, said = watched([sys.executable, "-m", "recipes", "board", "optimizers", "--reference"], "until Ctrl-C")
+def test_tensorboard_listens_on_this_machine_alone(tmp_path):
+    found, said = watched(
+        [sys.executable, "-m", "recipes", "board", "optimizers", "--reference"], tmp_path / "said", "until Ctrl-C"
+    )
     assert found == {"127.0.0.1"}
     assert "on this machine alone" in said
 
 
 def test_what_listens_everywhere_says_so_first(tmp_path):
     flags = ["--budget", "smoke", "--variants", "workers_2", "--no-log", "--logdir", str(tmp_path)]
-    found, said = watched([sys.executable, "-m", "recipes.distributed", *flags])
+    found, said = watched([sys.executable, "-m", "recipes.distributed", *flags], tmp_path / "said")
     assert found - {"127.0.0.1", "::1"} <= {"0.0.0.0", "::"}
     assert "TensorFlow's servers listen on all addresses of this machine" in said.splitlines()[2]
 
@@ -231,7 +243,7 @@ def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
         f"from recipes.harness import main\nfrom tests.toys.runner import RECIPE\nmain(RECIPE, {flags})\n"
     )
     supervise = [sys.executable, "-m", "recipes.harness.kerastuner.supervise", "--workers", "1", str(script)]
-    found, said = watched(["env", f"PYTHONPATH={ROOT}", *supervise])
+    found, said = watched(["env", f"PYTHONPATH={ROOT}", *supervise], tmp_path / "said")
     assert found == {"127.0.0.1"}, said
 
 

@@ -23,6 +23,7 @@ from pipelines.errors import DataError
 from recipes.__main__ import load
 from recipes.harness import cli
 from recipes.harness.evidence import records
+from recipes.harness.reporting import in_place
 from recipes.harness.running import invocation, worker
 from tests.conftest import ROOT, evidence_in
 from tests.toys import guess
@@ -256,6 +257,35 @@ def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp
                 records.write_json(path, {"new": 2})
         assert json.loads(path.read_text()) == {"old": 1}
         assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_what_a_killed_publish_has_left_is_put_right_by_the_next(tmp_path):
+    """Where the system can't exchange two folders, one is taken away before the other is put in its place."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = tmp_path / f"{in_place.PREFIX}{gone.pid}.x"
+    (left / "optimizers.before").mkdir(parents=True)
+    (left / "optimizers.before" / "evidence.json").write_text("{}")
+    mine = tmp_path / f"{in_place.PREFIX}{os.getppid()}.y"
+    mine.mkdir()
+    with in_place.aside(tmp_path) as scratch:
+        assert (tmp_path / "optimizers" / "evidence.json").exists()
+        assert not left.exists()
+        assert mine.exists()  # Of a publish that is under way.
+        assert scratch.parent == tmp_path
+    assert not scratch.exists()
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_is_put_in_the_place_of_another(monkeypatch, tmp_path, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(in_place, "_exchanged", lambda *_: False)
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    in_place.put(tmp_path / "new", tmp_path / "old")
+    assert (tmp_path / "old" / "file").read_text() == "new"
+    assert (tmp_path / ("new" if exchanges else "old.before") / "file").read_text() == "old"
 
 
 # The net

@@ -1,0 +1,81 @@
+"""A few kills at random moments, the same each time; `python -m tests.faults.kills` does any number of them."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from recipes.harness import cli
+from tests.conftest import ROOT
+from tests.faults import kills
+from tests.faults.kills import Killer, Kind, PublishKiller, broken_files, finished_runs, killed, outcome, wrong_of
+from tests.toys import guess, runner
+
+SLOWLY = ("--seconds", "0.4", "--jobs", "2", "--no-log")
+TOYS = {
+    "run": (guess.RECIPE, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY), "evidence.json")),
+    "tuning": (guess.RECIPE, Kind("tests.toys.guess", ("--tune", *SLOWLY), "tuning.json")),
+    "trials": (
+        runner.RECIPE,
+        Kind(
+            "tests.toys.runner",
+            ("--variants", "fair", "--search", "bayesian", "--trials", "8", "--jobs", "2", "--no-log"),
+            "search.json",
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
+    recipe, kind = TOYS[name]
+    chance = random.Random(name)
+    assert cli.run(recipe, [*kind.flags, "--logdir", str(tmp_path / "whole")]) == 0
+    whole, logs = outcome(kind, tmp_path / "whole"), tmp_path / "cut"
+    runs = len(finished_runs(tmp_path / "whole"))
+    first = chance.randrange(1, runs // 2)
+    was_there, wrong = killed(
+        kind.command(logs), chance.uniform(0, 0.4), begun=lambda: len(finished_runs(logs)) >= first
+    )
+    before = finished_runs(logs)
+    assert was_there
+    assert first <= len(before) < runs
+    assert wrong + broken_files(logs) == []
+    assert cli.run(recipe, [*kind.flags, "--logdir", str(logs), "--resume"]) == 0
+    assert {path: finished_runs(logs)[path] for path in before} == before
+    if kind.written == "evidence.json":
+        again = outcome(kind, logs)
+        assert {run: record["metrics"] for run, record in again.items()} == {
+            run: record["metrics"] for run, record in whole.items()
+        }
+    else:
+        assert outcome(kind, logs) == whole
+
+
+def test_a_cluster_that_is_killed_goes_on_to_the_same_end(monkeypatch, tmp_path):
+    flags = ("--budget", "smoke", "--jobs", "2", "--variants", "workers_2", "--no-log")
+    monkeypatch.setitem(kills.KINDS, "cluster", Kind("recipes.distributed", flags, "evidence.json"))
+    when, wrong = Killer("cluster", tmp_path).once(random.Random(3))
+    assert wrong == [], when
+
+
+def test_publishing_that_is_killed_leaves_what_was_published(tmp_path):
+    killer = PublishKiller(tmp_path)
+    for number in (1, 2):
+        when, wrong = killer.once(random.Random(number))
+        assert wrong == [], when
+
+
+def test_what_is_wrong_after_a_kill_is_noticed(tmp_path):
+    """A run that was done twice, another number, a half file."""
+    kind = Kind("recipes.sequential", (), "evidence.json")
+    (tmp_path / "half.json").write_text('{"a": ')
+    assert broken_files(tmp_path)
+    one = json.loads((ROOT / "results" / "sequential" / "evidence.json").read_text())["records"][0]
+    other = {**one, "metrics": {**one["metrics"], "test_accuracy": 0.5}}
+    assert wrong_of(kind, {("linear", 1): one}, {("linear", 1): other})
+    assert not wrong_of(kind, {("linear", 1): one}, {("linear", 1): one})
+    was_there, left = killed(["bash", "-c", "sleep 60 & sleep 60"], 0.5, Path("/"))
+    assert was_there
+    assert "is still there after" in left[0]
