@@ -24,7 +24,17 @@ from recipes.harness.running import worker
 from recipes.harness.running.job import carry_out
 
 ROOT = Path(__file__).resolve().parents[1]
-LATE = ["test_board", "test_distributed", "test_recipes", "test_harness", "test_search", "test_optimizers"]
+LATE = [
+    "test_machine",
+    "test_hostile",
+    "test_kills",
+    "test_board",
+    "test_distributed",
+    "test_recipes",
+    "test_harness",
+    "test_search",
+    "test_optimizers",
+]
 LATE += ["test_regularization", "test_schedules", "test_search_live", "test_breaks", "test_own_data"]
 LATE += ["test_notebooks", "test_dashboard"]
 

@@ -13,6 +13,8 @@ GRADIENTS, LOOPS = "tests/test_gradients.py", "tests/test_loop.py"
 PRECISION, DISTRIBUTED = "tests/test_mixed_precision.py", "tests/test_distributed.py"
 SCHEDULES, REGULARIZATION = "tests/test_schedules.py", "tests/test_regularization.py"
 TERMINAL = "tests/test_terminal.py"
+FORMATS, FLAGS, KILLS = (f"tests/faults/test_{name}.py" for name in ("formats", "flags", "kills"))
+MACHINE, HOSTILE = "tests/faults/test_machine.py", "tests/faults/test_hostile.py"
 COMPARE, MONITORING = "tests/test_compare.py", "tests/test_monitoring.py"
 PUBLISHED, OWN, BOARD = "tests/test_published.py", "tests/test_own_data.py", "tests/test_board.py"
 
@@ -482,12 +484,6 @@ BREAKS = [
             'record["status"] == "finished"]',
             f"{EVIDENCE}::test_a_failed_run_has_no_value",
         ),
-        (
-            "abs(counted - accuracy) < 1e-6",
-            "abs(counted - accuracy) < 1",
-            f"{EVIDENCE}::test_what_is_wrong_with_evidence",
-        ),
-        ("not 0 <= value <= 1", "not 0 <= value <= 100", f"{EVIDENCE}::test_what_is_wrong_with_evidence"),
     ),
     *of(
         "recipes/harness/reporting/report.py",
@@ -651,6 +647,95 @@ BREAKS = [
         "pipelines/terminal.py",
         ('stream.reconfigure(errors="replace")', "pass", f"{TERMINAL}::test_what_a_terminal_can_not_show"),
         ("error is None or error.errno == errno.EPIPE", "error is None", f"{TERMINAL}::test_whoever_reads_a_pipe"),
-        ("os._exit(INTERRUPTED)", "os._exit(1)", f"{TERMINAL}::test_ctrl_c_during_the_start"),
+        ("os._exit(code)", "os._exit(1)", f"{TERMINAL}::test_ctrl_c_during_the_start"),
+        ("    raise Ended\n", "    raise KeyboardInterrupt\n", f"{MACHINE}::test_a_command_that_is_told_to_end"),
+        ('    os.environ["TMPDIR"] = folder\n', "", f"{HOSTILE}::test_a_plain_run_listens_nowhere"),
+    ),
+    *of(
+        "recipes/harness/evidence/complaints.py",
+        (
+            "abs(counted - accuracy) < 1e-6",
+            "abs(counted - accuracy) < 1",
+            f"{EVIDENCE}::test_what_is_wrong_with_evidence",
+        ),
+        ("not 0 <= value <= 1", "not 0 <= value <= 100", f"{EVIDENCE}::test_what_is_wrong_with_evidence"),
+        ("if found.get(SEAL) == _hash(record)", "if True", f"{FORMATS}::test_a_record_is_kept_as_it_was"),
+        ("abs(value) < LARGEST", "True", f"{FORMATS}::test_of_any_evidence"),
+        ('("curve", _list_of(_anything), "a list of records"),\n', "", f"{FORMATS}::test_of_any_sweep"),
+        (
+            '    ("drawn", _list_of(_with(_EFFECT)), "a list of effects"),\n',
+            "",
+            f"{FORMATS}::test_of_any_summary_there",
+        ),
+        ("_by_name(_with(_FLOOR))", "_by_name(_anything)", f"{FORMATS}::test_any_floors"),
+        ('("epochs", _whole, "a whole number"),', "", f"{FORMATS}::test_any_progress"),
+        ('    ("to", _text, "a hash"),\n', "", f"{FORMATS}::test_any_links"),
+    ),
+    *of(
+        "recipes/harness/asking.py",
+        ("not least <= value <= MOST", "value < least", f"{FLAGS}::test_bounds_and_names"),
+        ("or max(seeds) > LARGEST_SEED", "", f"{FLAGS}::test_bounds_and_names"),
+        ("if not path.isprintable():", "if False:", f"{FLAGS}::test_bounds_and_names"),
+    ),
+    *of(
+        "recipes/harness/exits.py",
+        ("return USAGE, str(error)", "return FAILURE, str(error)", f"{FLAGS}::test_any_flag_value"),
+    ),
+    *of(
+        "recipes/harness/running/worker.py",
+        ('.split()[0] == "T"', '.split()[0] == "X"', f"{MACHINE}::test_a_worker_that_stands_still"),
+        ("NO_SHARED_MEMORY if no_semaphore", "NO_SHARED_MEMORY if False", f"{MACHINE}::test_no_room_in_shared_memory"),
+        ("        _check_reached(address)\n", "        pass\n", f"{MACHINE}::test_a_cluster_that_does_not"),
+    ),
+    *of(
+        "recipes/harness/running/invocation.py",
+        ("when = max([datetime.now(),", "when = min([datetime.now(),", f"{MACHINE}::test_a_clock_that_was_set_back"),
+    ),
+    *of(
+        "recipes/harness/reporting/in_place.py",
+        (
+            "if not place.exists():\n                    old.rename",
+            "if False:\n                    old.rename",
+            f"{MACHINE}::test_what_a_killed_publish",
+        ),
+    ),
+    *of(
+        "pipelines/download.py",
+        ("if _sum(part) != sha256:", "if False:", f"{MACHINE}::test_a_download_that_fails"),
+        ('{"Range": f"bytes={have}-"} if have else {}', "{}", f"{MACHINE}::test_a_download_that_fails"),
+        ("timeout=(ANSWERS, SILENCE)", "timeout=None", f"{MACHINE}::test_a_download_that_fails"),
+        (
+            "                        file.truncate(0)\n",
+            "                        pass\n",
+            f"{MACHINE}::test_a_server_that_knows_no_ranges",
+        ),
+    ),
+    *of(
+        "pipelines/folders.py",
+        ("        _check_links(folder, files)\n", "        pass\n", f"{HOSTILE}::test_no_link_leads_out"),
+        (
+            "if image.width * image.height > MOST_PIXELS:",
+            "if False:",
+            f"{HOSTILE}::test_a_small_file_with_a_large_image",
+        ),
+        ("Image.open(path, formats=FORMATS)", "Image.open(path)", f"{HOSTILE}::test_of_other_formats"),
+        ("if len(names) > MOST_FOLDERS:", "if False:", f"{HOSTILE}::test_a_folder_of_very_many"),
+    ),
+    *of(
+        "recipes/harness/kerastuner/kills.py",
+        (
+            "        oracle._retry_queue.remove(name)\n",
+            "        continue\n",
+            f"{SEARCH}::test_a_search_that_was_killed_while",
+        ),
+        ('    if "draws" in state:\n', "    if False:\n", f"{SEARCH}::test_a_search_that_was_stopped_goes_on"),
+    ),
+    *of(
+        "recipes/search.py",
+        ("        keras.utils.set_random_seed(self.seed)\n", "", f"{SEARCH}::test_each_trial_begins"),
+    ),
+    *of(
+        "recipes/harness/running/schedule.py",
+        ("or broken_seal", "", f"{FORMATS}::test_a_record_is_kept_as_it_was"),
     ),
 ]

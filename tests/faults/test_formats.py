@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from pipelines import cifar10, folders, kept
 from pipelines.errors import DataError, RequestError, UsageError
@@ -26,7 +28,7 @@ from recipes.harness.declaring.table import Table
 from recipes.harness.evidence import attested, complaints
 from recipes.harness.evidence.records import EvidenceError, read_json, write_json
 from recipes.harness.kerastuner import searching
-from recipes.harness.reporting import frontpage, objections, publish, serving
+from recipes.harness.reporting import frontpage, objections, publish, serving, view
 from recipes.harness.reporting.card import markdown
 from recipes.harness.reporting.published import RESULTS, Published, floors_of
 from recipes.harness.reporting.report import Report
@@ -125,13 +127,13 @@ def test_of_any_summary_there_is_a_complaint_or_a_front_page(file, content):
 
 
 @given(spoiled(SUMMARY))
-def test_of_any_summary_the_list_has_a_row(monkeypatch_of_files, content):
-    with monkeypatch_of_files(RESULTS / "optimizers" / "summary.json", content):
+def test_of_any_summary_the_list_has_a_row(file_that_says, content):
+    with file_that_says(RESULTS / "optimizers" / "summary.json", content):
         assert len(whole.listing(["optimizers", "sequential"]).rows) == 2
 
 
 @pytest.fixture(scope="module")
-def monkeypatch_of_files():
+def file_that_says():
     """A function: as long as a block runs, a file holds these bytes."""
     read = Path.read_text
 
@@ -191,13 +193,13 @@ def test_anything_that_a_search_found_is_taken_or_complained_of(file, content):
                 assert set(TRIAL) <= set(trial)
 
 
-TABLE = load("search_replayed")
+REPLAYED = load("search_replayed")
 
 
 @given(altered({**read_json(RESULTS / "search_replayed" / "tuning.json"), "parts": {}}))
 @examples(10)
 def test_any_table_is_whole_or_complained_of(content):
-    table = TABLE.table
+    table = REPLAYED.table
     before = Table._published
     try:
         Table._published = staticmethod(lambda recipe: published_of(content))
@@ -275,21 +277,9 @@ def test_whatever_the_lock_says_a_folder_is_free_or_another_process_has_it(begun
 
 @given(spoiled({"epoch": 3, "accuracy": 0.5}))
 def test_any_progress_is_shown_or_not(begun, content):
-    from recipes.harness.reporting import view
-
     _, one, path, _ = begun
     path.with_name("progress.json").write_bytes(content)
     found = job.read_progress(Path(one.folder), one.variants[0], one.seed)
-    assert isinstance(found, dict)
-    view_of(view, one, found)
-
-
-def view_of(view, one, found):
-    """The live view's line of a run that said this."""
-    import io
-
-    from rich.console import Console
-
     console = Console(file=io.StringIO(), force_terminal=True)
     with view.watching(console, [one], 1, lambda folder, variant, seed: found) as watcher:
         watcher.started(one)

@@ -67,7 +67,7 @@ def side_by_side(
 
     def do(job: Job) -> Outcome:
         pool, mark = workers.get()
-        still = 0.0
+        still, ended = 0.0, False
         try:
             started(job)
             future = pool.schedule(_do, args=[job])
@@ -75,18 +75,20 @@ def side_by_side(
                 with contextlib.suppress(FutureTimeout):
                     return job, future.result(timeout=LOOKS_EVERY)
                 # Counted in looks, so that Ctrl-Z, which stops this process as well, is no reason.
-                still = still + LOOKS_EVERY if still < MOST_STOPPED and _stands_still(mark) else 0.0
-                if still >= MOST_STOPPED:
+                still = still + LOOKS_EVERY if _stands_still(mark) else 0.0
+                if still >= MOST_STOPPED and not ended:
                     os.kill(int(mark.read_text()), signal.SIGKILL)
+                    ended = True
             return job, failed(job, "stopped")
         except pebble.ProcessExpired as error:
-            if still >= MOST_STOPPED:
+            if ended:
                 return job, failed(job, f"its worker was stopped for {MOST_STOPPED:g} s by a signal, and was ended")
             return job, failed(job, f"its worker died ({_cause_of_death(error.exitcode)})")
         except CancelledError:
             return job, failed(job, "stopped")
         except OSError as error:
-            return job, failed(job, NO_SHARED_MEMORY if error.errno == errno.ENOSPC else explain(error))
+            no_semaphore = error.errno == errno.ENOSPC and error.filename is None
+            return job, failed(job, NO_SHARED_MEMORY if no_semaphore else explain(error))
         except Exception as error:
             return job, failed(job, explain(error))
         finally:
