@@ -177,4 +177,9 @@ def _room_for(shape: tuple[int, ...]) -> np.ndarray:
     """An array in memory, or in a temporary file where it would be too large."""
     if np.prod(shape) <= AT_ONCE:
         return np.empty(shape, np.uint8)
-    return np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=shape)
+    with tempfile.TemporaryFile() as file:  # The array keeps it open.
+        if hasattr(os, "posix_fallocate"):  # Else a disk that is full would end the process by a signal.
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+        else:
+            file.truncate(int(np.prod(shape)))
+        return np.memmap(file, np.uint8, "r+", shape=shape)

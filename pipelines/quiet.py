@@ -72,13 +72,22 @@ def _why_not(name: str, error: Exception) -> str:
     said = str(error).strip().splitlines() or [""]
     because = f"{name} could not be loaded ({type(error).__name__}: {said[0][:200]})"
     settings = Path(os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()) / "keras.json"
-    try:
-        found = json.loads(settings.read_text(encoding="utf-8")) if settings.exists() else {}
-    except (OSError, ValueError):
-        found = {}  # Keras does without.
-    if not isinstance(found, dict) or set(found) & {"floatx", "epsilon", "image_data_format", "dtype_policy"}:
+    if _is_wrong(settings):
         return f"{because}: perhaps {settings} is broken, so delete it or mend it."
     return f"{because}: perhaps memory is short (ulimit -v), or the installation is not whole."
+
+
+def _is_wrong(settings: Path) -> bool:
+    """Whether Keras's file of settings, which it writes itself, says what can't be; without it Keras does as well."""
+    try:
+        found = json.loads(settings.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return not isinstance(found, dict) or not (
+        found.get("floatx", "float32") in ("float16", "bfloat16", "float32", "float64")
+        and isinstance(found.get("epsilon", 1e-7), float)
+        and found.get("image_data_format", "channels_last") in ("channels_last", "channels_first")
+    )
 
 
 class _QuietFinder(importlib.abc.MetaPathFinder):

@@ -15,10 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from pipelines import scratch
 from pipelines.errors import LibraryError
 
 INTERRUPTED, ENDED = 130, 143
-SCRATCH = "keras-recipes-"  # Temporary folders begin with it, followed by the process's number.
+SCRATCH = "keras-recipes-"  # What names of temporary folders begin with.
 LONGEST = 60  # Characters: processes talk through sockets in that folder, whose names may not be long.
 
 
@@ -112,10 +113,8 @@ def explain_interruption() -> None:
         else:
             before(kind, error, trace)
             return
-        sys.stdout.flush()
         os.write(2, f"{said}\n".encode())
-        _leave_nothing()
-        os._exit(code)  # Python would else end itself by the signal.
+        leave(code)  # Python would else end itself by the signal.
 
     sys.excepthook = hook
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -123,8 +122,17 @@ def explain_interruption() -> None:
             signal.signal(number, _end)
 
 
+def leave(code: int) -> None:
+    """End this process now, whatever its threads and servers wait for, and leave no temporary folder behind."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    _leave_nothing()
+    os._exit(code)
+
+
 def _end(number: int, frame: Any) -> None:
-    signal.signal(number, signal.SIG_DFL)  # Whoever insists need not wait.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # One is enough, but for whoever insists.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Ended
 
 
@@ -133,21 +141,19 @@ def own_scratch() -> None:
 
     TensorFlow leaves files there in processes that end early. What commands have left that were killed goes, too.
     """
-    home = Path(tempfile.gettempdir())
-    for left in home.glob(f"{SCRATCH}*"):
-        number = left.name.removeprefix(SCRATCH).partition("-")[0]
-        if number.isdecimal() and not left.is_symlink() and not is_alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)  # Of another user it can't.
-    if len(str(home)) + len(SCRATCH) > LONGEST:
-        return
     try:
-        folder = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
-    except OSError:  # Whoever needs it will say so.
+        home = Path(tempfile.gettempdir())
+        for _ in scratch.abandoned(home, SCRATCH):
+            pass
+        if len(str(home)) + len(SCRATCH) > LONGEST:
+            return
+        folder, held = scratch.make(home, SCRATCH)
+    except OSError:  # No room, or nowhere to write. Whoever needs it will say so.
         return
     os.environ.setdefault("RAY_TMPDIR", str(home))  # Its sockets have long names of their own.
-    os.environ["TMPDIR"] = folder
+    os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None  # Where it was is remembered.
-    _folders.append(Path(folder))
+    _folders[folder] = held
     util.Finalize(None, _leave_nothing, exitpriority=-200)  # After those of multiprocessing, which has files there.
 
 
@@ -164,7 +170,7 @@ def is_alive(process: int) -> bool:
     return True
 
 
-_folders: list[Path] = []
+_folders: dict[Path, Any] = {}  # And the open files that say that they are in use.
 
 
 def _leave_nothing() -> None:

@@ -131,6 +131,7 @@ def _search(invocation: Invocation, searching: Searching, console: Console, say:
 
     assert searching.search is not None
     asking.check_with_images(invocation.recipe, invocation.asked, invocation.config)
+    measuring.say_what_listens(invocation, say)
     found = search(invocation, searching.search, searching.trials, console, say)
     closing.say_searched(invocation, found, console)
     return int(any(trials and trials[0]["validation_accuracy"] is None for trials in found.values()))

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 from pipelines import batches, sources
 from pipelines.errors import MachineError, UsageError
+from pipelines.terminal import ENDED, INTERRUPTED, Ended, leave
 from recipes.harness import asking, cli, exits
 from recipes.harness.declaring.recipe import Recipe
 from recipes.harness.evidence.provenance import gpus
@@ -168,14 +170,14 @@ def join(
     code = 0
     try:
         print(_joined(recipe, build_strategy, train, list(sys.argv[1:] if arguments is None else arguments)))
+    except KeyboardInterrupt as interruption:
+        code = ENDED if isinstance(interruption, Ended) else INTERRUPTED
     except BaseException as error:
         found = exits.say(error)
         if found is None:  # A mistake of ours: its traceback is what helps.
             traceback.print_exc()
         code = exits.FAILURE if found is None else found
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # TensorFlow's servers would wait for others, who may be gone.
+    leave(code)  # TensorFlow's servers would wait for others, who may be gone.
 
 
 def _joined(recipe: Recipe, build_strategy: Callable[[], Any], train: Callable[..., Any], arguments: list[str]) -> str:
@@ -193,6 +195,7 @@ def _joined(recipe: Recipe, build_strategy: Callable[[], Any], train: Callable[.
         file=sys.stderr,
         flush=True,
     )
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python could not heed it while TensorFlow waits for the others.
     with loss_of_workers_noticed():
         strategy = build_strategy()  # Before anything else of TensorFlow, such as decoding images.
         asking.check_with_images(recipe, asked, config)

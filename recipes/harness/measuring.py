@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -170,12 +171,22 @@ def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work
     check_with_images(invocation.recipe, invocation.asked, invocation.config)
     if len(invocation.asked.seeds) >= LOOKS[0]:
         say_if_not_committed(invocation, say)
+    say_what_listens(invocation, say)
     if opening := [name for name in invocation.variants if name in invocation.recipe.opens]:
         say(
             f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, whatever they are "
             "told, and do what anyone tells them who reaches them. They end with the runs."
         )
     return Work.of(invocation, invocation.plan(), say)
+
+
+def say_what_listens(invocation: Invocation, say: Callable[[str], None]) -> None:
+    """Say before it starts that a cluster of Ray's is reached from other machines."""
+    if invocation.asked.backend == "ray" and os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+        say(
+            "Ray's servers listen on all addresses of this machine, whatever they are told, and do what anyone tells "
+            "them who knows the token that is made for this command. They end with the runs."
+        )
 
 
 def say_if_not_committed(invocation: Invocation, say: Callable[[str], None]) -> None:
@@ -240,6 +251,7 @@ def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -
         sweep = sweep.at(invocation.asked.budget)
     check_with_images(recipe, invocation.asked, invocation.config)
     say_if_not_committed(invocation, say)
+    say_what_listens(invocation, say)
 
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[Record]:
         jobs = []

@@ -30,6 +30,7 @@ from recipes.harness.attesting import differences
 from tests.conftest import ROOT
 
 MARK = "KERAS_RECIPES_KILLS"  # A variable that all processes of a command inherit: so they are found again.
+PATIENCE = 200.0  # Seconds for a command to begin.
 CHILDREN_END = 10.0  # Seconds that processes may take to see that the first one is gone.
 
 
@@ -110,7 +111,8 @@ def killed(
     process = subprocess.Popen(
         command, cwd=cwd, env={**os.environ, MARK: mark}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while process.poll() is None and not begun():
+    deadline = time.monotonic() + PATIENCE
+    while process.poll() is None and not begun() and time.monotonic() < deadline:
         time.sleep(0.02)
     try:
         process.wait(timeout=after)

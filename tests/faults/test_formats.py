@@ -33,6 +33,7 @@ from recipes.harness.reporting.card import markdown
 from recipes.harness.reporting.published import RESULTS, Published, floors_of
 from recipes.harness.reporting.report import Report
 from recipes.harness.running import invocation, job, schedule
+from recipes.harness.running.own_model import own_model
 from tests.conftest import ROOT, examples
 from tests.faults.spoiling import altered, anything, spoiled, spoiled_bytes, text_of, texts
 from tests.toys import guess, runner
@@ -275,7 +276,7 @@ def test_whatever_the_lock_says_a_folder_is_free_or_another_process_has_it(begun
         invocation._lock(folder)
 
 
-@given(spoiled({"epoch": 3, "accuracy": 0.5}))
+@given(spoiled({"part": "", "epoch": 3, "epochs": 5, "accuracy": 0.5}))
 def test_any_progress_is_shown_or_not(begun, content):
     _, one, path, _ = begun
     path.with_name("progress.json").write_bytes(content)
@@ -430,15 +431,38 @@ def test_a_readme_has_its_places_or_is_complained_of(lines):
         frontpage.readme("\n".join(lines), ROOT / "results")
 
 
-@given(st.binary(max_size=60))
-def test_any_bytes_as_a_model_are_a_sentence(file, content):
-    from recipes.harness.running.own_model import own_model
-
-    hypothesis.assume(b"\n" not in content)
+@given(spoiled_bytes(b"def build(variant, data):\n    return None\n"))
+def test_any_bytes_as_a_model_are_a_function_or_a_sentence(file, content):
+    hypothesis.assume(content.count(b"(") < 2)  # It is code, and is run.
     path = file.with_name("model_of_bytes.py")
-    path.write_bytes(b"syntax error (\n" + content)
-    with pytest.raises(ValueError, match="failed"):
-        own_model(f"{path}:build")
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError):
+        assert callable(own_model(f"{path}:build"))
+
+
+@pytest.mark.parametrize("ends", ["0", "1", "'usage: none'", ""])
+def test_a_model_whose_file_ends_the_process_is_a_sentence(tmp_path, ends):
+    (tmp_path / "script.py").write_text(f"import sys\ndef build(variant, data): ...\nsys.exit({ends})\n")
+    with pytest.raises(ValueError, match="failed \\(SystemExit"):
+        own_model(f"{tmp_path / 'script.py'}:build")
+
+
+def grown(found: dict[str, Any]) -> dict[str, Any]:
+    """The same as evidence that grew until it decided: ten seeds of each variant."""
+    records = [
+        {**record, "seed": seed, "curves": {}, "metrics": {"test_accuracy": 0.5}, "correct": None}
+        for record in found["records"]
+        if record["seed"] == found["seeds"][0]
+        for seed in range(101, 111)
+    ]
+    return {**found, "seeds": list(range(101, 111)), "records": records, "until_decided": 40}
+
+
+@given(altered(grown(EVIDENCE)))
+@examples(50)
+def test_of_any_evidence_that_grew_there_is_a_complaint_or_a_report(file, content):
+    if not complaints.complaint_of_evidence(content, "sequential", RECIPE.names):
+        markdown(Report(RECIPE, content, None))
 
 
 def test_published_files_that_are_broken_are_sentences(tmp_path):

@@ -5,8 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from pipelines import folders, sources
+from pipelines import folders, scratch, sources
 from pipelines.errors import RequestError
 from pipelines.sources import Request
 from recipes.__main__ import load
@@ -202,13 +202,18 @@ def watched(command: list[str], printed: Path, until: str = "") -> tuple[set[str
     return found, printed.read_text()
 
 
-def test_a_plain_run_listens_nowhere_and_leaves_nothing(tmp_path):
-    before = set(Path("/tmp").glob("*autograph*")) | set(Path("/tmp").glob("keras-recipes-*"))
-    flags = ["--budget", "smoke", "--variants", "linear", "--logdir", str(tmp_path)]
-    found, said = watched([sys.executable, "-m", "recipes.sequential", *flags], tmp_path / "said")
-    assert "Evidence" in said
-    assert found == set()
-    assert set(Path("/tmp").glob("*autograph*")) | set(Path("/tmp").glob("keras-recipes-*")) <= before
+def test_a_plain_run_listens_nowhere_and_leaves_nothing(monkeypatch, tmp_path):
+    with tempfile.TemporaryDirectory(prefix="own-") as own:  # A short name: sockets in it have long ones.
+        monkeypatch.setenv("TMPDIR", own)
+        (Path(own) / "keras-recipes-of-others").mkdir()
+        killed, held = scratch.make(Path(own), "keras-recipes-")
+        held.close()
+        flags = ["--budget", "smoke", "--variants", "linear", "--logdir", str(tmp_path)]
+        found, said = watched([sys.executable, "-m", "recipes.sequential", *flags], tmp_path / "said")
+        assert "Evidence" in said
+        assert found == set()
+        assert [path.name for path in Path(own).iterdir()] == ["keras-recipes-of-others"]
+        assert not killed.exists()
 
 
 def test_tensorboard_listens_on_this_machine_alone(tmp_path):
@@ -222,7 +227,7 @@ def test_tensorboard_listens_on_this_machine_alone(tmp_path):
 def test_what_listens_everywhere_says_so_first(tmp_path):
     flags = ["--budget", "smoke", "--variants", "workers_2", "--no-log", "--logdir", str(tmp_path)]
     found, said = watched([sys.executable, "-m", "recipes.distributed", *flags], tmp_path / "said")
-    assert found - {"127.0.0.1", "::1"} <= {"0.0.0.0", "::"}
+    assert found & {"0.0.0.0", "::"}  # If not, TensorFlow can be told, and SECURITY.md can say so.
     assert "TensorFlow's servers listen on all addresses of this machine" in said.splitlines()[2]
 
 
@@ -245,13 +250,3 @@ def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
     supervise = [sys.executable, "-m", "recipes.harness.kerastuner.supervise", "--workers", "1", str(script)]
     found, said = watched(["env", f"PYTHONPATH={ROOT}", *supervise], tmp_path / "said")
     assert found == {"127.0.0.1"}, said
-
-
-def test_a_zip_in_the_place_of_a_model_is_no_model(tmp_path):
-    with zipfile.ZipFile(tmp_path / "epoch-0001.keras", "w") as file:
-        file.writestr("../../escaped", "x")
-        file.writestr("config.json", "{}")
-    with pytest.raises(Exception, match=r".") as error:
-        keras.models.load_model(tmp_path / "epoch-0001.keras")
-    assert not isinstance(error.value, KeyboardInterrupt)
-    assert not (tmp_path.parent / "escaped").exists()

@@ -20,7 +20,7 @@ TOYS = {
         runner.RECIPE,
         Kind(
             "tests.toys.runner",
-            ("--variants", "fair", "--search", "bayesian", "--trials", "8", "--jobs", "2", "--no-log"),
+            ("--variants", "fair", "--search", "bayesian", "--trials", "8", *SLOWLY),
             "search.json",
         ),
     ),

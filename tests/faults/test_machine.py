@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import cifar10, download
+from pipelines import cifar10, download, scratch, terminal
 from pipelines.errors import DataError
 from recipes import __main__ as whole
 from recipes.__main__ import load
@@ -187,6 +187,7 @@ def test_a_home_a_backend_of_figures_and_a_temporary_folder_are_not_needed(tmp_p
         ("ray://127.0.0.1:9", 1, "No Ray cluster answers at RAY_ADDRESS=ray://127.0.0.1:9"),
         ("nowhere", 2, "RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT, auto or local, not 'nowhere'"),
         ("a:99999", 2, "RAY_ADDRESS must be HOST:PORT"),
+        ("a..b:6379", 1, "No Ray cluster answers at RAY_ADDRESS=a..b:6379"),
     ],
 )
 def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys, tmp_path, address, code, says):
@@ -209,6 +210,7 @@ def test_a_system_without_memory_for_tensorflow_is_a_sentence(tmp_path):
     done = run(["bash", "-c", f"ulimit -v 1500000; exec {' '.join(LINEAR)} --logdir {tmp_path}"])
     assert done.returncode == 1
     assert "could not be loaded" in done.stderr
+    assert "memory is short" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -275,19 +277,49 @@ def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp
 
 def test_what_a_killed_publish_has_left_is_put_right_by_the_next(tmp_path):
     """Where the system can't exchange two folders, one is taken away before the other is put in its place."""
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    left = tmp_path / f"{in_place.PREFIX}{gone.pid}.x"
-    (left / "optimizers.before").mkdir(parents=True)
-    (left / "optimizers.before" / "evidence.json").write_text("{}")
-    mine = tmp_path / f"{in_place.PREFIX}{os.getppid()}.y"
-    mine.mkdir()
-    with in_place.aside(tmp_path) as scratch:
+    left, held = scratch.make(tmp_path, in_place.PREFIX)
+    (left / "new" / "optimizers.before").mkdir(parents=True)
+    (left / "new" / "optimizers.before" / "evidence.json").write_text("{}")
+    with in_place.aside(tmp_path):
+        assert left.exists()  # Its process lives.
+    held.close()
+    with in_place.aside(tmp_path) as new:
         assert (tmp_path / "optimizers" / "evidence.json").exists()
         assert not left.exists()
-        assert mine.exists()  # Of a publish that is under way.
-        assert scratch.parent == tmp_path
-    assert not scratch.exists()
+        assert new.is_relative_to(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["optimizers"]
+
+
+def test_published_results_survive_an_interruption_between_two_steps(monkeypatch, tmp_path):
+    monkeypatch.setattr(in_place, "_exchanged", lambda *_: False)
+    (tmp_path / "optimizers").mkdir()
+    (tmp_path / "optimizers" / "evidence.json").write_text("old")
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name == "optimizers" and "new" in self.parts:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with in_place.aside(tmp_path) as new:
+        (new / "optimizers").mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            in_place.put(new / "optimizers", tmp_path / "optimizers")
+    assert (tmp_path / "optimizers" / "evidence.json").read_text() == "old"
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError(errno.ENOENT, "No usable temporary directory"), None])
+def test_without_room_for_temporary_files_a_command_begins_all_the_same(monkeypatch, tmp_path, fault):
+    """Whoever needs them will say so."""
+
+    def nowhere(*_: object, **__: object) -> str:
+        raise fault or OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(terminal.tempfile, "gettempdir" if fault else "mkdtemp", nowhere)
+    monkeypatch.setenv("TMPDIR", "as it was")
+    terminal.own_scratch()
+    assert os.environ["TMPDIR"] == "as it was"
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
@@ -316,6 +348,9 @@ class Server(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         begin = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
         self.asked.append(self.headers.get("Range"))
+        if self.way == "gone":
+            self.send_error(404)
+            return
         if self.way == "silent":
             time.sleep(3)
             return
@@ -359,6 +394,7 @@ def fetch(url: str, path: Path) -> None:
         ("silent", r"broke off after 0 bytes \(nothing came for 1 s\): run again to go on from there"),
         ("falls silent", r"broke off after 196,608 bytes \(nothing came for 1 s\): run again"),
         ("breaks off", r"broke off after 196,608 bytes \(the connection was lost\): run again"),
+        ("gone", r"127.0.0.1 does not send http://.*/archive \(404"),
         ("another", r"is not the file that was published \(its SHA-256 differs\), and was deleted: run again"),
     ],
 )

@@ -3,6 +3,7 @@
 A recipe without a model, for testing Hyperband: accuracy grows with epochs, and has a best rate.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +15,14 @@ from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades,
 class Config:
     epochs: int = 4
     rate: float = 0.1
+    seconds: float = 0.0
 
 
 VARIANTS = ("fair", "windy")
 
 
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
+    time.sleep(config.seconds)
     accuracy = 0.5 + 0.1 * np.log2(config.epochs) - 0.1 * np.log10(config.rate) ** 2 - 0.1 * (variant == "windy")
     return {"test_accuracy": float(accuracy), "validation_accuracy": float(accuracy)}
 

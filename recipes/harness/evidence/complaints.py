@@ -273,6 +273,8 @@ def _complaint_of_origin(found: Any, recipe: str) -> str:
 
 def _complaint_of_looks(runs: Sequence[tuple[str, int]], variants: Sequence[str], first: int) -> str:
     """Of evidence that grew until it decided: each variant has as many seeds as some look, from the first one on."""
+    if strange := {name for name, _ in runs} - set(variants):
+        return f"it has records of {min(strange)!r}, which is none of its variants"
     for variant in variants:
         seeds = [seed for name, seed in runs if name == variant]
         if seeds != list(range(first, first + len(seeds))) or len(seeds) not in LOOKS:

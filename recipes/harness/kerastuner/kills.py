@@ -67,9 +67,12 @@ def vectorize_by_what_has_ended(oracle: Any) -> Any:
     """Settings and scores, those of trials under way as they are to be expected from the trials that have ended."""
     under_way = [trial.trial_id for trial in oracle.ongoing_trials.values()]
     if under_way:
+        # KerasTuner asks the process that it fitted for an earlier trial, which after a kill is not there.
         all_of_them = oracle.trials
-        oracle.trials = {name: trial for name, trial in all_of_them.items() if name not in under_way}
-        settings, scores = _vectorize(oracle)
-        oracle.trials = all_of_them
+        try:
+            oracle.trials = {name: trial for name, trial in all_of_them.items() if name not in under_way}
+            settings, scores = _vectorize(oracle)
+        finally:
+            oracle.trials = all_of_them
         oracle.gpr.fit(np.nan_to_num(settings, posinf=0, neginf=0), np.nan_to_num(scores, posinf=0, neginf=0))
     return _vectorize(oracle)

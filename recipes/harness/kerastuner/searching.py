@@ -115,7 +115,7 @@ def _go_on(oracle: kt.Oracle) -> None:
         EvidenceError: the books are broken.
         UsageError: they are of another space.
     """
-    path, asked = oracle._get_oracle_fname(), oracle.get_space().get_config()["space"]
+    asked = oracle.get_space().get_config()["space"]
     with _books(oracle):
         oracle.reload()
         ended, waiting = oracle.end_order, oracle._retry_queue
@@ -125,13 +125,10 @@ def _go_on(oracle: kt.Oracle) -> None:
             raise ValueError("a trial has ended that is under way")
     if oracle.get_space().get_config()["space"] != asked:
         raise UsageError("The recipe's space has changed since that search began: search anew, without --resume.")
-    if wrong := [name for name, trial in oracle.trials.items() if not _is_as_recorded(oracle, trial)]:
-        raise EvidenceError(
-            f"The books of the search, {path}, say other numbers than the record of trial {wrong[0]}: search anew, "
-            "without --resume."
-        )
     for name, trial in oracle.trials.items():
-        if trial.status == "FAILED":  # One that diverged has a record that says so, and ends at once.
+        # One that diverged has a record that says so, and ends at once; and so does one whose record is whole.
+        if trial.status == "FAILED" or not _is_as_recorded(oracle, trial):
+            trial.status, trial.score, trial.metrics = "RUNNING", None, type(trial.metrics)()
             oracle.end_order.remove(name)
             oracle._retry_queue.append(name)
     with _books(oracle):
@@ -154,10 +151,12 @@ def _is_as_recorded(oracle: kt.Oracle, trial: Any) -> bool:
     if trial.status != "COMPLETED" or _sharing():
         return True
     paths = list(Path(oracle._project_dir, f"run-{trial.trial_id}").glob(f"*/seed-{SEED}/record.json"))
-    record: Any = None
-    problem = "it is not there"
-    if len(paths) == 1:
+    if len(paths) != 1:
+        return False
+    try:
         record, problem = unsealed(read_json(paths[0]))
+    except EvidenceError:
+        return False
     if problem or complaint_of(record) or record["metrics"].get(OBJECTIVE) != trial.score:
         return False
     return all(record["config"].get(name) == value for name, value in _settings_of(trial).items())

@@ -16,6 +16,8 @@ import sys
 import time
 from pathlib import Path
 
+from pipelines.terminal import ENDED, INTERRUPTED, Ended
+
 GRACE = 45  # Seconds for the chief to end after the workers have: it looks every 20.
 
 
@@ -40,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that `finally` ends the children.
     try:
         complaint = supervise(command, options.workers, options.restarts, options.timeout)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as interruption:
+        return ENDED if isinstance(interruption, Ended) else INTERRUPTED
     if complaint:
         print(complaint, file=sys.stderr)
     return 1 if complaint else 0

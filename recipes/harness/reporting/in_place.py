@@ -1,17 +1,16 @@
-"""What is published is made aside and put in its place in one step: whoever looks finds the old or the new, whole."""
+"""What is published is made aside and then put in its place: whoever looks finds the old or the new, whole."""
 
 import contextlib
 import ctypes
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
-from pipelines.terminal import is_alive
+from pipelines import scratch
 
-PREFIX = ".publishing."  # Followed by the process's number.
+PREFIX = ".publishing."
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Of Linux: <fcntl.h> and <linux/fs.h>.
 
 
@@ -19,20 +18,26 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Of Linux: <fcntl.h> and <linux/fs.h>.
 def aside(home: Path) -> Generator[Path, None, None]:
     """A folder beside what is published in `home`, gone at the end; what killed commands have left goes as well."""
     home.mkdir(parents=True, exist_ok=True)
-    for left in home.glob(f"{PREFIX}*"):
-        number = left.name.removeprefix(PREFIX).partition(".")[0]
-        if number.isdecimal() and not is_alive(int(number)):
-            for old in left.glob("*.before"):  # Taken away, and nothing was put in its place yet.
-                place = home / old.name.removesuffix(".before")
-                if not place.exists():
-                    old.rename(place)
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=home, prefix=f"{PREFIX}{os.getpid()}.") as scratch:
-        yield Path(scratch)
+    for left in scratch.abandoned(home, PREFIX):
+        for old in left.glob("new/*.before"):  # Taken away, and nothing was put in its place yet.
+            place = home / old.name.removesuffix(".before")
+            if not place.exists():
+                old.rename(place)
+    folder, held = scratch.make(home, PREFIX)
+    try:
+        (folder / "new").mkdir()
+        yield folder / "new"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        held.close()
 
 
 def put(new: Path, place: Path) -> None:
-    """Put a file or folder that was made aside in its place; what was there is put aside."""
+    """Put a file or folder that was made aside in its place; what was there is put aside.
+
+    In one step, but for folders where the system can't exchange two: there it takes two, and between them a kill leaves
+    the place empty until the next command puts the old one back.
+    """
     if new.is_file() or not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         new.replace(place)
@@ -40,11 +45,12 @@ def put(new: Path, place: Path) -> None:
     if _exchanged(new, place):
         return
     before = new.with_name(f"{place.name}.before")
-    place.rename(before)
     try:
+        place.rename(before)
         new.rename(place)
-    except OSError:
-        before.rename(place)
+    except BaseException:
+        if before.exists() and not place.exists():
+            before.rename(place)
         raise
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipelines.errors import MachineError
+from pipelines.terminal import Ended
 from recipes.harness.evidence.provenance import ROOT
 from recipes.harness.evidence.records import EvidenceError, read_json
 from recipes.harness.reporting import compare
@@ -161,5 +162,9 @@ def wait(say: Callable[[str], None]) -> None:
     """Return when Ctrl-C is pressed."""
     say("TensorBoard listens on this machine alone, until Ctrl-C.")
     sys.stdout.flush()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         threading.Event().wait()
+    except Ended:  # Told to end, and not by Ctrl-C.
+        raise
+    except KeyboardInterrupt:
+        pass

@@ -33,7 +33,7 @@ def own_model(where: str) -> Callable[[str, sources.Data], Any]:
     sys.modules[path.stem] = module  # Where Keras looks up a layer's class when it saves and loads.
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # A script may end the process where it thinks that it was started.
         raise ValueError(f"--model {where!r}: running {str(path)!r} failed ({explain(error)}).") from error
     function = getattr(module, name, None)
     if not callable(function):

@@ -111,9 +111,9 @@ def _stands_still(mark: Path) -> bool:
     """Whether the process whose number a file holds is stopped, as far as the system tells."""
     try:
         status = Path("/proc", mark.read_text(), "stat").read_text()
-    except OSError:
+    except (OSError, ValueError):
         return False
-    return status.rpartition(")")[2].split()[0] == "T"
+    return status.rpartition(")")[2].split()[0] in "Tt"
 
 
 def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
@@ -136,7 +136,10 @@ def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator
     import ray
 
     if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except ConnectionError as error:
+            raise MachineError(f"No Ray cluster answers at RAY_ADDRESS={address}: start it, or unset that.") from error
     remote = ray.remote(num_cpus=1, num_gpus=1 if gpus else 0, max_retries=0, max_calls=RUNS_PER_WORKER)(carry_out)
     waiting = {}
     try:
@@ -157,11 +160,12 @@ def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator
 def _check_reached(address: str) -> None:
     """Ray itself would try for two minutes before it says that nobody answers."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
+    host = host.strip("[]")
     if not (host and port.isdecimal() and int(port) < 65536):
         raise UsageError(f"RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT, auto or local, not {address!r}.")
     try:
         socket.create_connection((host, int(port)), timeout=REACHES).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # Some names can't be any host's.
         raise MachineError(
             f"No Ray cluster answers at RAY_ADDRESS={address} ({error}): start it, or unset that variable."
         ) from error
@@ -181,7 +185,8 @@ def _context(gpus: int, start: Start | None) -> Any:
 
 def _prepare(gpu: int | None, mark: str) -> None:
     """Set a new worker up: end with the parent, see one GPU at most, and leave its number in the file `mark`."""
-    Path(mark).write_text(str(os.getpid()))
+    with contextlib.suppress(OSError):  # No room: then nobody sees whether it stands still.
+        Path(mark).write_text(str(os.getpid()))
     tempfile.tempdir = os.environ["TMPDIR"] = str(Path(mark).parent)  # TensorFlow leaves files in it.
     parent = multiprocessing.parent_process()
 
