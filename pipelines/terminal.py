@@ -157,19 +157,6 @@ def own_scratch() -> None:
     util.Finalize(None, _leave_nothing, exitpriority=-200)  # After those of multiprocessing, which has files there.
 
 
-def is_alive(process: int) -> bool:
-    """Whether there is a process of this number."""
-    if not 0 < process < 2**31:
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # It is somebody else's.
-        return True
-    return True
-
-
 _folders: dict[Path, Any] = {}  # And the open files that say that they are in use.
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from pipelines import sources
 from pipelines.errors import UsageError
-from pipelines.terminal import is_alive
 from recipes.harness.declaring.recipe import BUDGETS, BudgetName, Recipe
 from recipes.harness.evidence import reach
 from recipes.harness.evidence.provenance import stamp
@@ -248,7 +247,7 @@ def _lock(folder: Path) -> None:
         with contextlib.suppress(OSError):  # Some file systems have no locks.
             fcntl.flock(descriptor, fcntl.LOCK_EX)  # Else two could find the number of a process that was killed.
         owner = _owner(path)
-        if owner != os.getpid() and is_alive(owner):
+        if owner != os.getpid() and _is_alive(owner):
             raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.")
         path.write_text(str(os.getpid()))
     finally:
@@ -260,6 +259,19 @@ def _owner(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError):
         return 0
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    if not 0 < process < 2**31:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # It is somebody else's.
+        return True
+    return True
 
 
 def default_data(budget: BudgetName, **given: Any) -> sources.Request:
