@@ -62,6 +62,7 @@ def _receive(url: str, file: IO[bytes], have: int) -> None:
             answer.raise_for_status()
             if answer.status_code != requests.codes.partial_content:
                 file.truncate(0)
+                file.seek(0)
             begins = file.tell()
             for piece in answer.iter_content(PIECE):
                 file.write(piece)

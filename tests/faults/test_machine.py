@@ -64,7 +64,7 @@ def on_a_disk(with_disks, tmp_path, size: str, script: str) -> subprocess.Comple
 
 def test_a_disk_that_fills_up_is_a_sentence_and_what_was_finished_is_kept(with_disks, tmp_path):
     flags = "--seeds 12 --jobs 2 --no-log"
-    done = on_a_disk(with_disks, tmp_path, "200k", f"$P -m tests.toys.guess {flags} --logdir $D/logs")
+    done = on_a_disk(with_disks, tmp_path, "90k", f"$P -m tests.toys.guess {flags} --logdir $D/logs")
     assert done.returncode == 1
     assert "No space left on device. The disk is full: free some space, then add --resume." in done.stderr
     assert "Traceback" not in done.stderr
