@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -142,29 +141,6 @@ def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, cap
     assert "n = 2" in printed  # The failed run's pair is missing, the diverged one's is not.
     assert "fair seed 1 failed: ValueError: the coin rolled under the table" in printed
     assert "loaded seed 2 diverged" in printed
-
-
-def test_resume_after_sigkill_keeps_what_is_done_and_ends_the_same(in_process, tmp_path):
-    flags = ["--seeds", "4", "--jobs", "2", "--seconds", "0.8"]
-    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
-    start = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / "cut")]
-    running = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list((tmp_path / "cut").rglob("record.json"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "cut").rglob("record.json")}
-    assert 2 <= len(kept) < 8
-    workers = {int(path.read_text()) for path in (tmp_path / "cut").rglob("pid")}
-    deadline = time.monotonic() + 30
-    while any(alive(pid) for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not any(alive(pid) for pid in workers), "workers outlive their parent"
-
-    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
-    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
-    assert numbers(evidence_in(tmp_path / "cut")["records"]) == numbers(evidence_in(tmp_path / "whole")["records"])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere, workers are not forked")

@@ -29,6 +29,7 @@ from tests.faults.kills import MARK, marked
 RUNS = {"eval", "exec", "compile", "system", "popen", "pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 RUNS |= {"enable_unsafe_deserialization", "unsafe_load", "run_path", "run_module"}
 HARMLESS = {"compile", "eval", "system", "popen"}  # As methods of Keras, `re` and `platform`.
+OF_OS = {"os.system", "os.popen"}
 SWITCHES = {("shell", True), ("allow_pickle", True), ("safe_mode", False)}
 RUN_ON_PURPOSE = {"pipelines/quiet.py", "recipes/harness/running/own_model.py"}
 
@@ -39,14 +40,12 @@ def of(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in RUNS:
             found.append(node.func.id)
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.system", "os.popen"):
+        if isinstance(node, ast.Attribute) and (node.attr in RUNS - HARMLESS or ast.unparse(node) in OF_OS):
             found.append(node.attr)
-        elif isinstance(node, ast.Attribute) and node.attr in RUNS - HARMLESS:
-            found.append(node.attr)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             found += [name for name in names if name.split(".")[0] in RUNS]
-        elif isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
+        if isinstance(node, ast.keyword) and isinstance(node.value, ast.Constant):
             found += [node.arg or "" for switch in SWITCHES if switch == (node.arg, node.value.value)]
         if isinstance(node, ast.Attribute) and node.attr == "exec_module":
             found += [] if str(path.relative_to(ROOT)) in RUN_ON_PURPOSE else ["exec_module"]
@@ -183,7 +182,7 @@ def listening(mark: str) -> Iterator[str]:
             sockets = process.net_connections(kind="inet")
         except psutil.Error:
             continue
-        yield from (found.laddr.ip for found in sockets if found.status == psutil.CONN_LISTEN)
+        yield from (found.laddr.ip.removeprefix("::ffff:") for found in sockets if found.status == psutil.CONN_LISTEN)
 
 
 def watched(command: list[str], printed: Path, until: str = "") -> tuple[set[str], str]:
@@ -248,9 +247,8 @@ def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
         "--logdir",
         str(tmp_path / "logs"),
     ]
-    script.write_text(
-        f"from recipes.harness import main\nfrom tests.toys.runner import RECIPE\nmain(RECIPE, {flags})\n"
-    )
+    module = "from recipes.harness import main\nfrom tests.toys.runner import RECIPE\n"
+    script.write_text(f"{module}if __name__ == '__main__':\n    main(RECIPE, {flags})\n")
     supervise = [sys.executable, "-m", "recipes.harness.kerastuner.supervise", "--workers", "1", str(script)]
     found, said = watched(["env", f"PYTHONPATH={ROOT}", *supervise], tmp_path / "said")
     assert found == {"127.0.0.1"}, said

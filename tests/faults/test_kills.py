@@ -1,4 +1,7 @@
-"""A few kills at random moments, the same each time; `python -m tests.faults.kills` does any number of them."""
+"""A few kills at random moments, the same each time; `python -m tests.faults.kills` does any number of them.
+
+Those of a live search are in test_search_live.py, and those of a cluster in test_distributed.py.
+"""
 
 import json
 import random
@@ -8,11 +11,10 @@ import pytest
 
 from recipes.harness import cli
 from tests.conftest import ROOT
-from tests.faults import kills
-from tests.faults.kills import Killer, Kind, PublishKiller, broken_files, finished_runs, killed, outcome, wrong_of
+from tests.faults.kills import Kind, PublishKiller, broken_files, finished_runs, killed, outcome, wrong_of
 from tests.toys import guess, runner
 
-SLOWLY = ("--seconds", "0.4", "--jobs", "2", "--no-log")
+SLOWLY = ("--seconds", "0.2", "--jobs", "2", "--no-log")
 TOYS = {
     "run": (guess.RECIPE, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY), "evidence.json")),
     "tuning": (guess.RECIPE, Kind("tests.toys.guess", ("--tune", *SLOWLY), "tuning.json")),
@@ -36,7 +38,7 @@ def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
     runs = len(finished_runs(tmp_path / "whole"))
     first = chance.randrange(1, runs // 2)
     was_there, wrong = killed(
-        kind.command(logs), chance.uniform(0, 0.4), begun=lambda: len(finished_runs(logs)) >= first
+        kind.command(logs), chance.uniform(0, 0.2), begun=lambda: len(finished_runs(logs)) >= first
     )
     before = finished_runs(logs)
     assert was_there
@@ -51,13 +53,6 @@ def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
         }
     else:
         assert outcome(kind, logs) == whole
-
-
-def test_a_cluster_that_is_killed_goes_on_to_the_same_end(monkeypatch, tmp_path):
-    flags = ("--budget", "smoke", "--jobs", "2", "--variants", "workers_2", "--no-log")
-    monkeypatch.setitem(kills.KINDS, "cluster", Kind("recipes.distributed", flags, "evidence.json"))
-    when, wrong = Killer("cluster", tmp_path).once(random.Random(3))
-    assert wrong == [], when
 
 
 def test_publishing_that_is_killed_leaves_what_was_published(tmp_path):
