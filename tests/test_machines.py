@@ -12,8 +12,9 @@ from recipes.harness.evidence import provenance
 from recipes.harness.reporting import card, publish
 from recipes.harness.reporting.figure import draw_graph
 
-FAST = {"cpu": "Zen", "cores": 2, "gpus": [], "abilities": ["AVX-512", "AVX512-BF16"]}
-OLD = {"cpu": "Haswell", "cores": 2, "gpus": []}
+REST = {"cores": 2, "gpus": [], "memory_gib": None, "system": "Linux"}
+FAST = {"cpu": "Zen", **REST, "abilities": ["AVX-512", "AVX512-BF16"]}
+OLD = {"cpu": "Haswell", **REST}
 
 
 def report_on(machine: dict, verdict: str) -> SimpleNamespace:
@@ -40,7 +41,9 @@ def test_abilities_are_read_from_the_processors_flags(monkeypatch, tmp_path):
 
 def test_verdicts_of_other_machines_are_kept_and_shown(monkeypatch, tmp_path):
     def summary(report):
-        return {"seeds": 2, "claims": [{"id": "S1", "verdict": report.judgements()[0].verdict}]}
+        claim = {"id": "S1", "text": "", "source": "us", "said": "", "verdict": report.judgements()[0].verdict}
+        whole = {"question": "", "answer": "", "seeds": 2, "quick_seconds": None, "stale": False}
+        return {**whole, "claims": [{**claim, "numbers": [], "effects": [], "drawn": []}]}
 
     monkeypatch.setattr(publish, "summary_of", summary)
     assert publish.machines(tmp_path, report_on(OLD, "refuted")) == []
