@@ -4,8 +4,8 @@ KerasTuner takes a function from hyperparameters to a compiled model, and one of
 what to try. Five values each make 125 combinations, a whole grid of which is seldom worth its
 price; and a grid that is cut short has walked along one edge: KerasTuner's changes the
 hyperparameter that was declared last first, so eight trials here never leave the lowest rate. Each
-tuner gets the budget of a few whole trials, and what it found is trained once more and scored on
-test images.
+tuner gets the budget of a few whole trials, and what it found is trained once more, from the same
+random numbers as each trial, and scored on test images.
 
 A handful of trials is luck: `search_replayed` asks which tuner is better, by many searches.
 

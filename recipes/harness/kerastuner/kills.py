@@ -3,7 +3,8 @@
 KerasTuner empties a file before it writes it anew, and a kill in between leaves nothing to go on from. And it writes a
 trial's file before the one that says which trials there are: a kill between these two leaves a trial that was begun,
 that nobody goes on with, and that counts as tried; or one that has ended, and would be trained again. Of Bayesian
-optimization it stores neither where its draws are nor what it took trials under way to score.
+optimization it stores neither where its draws are nor what it took trials under way to score. What stays: a search of
+its own tuners that is killed before its first trial is put away altogether begins anew.
 """
 
 import json
