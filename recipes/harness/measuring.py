@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from recipes.harness.reporting.report import Report
 from recipes.harness.running.invocation import Asked, Invocation, default_data
 from recipes.harness.running.job import Job, read_progress
 from recipes.harness.running.schedule import Work, carry_out
+from recipes.harness.running.worker import starts_a_cluster
 
 LOGS = Path("logs")
 
@@ -182,7 +182,7 @@ def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work
 
 def say_what_listens(invocation: Invocation, say: Callable[[str], None]) -> None:
     """Say before it starts that a cluster of Ray's is reached from other machines."""
-    if invocation.asked.backend == "ray" and os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+    if invocation.asked.backend == "ray" and starts_a_cluster():
         say(
             "Ray's servers listen on all addresses of this machine, whatever they are told, and do what anyone tells "
             "them who knows the token that is made for this command. They end with the runs."

@@ -118,10 +118,10 @@ def nothing_done():
         (["--jobs", "10000"], "--jobs must be from 1 to "),
         (["--seconds", "1e7"], "--seconds must be from 0 to 1,000,000, not 10000000.0."),
         (["--seconds", "-inf"], "--seconds must be from 0 to 1,000,000, not -inf."),
-        (["--logdir", "/tmp/new\nline"], "has a character that can't be printed"),
-        (["--logdir", "/tmp/\udcff"], "has a character that can't be printed"),
+        (["--logdir", "logs/new\nline"], "has a character that can't be printed"),
+        (["--logdir", "logs/\udcff"], "has a character that can't be printed"),
         (["--logdir", "x" * 5000], "can't be looked at (File name too long)"),
-        (["--save", "/tmp/\x1b[31m"], "has a character that can't be printed"),
+        (["--save", "models/\x1b[31m"], "has a character that can't be printed"),
     ],
 )
 def test_bounds_and_names(nothing_begins, capsys, flags, sentence):

@@ -128,9 +128,9 @@ def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator
     """
     local: dict[str, Any] = {}
     address = os.environ.get("RAY_ADDRESS", "local")
-    if address not in ("", "local", "auto"):
+    if not starts_a_cluster() and address != "auto":
         _check_reached(address)
-    if address in ("", "local"):
+    if starts_a_cluster():
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         local = {"num_cpus": jobs, "_node_ip_address": "127.0.0.1"}
     import ray
@@ -155,6 +155,11 @@ def on_ray(work: list[Job], jobs: int, gpus: int, started: Started) -> Generator
                 yield job, failed(job, f"its worker died ({type(error).__name__})")
     finally:
         ray.shutdown()
+
+
+def starts_a_cluster() -> bool:
+    """Whether `on_ray` starts one of its own: no other is named."""
+    return os.environ.get("RAY_ADDRESS", "local") in ("", "local")
 
 
 def _check_reached(address: str) -> None:
