@@ -21,7 +21,7 @@ from pipelines.errors import RequestError
 from pipelines.sources import Request
 from recipes.__main__ import load
 from recipes.harness import cli
-from recipes.harness.evidence.provenance import is_commit
+from recipes.harness.evidence import provenance
 from tests.conftest import ROOT
 from tests.faults.kills import MARK, marked
 
@@ -81,8 +81,15 @@ def test_a_model_of_a_strangers_is_loaded_in_safe_mode(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["HEAD", "main", "--help", "--output=x", "", "a" * 40 + "\n", "0" * 40])
-def test_a_commit_in_evidence_is_no_flag_and_no_name(name):
-    assert not is_commit(name)
+def test_a_commit_in_evidence_is_no_flag_and_no_name(name, tmp_path, monkeypatch):
+    """Asked in a checkout of its own: the tests may run where there is none, and there any commit may be."""
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q", "-b", "main"], check=True)
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "There is one"], check=True)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert provenance.is_commit(head)
+    assert not provenance.is_commit(name)
 
 
 # Folders of images

@@ -35,7 +35,7 @@ class Table:
 
     def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
         """Measure all of it, by calling `trials` with (variant, seed, config fields) triples."""
-        settings = [dict(zip(self.fields, values, strict=True)) for values in itertools.product(*self.fields.values())]
+        settings = [dict(zip(self.fields, setting, strict=True)) for setting in self._settings()]
         return trials([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
 
     def winners(self, search: Iterable[Record]) -> dict[str, Any]:
@@ -48,12 +48,14 @@ class Table:
         Raises:
             EvidenceError: it is missing, broken or not whole.
         """
-        table: dict[tuple[Any, ...], list[list[float]]] = {}
+        table: dict[tuple[Any, ...], list[list[float]]] = {setting: [] for setting in self._settings()}
+        tried = set()
         for record in self._published(recipe):
             setting = tuple(record["config"][name] for name in self.fields)
-            table.setdefault(setting, []).append(list(record["metrics"].values()))
-        whole = set(itertools.product(*self.fields.values()))
-        if set(table) != whole or any(len(rows) != len(self.seeds) for rows in table.values()):
+            table[setting].append(list(record["metrics"].values()))
+            tried.add((setting, record["seed"]))
+        whole = set(itertools.product(table, self.seeds))
+        if tried != whole or any(len(rows) != len(self.seeds) for rows in table.values()):
             raise EvidenceError(
                 f"The table of {recipe} is not whole: measure it again with `python -m recipes.{recipe} --tune`."
             )
@@ -67,14 +69,23 @@ class Table:
         """
         return hashlib.sha256(json.dumps(self._published(recipe)).encode()).hexdigest()[:16]
 
-    @staticmethod
-    def _published(recipe: str) -> list[Record]:
+    def _settings(self) -> list[tuple[Any, ...]]:
+        return list(itertools.product(*self.fields.values()))
+
+    def _published(self, recipe: str) -> list[Record]:
+        """Its records, each of one of the settings, and all with the same metrics."""
         path = ROOT / "results" / recipe / "tuning.json"
         found = read_json(path)
         records = found.get("search") if isinstance(found, dict) else None
-        if not isinstance(records, list):
+        if not isinstance(records, list) or not records:
             raise EvidenceError(f"The table {path} can't be used: it has no list of records.")
         for record in records:
-            if problem := complaint_of_trial(record):
+            if problem := complaint_of_trial(record) or self._complaint(record, records[0]):
                 raise EvidenceError(f"The table {path} can't be used: {problem}.")
         return records
+
+    def _complaint(self, record: Record, first: Record) -> str:
+        for name, values in self.fields.items():
+            if record["config"].get(name) not in values:
+                return f"{name} {record['config'].get(name)!r} is none of its settings"
+        return "" if list(record["metrics"]) == list(first["metrics"]) else "its metrics are not the same everywhere"
