@@ -208,6 +208,24 @@ def test_any_table_is_whole_or_complained_of(content):
         assert all(values.shape == (len(table.seeds), metrics) for values in rows.values())
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda records: records.pop(), "is not whole"),
+        (lambda records: records[0].update(seed=2), "is not whole"),
+        (lambda records: records[0]["config"].update(rate=0.123), "rate 0.123 is none of its settings"),
+        (lambda records: records[0]["config"].pop("width"), "width None is none of its settings"),
+        (lambda records: records[0]["metrics"].pop("epoch_4"), "not the same everywhere"),
+        (lambda records: records.clear(), "no list of records"),
+    ],
+)
+def test_a_table_lacks_nothing_and_has_nothing_else(change, says):
+    content = read_json(RESULTS / "search_replayed" / "tuning.json")
+    change(content["search"])
+    with mock.patch.object(tables, "read_json", return_value=content), pytest.raises(EvidenceError, match=says):
+        REPLAYED.table.read("search_replayed")
+
+
 # Records, where a command goes on
 
 
