@@ -11,18 +11,19 @@ import pytest
 
 from recipes.harness import cli
 from tests.conftest import ROOT
+from tests.faults import kills
 from tests.faults.kills import Kind, PublishKiller, broken_files, finished_runs, killed, outcome, wrong_of
 from tests.toys import guess, runner
 
-SLOWLY = ("--seconds", "0.2", "--jobs", "2", "--no-log")
+SLOWLY = ("--jobs", "2", "--no-log", "--seconds")
 TOYS = {
-    "run": (guess.RECIPE, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY), "evidence.json")),
-    "tuning": (guess.RECIPE, Kind("tests.toys.guess", ("--tune", *SLOWLY), "tuning.json")),
+    "run": (guess.RECIPE, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY, "0.2"), "evidence.json")),
+    "tuning": (guess.RECIPE, Kind("tests.toys.guess", ("--tune", *SLOWLY, "0.1"), "tuning.json")),
     "trials": (
         runner.RECIPE,
         Kind(
             "tests.toys.runner",
-            ("--variants", "fair", "--search", "bayesian", "--trials", "8", *SLOWLY),
+            ("--variants", "fair", "--search", "bayesian", "--trials", "8", *SLOWLY, "0.2"),
             "search.json",
         ),
     ),
@@ -56,13 +57,11 @@ def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
 
 
 def test_publishing_that_is_killed_leaves_what_was_published(tmp_path):
-    killer = PublishKiller(tmp_path)
-    for number in (1, 2):
-        when, wrong = killer.once(random.Random(number))
-        assert wrong == [], when
+    when, wrong = PublishKiller(tmp_path).once(random.Random(1))
+    assert wrong == [], when
 
 
-def test_what_is_wrong_after_a_kill_is_noticed(tmp_path):
+def test_what_is_wrong_after_a_kill_is_noticed(monkeypatch, tmp_path):
     """A run that was done twice, another number, a half file."""
     kind = Kind("recipes.sequential", (), "evidence.json")
     (tmp_path / "half.json").write_text('{"a": ')
@@ -71,6 +70,7 @@ def test_what_is_wrong_after_a_kill_is_noticed(tmp_path):
     other = {**one, "metrics": {**one["metrics"], "test_accuracy": 0.5}}
     assert wrong_of(kind, {("linear", 1): one}, {("linear", 1): other})
     assert not wrong_of(kind, {("linear", 1): one}, {("linear", 1): one})
+    monkeypatch.setattr(kills, "CHILDREN_END", 2.0)
     was_there, left = killed(["bash", "-c", "sleep 60 & sleep 60"], 0.5, Path("/"))
     assert was_there
     assert "is still there after" in left[0]

@@ -1,0 +1,8 @@
+"""Recipes that are run as commands by tests, and are none of the cookbook's."""
+
+import sys
+
+import recipes
+
+if sys.argv[0] == "-m":  # `python -m tests.toys.NAME` begins, as `python -m recipes.NAME` does.
+    recipes.fork_early()
