@@ -63,7 +63,15 @@ def obeys_its_seed(variant, table):
     return first == again and first != other
 
 
+@pytest.fixture
+def few_trials(request, monkeypatch):
+    """Eight trials are enough of Bayesian optimization, whose thinking takes longer with each."""
+    if request.node.callspec.params["variant"] == "bayesian":
+        monkeypatch.setattr(search_replayed, "TRIALS", 8)
+
+
 @pytest.mark.parametrize("variant", search_replayed.VARIANTS)
+@pytest.mark.usefixtures("few_trials")
 def test_a_search_repeats_with_its_seed_and_only_with_it(variant, table):
     assert obeys_its_seed(variant, table)
 
@@ -266,6 +274,7 @@ def test_a_hyperparameter_reaches_the_model():
 
 
 @pytest.mark.parametrize("variant", ["grid", "random", "hyperband", "bayesian"])
+@pytest.mark.usefixtures("few_trials")
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(variant, table, tmp_path):
     whole, stopped = whole_and_stopped(variant, table, tmp_path)
     assert stopped == whole
@@ -305,6 +314,7 @@ def whole_and_stopped(variant, table, folder):
 
 
 @pytest.mark.parametrize("variant", ["grid", "random", "hyperband", "bayesian"])
+@pytest.mark.usefixtures("few_trials")
 def test_a_search_that_was_killed_while_it_wrote_goes_on_as_if_it_had_not_been(variant, table, tmp_path, monkeypatch):
     """At each of the first files that it writes: that one is then empty, and the ones after it are not written."""
 

@@ -13,7 +13,7 @@ import pytest
 from recipes.__main__ import listing
 from tests.conftest import ROOT
 
-RUN = "-m recipes.sequential --budget smoke --variants linear --no-log"
+RUN = "-m tests.toys.guess --seeds 1 --no-log"
 
 
 def shell(command: str, **variables: str) -> subprocess.CompletedProcess:
