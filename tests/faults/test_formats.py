@@ -3,11 +3,14 @@
 import contextlib
 import copy
 import dataclasses
+import functools
 import io
 import json
 import os
+import re
 import shutil
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -88,6 +91,58 @@ def test_nothing_is_complained_of_in_whole_files():
     assert complaints.complaint_of_machine(MACHINE) == ""
     assert complaints.complaint_of_links(LINKS) == ""
     assert complaints.complaint_of_search({"found": {"fair": [TRIAL]}}) == ""
+
+
+# What may be missing or anything at all: what variants, metrics, settings, versions and parts are called, and these.
+NAMED = r"(settings|config|versions|keras|winners|floors|found|metrics|seconds|curves)\.[^.]+(\.RATES|\.rate)?"
+OPTIONAL = {
+    "evidence": "machine.abilities|data.image_size|parts|carried",
+    "sweep": r"machine.abilities|data.image_size|parts|carried|winners\.[^.]+\.validation_accuracy",
+    "summary": "",
+    "floors": r"command|commit|(machine|data|versions)(\..*)?|carried",
+    "machine": "machine.abilities|commit|claims.0.machine",
+    "links": "",
+    "search": "",
+}
+VALIDATED = {
+    "evidence": (EVIDENCE, lambda found: complaints.complaint_of_evidence(found, "sequential", RECIPE.names)),
+    "sweep": (TUNING, lambda found: complaints.complaint_of_tuning(found, "sequential")),
+    "summary": (SUMMARY, complaints.complaint_of_summary),
+    "floors": (FLOORS, complaints.complaint_of_floors),
+    "machine": (MACHINE, complaints.complaint_of_machine),
+    "links": (LINKS, complaints.complaint_of_links),
+    "search": ({"found": {"fair": [TRIAL]}}, complaints.complaint_of_search),
+}
+FREE = r"(.*\.)?(settings|config|keras)\..+"  # Settings are whatever a recipe's are.
+TOO_LARGE = 1e39  # No text, no list, no object, no whole number, and no number that a training could have.
+
+
+def places(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Where there is something in JSON: of lists, in the first of what they hold."""
+    if path:
+        yield path
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, below in inner:
+        yield from places(below, (*path, key))
+
+
+@pytest.mark.parametrize("kind", VALIDATED)
+def test_each_field_is_asked_for_and_looked_at(kind):
+    content, complaint = VALIDATED[kind]
+    for *above, last in places(content):
+        name = ".".join(map(str, (*above, last)))
+        for change in ("missing", "too large"):
+            spoilt = copy.deepcopy(content)
+            within = functools.reduce(lambda part, key: part[key], above, spoilt)
+            if change == "too large":
+                within[last] = TOO_LARGE
+            elif isinstance(last, str):
+                del within[last]
+            else:
+                continue
+            free = re.fullmatch(rf"(.*\.)?{NAMED}" if change == "missing" else FREE, name)
+            optional = re.fullmatch(OPTIONAL[kind], name)
+            assert complaint(spoilt) or free or optional, f"{name} is {change}"
 
 
 @given(spoiled(EVIDENCE))

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -239,6 +240,14 @@ def test_a_command_that_has_just_begun_ends_in_a_word(number):
     started.send_signal(number)
     _, complained = started.communicate(timeout=60)
     assert (started.returncode, complained) == (143, "\nStopped.\n")
+
+
+def test_a_command_has_a_temporary_folder_of_its_own():
+    begins = "import sys, tempfile; sys.argv[0] = '-m'; import recipes; print(tempfile.mkstemp()[1])"
+    with tempfile.TemporaryDirectory(prefix="own-") as home:  # A short name: where it is long, there is none.
+        done = run([sys.executable, "-c", begins], TMPDIR=home)
+        assert Path(done.stdout.strip()).parent.parent == Path(home), done.stderr
+        assert list(Path(home).iterdir()) == []
 
 
 def test_a_file_system_without_locks_or_without_renaming(monkeypatch, tmp_path, started, capsys):
