@@ -274,7 +274,6 @@ def test_a_hyperparameter_reaches_the_model():
 
 
 @pytest.mark.parametrize("variant", ["grid", "random", "hyperband", "bayesian"])
-@pytest.mark.usefixtures("few_trials")
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(variant, table, tmp_path):
     whole, stopped = whole_and_stopped(variant, table, tmp_path)
     assert stopped == whole

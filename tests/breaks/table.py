@@ -375,7 +375,11 @@ BREAKS = [
     ),
     *of(
         "recipes/harness/kerastuner/kills.py",
-        ("        del oracle.trials[name]", "        pass", f"{SEARCH}::test_a_search_that_was_killed_while"),
+        (
+            "for name in oracle.start_order}",
+            "for name in oracle.trials}",
+            f"{SEARCH}::test_a_search_that_was_killed_while",
+        ),
         ('Path(f"{path}.{os.getpid()}")', "Path(path)", f"{SEARCH}::test_a_search_that_was_killed_while"),
     ),
     *of("pipelines/kept.py", ("_digest_of(arrays[name]) == digest", "digest", f"{DATA}::test_damage_to_what_is_kept")),
@@ -458,7 +462,7 @@ BREAKS = [
             'kt.Objective(OBJECTIVE, "min")',
             f"{SEARCHING}::test_each_tuner_is_the_one",
         ),
-        ("    order_again(oracle)\n", "", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
+        ("        order_again(oracle)\n", "        pass\n", f"{SEARCHING}::test_an_interrupted_search_goes_on"),
         ("-(trial[OBJECTIVE] or 0.0)", "trial[OBJECTIVE] or 0.0", f"{SEARCHING}::test_a_search_finds_the_best"),
     ),
     *of(
@@ -690,7 +694,7 @@ BREAKS = [
         "recipes/harness/running/worker.py",
         ('.split()[0] in "Tt"', '.split()[0] in "X"', f"{MACHINE}::test_a_worker_that_stands_still"),
         ("NO_SHARED_MEMORY if no_semaphore", "NO_SHARED_MEMORY if False", f"{MACHINE}::test_no_room_in_shared_memory"),
-        ("        _check_reached(address)\n", "        pass\n", f"{MACHINE}::test_a_cluster_that_does_not"),
+        ("port.isdecimal() and int(port) < 65536", "port.isdecimal()", f"{MACHINE}::test_a_cluster_that_does_not"),
     ),
     *of(
         "recipes/harness/running/invocation.py",

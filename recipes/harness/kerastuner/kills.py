@@ -44,12 +44,11 @@ def reload_what_was_begun(oracle: kt.Oracle) -> None:
     """Load an oracle's state and its trials. One that was put away just before a kill is begun again; one that had
     ended is not."""
     _reload(oracle)
-    for name in set(oracle.trials) - set(oracle.start_order):
-        del oracle.trials[name]
+    # Those that it knows of, and in its order: not those that have a file, and not as files are listed.
+    oracle.trials = {name: oracle.trials[name] for name in oracle.start_order}
     for name in [name for name in oracle._retry_queue if oracle.trials[name].status in ENDED]:
         oracle._retry_queue.remove(name)
         oracle.end_order.append(name)
-    oracle.trials = {name: oracle.trials[name] for name in oracle.start_order}  # And not as files are listed.
 
 
 def state_with_draws(oracle: Any) -> dict[str, Any]:
