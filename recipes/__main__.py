@@ -159,7 +159,7 @@ def listing(names: list[str]) -> Table:
         if path.exists():
             try:
                 verdicts, duration = summarized(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, OverflowError):
                 verdicts = f"its summary is broken: git checkout results/{name}/summary.json"
         table.add_row(name, question, verdicts, duration)
     return table

@@ -74,7 +74,10 @@ def test_ctrl_c_during_the_start_is_a_word(tmp_path, seconds):
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"claims": 5}', ""])
+BEYOND_ALL = f'{{"claims": [], "stale": false, "quick_seconds": {10**400}}}'
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"claims": 5}', "", BEYOND_ALL])
 def test_a_summary_that_is_broken_takes_only_its_own_row(monkeypatch, content):
     broken = ROOT / "results" / "optimizers" / "summary.json"
     read = Path.read_text

@@ -145,6 +145,11 @@ def test_each_field_is_asked_for_and_looked_at(kind):
             assert complaint(spoilt) or free or optional, f"{name} is {change}"
 
 
+def outside_code(page: str) -> str:
+    """Markdown without its code spans, in which nothing is anything but text."""
+    return re.sub(r"`[^`\n]*`", "", page)
+
+
 @given(spoiled(EVIDENCE))
 def test_of_any_evidence_there_is_a_complaint_or_a_report(file, content):
     found = read_as(content, file)
@@ -154,7 +159,7 @@ def test_of_any_evidence_there_is_a_complaint_or_a_report(file, content):
     report.verdict_lines()
     report.table()
     text = markdown(report)
-    assert "<script" not in text
+    assert "<script" not in outside_code(text)
     publish.summary_of(report)
     objections.objections(RECIPE, file)
 
@@ -163,7 +168,7 @@ def test_of_any_evidence_there_is_a_complaint_or_a_report(file, content):
 def test_of_any_sweep_there_is_a_complaint_or_a_report(file, content):
     found = read_as(content, file)
     if not complaints.complaint_of_tuning(found, "sequential"):
-        assert "<script" not in markdown(Report(RECIPE, EVIDENCE, found))
+        assert "<script" not in outside_code(markdown(Report(RECIPE, EVIDENCE, found)))
     path = file.with_name("tuning.json")
     path.write_bytes(content)
     objections.objections(RECIPE, path)
@@ -237,7 +242,7 @@ def test_any_verdicts_of_another_machine_are_shown_or_complained_of(file, conten
         return
     recipe = load("input_pipeline")
     found = some_seeds(attested.read(RESULTS / "input_pipeline" / "evidence.json"))
-    assert "<script" not in markdown(Report(recipe, found, None), others=[other])
+    assert "<script" not in outside_code(markdown(Report(recipe, found, None), others=[other]))
 
 
 @given(spoiled({"found": {"fair": [TRIAL, TRIAL]}}))
@@ -279,6 +284,33 @@ def test_a_table_lacks_nothing_and_has_nothing_else(change, says):
     change(content["search"])
     with mock.patch.object(tables, "read_json", return_value=content), pytest.raises(EvidenceError, match=says):
         REPLAYED.table.read("search_replayed")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "says"),
+    [
+        ("evidence", lambda found: found.update(budget="<script>"), "one of smoke, quick, full"),
+        ("sweep", lambda found: found["search"][0]["config"].update(rate=[0.1]), "--rate should be one value"),
+        ("summary", lambda found: found["claims"][0]["numbers"].clear(), "a text for each effect"),
+    ],
+)
+def test_what_made_up_files_have_found_is_complained_of(kind, change, says):
+    content, complaint = VALIDATED[kind]
+    spoilt = copy.deepcopy(content)
+    change(spoilt)
+    assert says in complaint(spoilt)
+
+
+def test_a_summary_holds_no_page_of_its_own():
+    summary = copy.deepcopy(SUMMARY)
+    evil = "<script>|[a](javascript:b)"
+    for claim in summary["claims"]:
+        claim.update(id=evil, text=evil, source=evil, said=evil, verdict=evil, numbers=[evil] * len(claim["numbers"]))
+    found = {"optimizers": summary}
+    page = frontpage.ledger(found) + frontpage.surprises(found) + frontpage.at_full(found)
+    assert "&lt;script" in page
+    assert "<script" not in page
+    assert "[a]" not in page
 
 
 # Records, where a command goes on

@@ -101,7 +101,7 @@ _IMAGES: Fields = (
 # What every file begins with that a measurement leaves.
 _ORIGIN: Fields = (
     ("kind", _text, "text"),
-    ("budget", _text, "text"),
+    ("budget", lambda value: value in ("smoke", "quick", "full"), "one of smoke, quick, full"),
     ("config", _settings, "settings"),
     ("data", _with(_IMAGES), "of which images it is"),
     ("data_digest", _text, "a hash"),
@@ -291,6 +291,8 @@ def complaint_of_tuning(found: Any, recipe: str) -> str:
     for record in (*found["search"], *found["curve"]):
         if problem := complaint_of_trial(record):
             return problem
+        if strange := [name for name, value in record["config"].items() if isinstance(value, (list, dict))]:
+            return f"--{strange[0]} should be one value"
     return ""
 
 
@@ -303,6 +305,8 @@ def complaint_of_summary(found: Any) -> str:
             return f"of claim {claim['id']!r}, {problem}"
         if not _text(claim.get("machine", "")):
             return f"of claim {claim['id']!r}, its 'machine' should be a name"
+        if len(claim["numbers"]) < len(claim["effects"]):
+            return f"of claim {claim['id']!r}, 'numbers' should be a text for each effect at least"
     return ""
 
 

@@ -103,8 +103,8 @@ def at_full(found: Summaries) -> str:
     other.sort(key=lambda entry: -_turn(entry[1]))
     left_out = dict.fromkeys(name for name, _ in other[MOST_TURNS:])
     lines = [
-        f"- “{escaped(claim['text'])}” ([{name}](results/{name}/README.md)): **{claim['verdict']}** at quick, "
-        f"{escaped(claim['at_quick_and_full'][0])}, and **{claim['at_full']}** at full, "
+        f"- “{escaped(claim['text'])}” ([{name}](results/{name}/README.md)): **{escaped(claim['verdict'])}** at quick, "
+        f"{escaped(claim['at_quick_and_full'][0])}, and **{escaped(claim['at_full'])}** at full, "
         f"{escaped(claim['at_quick_and_full'][1].rpartition(': ')[2])}"
         for name, claim in other[:MOST_TURNS]
     ]
@@ -154,7 +154,7 @@ def surprises(found: Summaries) -> str:
         said = f", in the source's words “{escaped(claim['said'])}”" if claim["said"] else ""
         where = f" on {escaped(claim['machine'])}" if claim.get("machine") else ""
         lines.append(
-            f"- “{escaped(claim['text'])}” ({escaped(claim['source'])}{said}): **{claim['verdict']}**{where}, "
+            f"- “{escaped(claim['text'])}” ({escaped(claim['source'])}{said}): **{escaped(claim['verdict'])}**{where}, "
             f"{escaped(claim['numbers'][largest])}, {_size(claim):.1f} times what would matter "
             f"([{name}](results/{name}/README.md))"
         )
@@ -211,11 +211,11 @@ def ledger(found: Summaries) -> str:
         rows = []
         for claim in summary["claims"]:
             said = f" In the source's words: “{escaped(claim['said'])}”." if claim["said"] else ""
-            verdict = f"**{claim['verdict']}**" + (f" on {escaped(claim['machine'])}" if "machine" in claim else "")
+            verdict = f"**{escaped(claim['verdict'])}**"
+            verdict += f" on {escaped(claim['machine'])}" if "machine" in claim else ""
             numbers = "; ".join(map(escaped, claim["numbers"]))
-            rows.append(
-                [claim["id"], f"{escaped(claim['text'])} ({escaped(claim['source'])}).{said}", verdict, numbers]
-            )
+            text = f"{escaped(claim['text'])} ({escaped(claim['source'])}).{said}"
+            rows.append([escaped(claim["id"]), text, verdict, numbers])
         parts.append(markdown_table(["", "claim", "verdict", "measured"], rows))
     return "\n\n".join(parts) + "\n"
 
