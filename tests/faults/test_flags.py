@@ -1,7 +1,9 @@
 """Whatever stands on a command line: a sentence and exit code 2, before anything starts, or it is done."""
 
 import dataclasses
+import os
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -20,7 +22,8 @@ from tests.toys import guess
 RECIPES = [guess.RECIPE, *map(load, ("optimizers", "search_replayed", "distributed"))]
 # What one argument of a command can be: no NUL, and bytes that are no UTF-8 as Python shows them.
 words = st.one_of(
-    st.text(st.characters(exclude_characters="\0", exclude_categories=()), max_size=12),
+    st.text(st.characters(exclude_characters="\0"), max_size=12),
+    st.binary(max_size=12).map(lambda content: os.fsdecode(content.replace(b"\0", b""))),
     st.integers().map(str),
     st.floats().map(str),
     st.sampled_from(["", "0", "-1", "1e400", "nan", "inf", "-inf", "1e-320", "9" * 400, "0x10", "1_000", "٣", "true"]),
@@ -60,6 +63,12 @@ def begins(*_: object, **__: object) -> None:
     raise UsageError("It would begin.")
 
 
+def print_as_commands_do() -> None:
+    """As `pipelines.terminal.begin` has it."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
+
+
 def printed_of(capsys, arguments=()) -> str:
     """What was printed: no control character but those that were typed, which the parsers of flags repeat."""
     printed = capsys.readouterr()
@@ -73,6 +82,7 @@ def printed_of(capsys, arguments=()) -> str:
 @examples(150)
 def test_any_flag_value_is_taken_or_refused_in_a_sentence(nothing_begins, capsys, line):
     recipe, arguments = line
+    print_as_commands_do()
     try:
         code = cli.run(recipe, arguments)
     except SystemExit as error:  # Of the parser, which has said why.
@@ -84,6 +94,7 @@ def test_any_flag_value_is_taken_or_refused_in_a_sentence(nothing_begins, capsys
 @given(st.lists(st.one_of(words, st.sampled_from([*whole.COMMANDS, *whole.NAMES, "--logdir", "--port"])), max_size=4))
 @examples(200)
 def test_any_words_behind_python_m_recipes_are_taken_or_refused(nothing_done, capsys, arguments):
+    print_as_commands_do()
     try:
         code = whole.main(arguments)
     except SystemExit as error:
