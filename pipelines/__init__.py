@@ -1,5 +1,5 @@
 """Data for the recipes: where images come from, how they are split, scaled, augmented and fed to a model."""
 
-from pipelines import quiet
+from pipelines import tf_import
 
-quiet.install()
+tf_import.install()

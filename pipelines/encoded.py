@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from pipelines import cifar10, kept, sources
+from pipelines import cifar10, image_cache, sources
 from pipelines.sources import Request
 
 
@@ -56,7 +56,7 @@ def _records(request: Request) -> tf.data.Dataset:
 def _written(data: sources.Data) -> Path:
     """A TFRecord file of the training part, written where it is not yet."""
     key = hashlib.sha256(" ".join([data.digest, *data.train.ids]).encode()).hexdigest()[:24]
-    path = kept.folder() / f"{key}.tfrecord"
+    path = image_cache.folder() / f"{key}.tfrecord"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=path.parent)) / path.name

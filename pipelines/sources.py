@@ -7,21 +7,20 @@ full          all of CIFAR-10, downloaded once by tensorflow-datasets
 folder:PATH   images of your own, a folder for each class
 tfds:NAME     any image classification set of tensorflow-datasets
 
-What was decoded once is kept (`pipelines.kept`), so that the next process has it at once. A set too large for memory
+What was decoded once is kept (`image_cache`), so that the next process has it at once. A set too large for memory
 stays there, and is read from it batch by batch.
 """
 
 import functools
-import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines import cifar10, folders, kept, named
+from pipelines import cifar10, folders, image_cache, splits, tfds_source
 from pipelines.errors import RequestError
 
 IMAGE_SIZE = 32  # Where nothing else is said.
@@ -153,11 +152,6 @@ def load(request: Request | None = None) -> Data:
     return data
 
 
-def of_seed(request: Request, seed: int) -> Request:
-    """The images of a run: where no split is asked for, the seed's own, so that seeds differ by what is learned too."""
-    return request if request.split_seed is not None else replace(request, split_seed=seed)
-
-
 def check_request(request: Request) -> None:
     """Raise RequestError where `request` asks for what can't be; reads no image."""
     kind, _, rest = request.source.partition(":")
@@ -175,29 +169,29 @@ def check_request(request: Request) -> None:
 
 def verify(request: Request) -> Data:
     """Raise DataError or RequestError where `load` would, after one thorough look at what is kept; return the data."""
-    kept.forget()
+    image_cache.forget()
     _load.cache_clear()
     return load(request)
 
 
 @functools.lru_cache(maxsize=2)
 def _load(request: Request) -> Data:
-    found = kept.get(_key(request), lambda: _read(request))
+    found = image_cache.get(_key(request), lambda: _read(request))
     split_seed = request.split_seed or 0
     parts = {part: _split_of(found, part) for part in ("train", "validation", "test") if f"{part}_images" in found}
     classes = tuple(str(name) for name in found["classes"])
     train = parts["train"]
     if "test" not in parts:
-        train, parts["test"] = split(train, OTHER_SHARE, 0)  # The same one whatever the split of the others.
+        train, parts["test"] = splits.split(train, OTHER_SHARE, 0)  # The same one whatever the split of the others.
     if "validation" not in parts:
-        train, parts["validation"] = split(train, _validation_share(request), split_seed)
+        train, parts["validation"] = splits.split(train, _validation_share(request), split_seed)
     _check_parts(request, {**parts, "train": train}, classes)
     if request.train_images is not None:
         of_the_rarest = int(np.bincount(train.labels, minlength=len(classes)).min())
         _check_train_images(request, of_the_rarest * len(classes), len(classes))
-        train = train.take(_first_of_each_class(train, request.train_images, len(classes), split_seed))
+        train = train.take(splits.first_of_each_class(train, request.train_images, len(classes), split_seed))
     mean, std = _statistics(train.chunks())
-    return Data(train, parts["validation"], parts["test"], mean, std, classes, kept.digest(found))
+    return Data(train, parts["validation"], parts["test"], mean, std, classes, image_cache.digest(found))
 
 
 def _key(request: Request) -> str:
@@ -211,7 +205,7 @@ def _key(request: Request) -> str:
         return f"full {cifar10.full_builder().info.full_name}"
     if kind == "folder":
         return f"folder {size} {folders.fingerprint(folders.listing(Path(rest).expanduser()))}"
-    return f"tfds {size} {named.full_name(rest)}"
+    return f"tfds {size} {tfds_source.full_name(rest)}"
 
 
 def _read(request: Request) -> dict[str, np.ndarray]:
@@ -221,7 +215,7 @@ def _read(request: Request) -> dict[str, np.ndarray]:
     if kind == "folder":
         return folders.read(Path(rest).expanduser(), size)
     if kind == "tfds":
-        return named.read(rest, size)
+        return tfds_source.read(rest, size)
     return cifar10.read(request.source)
 
 
@@ -266,34 +260,3 @@ def _statistics(chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     variance = shares @ values**2 - mean**2
     std = np.sqrt(np.maximum(variance, 1e-6))  # Images of one colour have no spread to divide by.
     return mean.astype(np.float32), std.astype(np.float32)
-
-
-def rank_by_hash(seed: int, ids: np.ndarray) -> np.ndarray:
-    """The positions of `ids`, str (n,), when sorted by the SHA-256 of "seed/id": a shuffle that no version changes."""
-    digests = [hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in ids]
-    rank = np.empty(len(digests), dtype=np.int64)
-    rank[np.argsort(digests)] = np.arange(len(digests))
-    return rank
-
-
-def _rank_in_class(part: Split, seed: int) -> np.ndarray:
-    overall = rank_by_hash(seed, part.ids)
-    rank = np.empty(len(part), dtype=np.int64)
-    for label in np.unique(part.labels):
-        members = np.flatnonzero(part.labels == label)
-        rank[members[np.argsort(overall[members])]] = np.arange(len(members))
-    return rank
-
-
-def _first_of_each_class(part: Split, images: int, classes: int, seed: int) -> np.ndarray:
-    return np.flatnonzero(_rank_in_class(part, seed) < images // classes)
-
-
-def split(pool: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """`pool` without `share` of each class, and that share."""
-    rank = _rank_in_class(pool, seed)
-    per_class = np.bincount(pool.labels)
-    held_out = np.round(share * per_class).astype(np.int64)[pool.labels]
-    # The part held out is the last of each class, so that training parts of any size nest from the front.
-    out = rank >= per_class[pool.labels] - held_out
-    return pool.take(np.flatnonzero(~out)), pool.take(np.flatnonzero(out))

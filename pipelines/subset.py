@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from pipelines import cifar10, sources
+from pipelines import cifar10, splits
 from pipelines.errors import DataError
 
 SEED = 10
@@ -33,7 +33,7 @@ def chosen(builder: tfds.core.DatasetBuilder, part: str) -> list[tuple[str, dict
     examples = list(encoded.as_numpy_iterator())
     ids = np.array([example["id"].decode() for example in examples])
     labels = np.array([example["label"] for example in examples])
-    rank = sources.rank_by_hash(SEED, ids)
+    rank = splits.rank_by_hash(SEED, ids)
     keep: list[int] = []
     for label in range(len(cifar10.CLASS_NAMES)):
         members = np.flatnonzero(labels == label)

@@ -32,20 +32,11 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, losses, optimizers
 
-from pipelines import batches, sources
-from recipes.harness import (
-    Bars,
-    Claim,
-    Graph,
-    Lines,
-    Objective,
-    Recipe,
+from lab import (
     Run,
-    Tuning,
-    Unit,
-    half_decades,
     main,
 )
+from pipelines import batches, sources
 
 
 @dataclass(frozen=True)
@@ -176,77 +167,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     return scores
 
 
-# From here on it is about measuring: what is claimed, tuned and shown.
-
-CLAIMS = [
-    Claim(
-        "B7a",
-        "Merging an image branch and a numeric branch beats either branch alone",
-        source="DL",
-        metric="test_accuracy",
-        higher="both",
-        than=("image", "numbers"),
-    ),
-    Claim(
-        "B7b",
-        "A second branch adds its information and not its parameters: one that says nothing raises nothing",
-        source="our control of B7a",
-        metric="test_accuracy",
-        equal=("both_shuffled", "image"),
-        side="above",
-    ),
-    Claim(
-        "B7c",
-        "A coarser label (animal or vehicle), learned from the same layers at a weight of 0.3, raises the accuracy",
-        said="A related second task, learned from the same layers, raises the accuracy of the first",
-        source="Caruana 1997",
-        metric="test_accuracy",
-        higher="two_heads",
-        than="both",
-    ),
-]
-
-UNITS = {"kind_accuracy": Unit("animal or vehicle", 100, "points")}
-TUNING = Tuning(
-    "rate", dict.fromkeys(VARIANTS, half_decades(3.2e-4, 3.2e-2)), Objective("validation_accuracy")
-)
-
-
-def shown() -> keras.Model:
-    """The model with two inputs and two heads, as the figure draws it."""
-    return build_model("two_heads", sources.load(sources.Request()))
-
-
-PANELS = (
-    Graph(shown, title="The model of two_heads; both has the head of ten classes alone"),
-    Lines("val_accuracy"),
-    Bars("test_accuracy"),
-)
-
-RECIPE = Recipe(
-    train,
-    VARIANTS,
-    CLAIMS,
-    Config,
-    smoke={"epochs": 5, "batch_size": 32},
-    tuning=TUNING,
-    units=UNITS,
-    panels=PANELS,
-    first_seed=101,
-    numbers={
-        "picture 3.4 points": "test_accuracy: both - image",
-        "57.8 %": "test_accuracy: both",
-        "3.4 points up": "test_accuracy: both - image",
-        "(53.7 %)": "test_accuracy: both_shuffled",
-        "(62.9 %)": "test_accuracy: colour",
-        "90.8 %": "kind_accuracy: two_heads",
-        "(57.7 %)": "test_accuracy: two_heads",
-        "weight of 0.3": "",
-        "between 0.0018": "RATES: colour",
-        "and 0.0057": "RATES: both",
-        "8,000 images": "",
-    },
-)
-
 if __name__ == "__main__":
-    main(RECIPE)
+    from lab import main
+
+    main("functional_multi_input")

@@ -36,19 +36,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, losses, optimizers
 
+from lab import Run, main
 from pipelines import batches, sources
-from recipes.harness import (
-    Bars,
-    Claim,
-    Lines,
-    Objective,
-    Recipe,
-    Run,
-    Tuning,
-    Unit,
-    half_decades,
-    main,
-)
 
 
 @dataclass(frozen=True)
@@ -65,7 +54,6 @@ class Config:
 
 NOISE = {"noise_weak": 0.3, "noise": 1.0, "noise_strong": 3.0}  # Times the gradient's norm.
 CLIPS = {"clipped": "usual_clip", "clipped_often": "tight_clip", "high_clipped": "rescue_clip"}
-VARIANTS = ("plain", *CLIPS, "lower_rate", "high", *NOISE, "layer_rates")
 # Peak rates that won on validation: `python -m recipes.gradients --tune` finds them again. What is
 # not here has that of "plain", so that it differs from it by its gradients alone.
 RATES = {
@@ -169,101 +157,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     return run.scores(model, data) | {"clipped": clipped, "step_length": float(length.mean())}
 
 
-# From here on it is about measuring: what is claimed, tuned and shown.
-
-CLAIMS = [
-    Claim(
-        "B11",
-        "Clipping the gradient's norm rescues a learning rate that otherwise learns nothing",
-        said="Clipping the gradient's norm rescues a learning rate that otherwise diverges",
-        source="DL",
-        metric="test_accuracy",
-        higher="high_clipped",
-        than="high",
-    ),
-    Claim(
-        "B11b",
-        "A rate that clipping has rescued, its steps as long, is as good as one that needs no rescue",
-        source="our question beside B11",
-        metric="test_accuracy",
-        equal=("high_clipped", "plain"),
-        side="below",
-    ),
-    Claim(
-        "B12",
-        "Noise injected into gradients, at first 0.3, 1 and 3 times as long, raises accuracy in four epochs",
-        said="Noise injected into gradients helps the model out of poor minima",
-        source="DL",
-        metric="test_accuracy",
-        higher=("noise_weak", "noise", "noise_strong"),
-        than="plain",
-    ),
-    Claim(
-        "P3",
-        "Clipping every update is a lower rate under another name",
-        said="Clipping more than half of the updates is a lower rate under another name",
-        source="TP",
-        metric="test_accuracy",
-        equal=("clipped_often", "lower_rate"),
-    ),
-    Claim(
-        "P3b",
-        "A rate as low as that makes a difference here (without which P3 would say nothing)",
-        source="our control of P3",
-        metric="test_accuracy",
-        higher="plain",
-        than="lower_rate",
-    ),
-]
-
-UNITS = {
-    "clipped": Unit("steps that were clipped", 100, "points", 0),
-    "step_length": Unit("mean length of a step", 1000, "thousandths", 1),
-    "share_of_steps": Unit("steps", 100, "points"),
-    "norm": Unit("norm of the gradient"),
-}
-PANELS = (
-    Lines(
-        "share_of_steps",
-        x="norm",
-        variants=("plain", "clipped", "clipped_often", "lower_rate", "high_clipped"),
-        log="x",
-        title="Norms of all steps, before they are clipped",
-    ),
-    Bars("test_accuracy"),
-)
-TUNING = Tuning(
-    "rate", dict.fromkeys(RATES, half_decades(3.2e-3, 3.2e-1)), Objective("validation_accuracy")
-)
-
-RECIPE = Recipe(
-    train,
-    VARIANTS,
-    CLAIMS,
-    Config,
-    feed=batches.augmented,
-    smoke={"epochs": 3, "batch_size": 32, "high_rate": 0.32},
-    tuning=TUNING,
-    fails=("high",),
-    units=UNITS,
-    panels=PANELS,
-    first_seed=101,
-    numbers={
-        "here 2.7": "",
-        "9 % of the steps": "clipped: clipped",
-        "55.9 % with it": "test_accuracy: clipped",
-        "55.6 % without": "test_accuracy: plain beside clipped",
-        "cost 4.0 points": "test_accuracy: plain - clipped_often",
-        "0.33 times the rate": "",
-        "cost 4.2": "test_accuracy: plain - lower_rate",
-        "rate of 0.4": "",
-        "those of 0.032": "RATES: plain",
-        "same 55.7 %": "test_accuracy: high_clipped",
-        "from 0.3 to 3 times": "",
-        "ended 0.6 points": "test_accuracy: layer_rates - plain",
-        "(56.2 %)": "test_accuracy: layer_rates",
-    },
-)
-
 if __name__ == "__main__":
-    main(RECIPE)
+    from lab import main
+
+    main("gradients")

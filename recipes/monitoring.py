@@ -29,7 +29,6 @@ Sources        the guides "Optimize TensorFlow performance using the Profiler" a
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +36,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from pipelines import encoded, sources
-from recipes.harness import Bars, Claim, Recipe, Run, Unit, grid, main, read_profile
+from lab import grid, main, read_profile
+from pipelines import sources
 
 # Such as VARIANTS["naive_small"].filters.
 VARIANTS = grid(
@@ -118,113 +117,7 @@ def profile(model: keras.Model, feed: tf.data.Dataset, folder: Path, config: Con
     return read_profile(folder)
 
 
-# From here on it is about measuring: what is timed, claimed and shown.
-
-
-def step_of(model: keras.Model, feed: tf.data.Dataset):
-    """A training step with the feed's next batch."""
-    batches = iter(feed)
-    return lambda: model.train_on_batch(*next(batches))
-
-
-def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
-    first = next(iter(runs.values()))
-    data = sources.load(first.data)
-    files = encoded.read(first.data).repeat().take(config.images)
-    ready = build_feed("ready", files, config.batch_size)
-    profiles, steps, least = {}, {}, {}
-    for name, run in runs.items():
-        model, feed = (
-            build_model(name, data),
-            build_feed(VARIANTS[name].feed, files, config.batch_size),
-        )
-        profiles[name] = profile(model, feed, run.folder, config)
-        steps[name], least[name] = step_of(model, feed), step_of(model, ready)
-    both = steps | {f"{name}, ready": step for name, step in least.items()}
-    timed = first.interleaved(both, block=config.steps)
-    return {
-        name: metrics(said, timed.step_seconds(name), timed.step_seconds(f"{name}, ready"))
-        for name, said in profiles.items()
-    }
-
-
-def metrics(said, seconds: float, ready: float) -> dict[str, float]:
-    """What a profile said, and what is true: the seconds of a step, and of one whose batch lies ready."""
-    saved = 1 - ready / seconds
-    return {
-        "step_seconds": seconds,
-        "waiting": said.waiting,
-        "saved": saved,
-        "unseen": saved - said.waiting,
-        "profile_log_ratio": math.log(said.step_seconds / seconds),
-    }
-
-
-CLAIMS = [
-    Claim(
-        "W2a",
-        "The profile tells an input-bound run from a compute-bound one, where feed and model take turns",
-        said="The profile tells an input-bound run from a compute-bound one",
-        source="TF, HW",
-        metric="waiting",
-        higher=("naive_small", "naive_large"),
-        than=("cached_small", "cached_large"),
-    ),
-    Claim(
-        "W2b",
-        "A feed that works on the model's own processors costs more than the profile shows as waiting",
-        source="our question beside W2a",
-        metric="unseen",
-        higher=("overlapped_small", "overlapped_large"),
-        than=("cached_small", "cached_large"),
-    ),
-]
-
-UNITS = {
-    "step_seconds": Unit("a step", 1000, "ms", 1, timed=True),
-    "waiting": Unit("waiting, by the profile", 100, "points", 1, timed=True),
-    "saved": Unit("saved by batches that lie ready", 100, "points", 1, timed=True),
-    "unseen": Unit("saved, and not seen as waiting", 100, "points", 1, timed=True),
-    "profile_log_ratio": Unit(
-        "a step's time while profiled against not (natural logarithm)", timed=True
-    ),
-}
-
-RECIPE = Recipe(
-    None,
-    VARIANTS,
-    CLAIMS,
-    Config,
-    compare=compare,
-    smoke={
-        "images": 64,
-        "profiled": 4,
-        "steps": 20,
-        "batch_size": 32,
-    },  # Blocks too short to be disturbed.
-    least={"images": 1, "profiled": 1, "steps": 11},
-    floor="",  # Nothing is trained to its end: only times are measured.
-    units=UNITS,
-    by_machine=True,
-    first_seed=201,
-    panels=(Bars("step_seconds"), Bars("waiting"), Bars("saved")),
-    numbers={
-        "yes: 76.1 % waiting": "waiting: naive_small",
-        "73.4 % saved": "saved: naive_small",
-        "no: 6.1 %": "waiting: overlapped_large",
-        "32.9 % saved": "saved: overlapped_large",
-        "mend: 76.1 %": "waiting: naive_small",
-        "46.7 before": "waiting: naive_large",
-        "saved 73.4": "saved: naive_small",
-        "39.2 %": "saved: naive_large",
-        "images 2.0": "waiting: cached_small",
-        "0.5 % were": "waiting: cached_large",
-        "for 6.1 %": "waiting: overlapped_large",
-        "took 32.9 %": "saved: overlapped_large",
-        "49.9 and": "waiting: overlapped_small",
-        "69.4)": "saved: overlapped_small",
-    },
-)
-
 if __name__ == "__main__":
-    main(RECIPE)
+    from lab import main
+
+    main("monitoring")

@@ -30,11 +30,10 @@ import keras
 import keras_tuner as kt
 from keras import layers, optimizers
 
+from lab import Run, main
+from lab.search.trials import ResumableGridSearch, TrialBoard
 from pipelines import batches, sources
-from recipes.harness import Bars, Claim, Recipe, Run, Unit, main
-from recipes.harness.kerastuner.trials import ResumableGridSearch, TrialBoard
 
-VARIANTS = ("grid", "random", "bayesian", "hyperband")
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DROPOUTS = (0.0, 0.15, 0.3, 0.45, 0.6)
 WIDTHS = (8, 16, 32, 48, 64)
@@ -140,42 +139,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     return run.scores(model, data) | found
 
 
-COMBINATIONS = len(RATES) * len(DROPOUTS) * len(WIDTHS)
-
-# From here on it is about measuring: what is claimed, tuned and shown.
-
-CLAIMS = [
-    Claim(
-        "H5", "A full grid of 5 × 5 × 5 is 125 trainings", source="DL", asserted=COMBINATIONS == 125
-    ),
-]
-
-RECIPE = Recipe(
-    train,
-    VARIANTS,
-    CLAIMS,
-    Config,
-    feed=batches.augmented,
-    smoke={"trials": 4, "epochs": 3, "batch_size": 64},
-    least={"trials": 1},
-    units={
-        "best_trial": Unit("best trial, by validation", 100, "points"),
-        "trials": Unit("trials", digits=0),
-        "doomed": Unit("trials below 1.5 times chance", 100, "points", 0),
-    },
-    panels=(Bars("test_accuracy"), Bars("doomed")),
-    numbers={
-        "48.5 % of test images": "test_accuracy: random",
-        "40.0 by a grid": "test_accuracy: grid",
-        "came to 40.0 %": "test_accuracy: grid",
-        "found 48.5 %": "test_accuracy: random",
-        "47.6 %": "test_accuracy: bayesian",
-        "with 15 trials": "trials: hyperband",
-        "49.8 %": "test_accuracy: hyperband",
-        "32 % of the random": "doomed: random",
-        "1.5 times chance": "",
-    },
-)
-
 if __name__ == "__main__":
-    main(RECIPE)
+    from lab import main
+
+    main("search")

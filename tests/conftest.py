@@ -19,9 +19,9 @@ import hypothesis
 import pytest
 
 import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
-from recipes.__main__ import NAMES
-from recipes.harness.running import worker
-from recipes.harness.running.job import carry_out
+from lab.execute import executor
+from lab.execute.job import carry_out
+from lab.experiments import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
 LATE = [
@@ -154,5 +154,5 @@ def started(monkeypatch):
             begun.append(job)
             yield job, carry_out(dataclasses.replace(job, alone=True))
 
-    monkeypatch.setattr(worker, "side_by_side", one_by_one)
+    monkeypatch.setattr(executor, "side_by_side", one_by_one)
     return begun

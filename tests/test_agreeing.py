@@ -8,28 +8,28 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes import sequential
-from recipes.harness import cli
-from recipes.harness.evidence.records import read_json, write_json
-from recipes.harness.reporting import agreeing, published
-from recipes.harness.reporting.report import Report
+from lab.cli import commands
+from lab.evidence.records import read_json, write_json
+from lab.experiments import sequential as sequential_experiment
+from lab.report import published, replication
+from lab.report.report import Report
 from tests.toys import dice
 
 MACHINE = {"cpu": "abacus", "abilities": []}
 
 
-def report(values: dict[str, list[float]], *, recipe=dice.RECIPE, machine=MACHINE) -> Report:
+def report(values: dict[str, list[float]], *, experiment=dice.EXPERIMENT, machine=MACHINE) -> Report:
     records = [
         {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value}}
         for name, of_it in values.items()
         for seed, value in enumerate(of_it, start=1)
     ]
-    return Report(recipe, {"records": records, "machine": machine, "seeds": [1], "variants": list(values)}, None)
+    return Report(experiment, {"records": records, "machine": machine, "seeds": [1], "variants": list(values)}, None)
 
 
 def test_the_chance_is_that_of_the_prediction_interval():
     old, new = [0.50, 0.52, 0.49, 0.51, 0.50, 0.48, 0.51, 0.52, 0.50, 0.49], [0.53, 0.55]
-    (found,) = agreeing.agreement(report({"fair": new}), report({"fair": old}))
+    (found,) = replication.agreement(report({"fair": new}), report({"fair": old}))
     spread = np.std(old, ddof=1)
     for error in (found.chance * 0.99, found.chance * 1.01):
         half = stats.t.ppf(1 - error / 2, 9) * spread * (1 / 10 + 1 / 2) ** 0.5
@@ -42,7 +42,7 @@ def test_new_seeds_agree_and_are_rarely_said_to_differ():
     for _ in range(1000):
         old = {name: list(rng.normal(0.5, 0.01, 10)) for name in dice.VARIANTS}
         new = {name: list(rng.normal(0.5, 0.01, 3)) for name in dice.VARIANTS}
-        said += bool(agreeing.differing(agreeing.agreement(report(new), report(old))))
+        said += bool(replication.differing(replication.agreement(report(new), report(old))))
     assert said / 1000 <= 0.02
 
 
@@ -50,28 +50,28 @@ def test_a_difference_of_five_deviations_is_said_to_be_one():
     rng = np.random.default_rng(4)
     old = {name: list(rng.normal(0.5, 0.01, 10)) for name in dice.VARIANTS}
     new = {name: [0.5, 0.51, 0.49] for name in dice.VARIANTS} | {"clear": [0.44, 0.45, 0.46]}
-    found = agreeing.agreement(report(new), report(old))
-    assert [a.variant for a in agreeing.differing(found)] == ["clear"]
-    first, second = agreeing.words(found, report(old))
+    found = replication.agreement(report(new), report(old))
+    assert [a.variant for a in replication.differing(found)] == ["clear"]
+    first, second = replication.words(found, report(old))
     assert first == "Your runs differ from them:"
     assert "clear, test accuracy: 45.00 here" in second
     assert "by chance so far apart once in " in second
 
 
 def test_what_depends_on_the_machine_is_compared_on_one_kind_only():
-    recipe = dataclasses.replace(
-        dice.RECIPE, by_machine=True, claims=[dataclasses.replace(dice.CLAIMS[0], metric="log_time")]
+    experiment = dataclasses.replace(
+        dice.EXPERIMENT, by_machine=True, claims=[dataclasses.replace(dice.CLAIMS[0], metric="log_time")]
     )
 
     def timed(machine):
-        found = report({"fair": [0.5, 0.6], "clear": [0.5, 0.6]}, recipe=recipe, machine=machine)
+        found = report({"fair": [0.5, 0.6], "clear": [0.5, 0.6]}, experiment=experiment, machine=machine)
         for record in found.records:
             record["metrics"]["log_time"] = record["metrics"]["test_accuracy"]
         return found
 
     other = {**MACHINE, "cpu": "slide rule"}
-    assert {a.metric for a in agreeing.agreement(timed(MACHINE), timed(MACHINE))} == {"test_accuracy", "log_time"}
-    assert {a.metric for a in agreeing.agreement(timed(other), timed(MACHINE))} == {"test_accuracy"}
+    assert {a.metric for a in replication.agreement(timed(MACHINE), timed(MACHINE))} == {"test_accuracy", "log_time"}
+    assert {a.metric for a in replication.agreement(timed(other), timed(MACHINE))} == {"test_accuracy"}
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def ten(monkeypatch, tmp_path, started, capsys):
     """Ten seeds of the toy, published."""
     folder = tmp_path / "results"
     monkeypatch.setattr(published, "RESULTS", folder)
-    assert cli.run(dice.RECIPE, ["--no-log", "--logdir", str(tmp_path / "ten"), "--seeds", "10"]) == 0
+    assert commands.run(dice.EXPERIMENT, ["--no-log", "--logdir", str(tmp_path / "ten"), "--seeds", "10"]) == 0
     (path,) = (tmp_path / "ten").rglob("evidence.json")
     write_json(folder / "dice" / "evidence.json", read_json(path))
     capsys.readouterr()
@@ -87,7 +87,7 @@ def ten(monkeypatch, tmp_path, started, capsys):
 
 
 def said(capsys, tmp_path, *flags) -> str:
-    assert cli.run(dice.RECIPE, ["--no-log", "--logdir", str(tmp_path / "here"), *flags]) == 0
+    assert commands.run(dice.EXPERIMENT, ["--no-log", "--logdir", str(tmp_path / "here"), *flags]) == 0
     return capsys.readouterr().out
 
 
@@ -141,6 +141,6 @@ def test_of_a_real_recipe_a_rate_times_three_differs(started, tmp_path, capsys, 
     decay = keras.optimizers.schedules.CosineDecay
     monkeypatch.setattr(keras.optimizers.schedules, "CosineDecay", lambda rate, steps: decay(times * rate, steps))
     flags = ["--variants", "convnet", "--seeds", "3", "--first-seed", "501", "--no-log", "--logdir", str(tmp_path)]
-    assert cli.run(sequential.RECIPE, flags) == 0
+    assert commands.run(sequential_experiment.EXPERIMENT, flags) == 0
     text = capsys.readouterr().out
     assert words in text, text

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from recipes.harness import attesting
-from recipes.harness.declaring.recipe import Unit
-from recipes.harness.evidence import attested
-from recipes.harness.evidence.records import EvidenceError, read_json, write_json
-from recipes.harness.reporting import published
+from lab.evidence import carry_over, lineage
+from lab.evidence.records import EvidenceError, read_json, write_json
+from lab.experiment import Unit
+from lab.report import published
 from tests.conftest import ROOT
 from tests.toys import dice
 
@@ -46,7 +45,7 @@ def found(records):
 
 def compared(**changes):
     old, new = {("fair", 1): record()}, {("fair", 1): record(**changes)}
-    return attesting.differences(old, new, ["images_per_second"])
+    return carry_over.differences(old, new, ["images_per_second"])
 
 
 def test_what_is_the_same_but_for_times_differs_in_nothing():
@@ -75,7 +74,7 @@ def test_each_part_of_a_record_is_compared_to_the_bit(changes, says):
 
 
 def test_a_run_that_is_missing_on_a_side_is_a_difference():
-    assert attesting.differences({("fair", 1): record()}, {}, []) == ["fair seed 1 was run on one side only."]
+    assert carry_over.differences({("fair", 1): record()}, {}, []) == ["fair seed 1 was run on one side only."]
 
 
 def test_a_field_that_the_config_has_been_given_is_no_difference():
@@ -83,7 +82,7 @@ def test_a_field_that_the_config_has_been_given_is_no_difference():
 
 
 def drawn(whole, commit, together=False):
-    return attesting.drawn(whole, commit, together)
+    return carry_over.drawn(whole, commit, together)
 
 
 def test_the_seeds_are_the_first_one_and_that_of_the_commit():
@@ -112,17 +111,17 @@ def of_all(**changes):
 
 
 def test_times_stay_behind_and_a_recipe_about_nothing_else_is_refused():
-    assert attesting.check_can_carry(dice.RECIPE, of_all()) == ["images_per_second"]
-    timed = dataclasses.replace(dice.RECIPE, units={"test_accuracy": Unit("pace", timed=True)})
+    assert carry_over.check_can_carry(dice.EXPERIMENT, of_all()) == ["images_per_second"]
+    timed = dataclasses.replace(dice.EXPERIMENT, units={"test_accuracy": Unit("pace", timed=True)})
     with pytest.raises(EvidenceError, match="is about times"):
-        attesting.check_can_carry(timed, of_all())
+        carry_over.check_can_carry(timed, of_all())
 
 
 def test_other_variants_or_other_tuned_settings_are_refused():
     with pytest.raises(EvidenceError, match="other variants now"):
-        attesting.check_can_carry(dice.RECIPE, found([record()]))
+        carry_over.check_can_carry(dice.EXPERIMENT, found([record()]))
     with pytest.raises(EvidenceError, match="tuned for fair"):
-        attesting.check_can_carry(dice.RECIPE, of_all(settings={"RATES": 0.1}))
+        carry_over.check_can_carry(dice.EXPERIMENT, of_all(settings={"RATES": 0.1}))
 
 
 def test_links_are_followed_one_after_another_and_fill_in_new_settings():
@@ -133,40 +132,40 @@ def test_links_are_followed_one_after_another_and_fill_in_new_settings():
         {"from": "other", "to": "x", "config": {}, "commit": "3", "dropped": []},
     ]
     before = found([record()])
-    after = attested.followed(copy.deepcopy(before), along)
+    after = lineage.followed(copy.deepcopy(before), along)
     assert (after["code"], after["carried"], after["config"]) == ("new", "2", config)
     assert after["records"][0]["config"] == config
     assert after["records"][0]["metrics"] == {"test_accuracy": 0.5}
-    assert attested.followed(before, along[1:]) == before  # It does not begin where the evidence is.
+    assert lineage.followed(before, along[1:]) == before  # It does not begin where the evidence is.
 
 
 def stand_ins(monkeypatch, folder):
     """In the place of git, of this machine, and of what asks the old code for its hash."""
-    monkeypatch.setattr(attesting, "commit", lambda: f"{7:040x}")
-    monkeypatch.setattr(attesting, "is_commit", lambda name: True)
-    monkeypatch.setattr(attesting, "checked_out", lambda name: contextlib.nullcontext(folder))
-    monkeypatch.setattr(attesting, "machine", lambda: {"cpu": "abacus"})
-    monkeypatch.setattr(attesting, "versions", dict)
-    monkeypatch.setattr(attesting, "_check_code", lambda *_: None)
+    monkeypatch.setattr(carry_over, "commit", lambda: f"{7:040x}")
+    monkeypatch.setattr(carry_over, "is_commit", lambda name: True)
+    monkeypatch.setattr(carry_over, "checked_out", lambda name: contextlib.nullcontext(folder))
+    monkeypatch.setattr(carry_over, "machine", lambda: {"cpu": "abacus"})
+    monkeypatch.setattr(carry_over, "versions", dict)
+    monkeypatch.setattr(carry_over, "_check_code", lambda *_: None)
 
 
 def test_what_was_carried_once_is_carried_again(monkeypatch, tmp_path):
     """Its times stayed behind the first time, and new runs have some."""
     stand_ins(monkeypatch, tmp_path)
-    monkeypatch.setattr(attesting, "complaint_of_evidence", lambda *_: "")
+    monkeypatch.setattr(carry_over, "complaint_of_evidence", lambda *_: "")
     whole = {**of_all(), "machine": {"cpu": "abacus"}, "versions": {}, "budget": "quick"}
     link = {"from": "old", "to": "mid", "config": {"noise": 0.02}, "commit": COMMIT, "dropped": ["images_per_second"]}
     write_json(tmp_path / "dice" / "evidence.json", whole)
-    write_json(tmp_path / "dice" / attested.NAME, [link])
+    write_json(tmp_path / "dice" / lineage.NAME, [link])
     new_runs = {(r["variant"], r["seed"]): r for r in of_all()["records"]}
-    monkeypatch.setattr(attesting, "_run", lambda *_: new_runs)
-    assert "is carried over: " in attesting.attest(dice.RECIPE, lambda _: None, tmp_path)
-    assert attested.read(tmp_path / "dice" / "evidence.json")["code"] == dice.RECIPE.code
+    monkeypatch.setattr(carry_over, "_run", lambda *_: new_runs)
+    assert "is carried over: " in carry_over.attest(dice.EXPERIMENT, lambda _: None, tmp_path)
+    assert lineage.read(tmp_path / "dice" / "evidence.json")["code"] == dice.EXPERIMENT.code
     first = next(iter(new_runs))
-    write_json(tmp_path / "dice" / attested.NAME, [link])
+    write_json(tmp_path / "dice" / lineage.NAME, [link])
     new_runs[first] = record(*first, metrics={"test_accuracy": 0.5 + 1e-16 * 2})
     with pytest.raises(EvidenceError, match="differs: test_accuracy"):
-        attesting.attest(dice.RECIPE, lambda _: None, tmp_path)
+        carry_over.attest(dice.EXPERIMENT, lambda _: None, tmp_path)
 
 
 # The command, in a copy of the project with a history of its own
@@ -236,7 +235,7 @@ def test_a_change_that_changes_no_number_is_carried_over(project):
 OBJECTIONS = """
 from pathlib import Path
 from recipes.dice import RECIPE
-from recipes.harness.reporting.objections import objections
+from lab.report.publishable import objections
 print(objections(RECIPE, Path("results/dice/evidence.json")))
 """
 
@@ -246,7 +245,7 @@ print(objections(RECIPE, Path("results/dice/evidence.json")))
 )
 def test_evidence_is_of_the_settings_that_were_usual_then(config, others):
     """A field that Config has had since, or has no more, changes nothing by itself: the code that reads it would."""
-    assert published.set_otherwise(dice.RECIPE, {"budget": "quick", "config": config}) == others
+    assert published.set_otherwise(dice.EXPERIMENT, {"budget": "quick", "config": config}) == others
 
 
 def test_a_seed_is_run_with_the_variants_that_were_chosen_of_it(monkeypatch, tmp_path):
@@ -257,9 +256,9 @@ def test_a_seed_is_run_with_the_variants_that_were_chosen_of_it(monkeypatch, tmp
         folder = Path(command[command.index("--logdir") + 1])
         write_json(folder / "evidence.json", {"records": []})
 
-    monkeypatch.setattr(attesting.subprocess, "run", run)
+    monkeypatch.setattr(carry_over.subprocess, "run", run)
     chosen = [("clear", 1), ("fair", 1), ("fair", 2)]
-    attesting._run(tmp_path, dice.RECIPE, "quick", chosen, lambda _: None)
+    carry_over._run(tmp_path, dice.EXPERIMENT, "quick", chosen, lambda _: None)
     assert asked == [["clear", "fair"], ["fair"]]
 
 
@@ -298,7 +297,7 @@ def of_published(folder: Path, change) -> None:
 
 def table_of(tmp_path, monkeypatch, code="old"):
     """A published table of two settings at two seeds, and stand-ins for what is measured again."""
-    from recipes.harness.declaring.table import Table
+    from lab.table import Table
 
     def entry(fast, seed):
         return {"variant": "setting", "seed": seed, "config": {"fast": fast}, "metrics": {"epoch_1": fast + seed / 10}}
@@ -308,39 +307,39 @@ def table_of(tmp_path, monkeypatch, code="old"):
         "search": [entry(fast, seed) for seed in (1, 2) for fast in (0, 1)],
     }  # fmt: skip
     write_json(tmp_path / "tuning.json", content)
-    recipe = dataclasses.replace(dice.RECIPE, tuning=None, table=Table(dice.train, {"fast": (0, 1)}, (1, 2)))
+    experiment = dataclasses.replace(dice.EXPERIMENT, tuning=None, table=Table(dice.train, {"fast": (0, 1)}, (1, 2)))
     measured = {"new": [entry(1, 1), entry(1, 2)], "old": [entry(1, 1), entry(1, 2)]}
     stand_ins(monkeypatch, tmp_path)  # Its commit draws the second setting.
     asked = []
 
-    def entries(tree, recipe, setting, say):
+    def entries(tree, experiment, setting, say):
         asked.append(setting)
-        return measured["new" if tree == attesting.ROOT else "old"]
+        return measured["new" if tree == carry_over.ROOT else "old"]
 
-    monkeypatch.setattr(attesting, "_entries", entries)
-    return recipe, measured, asked
+    monkeypatch.setattr(carry_over, "_entries", entries)
+    return experiment, measured, asked
 
 
 def test_a_table_is_carried_by_one_of_its_settings(tmp_path, monkeypatch):
-    recipe, _, asked = table_of(tmp_path, monkeypatch)
-    attesting.attest_table(recipe, tmp_path, lambda _: None)
-    (link,) = attested.links(tmp_path)
+    experiment, _, asked = table_of(tmp_path, monkeypatch)
+    carry_over.attest_table(experiment, tmp_path, lambda _: None)
+    (link,) = lineage.links(tmp_path)
     assert asked == [{"fast": 1}]
-    assert (link["from"], link["to"], link["runs"], link["audited"]) == ("old", recipe.code_of("tuning"), 2, True)
-    assert attested.read(tmp_path / "tuning.json")["code"] == recipe.code_of("tuning")
-    attesting.attest_table(recipe, tmp_path, lambda _: None)  # There is nothing left to do.
+    assert (link["from"], link["to"], link["runs"], link["audited"]) == ("old", experiment.code_of("tuning"), 2, True)
+    assert lineage.read(tmp_path / "tuning.json")["code"] == experiment.code_of("tuning")
+    carry_over.attest_table(experiment, tmp_path, lambda _: None)  # There is nothing left to do.
     assert len(asked) == 1
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_table_with_another_number_is_not_carried(tmp_path, monkeypatch, elsewhere):
     """Against what is published where that was measured, else against the old code's."""
-    recipe, measured, _ = table_of(tmp_path, monkeypatch)
+    experiment, measured, _ = table_of(tmp_path, monkeypatch)
     if elsewhere:
-        monkeypatch.setattr(attesting, "machine", lambda: {"cpu": "slide rule"})
+        monkeypatch.setattr(carry_over, "machine", lambda: {"cpu": "slide rule"})
         measured["old"][0]["metrics"]["epoch_1"] += 1e-16 * 8
     else:
         measured["new"][1]["metrics"]["epoch_1"] += 1e-16 * 8
     with pytest.raises(EvidenceError, match="has other numbers at"):
-        attesting.attest_table(recipe, tmp_path, lambda _: None)
-    assert attested.links(tmp_path) == []
+        carry_over.attest_table(experiment, tmp_path, lambda _: None)
+    assert lineage.links(tmp_path) == []

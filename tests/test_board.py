@@ -10,10 +10,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from lab.core.callbacks import Stopwatch
+from lab.execute.job import Job, carry_out
+from lab.tensorboard import callback, pictures
 from pipelines import sources
-from recipes.harness.reporting import board, pictures
-from recipes.harness.running.callbacks import Stopwatch
-from recipes.harness.running.job import Job, carry_out
 from recipes.optimizers import Config
 
 EPOCHS, BATCH = 2, 50
@@ -29,8 +29,8 @@ def folder(tmp_path_factory):
     job = Job("recipes.optimizers", ("adam",), 1, config, REQUEST, str(logs), alone=True)
     (record,) = carry_out(job)
     assert record["status"] == "finished", record["cause"]
-    board.write_overview(logs, ["adam", "sgd"], [1], ["rate"], ["test_accuracy"])
-    board.write_text(logs, "card", "# A card")
+    callback.write_overview(logs, ["adam", "sgd"], [1], ["rate"], ["test_accuracy"])
+    callback.write_text(logs, "card", "# A card")
     return logs, record
 
 
@@ -86,7 +86,7 @@ def test_norms_and_histograms_by_layer(folder):
     assert {"weights/head/kernel", "activations/relu_1", "activations/head"} <= tags
     histogram = tf.make_ndarray(found.Tensors("activations/relu_1")[0].tensor_proto)
     assert histogram.shape[1] == 3  # Left edge, right edge, count.
-    assert 0 < histogram[:, 2].sum() <= board.HISTOGRAM_VALUES
+    assert 0 < histogram[:, 2].sum() <= callback.HISTOGRAM_VALUES
 
 
 def test_pictures(folder):

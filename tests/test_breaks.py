@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from recipes.__main__ import NAMES
+from lab.experiments import NAMES
 from tests.breaks.__main__ import check
 from tests.breaks.table import BREAKS
 from tests.conftest import ROOT
@@ -25,7 +25,7 @@ def test_what_a_break_replaces_stands_where_it_says(number):
 def test_every_recipe_has_five_breaks_and_harness_and_pipelines_have_twenty():
     count = Counter(row.file for row in BREAKS)
     assert all(count[f"recipes/{name}.py"] >= 5 for name in NAMES)
-    assert sum(n for file, n in count.items() if file.startswith(("recipes/harness", "pipelines"))) >= 20
+    assert sum(n for file, n in count.items() if file.startswith(("lab", "pipelines"))) >= 20
 
 
 def test_eight_breaks_drawn_at_random_are_noticed():

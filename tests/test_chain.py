@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from lab import Claim
+from lab.core import scoring
+from lab.report import front_page, publish
+from lab.report.report import Report
 from pipelines import sources
-from recipes.harness import Claim
-from recipes.harness.reporting import frontpage, publish
-from recipes.harness.reporting.report import Report
-from recipes.harness.running import task
 from tests.test_measures import Table, part
 from tests.toys import dice
 
@@ -26,7 +26,7 @@ def metrics(right: int) -> dict[str, float]:
     logits = [[1.0, 0.0] if number < right else [0.0, 1.0] for number in range(IMAGES)]
     train = dataclasses.replace(test, labels=np.array([0] * right + [1] * (IMAGES - right), np.int32))
     data = sources.Data(train, test, test, np.zeros(3), np.ones(3), ("a", "b"), "0")
-    return task.score(Table(logits), data, test).metrics
+    return scoring.score(Table(logits), data, test).metrics
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def summary():
         Claim("C4", "Clear is no worse", "us", "test_accuracy", equal=("clear", "fair"), side="below"),
         Claim("C5", "Clear is no better", "us", "test_accuracy", equal=("clear", "fair"), side="above"),
     ]
-    recipe = dataclasses.replace(dice.RECIPE, claims=claims)
+    experiment = dataclasses.replace(dice.EXPERIMENT, claims=claims)
     records = [
         {
             "variant": name, "seed": seed, "status": "finished", "metrics": metrics(right), "seconds": {"total": 1.0},
@@ -54,7 +54,7 @@ def summary():
         "elapsed_seconds": 20.0,
         "machine": {"cores": 2},
     }
-    return publish.summary_of(Report(recipe, found, None))
+    return publish.summary_of(Report(experiment, found, None))
 
 
 def interval() -> tuple[float, float, float]:
@@ -69,7 +69,7 @@ def test_the_ledger_says_what_was_worked_out_by_hand(summary):
     mean, low, high = interval()
     assert mean == 32.5
     shown = f"clear minus fair: +32.50 [{low:+.2f}, {high:+.2f}] points"
-    text = frontpage.ledger({"dice": summary}).replace("\\", "")
+    text = front_page.ledger({"dice": summary}).replace("\\", "")
     for number, (words, verdict) in enumerate(
         [("above fair", "holds"), ("below fair", "refuted"), ("", ""), ("no worse", "holds"), ("no better", "refuted")],
         1,
@@ -91,8 +91,8 @@ def test_the_picture_is_turned_in_the_claims_direction(summary):
 
 
 def test_readme_counts_and_lists_them(summary):
-    assert frontpage.totals({"dice": summary}).startswith("1 recipes measure 5 claims: 3 hold, 2 are refuted;")
-    first, second = frontpage.surprises({"dice": summary}).replace("\\", "").splitlines()
+    assert front_page.totals({"dice": summary}).startswith("1 recipes measure 5 claims: 3 hold, 2 are refuted;")
+    first, second = front_page.surprises({"dice": summary}).replace("\\", "").splitlines()
     assert "“Clear is below fair” (us): **refuted**, test accuracy, clear minus fair: +32.50" in first + second
     assert "32.5 times what would matter" in first
 
@@ -105,4 +105,4 @@ def test_how_long_a_plain_run_takes_is_worked_out_by_hand(elapsed, seconds):
     """
     records = [{"variant": name, "seed": seed, "seconds": {"total": 1.0}} for name in RIGHT for seed in SEEDS]
     found = {"records": records, "seeds": list(SEEDS), "elapsed_seconds": elapsed, "machine": {"cores": 2}}
-    assert publish._quick_seconds(found, dice.RECIPE) == seconds
+    assert publish._quick_seconds(found, dice.EXPERIMENT) == seconds

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.harness.declaring import claims
-from recipes.harness.declaring.claims import Claim, judge
-from recipes.harness.reporting.report import Report, weakest
+from lab import claims
+from lab.claims import Claim, judge
+from lab.report.report import Report, weakest
 from tests.toys import dice
 
 
@@ -232,11 +232,11 @@ def test_seeds_needed_decide_nine_times_in_ten(mean, by):
     ],
 )
 def test_what_it_takes_is_named_by_the_look_that_would_read_it(seeds, says):
-    recipe = dataclasses.replace(dice.RECIPE, claims=[claim(higher="clear", than="fair")])
-    found = judge(recipe.claims[0], values(clear=noisy(0.9, 10, 2.0), fair=[0.0] * 10), 1)
+    experiment = dataclasses.replace(dice.EXPERIMENT, claims=[claim(higher="clear", than="fair")])
+    found = judge(experiment.claims[0], values(clear=noisy(0.9, 10, 2.0), fair=[0.0] * 10), 1)
     (comparison,) = found.comparisons
     assert comparison.word == "open"
-    text = Report(recipe, {"records": [], "seeds": []}, None).words(
+    text = Report(experiment, {"records": [], "seeds": []}, None).words(
         found, dataclasses.replace(comparison, seeds_needed=seeds)
     )
     assert text.endswith(f"; {says}.")

@@ -20,11 +20,12 @@ from scipy import stats
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
+from lab.evidence.records import write_json
+from lab.experiments import sequential as sequential_experiment
+from lab.report.report import Report
+from lab.tensorboard import comparison, following, pictures, server
 from pipelines import sources
 from recipes import sequential
-from recipes.harness.evidence.records import write_json
-from recipes.harness.reporting import compare, following, pictures, serving
-from recipes.harness.reporting.report import Report
 from tests.test_board import events, series
 from tests.test_measures import found_by
 
@@ -34,7 +35,7 @@ CURVES = {"accuracy": [0.2, 0.5], "val_accuracy": [0.1, 0.3], "loss": [2.0, 1.0]
 
 def leave(folder, variant, seed, curves=CURVES, rates=((0, 0.1), (9, 0.0))):
     """What a run in flight leaves."""
-    write_json(folder / variant / f"seed-{seed}" / compare.KEPT, {"curves": curves, "rates": rates})
+    write_json(folder / variant / f"seed-{seed}" / comparison.KEPT, {"curves": curves, "rates": rates})
 
 
 def drawn(folder, tag):
@@ -44,7 +45,7 @@ def drawn(folder, tag):
 def test_a_curve_is_the_mean_over_seeds_within_its_95_percent_interval(tmp_path):
     for seed, accuracies in enumerate(([0.2, 0.4], [0.4, 0.8], [0.6, 0.9])):
         leave(tmp_path, "adam", seed, {**CURVES, "val_accuracy": accuracies})
-    compare.write_progress(tmp_path, "…")
+    comparison.write_progress(tmp_path, "…")
     folder = tmp_path / "compare" / "adam"
     steps, means = drawn(folder, "accuracy/validation")
     assert steps == [1, 2]
@@ -60,9 +61,9 @@ def test_a_run_that_is_behind_or_broken_leaves_the_others_as_they_are(tmp_path):
     leave(tmp_path, "adam", 1, {"val_accuracy": [0.2, 0.6, None]})
     leave(tmp_path, "adam", 2, {"val_accuracy": [0.4]})
     (tmp_path / "adam" / "seed-3").mkdir()
-    (tmp_path / "adam" / "seed-3" / compare.KEPT).write_text('{"curves": ')
+    (tmp_path / "adam" / "seed-3" / comparison.KEPT).write_text('{"curves": ')
     leave(tmp_path, "sgd", 1, {"val_accuracy": []})
-    compare.write_progress(tmp_path, "…")
+    comparison.write_progress(tmp_path, "…")
     assert drawn(tmp_path / "compare" / "adam", "accuracy/validation") == ([1, 2], pytest.approx([0.3, 0.6]))
     assert "accuracy/validation" not in events(tmp_path / "compare" / "sgd").Tags()["tensors"]
 
@@ -70,7 +71,7 @@ def test_a_run_that_is_behind_or_broken_leaves_the_others_as_they_are(tmp_path):
 def test_what_is_written_anew_takes_the_place_of_what_was(tmp_path):
     for accuracy in (0.1, 0.2, 0.3):
         leave(tmp_path, "adam", 1, {"val_accuracy": [accuracy]})
-        compare.write_progress(tmp_path, f"{accuracy}")
+        comparison.write_progress(tmp_path, f"{accuracy}")
     assert len(list((tmp_path / "compare" / "adam").iterdir())) == 1
     assert drawn(tmp_path / "compare" / "adam", "accuracy/validation") == ([1], pytest.approx([0.3]))
     answer = events(tmp_path / "compare" / "answer")
@@ -85,14 +86,17 @@ def layout_of(folder) -> list:
 
 def test_the_charts_are_those_of_the_curves_that_there_are(tmp_path):
     leave(tmp_path, "adam", 1, {**CURVES, "norm": [1.0, 2.0]})
-    compare.write_progress(tmp_path, "…")
+    comparison.write_progress(tmp_path, "…")
     charts = layout_of(tmp_path / "compare" / "answer")
     tags = set(events(tmp_path / "compare" / "adam").Tags()["tensors"])
-    assert [chart.title for chart in charts][::-1] == [*compare.TAGS.values(), "curve/norm"]  # Shown from the last on.
+    assert [chart.title for chart in charts][::-1] == [
+        *comparison.TAGS.values(),
+        "curve/norm",
+    ]  # Shown from the last on.
     for chart in charts:
         (line,) = chart.margin.series
         assert {line.value, line.lower, line.upper} <= tags
-    assert json.loads((tmp_path / "compare" / "pins.json").read_text()) == list(compare.TAGS.values())[:4]
+    assert json.loads((tmp_path / "compare" / "pins.json").read_text()) == list(comparison.TAGS.values())[:4]
 
 
 class Silent:
@@ -138,22 +142,22 @@ def whole(smoke):
 
 
 def test_a_run_leaves_the_rates_that_it_trained_with(whole):
-    variant = sequential.VARIANTS[-1]
+    variant = sequential_experiment.VARIANTS[-1]
     (run,) = (whole / variant).iterdir()
-    rates = json.loads((run / compare.KEPT).read_text())["rates"]
+    rates = json.loads((run / comparison.KEPT).read_text())["rates"]
     steps, each = series(events(run / "train"), "learning_rate/by_step")
     assert [rate for _, rate in rates] == [each[steps.index(step)] for step, _ in rates]
     assert rates[0][0] == steps[0]
     assert rates[-1][0] == steps[-1]
     record = json.loads((run / "record.json").read_text())
-    assert json.loads((run / compare.KEPT).read_text())["curves"] == record["curves"]
+    assert json.loads((run / comparison.KEPT).read_text())["curves"] == record["curves"]
 
 
 def test_when_all_is_done_there_is_a_run_for_each_variant_and_one_with_the_answer(whole):
     runs = whole / "compare"
-    assert {path.name for path in runs.iterdir() if path.is_dir()} == {*sequential.VARIANTS, "answer"}
+    assert {path.name for path in runs.iterdir() if path.is_dir()} == {*sequential_experiment.VARIANTS, "answer"}
     evidence = json.loads((whole / "evidence.json").read_text())
-    for variant in sequential.VARIANTS:
+    for variant in sequential_experiment.VARIANTS:
         found = events(runs / variant)
         (record,) = [record for record in evidence["records"] if record["variant"] == variant]
         assert drawn(runs / variant, "accuracy/validation")[1] == pytest.approx(record["curves"]["val_accuracy"])
@@ -164,12 +168,12 @@ def test_when_all_is_done_there_is_a_run_for_each_variant_and_one_with_the_answe
         ).session_start_info.hparams
         assert settings["variant"].string_value == variant
         names = [node.name for node in tf.compat.v1.GraphDef.FromString(found.Graph().SerializeToString()).node]
-        (model,) = (whole / variant).glob(f"seed-*/{compare.MODEL}")
+        (model,) = (whole / variant).glob(f"seed-*/{comparison.MODEL}")
         assert names == [layer["config"]["name"] for layer in json.loads(model.read_text())["config"]["layers"]]
         assert {"confusion matrix, all seeds", "misclassified, the first seed"} <= set(found.Tags()["tensors"])
     answer = events(runs / "answer")
     text = tf.make_ndarray(answer.Tensors("answer")[0].tensor_proto).item().decode()
-    assert all(f"| {variant} |" in text for variant in sequential.VARIANTS)
+    assert all(f"| {variant} |" in text for variant in sequential_experiment.VARIANTS)
     assert {"card", "figure"} <= set(answer.Tags()["tensors"])
     pins = json.loads((runs / "pins.json").read_text())
     assert pins[0] == "accuracy/validation"
@@ -184,14 +188,14 @@ def test_the_hparams_page_has_no_column_that_is_empty(whole):
 
 
 def test_a_model_of_a_kind_that_has_no_graph_of_layers_is_left_out():
-    assert compare.graph_of('{"class_name": "Own", "config": {"layers": [{"config": 3}]}}') == b""
+    assert comparison.graph_of('{"class_name": "Own", "config": {"layers": [{"config": 3}]}}') == b""
 
 
 def test_a_graph_of_mixed_precision_is_drawn_and_nothing_is_complained_of(caplog):
     policy = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
     inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="deep", dtype=policy)], name="inner")
     model = keras.Sequential([keras.Input((4,)), inner, keras.layers.Dense(2, name="head", dtype=policy)])
-    graph = tf.compat.v1.GraphDef.FromString(compare.graph_of(model.to_json()))
+    graph = tf.compat.v1.GraphDef.FromString(comparison.graph_of(model.to_json()))
     dtypes = {node.name: tf.dtypes.as_dtype(node.attr["dtype"].type).name for node in graph.node}
     assert (dtypes["inner/deep"], dtypes["head"]) == ("bfloat16", "bfloat16")
     assert [list(node.input) for node in graph.node if node.name == "head"] == [["inner/deep"]]
@@ -204,7 +208,7 @@ def test_a_link_in_the_place_of_a_log_is_not_followed(tmp_path):
     outside.mkdir()
     (tmp_path / "compare").symlink_to(outside)
     with pytest.raises(OSError, match="symbolic link"):
-        compare.write_progress(tmp_path, "…")
+        comparison.write_progress(tmp_path, "…")
     assert list(outside.iterdir()) == []
 
 
@@ -230,9 +234,11 @@ def test_reference_curves_are_those_of_the_evidence_and_the_same_bytes_each_time
     for record in found["records"]:
         record["curves"] = {"val_accuracy": [0.5 * record["metrics"]["test_accuracy"], 0.4]}
         record |= {"config": {}, "settings": {}, "seconds": {}, "blocks": []}
-    recipe = dataclasses.replace(sequential.RECIPE, train=sequential.train, variants=("a", "b"), claims=[])
+    experiment = dataclasses.replace(
+        sequential_experiment.EXPERIMENT, train=sequential.train, variants=("a", "b"), claims=[]
+    )
     for name in ("once", "again"):
-        compare.write_reference(tmp_path / name, Report(recipe, found, None))
+        comparison.write_reference(tmp_path / name, Report(experiment, found, None))
     files = [
         sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")) for name in ("once", "again")
     ]
@@ -245,14 +251,14 @@ def test_reference_curves_are_those_of_the_evidence_and_the_same_bytes_each_time
 
 
 def test_the_address_says_what_is_to_be_seen_first():
-    asked = urllib.parse.parse_qs(serving.query(["loss/training", "a, b"], several=True))
+    asked = urllib.parse.parse_qs(server.query(["loss/training", "a, b"], several=True))
     assert json.loads(asked["pinnedCards"][0]) == [
         {"plugin": "scalars", "tag": "loss/training"},
         {"plugin": "scalars", "tag": "a, b"},
     ]
     assert asked["smoothing"] == ["0"]
     assert asked["runColorGroup"] == ["regex:([^/]+)$"]
-    assert "runColorGroup" not in serving.query([], several=False)
+    assert "runColorGroup" not in server.query([], several=False)
 
 
 def runs_at(url: str) -> list[str]:
@@ -294,7 +300,7 @@ def test_a_board_shows_the_variants_and_the_runs_of_each_seed_until_ctrl_c(tmp_p
     for name in ("optimizers", "sequential"):
         folder = tmp_path / name / "20260101-000000"
         leave(folder, "adam", 1)
-        compare.write_progress(folder, "…")
+        comparison.write_progress(folder, "…")
     command = [sys.executable, *command, "--logdir", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=USUAL)
     try:

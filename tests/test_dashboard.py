@@ -19,10 +19,10 @@ import pytest
 from PIL import Image
 from selenium import webdriver
 
+from lab.evidence.records import write_json
+from lab.report.report import Report
+from lab.tensorboard import comparison
 from pipelines import sources
-from recipes.harness.evidence.records import write_json
-from recipes.harness.reporting import compare
-from recipes.harness.reporting.report import Report
 from tests.test_measures import found_by
 from tests.toys import dice
 
@@ -68,13 +68,13 @@ def invocation(folder, seeds: int, more: float = 0.0) -> None:
         curves |= {"loss": [3 - end, 2 - end, 1 - end], "val_loss": [3.1 - end, 2.2 - end, 1.3 - end]}
         record |= {"curves": curves, "config": {"epochs": 3, "rate": end}, "settings": {}, "seconds": {}, "blocks": []}
         run = folder / record["variant"] / f"seed-{record['seed']}"
-        write_json(run / compare.KEPT, {"curves": curves, "rates": [[0, 0.1], [30, 0.1 * end]]})
-        (run / compare.MODEL).write_text(model.to_json())
-        np.save(run / compare.PREDICTED, np.arange(4) % 2)
-    recipe = dataclasses.replace(dice.RECIPE, variants=VARIANTS, claims=[])
+        write_json(run / comparison.KEPT, {"curves": curves, "rates": [[0, 0.1], [30, 0.1 * end]]})
+        (run / comparison.MODEL).write_text(model.to_json())
+        np.save(run / comparison.PREDICTED, np.arange(4) % 2)
+    experiment = dataclasses.replace(dice.EXPERIMENT, variants=VARIANTS, claims=[])
     test = sources.Split(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4, dtype=np.int32) // 2, np.array(list("abcd")))
     samples = {name: np.full((6, 8, 8, 3), 40 * place, np.uint8) for place, name in enumerate(VARIANTS)}
-    compare.write_finished(folder, Report(recipe, found, None), "# A card", test, ("cat", "dog"), samples)
+    comparison.write_finished(folder, Report(experiment, found, None), "# A card", test, ("cat", "dog"), samples)
 
 
 def served(*arguments: str) -> tuple[subprocess.Popen, str]:

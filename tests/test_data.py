@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import cifar10, kept, sources
+from pipelines import cifar10, image_cache, sources, splits
 from pipelines.errors import DataError, RequestError
 from pipelines.sources import Request, Split
 
@@ -63,7 +63,7 @@ def test_statistics_come_from_the_training_part_alone():
 def test_a_split_is_stratified_disjoint_and_of_the_share_asked_for():
     labels = np.repeat([0, 1, 2], [50, 30, 10]).astype(np.int32)
     pool = Split(np.zeros((90, 2, 2, 3), np.uint8), labels, np.array([f"{i:03}" for i in range(90)]))
-    rest, out = sources.split(pool, 0.2, seed=0)
+    rest, out = splits.split(pool, 0.2, seed=0)
     assert np.bincount(out.labels).tolist() == [10, 6, 2]
     assert sorted([*rest.ids, *out.ids]) == sorted(pool.ids)
 
@@ -161,18 +161,18 @@ def test_damage_to_what_is_kept_means_making_it_again(monkeypatch, tmp_path, dam
     monkeypatch.setenv("KERAS_RECIPES_CACHE", str(tmp_path))
     made = []
 
-    def make() -> kept.Arrays:
+    def make() -> image_cache.Arrays:
         made.append(len(made))
         return {"train_images": np.arange(6000, dtype="uint8").reshape(2, 3000), "classes": np.array(["cat", "dog"])}
 
     whole = make()
     for _ in range(2):
-        kept.get("animals", make)
+        image_cache.get("animals", make)
     assert made == [0, 1]  # The second time it was read.
     (path,) = tmp_path.rglob("train_images.npy")
     damage(path)
     for _ in range(2):
-        found = kept.get("animals", make)
+        found = image_cache.get("animals", make)
         assert found.keys() == whole.keys()
         assert all(np.array_equal(found[name], whole[name]) for name in whole)
     assert made == [0, 1, 2]
@@ -180,7 +180,7 @@ def test_damage_to_what_is_kept_means_making_it_again(monkeypatch, tmp_path, dam
 
 def test_damage_to_kept_images_means_decoding_them_again(copy, data):
     sources.load()
-    (path,) = kept.folder().rglob("train_images.npy")
+    (path,) = image_cache.folder().rglob("train_images.npy")
     flip_a_byte(path)
     sources._load.cache_clear()
     found = sources.load()
@@ -230,15 +230,17 @@ def test_a_broken_archive_in_its_place_gets_a_sentence(tmp_path, monkeypatch):
 
 def test_each_seed_has_a_split_of_its_own_unless_one_is_asked_for(tmp_path):
     """What a run of a seed is given, and that all variants of a seed are given the same."""
-    from recipes.harness.running import job
+    from lab.execute import job
     from tests.toys import guess
 
     def ids(seed, request):
         seen = []
-        recipe = dataclasses.replace(guess.RECIPE, train=lambda variant, config, run: seen.append(run.data) or {})
+        experiment = dataclasses.replace(
+            guess.EXPERIMENT, train=lambda variant, config, run: seen.append(run.data) or {}
+        )
         one = job.Job("tests.toys.guess", ("fair",), seed, {}, request, str(tmp_path))
         run = job._new_run(one, "fair", None, 0.0)
-        job.perform(one, recipe, None, None, {"fair": run})
+        job.perform(one, experiment, None, None, {"fair": run})
         data = sources.load(seen[0])
         return frozenset(data.validation.ids), frozenset(data.train.ids)
 

@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from recipes.harness import cli
-from recipes.harness.evidence.complaints import complaint_of_evidence
-from recipes.harness.evidence.records import read_json, write_json
-from recipes.harness.reporting import published
-from recipes.harness.reporting.report import Report
+from lab.cli import commands
+from lab.evidence.records import read_json, write_json
+from lab.evidence.schemas import complaint_of_evidence
+from lab.report import published
+from lab.report.report import Report
 from tests.toys import dice, guess
 
 FLAGS = ["--no-log"]
@@ -24,10 +24,10 @@ def results(monkeypatch, tmp_path):
     return folder
 
 
-def measured(tmp_path, name, *flags, recipe=dice.RECIPE):
+def measured(tmp_path, name, *flags, experiment=dice.EXPERIMENT):
     """The evidence of a run."""
     logs = tmp_path / name
-    assert cli.run(recipe, [*FLAGS, "--logdir", str(logs), *flags]) == 0
+    assert commands.run(experiment, [*FLAGS, "--logdir", str(logs), *flags]) == 0
     (path,) = logs.rglob("evidence.json")
     return read_json(path)
 
@@ -46,20 +46,20 @@ def ten(results, tmp_path, started):
 
 def test_seeds_are_added_to_the_variants_of_open_comparisons_alone(ten, tmp_path, started):
     found = measured(tmp_path, "until", "--until-decided", "80")
-    first = {judgement.claim.id: judgement.verdict for judgement in Report(dice.RECIPE, ten, None).judgements()}
+    first = {judgement.claim.id: judgement.verdict for judgement in Report(dice.EXPERIMENT, ten, None).judgements()}
     assert first == {"D1": "holds", "D2": "open"}
-    judgements = {judgement.claim.id: judgement for judgement in Report(dice.RECIPE, found, None).judgements()}
+    judgements = {judgement.claim.id: judgement for judgement in Report(dice.EXPERIMENT, found, None).judgements()}
     assert judgements["D1"].comparisons[0].n == 10
     last = judgements["D2"].comparisons[0].n
     assert last in (20, 40, 80)
     assert counts(found) == {"fair": last, "faint": last, "clear": 10, "unclaimed": 10}
     assert {(job.variants, job.seed) for job in started if job.seed <= 10 and "until" in job.folder} == set()
-    assert complaint_of_evidence(found, "dice", dice.RECIPE.names) == ""
+    assert complaint_of_evidence(found, "dice", dice.EXPERIMENT.names) == ""
 
 
 def test_what_a_plain_run_leaves_out_is_measured_and_listed(results, tmp_path, started):
-    recipe = dataclasses.replace(dice.RECIPE, left_out=("unclaimed",))
-    found = measured(tmp_path, "until", "--until-decided", "10", recipe=recipe)
+    experiment = dataclasses.replace(dice.EXPERIMENT, left_out=("unclaimed",))
+    found = measured(tmp_path, "until", "--until-decided", "10", experiment=experiment)
     assert counts(found) == dict.fromkeys(dice.VARIANTS, 10)
     assert found["variants"] == list(dice.VARIANTS)
 
@@ -79,7 +79,7 @@ def test_without_anything_published_it_begins_with_the_first_seed(results, tmp_p
 
 def test_what_was_measured_elsewhere_is_not_gone_on_with(ten, results, tmp_path, capsys):
     write_json(results / "dice" / "evidence.json", {**ten, "machine": {**ten["machine"], "cpu": "abacus"}})
-    assert cli.run(dice.RECIPE, [*FLAGS, "--logdir", str(tmp_path / "x"), "--until-decided", "20"]) == 2
+    assert commands.run(dice.EXPERIMENT, [*FLAGS, "--logdir", str(tmp_path / "x"), "--until-decided", "20"]) == 2
     assert "measured on another machine" in capsys.readouterr().err
 
 
@@ -93,13 +93,13 @@ def test_what_was_measured_elsewhere_is_not_gone_on_with(ten, results, tmp_path,
     ],
 )
 def test_what_it_has_no_use_for_is_refused(results, tmp_path, capsys, flags, sentence):
-    assert cli.run(dice.RECIPE, [*FLAGS, "--logdir", str(tmp_path), *flags]) == 2
+    assert commands.run(dice.EXPERIMENT, [*FLAGS, "--logdir", str(tmp_path), *flags]) == 2
     assert sentence in capsys.readouterr().err
 
 
 def test_a_tuning_does_not_go_until_decided(results, tmp_path, capsys):
     flags = ["--tune", "--until-decided", "20", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, [*FLAGS, *flags]) == 2
+    assert commands.run(guess.EXPERIMENT, [*FLAGS, *flags]) == 2
     assert "leave --tune and --search out" in capsys.readouterr().err
 
 
@@ -107,5 +107,5 @@ def test_a_tuning_does_not_go_until_decided(results, tmp_path, capsys):
 def test_evidence_that_lacks_a_seed_is_not_whole(ten, tmp_path, missing):
     found = measured(tmp_path, "until", "--until-decided", "20")
     found["records"] = [r for r in found["records"] if (r["variant"], r["seed"]) != missing]
-    assert "should have the seeds from 1 on" in complaint_of_evidence(found, "dice", dice.RECIPE.names)
+    assert "should have the seeds from 1 on" in complaint_of_evidence(found, "dice", dice.EXPERIMENT.names)
     assert json.dumps(found)

@@ -19,14 +19,16 @@ import pytest
 import tensorflow as tf
 import yaml
 
+from lab import Run, measurement, together, workers_here
+from lab.cli import validate
+from lab.execute import cluster
 from pipelines import sources
 from pipelines.errors import UsageError
-from recipes import distributed as recipe
-from recipes.harness import Run, asking, cluster, measuring, together, workers_here
+from recipes import distributed as experiment
 
 REQUEST = sources.Request(train_images=500)
 DATA = sources.load(REQUEST)
-SMALL = recipe.Config(epochs=2, batch_size=48)  # The last batch has 20 images.
+SMALL = experiment.Config(epochs=2, batch_size=48)  # The last batch has 20 images.
 
 
 # Shares
@@ -38,7 +40,7 @@ def shares_of(batch, replicas: int) -> list:
         types.SimpleNamespace(replica_id_in_sync_group=number, num_replicas_in_sync=replicas)
         for number in range(replicas)
     ]
-    return [[part.numpy() for part in recipe.share(DATA.train, np.array(batch), context)] for context in contexts]
+    return [[part.numpy() for part in experiment.share(DATA.train, np.array(batch), context)] for context in contexts]
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4])
@@ -71,11 +73,11 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own(tmp_path, monkeypa
         taken.append(batch)
         return real(split, batch, context)
 
-    real = recipe.share
-    monkeypatch.setattr(recipe, "share", noted)
+    real = experiment.share
+    monkeypatch.setattr(experiment, "share", noted)
     strategy = tf.distribute.get_strategy()
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        recipe.train_replicas(strategy, DATA, recipe.Config(epochs=2, batch_size=192), seed, tmp_path / name)
+        experiment.train_replicas(strategy, DATA, experiment.Config(epochs=2, batch_size=192), seed, tmp_path / name)
     assert [len(batch) for batch in taken] == [192, 192, 116] * 6
     epochs = [np.concatenate(taken[at : at + 3]) for at in range(0, 18, 3)]
     for epoch in epochs:
@@ -92,8 +94,8 @@ def test_an_epoch_has_every_image_once_in_an_order_of_its_own(tmp_path, monkeypa
 def weights_after_a_step(images: int, batch: int) -> list:
     """Loss, accuracy and weights after a step on some images of a batch."""
     keras.utils.set_random_seed(1)
-    model = recipe.build_model("none", DATA, 0.05)
-    step = recipe.build_step(tf.distribute.get_strategy(), model)
+    model = experiment.build_model("none", DATA, 0.05)
+    step = experiment.build_step(tf.distribute.get_strategy(), model)
     share = DATA.train.images[:images], DATA.train.labels[:images], np.full(images, 1 / batch, np.float32)
     loss, accuracy = step(tuple(map(tf.constant, share))).numpy()
     return [loss, accuracy, *model.get_weights()]
@@ -102,7 +104,7 @@ def weights_after_a_step(images: int, batch: int) -> list:
 def test_a_step_is_the_step_of_fit():
     ours = weights_after_a_step(20, 20)
     keras.utils.set_random_seed(1)
-    model = recipe.build_model("none", DATA, 0.05)
+    model = experiment.build_model("none", DATA, 0.05)
     theirs = model.train_on_batch(DATA.train.images[:20], DATA.train.labels[:20])
     assert ours[:2] == pytest.approx(theirs, abs=1e-5)
     for one, other in zip(ours[2:], model.get_weights(), strict=True):
@@ -112,16 +114,16 @@ def test_a_step_is_the_step_of_fit():
 def test_a_share_moves_the_weights_by_its_part_of_the_batch():
     whole, half = weights_after_a_step(20, 20), weights_after_a_step(20, 40)
     keras.utils.set_random_seed(1)
-    start = recipe.build_model("none", DATA, 0.05).get_weights()
+    start = experiment.build_model("none", DATA, 0.05).get_weights()
     assert half[:2] == pytest.approx([whole[0] / 2, whole[1] / 2])
     for begin, one, other in zip(start, whole[2:], half[2:], strict=True):
         assert np.allclose(one - begin, 2 * (other - begin), atol=1e-6)
         assert np.abs(one - begin).max() > 0
 
 
-@pytest.mark.parametrize("norm", recipe.NORMS)
+@pytest.mark.parametrize("norm", experiment.NORMS)
 def test_the_norm_of_a_model_is_the_one_of_its_name(norm):
-    layers = recipe.build_model(norm, DATA, 0.05).layers
+    layers = experiment.build_model(norm, DATA, 0.05).layers
     found = [layer.synchronized for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert found == {"none": [], "plain": [False, False], "synchronized": [True, True]}[norm]
 
@@ -130,10 +132,10 @@ def test_a_training_in_two_parts_comes_to_the_same_bits(tmp_path):
     strategy, images = tf.distribute.get_strategy(), 100
     for folder, parts in (("whole", [3]), ("parts", [1, 3])):
         for epochs in parts:
-            config = recipe.Config(epochs=epochs, batch_size=48)
-            rows = recipe.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images)
+            config = experiment.Config(epochs=epochs, batch_size=48)
+            rows = experiment.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images)
     assert len(rows) == 2
-    assert recipe.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images) == []
+    assert experiment.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images) == []
     whole, parts = (keras.models.load_model(tmp_path / name / "epoch-0003.keras") for name in ("whole", "parts"))
     assert int(whole.optimizer.iterations) == int(parts.optimizer.iterations) == 9
     for one, other in zip(whole.variables, parts.variables, strict=True):
@@ -146,13 +148,13 @@ def trained(tmp_path_factory):
     folder, rows = tmp_path_factory.mktemp("trained"), {}
     for variant in ("one_device", "mirrored_2", "workers_2"):
         order = variant, 1, asdict(SMALL), asdict(REQUEST), str(folder / variant)
-        workers = workers_here(recipe.WORKERS.get(variant, 1), 4)
-        rows[variant] = together(recipe.work, *order, environments=workers, log=folder / variant / "process.log")
+        workers = workers_here(experiment.WORKERS.get(variant, 1), 4)
+        rows[variant] = together(experiment.work, *order, environments=workers, log=folder / variant / "process.log")
     return folder, rows
 
 
 def apart(folder, variant, norm) -> float:
-    one, other = (recipe.same_weights(folder / name, norm) for name in ("one_device", variant))
+    one, other = (experiment.same_weights(folder / name, norm) for name in ("one_device", variant))
     assert one.dtype == other.dtype == np.float64
     return float(np.linalg.norm(other - one) / np.linalg.norm(one))
 
@@ -196,12 +198,12 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
         epochs = [[2.0, 0.2, 99.0, 999.0, 0.0], [1.5, 0.4, slow - 0.5, 4.0, 2.0], [1.2, 0.5, slow + 0.5, 4.0, 2.0]]
         return [epochs] * len(environments)
 
-    monkeypatch.setattr(recipe, "together", done_before)
+    monkeypatch.setattr(experiment, "together", done_before)
     runs = {}
     for variant in ("one_device", "mirrored_2", "workers_2"):
         runs[variant] = Run(variant, 1, REQUEST, SMALL, tmp_path / variant)
         runs[variant].folder.mkdir()
-    found = recipe.compare(SMALL, runs)
+    found = experiment.compare(SMALL, runs)
     assert [len(asked[variant]) for variant in runs] == [1, 1, 2]
     assert ["TF_CONFIG" in names for names in asked["workers_2"]] == [True, True]
     for variant, seconds in {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}.items():
@@ -212,7 +214,7 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
         assert [block["variant"] for block in runs[variant].blocks] == [variant]
         beyond_all_workers = {"one_device": 4 / 8, "mirrored_2": 4 / 4, "workers_2": 0.0}[variant]
         assert runs[variant].blocks[0]["others"] == pytest.approx(beyond_all_workers / os.cpu_count())
-        for norm in recipe.NORMS:
+        for norm in experiment.NORMS:
             assert found[variant][f"apart_{norm}"] == pytest.approx(apart(folder, variant, norm))
     last = keras.models.load_model(folder / "mirrored_2" / "training" / "epoch-0002.keras")
     right = last.predict(DATA.test.images, verbose=0).argmax(axis=1) == DATA.test.labels
@@ -422,20 +424,20 @@ def test_the_manifest_for_kubernetes_makes_a_tf_config(tmp_path):
 
 def test_variants_with_servers_are_run_only_where_asked_for_and_say_so(tmp_path, monkeypatch):
     for budget in ("smoke", "quick", "full"):
-        assert set(asking.variants_of(recipe.RECIPE, budget, ())).isdisjoint(recipe.WORKERS)
-        assert set(asking.variants_of(recipe.RECIPE, budget, ("all",))) == set(recipe.VARIANTS)
-    assert set(recipe.RECIPE.opens) == set(recipe.WORKERS)
+        assert set(validate.variants_of(experiment.EXPERIMENT, budget, ())).isdisjoint(experiment.WORKERS)
+        assert set(validate.variants_of(experiment.EXPERIMENT, budget, ("all",))) == set(experiment.VARIANTS)
+    assert set(experiment.EXPERIMENT.opens) == set(experiment.WORKERS)
     said: list[str] = []
-    monkeypatch.setattr(measuring.Work, "of", lambda *_: None)
+    monkeypatch.setattr(measurement.Work, "of", lambda *_: None)
     for variants in (("one_device",), ("one_device", "workers_2")):
         invocation = types.SimpleNamespace(
-            recipe=recipe.RECIPE,
+            experiment=experiment.EXPERIMENT,
             asked=types.SimpleNamespace(data=REQUEST, model="", seeds=(1,), backend="local"),
             config=SMALL,
             variants=variants,
             plan=list,
         )
-        measuring.begin_comparison(invocation, said.append)
+        measurement.begin_comparison(invocation, said.append)
     (sentence,) = said
     assert sentence.startswith("workers_2: TensorFlow's servers listen on all addresses of this machine")
 
@@ -456,7 +458,7 @@ def variable(name: str) -> str:
 
 
 def test_a_process_that_fails_takes_the_others_along_and_says_why(monkeypatch):
-    monkeypatch.setattr("recipes.harness.processes.GRACE", 0.2)
+    monkeypatch.setattr("lab.execute.subprocesses.GRACE", 0.2)
     began = time.monotonic()
     with pytest.raises(RuntimeError, match="process 1 of 2 failed: ValueError: told to"):
         together(fail_where, "1", environments=[{"NUMBER": "0"}, {"NUMBER": "1"}])

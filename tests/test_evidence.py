@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from recipes.harness.evidence import complaints, reach, records
-from recipes.harness.evidence.records import EvidenceError
+from lab.evidence import code_hash, records, schemas
+from lab.evidence.records import EvidenceError
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
@@ -114,7 +114,7 @@ EVIDENCE = {
 def complaint(change) -> str:
     found = copy.deepcopy(EVIDENCE)
     change(found)
-    return complaints.complaint_of_evidence(found, "toy", ("a", "b"))
+    return schemas.complaint_of_evidence(found, "toy", ("a", "b"))
 
 
 def test_whole_evidence_is_not_complained_of():
@@ -128,7 +128,7 @@ def set_record(**fields):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda found: found.update(recipe="other"), "of recipe 'other'"),
+        (lambda found: found.update(experiment="other"), "of recipe 'other'"),
         (lambda found: found.update(schema=99), "not of schema"),
         (lambda found: found.update(variants=["a", "z"]), "no variant 'z'"),
         (lambda found: found.update(records=[]), "one record for each"),
@@ -163,16 +163,16 @@ def test_what_is_wrong_with_evidence_is_said(change, words):
 
 @pytest.mark.parametrize("content", [None, [], {}, 3, "text"])
 def test_what_is_no_evidence_at_all(content):
-    assert complaints.complaint_of_evidence(content, "toy", ("a",))
-    assert complaints.complaint_of(content)
+    assert schemas.complaint_of_evidence(content, "toy", ("a",))
+    assert schemas.complaint_of(content)
 
 
 def test_a_record_of_another_run_is_told_from_that_of_the_job():
-    assert complaints.complaint_of_job(RECORD, "a", 1, {"epochs": 2}) == ""
-    assert "it is of a seed 1" in complaints.complaint_of_job(RECORD, "a", 2, {"epochs": 2})
-    assert "other settings" in complaints.complaint_of_job(RECORD, "a", 1, {"epochs": 3})
+    assert schemas.complaint_of_job(RECORD, "a", 1, {"epochs": 2}) == ""
+    assert "it is of a seed 1" in schemas.complaint_of_job(RECORD, "a", 2, {"epochs": 2})
+    assert "other settings" in schemas.complaint_of_job(RECORD, "a", 1, {"epochs": 3})
     depths = {**RECORD, "config": {"depths": [1, 2]}}
-    assert complaints.complaint_of_job(depths, "a", 1, {"depths": (1, 2)}) == ""  # JSON knows no tuples.
+    assert schemas.complaint_of_job(depths, "a", 1, {"depths": (1, 2)}) == ""  # JSON knows no tuples.
 
 
 ONE = """\"\"\"Why?\"\"\"
@@ -206,15 +206,15 @@ CLAIMS = ["one"]
 def hashed(tmp_path, monkeypatch):
     """A function: the hash of `train` in a module of this text."""
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(reach, "OURS", (*reach.OURS, "reached_module."))
+    monkeypatch.setattr(code_hash, "OURS", (*code_hash.OURS, "reached_module."))
 
     def of(text, settings=("RATES",)):
         (tmp_path / "reached_module.py").write_text(text)
-        reach.forget()
-        return reach.code_hash("reached_module", "train", settings)
+        code_hash.forget()
+        return code_hash.code_hash("reached_module", "train", settings)
 
     yield of
-    reach.forget()
+    code_hash.forget()
 
 
 @pytest.mark.parametrize(
@@ -280,8 +280,8 @@ def test_what_was_tuned_is_no_code(hashed):
 )
 def test_the_feed_and_what_is_done_around_a_run_count(monkeypatch, file, old, new, changes):
     module, settings = "recipes.optimizers", ("RATES", "WEIGHT_DECAYS")
-    before, real = reach.code_hash(module, "train", settings), reach.Path.read_text
-    reach.forget()
+    before, real = code_hash.code_hash(module, "train", settings), code_hash.Path.read_text
+    code_hash.forget()
     seen = []
 
     def changed(self, **how):
@@ -292,16 +292,16 @@ def test_the_feed_and_what_is_done_around_a_run_count(monkeypatch, file, old, ne
         assert old in text
         return text.replace(old, new)
 
-    monkeypatch.setattr(reach.Path, "read_text", changed)
-    after = reach.code_hash(module, "train", settings)
+    monkeypatch.setattr(code_hash.Path, "read_text", changed)
+    after = code_hash.code_hash(module, "train", settings)
     monkeypatch.undo()
-    reach.forget()
+    code_hash.forget()
     assert (after != before) == changes
     assert seen or not changes
 
 
 def test_what_is_timed_depends_on_how():
-    names = set(reach.parts("recipes.input_pipeline", "compare"))
-    assert {f"recipes.harness.running.timing.{name}" for name in ("interleaved", "_block", "_busy_seconds")} <= names
-    assert "recipes.harness.running.run.Run.interleaved" in names
+    names = set(code_hash.parts("recipes.input_pipeline", "compare"))
+    assert {f"lab.core.timing.{name}" for name in ("interleaved", "_block", "_busy_seconds")} <= names
+    assert "lab.core.run.Run.interleaved" in names
     assert not any("reporting" in name or ".declaring." in name for name in names)

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from recipes import __main__ as whole
-from recipes.harness import asking, cli
-from recipes.harness.evidence import records
-from recipes.harness.running import invocation, job, own_model, schedule, worker
-from recipes.harness.running.job import carry_out
+from lab.cli import commands, validate
+from lab.cli import cookbook as whole
+from lab.evidence import records
+from lab.execute import executor, invocation, job, own_model, scheduler
+from lab.execute.job import carry_out
 from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
 
@@ -33,7 +33,7 @@ def in_process(monkeypatch):
             started(one)
             yield one, carry_out(dataclasses.replace(one, alone=True))
 
-    monkeypatch.setattr(worker, "side_by_side", one_by_one)
+    monkeypatch.setattr(executor, "side_by_side", one_by_one)
 
 
 @pytest.mark.parametrize("backend", ["local", "ray"])
@@ -66,37 +66,37 @@ def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, 
     ],
 )
 def test_a_plain_run_leaves_some_variants_out_and_what_is_published_does_not(given, budget, possible, found):
-    recipe = dataclasses.replace(guess.RECIPE, left_out=("loaded",))
-    assert asking.variants_of(recipe, budget, given, possible) == found
-    assert recipe.measure_again == "python -m tests.toys.guess --variants all --seeds 10"
-    assert guess.RECIPE.measure_again == "python -m tests.toys.guess --seeds 10"
+    experiment = dataclasses.replace(guess.EXPERIMENT, left_out=("loaded",))
+    assert validate.variants_of(experiment, budget, given, possible) == found
+    assert experiment.measure_again == "python -m tests.toys.guess --variants all --seeds 10"
+    assert guess.EXPERIMENT.measure_again == "python -m tests.toys.guess --seeds 10"
 
 
 def test_a_plain_run_at_full_has_what_is_published_there():
-    recipe = dataclasses.replace(guess.RECIPE, left_out=("fair",), at_full=("fair",))
-    assert asking.variants_of(recipe, "full", ()) == recipe.published_at("full") == ("fair",)
-    assert asking.variants_of(recipe, "quick", ()) == ("loaded",)
-    assert asking.variants_of(guess.RECIPE, "full", ()) == guess.RECIPE.names  # Nothing is published there.
+    experiment = dataclasses.replace(guess.EXPERIMENT, left_out=("fair",), at_full=("fair",))
+    assert validate.variants_of(experiment, "full", ()) == experiment.published_at("full") == ("fair",)
+    assert validate.variants_of(experiment, "quick", ()) == ("loaded",)
+    assert validate.variants_of(guess.EXPERIMENT, "full", ()) == guess.EXPERIMENT.names  # Nothing is published there.
 
 
 def test_what_is_not_tuned_is_refused_by_name():
     with pytest.raises(invocation.UsageError, match="loaded has nothing to tune or to search for: use any of fair"):
-        asking.variants_of(guess.RECIPE, "quick", ("loaded",), ("fair",))
+        validate.variants_of(guess.EXPERIMENT, "quick", ("loaded",), ("fair",))
 
 
 def test_a_variant_that_is_called_all_is_not_all_variants():
-    from recipes.regularization import RECIPE
+    from recipes.regularization import EXPERIMENT
 
-    assert asking.variants_of(RECIPE, "quick", ("all",)) == ("all",)
-    assert asking.variants_of(RECIPE, "quick", ()) == RECIPE.names
+    assert validate.variants_of(EXPERIMENT, "quick", ("all",)) == ("all",)
+    assert validate.variants_of(EXPERIMENT, "quick", ()) == EXPERIMENT.names
     with pytest.raises(ValueError, match="none may be called 'all'"):
-        dataclasses.replace(RECIPE, left_out=("none",))
+        dataclasses.replace(EXPERIMENT, left_out=("none",))
 
 
 @pytest.mark.parametrize("address", [None, "local", "10.0.0.1:6379"])
 def test_a_ray_cluster_of_our_own_takes_orders_only_from_who_knows_its_token(monkeypatch, address):
     """Its servers listen on all addresses. A cluster of the user's own has its own rules, and keeps them."""
-    monkeypatch.setattr(worker, "_check_reached", lambda address: None)
+    monkeypatch.setattr(executor, "_check_reached", lambda address: None)
     seen = {}
 
     class Ray(types.ModuleType):
@@ -119,7 +119,7 @@ def test_a_ray_cluster_of_our_own_takes_orders_only_from_who_knows_its_token(mon
         monkeypatch.delenv(name)
     if address:
         monkeypatch.setenv("RAY_ADDRESS", address)
-    assert list(worker.on_ray([], 2, 0, lambda job: None)) == []
+    assert list(executor.on_ray([], 2, 0, lambda job: None)) == []
     mode, token = seen.pop("variables")
     if address == "10.0.0.1:6379":
         assert (mode, token) == (None, None)
@@ -132,7 +132,7 @@ def test_a_ray_cluster_of_our_own_takes_orders_only_from_who_knows_its_token(mon
 
 def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, capsys, tmp_path):
     flags = ["--seeds", "3", "--logdir", str(tmp_path), "--fail", "fair:1", "--diverge", "loaded:2"]
-    assert cli.run(guess.RECIPE, flags) == 1
+    assert commands.run(guess.EXPERIMENT, flags) == 1
     printed = capsys.readouterr().out
     found = {(r["variant"], r["seed"]): r for r in evidence_in(tmp_path)["records"]}
     assert found["fair", 1]["status"] == "failed"
@@ -176,15 +176,15 @@ def alive(pid: int) -> bool:
 
 def test_resume_does_failed_runs_again(in_process, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, [*flags, "--variants", "fair"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "fair"]) == 0
     (path,) = tmp_path.rglob("record.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), "status": "failed"}))
-    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
     assert [r["status"] for r in evidence_in(tmp_path)["records"]] == ["finished", "finished"]
 
 
 def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path):
-    assert cli.run(pair.RECIPE, ["--seeds", "2", "--logdir", str(tmp_path)]) == 0
+    assert commands.run(pair.EXPERIMENT, ["--seeds", "2", "--logdir", str(tmp_path)]) == 0
     by_seed = {}
     for record in evidence_in(tmp_path)["records"]:
         by_seed.setdefault(record["seed"], set()).add(record["metrics"]["process"])
@@ -192,13 +192,13 @@ def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path)
 
 
 def test_tuning_widens_the_grid_prints_the_winners_and_resumes(in_process, capsys, tmp_path):
-    assert cli.run(guess.RECIPE, ["--tune", "--logdir", str(tmp_path)]) == 0
+    assert commands.run(guess.EXPERIMENT, ["--tune", "--logdir", str(tmp_path)]) == 0
     (path,) = tmp_path.rglob("tuning.json")
     found = json.loads(path.read_text())
     assert found["winners"]["fair"]["rate"] == 1.0
     assert "fair  rate 1," in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
-    assert cli.run(guess.RECIPE, ["--tune", "--logdir", str(tmp_path), "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, ["--tune", "--logdir", str(tmp_path), "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")} == before
 
 
@@ -228,7 +228,7 @@ def test_bad_flags_get_one_sentence_and_exit_code_2(capsys, monkeypatch, tmp_pat
     monkeypatch.chdir(ROOT)
     logs = [] if "--logdir" in flags else ["--logdir", str(tmp_path)]
     try:
-        code = cli.run(guess.RECIPE, [*flags, *logs])
+        code = commands.run(guess.EXPERIMENT, [*flags, *logs])
     except SystemExit as error:  # tyro ends the process itself.
         code = error.code
     assert code == 2
@@ -239,12 +239,12 @@ def test_bad_flags_get_one_sentence_and_exit_code_2(capsys, monkeypatch, tmp_pat
 
 
 def test_tune_without_anything_to_tune(capsys, tmp_path):
-    assert cli.run(pair.RECIPE, ["--tune", "--logdir", str(tmp_path)]) == 2
+    assert commands.run(pair.EXPERIMENT, ["--tune", "--logdir", str(tmp_path)]) == 2
     assert "has nothing to tune" in capsys.readouterr().err
 
 
 def test_a_log_folder_that_cannot_be_made(capsys):
-    assert cli.run(guess.RECIPE, ["--logdir", "/dev/null/logs"]) == 1
+    assert commands.run(guess.EXPERIMENT, ["--logdir", "/dev/null/logs"]) == 1
     assert "could not be written or read: Not a directory." in capsys.readouterr().err
 
 
@@ -262,9 +262,9 @@ def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tm
             started(one)
             yield one, [{**RECORD, "variant": one.variants[0], "seed": one.seed}]
 
-    monkeypatch.setattr(worker, "side_by_side", at_once)
-    monkeypatch.setattr(schedule, "write_json", fills_up)
-    assert cli.run(guess.RECIPE, ["--logdir", str(tmp_path), "--no-log"]) == 1
+    monkeypatch.setattr(executor, "side_by_side", at_once)
+    monkeypatch.setattr(scheduler, "write_json", fills_up)
+    assert commands.run(guess.EXPERIMENT, ["--logdir", str(tmp_path), "--no-log"]) == 1
     printed = capsys.readouterr()
     assert "No space left on device. The disk is full: free some space, then add --resume." in printed.err
     assert "2 finished runs are kept" in printed.out
@@ -285,12 +285,12 @@ RECORD = {
 
 
 def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
-    from recipes.optimizers import RECIPE
+    from recipes.optimizers import EXPERIMENT
 
-    assert cli.parse(RECIPE, [])[1] == RECIPE.config()
-    assert cli.parse(RECIPE, ["--budget", "smoke"])[1].batch_size == 64
-    assert cli.parse(RECIPE, ["--budget=smoke", "--rate", "0.5"])[1].rate == 0.5
-    assert cli.parse(RECIPE, ["--variants", "adam", "sgd"])[0].variants == ("sgd", "adam")
+    assert commands.parse(EXPERIMENT, [])[1] == EXPERIMENT.config()
+    assert commands.parse(EXPERIMENT, ["--budget", "smoke"])[1].batch_size == 64
+    assert commands.parse(EXPERIMENT, ["--budget=smoke", "--rate", "0.5"])[1].rate == 0.5
+    assert commands.parse(EXPERIMENT, ["--variants", "adam", "sgd"])[0].variants == ("sgd", "adam")
 
 
 def test_a_worker_sees_the_gpu_of_its_slot_alone(monkeypatch):
@@ -301,33 +301,33 @@ def test_a_worker_sees_the_gpu_of_its_slot_alone(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"{kind}:0", f"{kind}:1"])
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *call: calls.append(call))
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *call: calls.append(call))
-    worker.see_only(1)
+    executor.see_only(1)
     assert calls == [("GPU:1", "GPU"), ("GPU:1", True)]
 
 
 def test_several_recipes_share_workers_at_smoke_and_each_gets_its_own_evidence(capsys, tmp_path):
     flags = ["--budget", "smoke", "--jobs", "2", "--logdir", str(tmp_path)]
-    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
     printed = capsys.readouterr().out
-    for recipe in (pair.RECIPE, guess.RECIPE):
-        found = evidence_in(tmp_path / recipe.name)["records"]
+    for experiment in (pair.EXPERIMENT, guess.EXPERIMENT):
+        found = evidence_in(tmp_path / experiment.name)["records"]
         assert [record["status"] for record in found] == ["finished"] * 2
-        assert recipe.question in printed
-        assert list((tmp_path / recipe.name).rglob("figure.png"))
-        assert list((tmp_path / recipe.name).rglob("workers.log"))
+        assert experiment.question in printed
+        assert list((tmp_path / experiment.name).rglob("figure.png"))
+        assert list((tmp_path / experiment.name).rglob("workers.log"))
     assert "3/3" in printed
     assert "guess fair seed 1" in printed
 
 
 def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_process, tmp_path):
     flags = ["--budget", "smoke", "--rate", "0.5", "--logdir", str(tmp_path)]
-    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 2
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 2
     assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
 
 
 def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tmp_path):
     flags = ["--budget", "smoke", "--seeds", "2", "--logdir", str(tmp_path)]
-    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
     for name in ("pair", "guess"):
         found = evidence_in(tmp_path / name)
         assert found["together"]
@@ -336,9 +336,9 @@ def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tm
     (card,) = (tmp_path / "pair").rglob("card.md")
     assert "with nothing beside it" not in card.read_text()
     capsys.readouterr()
-    assert cli.run(pair.RECIPE, [*flags, "--resume"]) == 2
+    assert commands.run(pair.EXPERIMENT, [*flags, "--resume"]) == 2
     assert "There is nothing to resume" in capsys.readouterr().err
-    assert cli.run_all([pair.RECIPE, guess.RECIPE], [*flags, "--resume"]) == 0
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], [*flags, "--resume"]) == 0
     assert "Kept 4 finished runs" in capsys.readouterr().out
 
 
@@ -366,12 +366,12 @@ def spoil(change):
 )
 def test_a_record_that_cannot_be_kept_is_said_and_that_run_done_again(in_process, capsys, tmp_path, damage, words):
     flags = ["--seeds", "2", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, flags) == 0
+    assert commands.run(guess.EXPERIMENT, flags) == 0
     (path,) = tmp_path.rglob("fair/seed-1/record.json")
     whole = json.loads(path.read_text())
     damage(path)
     capsys.readouterr()
-    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
     printed = capsys.readouterr().out
     assert words in printed
     assert "That run is done again." in printed
@@ -381,18 +381,18 @@ def test_a_record_that_cannot_be_kept_is_said_and_that_run_done_again(in_process
 
 def test_one_broken_newer_invocation_does_not_block_resuming(in_process, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, flags) == 0
+    assert commands.run(guess.EXPERIMENT, flags) == 0
     newer = tmp_path / "guess" / "99990101-000000"
     newer.mkdir()
     (newer / "invocation.json").write_text("{")
-    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
 
 
 @pytest.mark.parametrize("level", ["fair/seed-1", "fair"])
 def test_a_link_in_the_log_folder_is_not_followed(in_process, capsys, tmp_path, level):
     """What lies outside the log folder is neither deleted nor written to."""
     flags = ["--seeds", "1", "--logdir", str(tmp_path / "logs")]
-    assert cli.run(guess.RECIPE, flags) == 0
+    assert commands.run(guess.EXPERIMENT, flags) == 0
     (path,) = (tmp_path / "logs").glob(f"guess/*/{level}")
     outside = tmp_path / "outside"
     path.rename(outside)
@@ -400,7 +400,7 @@ def test_a_link_in_the_log_folder_is_not_followed(in_process, capsys, tmp_path, 
     path.symlink_to(outside)
     before = sorted(outside.rglob("*"))
     assert before
-    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 2
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 2
     said = capsys.readouterr().err
     assert f"{level} is a symbolic link" in said or "There is nothing to resume" in said
     assert sorted(outside.rglob("*")) == before
@@ -408,14 +408,14 @@ def test_a_link_in_the_log_folder_is_not_followed(in_process, capsys, tmp_path, 
 
 def test_two_at_once_do_not_work_in_the_same_folder(in_process, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, flags) == 0
+    assert commands.run(guess.EXPERIMENT, flags) == 0
     (folder,) = (tmp_path / "guess").iterdir()
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     (folder / invocation.LOCK).write_text(str(other.pid))
-    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 2
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 2
     assert f"is being worked on by process {other.pid}" in capsys.readouterr().err
     other.communicate(b"\n")
-    assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
 
 
 def test_invocations_of_the_same_second_have_folders_of_their_own(tmp_path):
@@ -425,7 +425,7 @@ def test_invocations_of_the_same_second_have_folders_of_their_own(tmp_path):
 def test_code_that_is_changed_while_a_command_runs_fails_its_runs(in_process, capsys, monkeypatch, tmp_path):
     """A worker that is renewed imports the new file: it must not pass for the old one."""
     monkeypatch.setattr(job, "is_as_loaded", lambda: False)
-    assert cli.run(guess.RECIPE, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
+    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
     found = evidence_in(tmp_path)["records"]
     assert {record["status"] for record in found} == {"failed"}
     assert "the code that makes the numbers was changed" in capsys.readouterr().out
@@ -439,7 +439,7 @@ def test_code_that_was_changed_at_the_end_leaves_no_evidence(in_process, capsys,
         check(self)
 
     monkeypatch.setattr(invocation.Invocation, "check_code", with_another_hash)
-    assert cli.run(guess.RECIPE, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
+    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
     printed = capsys.readouterr()
     assert "was changed while the command ran" in printed.err
     assert "--resume" not in printed.out
@@ -463,7 +463,7 @@ def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, t
     meant["model_digest"] = own_model.model_digest(meant["model"])
     if what == "is_as_loaded":
         monkeypatch.setattr(job, what, lambda: False)
-        meant = {"code": guess.RECIPE.code}
+        meant = {"code": guess.EXPERIMENT.code}
     else:
         meant[what] = "another"
     one = job.Job("tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, alone=True)
@@ -509,18 +509,18 @@ def test_what_resume_takes_over_was_measured_by_the_same_code_on_the_same_images
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
     for field in ("code", "data_digest", "keras", "versions", "machine"):
         shutil.rmtree(tmp_path / "guess", ignore_errors=True)
-        assert cli.run(guess.RECIPE, flags) == 0
+        assert commands.run(guess.EXPERIMENT, flags) == 0
         (path,) = tmp_path.rglob("invocation.json")
         content = json.loads(path.read_text())
         path.write_text(json.dumps({**content, field: "another"}))
-        assert cli.run(guess.RECIPE, [*flags, "--resume"]) == 2, field
+        assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 2, field
         assert "There is nothing to resume" in capsys.readouterr().err
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_starts(capsys, tmp_path):
-    from recipes.sequential import RECIPE
+    from recipes.sequential import EXPERIMENT
 
-    assert cli.run(RECIPE, ["--budget", "smoke", "--batch-size", "2001", "--logdir", str(tmp_path)]) == 2
+    assert commands.run(EXPERIMENT, ["--budget", "smoke", "--batch-size", "2001", "--logdir", str(tmp_path)]) == 2
     assert "--batch-size 2,001 is more than the 2,000 training images" in capsys.readouterr().err
     assert not list(tmp_path.rglob("record.json"))
 
@@ -528,14 +528,14 @@ def test_a_batch_larger_than_the_data_is_refused_before_anything_starts(capsys, 
 def test_workers_can_be_spawned(tmp_path):
     """As they are where there is nothing to fork from."""
     flags = ["--seeds", "2", "--jobs", "2", "--start", "spawn", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, flags) == 0
+    assert commands.run(guess.EXPERIMENT, flags) == 0
     assert {record["status"] for record in evidence_in(tmp_path)["records"]} == {"finished"}
 
 
 @pytest.mark.parametrize("available", [["spawn"], ["spawn", "fork", "forkserver"]])
 def test_without_a_server_to_fork_from_workers_are_spawned(monkeypatch, available):
-    monkeypatch.setattr(worker.multiprocessing, "get_all_start_methods", lambda: available)
-    method = worker._context(0, None).get_start_method()
+    monkeypatch.setattr(executor.multiprocessing, "get_all_start_methods", lambda: available)
+    method = executor._context(0, None).get_start_method()
     assert method == ("forkserver" if "forkserver" in available and sys.platform == "linux" else "spawn")
 
 
@@ -545,7 +545,7 @@ def test_keras_settings_of_the_user_do_not_reach_the_numbers(tmp_path):
     settings = {"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1, "backend": "jax"}
     (home / "keras.json").write_text(json.dumps(settings))
     code = (
-        "import pipelines, keras; from recipes.harness.evidence import provenance;"
+        "import pipelines, keras; from lab.evidence import provenance;"
         "print(keras.config.backend(), keras.config.epsilon(), provenance.keras_settings(),"
         " keras.layers.Dense(1).compute_dtype)"
     )
@@ -563,9 +563,9 @@ def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkey
             started(one)
             yield one, carry_out(dataclasses.replace(one, alone=True))
 
-    monkeypatch.setattr(worker, "side_by_side", interrupted)
+    monkeypatch.setattr(executor, "side_by_side", interrupted)
     flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
-    assert cli.run_all([guess.RECIPE, pair.RECIPE], flags) == 130
+    assert commands.run_all([guess.EXPERIMENT, pair.EXPERIMENT], flags) == 130
     printed = capsys.readouterr().out
     assert printed.count("Stopped. ") == 1  # Of pair, whose task of two variants came first, there is a report.
     assert f"1 finished runs are kept in {tmp_path / 'guess'}" in printed
@@ -574,14 +574,14 @@ def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkey
 
 def test_at_other_budgets_one_recipe_follows_the_other(in_process, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
-    assert cli.run_all([pair.RECIPE, guess.RECIPE], flags) == 0
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
     assert "2/2" in capsys.readouterr().out
     assert all(found["elapsed_seconds"] is not None for found in map(evidence_in, tmp_path.iterdir()))
 
 
 def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "run_all", lambda recipes, flags: asked.append(([r.name for r in recipes], flags)))
+    monkeypatch.setattr(commands, "run_all", lambda recipes, flags: asked.append(([r.name for r in recipes], flags)))
     whole.main(["--all", "--budget", "smoke", "--no-log"])
     whole.main(["search", "sequential", "--all", "--logdir", "there", "--epochs", "3"])
     assert asked == [

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lab import Run
 from pipelines import batches, sources
-from recipes.harness import Run
 
 REQUEST = sources.Request(train_images=500)
 DATA = sources.load(REQUEST)

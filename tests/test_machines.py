@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import keras
 from matplotlib.figure import Figure
 
-from recipes import functional_multi_input
-from recipes.harness import Graph
-from recipes.harness.evidence import provenance
-from recipes.harness.reporting import card, publish
-from recipes.harness.reporting.figure import draw_graph
+from lab import Graph
+from lab.evidence import provenance
+from lab.experiments import functional_multi_input as functional_multi_input_experiment
+from lab.report import card, publish
+from lab.report.figure import draw_graph
 
 REST = {"cores": 2, "gpus": [], "memory_gib": None, "system": "Linux"}
 FAST = {"cpu": "Zen", **REST, "abilities": ["AVX-512", "AVX512-BF16"]}
@@ -65,8 +65,8 @@ def test_verdicts_of_other_machines_are_kept_and_shown(monkeypatch, tmp_path):
 
 def test_a_graph_has_a_box_for_each_layer_and_an_arrow_for_each_connection():
     axes = Figure().subplots()
-    model = functional_multi_input.shown()
-    draw_graph(Graph(functional_multi_input.shown), axes, None)
+    model = functional_multi_input_experiment.shown()
+    draw_graph(Graph(functional_multi_input_experiment.shown), axes, None)
     words = [text.get_text() for text in axes.texts if text.get_text()]
     assert len(words) == len(model.layers)
     assert {"image (16, 16, 1)", "numbers (6,)", "class (10,)", "kind (2,)", "Concatenate (128,)"} <= set(words)

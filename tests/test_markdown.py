@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes import __main__ as everything
-from recipes.harness import cli
+from lab.cli import commands as command_line
+from lab.cli import cookbook as everything
 from tests.conftest import ROOT
 
 TRACKED = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
@@ -94,7 +94,7 @@ def test_every_command_is_understood(words, monkeypatch, tmp_path):
     if module == "recipes":
         for name in ("board", "carry_out", "run_all"):  # All that comes after the flags have been understood.
             monkeypatch.setattr(everything, name, lambda *_: 0)
-        monkeypatch.setattr("recipes._benchmark.main", lambda *_: 0)
+        monkeypatch.setattr("benchmarks.throughput.main", lambda *_: 0)
         assert everything.main(arguments) == 0
     elif module.startswith("recipes.") and module.count(".") == 1:
         (tmp_path / "cats").mkdir()  # What is the reader's own.
@@ -103,11 +103,11 @@ def test_every_command_is_understood(words, monkeypatch, tmp_path):
         given = [own.get(argument, argument) for argument in arguments]
         if given == ["--help"]:
             with pytest.raises(SystemExit, match="0"):
-                cli.parse(importlib.import_module(module).RECIPE, given)
+                command_line.parse(importlib.import_module(module).EXPERIMENT, given)
             return
-        cli.parse(importlib.import_module(module).RECIPE, given)
+        command_line.parse(importlib.import_module(module).EXPERIMENT, given)
     elif module not in OF_OTHERS:
-        ours = ("pipelines.subset", "recipes.harness.kerastuner.supervise", "tests.breaks")
+        ours = ("pipelines.subset", "lab.search.supervise", "tests.breaks")
         assert module in (*ours, "tests.faults.kills", "tests.faults.load")
         source = Path(importlib.util.find_spec(module).origin)
         source = source.with_name("__main__.py") if source.stem == "__init__" else source

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.__main__ import NAMES, load
-from recipes.harness.evidence.provenance import machine, versions
-from recipes.harness.evidence.records import values_of
-from recipes.harness.reporting.published import Published
+from lab.evidence.provenance import machine, versions
+from lab.evidence.records import values_of
+from lab.experiments import NAMES, load
+from lab.report.published import Published
 from tests.conftest import ROOT, evidence_in
 
 LONGEST = 120  # Seconds that a run may have taken, for it to be drawn.
@@ -21,20 +21,20 @@ RARELY = 1e-3  # How seldom a run that is right may be taken for one that is not
 def candidates() -> list[tuple[str, str, int]]:
     found = []
     for name in NAMES:
-        recipe, evidence = load(name), Published.read(load(name)).evidence
-        if evidence is None or Published.read(recipe).stale:
+        experiment, evidence = load(name), Published.read(load(name)).evidence
+        if evidence is None or Published.read(experiment).stale:
             continue
         found += [
             (name, record["variant"], record["seed"])
             for record in evidence["records"]
-            if record["seconds"].get("total", 0) < LONGEST and record["variant"] not in recipe.opens
+            if record["seconds"].get("total", 0) < LONGEST and record["variant"] not in experiment.opens
         ]
     return found
 
 
-def differing(again: dict, published: dict, evidence: dict, recipe, same_place: bool) -> list[str]:
+def differing(again: dict, published: dict, evidence: dict, experiment, same_place: bool) -> list[str]:
     """The metrics, and the rest of a record, in which a run that was done again is not as it was."""
-    timed, parts = recipe.timed, ["status", "curves", "correct", "weights", "settings", "config"]
+    timed, parts = experiment.timed, ["status", "curves", "correct", "weights", "settings", "config"]
     names = sorted((set(again["metrics"]) | set(published["metrics"])) - timed)
     if same_place:
         wrong = [part for part in parts if again[part] != published[part]]
@@ -56,18 +56,28 @@ def test_a_published_run_drawn_at_random_is_measured_again(tmp_path):
     possible = candidates()
     assert possible, "nothing that is published is of the code at hand"
     name, variant, seed = random.SystemRandom().choice(possible)
-    recipe = load(name)
-    evidence = Published.read(recipe).evidence
+    experiment = load(name)
+    evidence = Published.read(experiment).evidence
     (published,) = [r for r in evidence["records"] if (r["variant"], r["seed"]) == (variant, seed)]
     # What compares variants in one process needs them all, since one may begin where another ended.
-    chosen = [variant] if recipe.train else [other for other in recipe.names if other not in recipe.opens]
-    command = [sys.executable, "-m", recipe.module, "--variants", *chosen, "--seeds", "1", "--first-seed", str(seed)]
+    chosen = [variant] if experiment.train else [other for other in experiment.names if other not in experiment.opens]
+    command = [
+        sys.executable,
+        "-m",
+        experiment.module,
+        "--variants",
+        *chosen,
+        "--seeds",
+        "1",
+        "--first-seed",
+        str(seed),
+    ]
     done = subprocess.run(
         [*command, "--no-log", "--logdir", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
     (again,) = [record for record in evidence_in(tmp_path)["records"] if record["variant"] == variant]
     same_place = evidence["machine"] == machine() and evidence["versions"] == versions()
-    wrong = differing(again, published, evidence, recipe, same_place)
+    wrong = differing(again, published, evidence, experiment, same_place)
     assert wrong == [], f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-500:]}"
 
 
@@ -82,16 +92,16 @@ def one():
 
 @pytest.mark.parametrize("same_place", [True, False])
 def test_a_run_that_is_as_published_differs_in_nothing(one, same_place):
-    record, evidence, recipe = one
-    assert differing(record, record, evidence, recipe, same_place) == []
+    record, evidence, experiment = one
+    assert differing(record, record, evidence, experiment, same_place) == []
 
 
 def test_elsewhere_a_run_may_differ_in_bits_and_not_by_more_than_seeds_do(one):
-    record, evidence, recipe = one
+    record, evidence, experiment = one
     accuracy = record["metrics"]["test_accuracy"]
     slightly = {**record, "metrics": {**record["metrics"], "test_accuracy": accuracy + 1e-9}, "weights": "other"}
-    assert differing(slightly, record, evidence, recipe, same_place=False) == []
-    assert differing(slightly, record, evidence, recipe, same_place=True) == ["weights", "test_accuracy"]
+    assert differing(slightly, record, evidence, experiment, same_place=False) == []
+    assert differing(slightly, record, evidence, experiment, same_place=True) == ["weights", "test_accuracy"]
     widely = {**record, "metrics": {**record["metrics"], "test_accuracy": accuracy - 0.3}}
-    assert differing(widely, record, evidence, recipe, same_place=False) == ["test_accuracy"]
-    assert differing({**record, "status": "diverged"}, record, evidence, recipe, same_place=False) == ["status"]
+    assert differing(widely, record, evidence, experiment, same_place=False) == ["test_accuracy"]
+    assert differing({**record, "status": "diverged"}, record, evidence, experiment, same_place=False) == ["status"]

@@ -13,16 +13,17 @@ from matplotlib.text import Text
 from rich.console import Console
 from scipy import stats
 
+from lab import Claim, Experiment, Run, Unit, grid
+from lab.claims import judge
+from lab.cli import live_table
+from lab.core import scoring, timing
+from lab.core.callbacks import Stopwatch
+from lab.execute.job import Job, carry_out
+from lab.experiments import load
+from lab.panels import Against, Bars, Lines, Sweep
+from lab.report import card, figure, forest
+from lab.report.report import Report
 from pipelines import sources
-from recipes.__main__ import load
-from recipes.harness import Claim, Recipe, Run, Unit, grid
-from recipes.harness.declaring.claims import judge
-from recipes.harness.declaring.panels import Against, Bars, Lines, Sweep
-from recipes.harness.reporting import card, figure, forest, view
-from recipes.harness.reporting.report import Report
-from recipes.harness.running import task, timing
-from recipes.harness.running.callbacks import Stopwatch
-from recipes.harness.running.job import Job, carry_out
 from tests.toys import guess
 
 
@@ -50,7 +51,7 @@ def test_scores_by_hand():
     model = Table([[2.0 * (i % 3 == c) for c in range(3)] for i in range(6)])
     train, test = part([0, 1, 2, 0, 1, 0]), part([0, 1, 0, 0, 2, 1])
     data = sources.Data(train, test, test, np.zeros(3), np.ones(3), ("a", "b", "c"), "0")
-    found = task.score(model, data, test)
+    found = scoring.score(model, data, test)
     assert found.metrics["train_accuracy"] == pytest.approx(5 / 6)
     assert found.metrics["test_accuracy"] == pytest.approx(3 / 6)
     assert found.metrics["generalization_gap"] == pytest.approx(2 / 6)
@@ -58,7 +59,7 @@ def test_scores_by_hand():
     assert found.metrics["test_loss"] == pytest.approx((3 * right + 3 * wrong) / 6, rel=1e-5)
     assert found.correct.tolist() == [True, True, False, True, False, False]
     assert found.finite
-    assert task.chance(data) == pytest.approx(1 / 3)
+    assert scoring.chance(data) == pytest.approx(1 / 3)
 
 
 def test_the_training_accuracy_is_of_images_from_all_classes():
@@ -66,7 +67,7 @@ def test_the_training_accuracy_is_of_images_from_all_classes():
     train, test = part([i // 10 for i in range(100)]), part(range(10))
     model = Table([[float(i // 10 == c and c < 5) for c in range(10)] for i in range(100)])
     data = sources.Data(train, test, test, np.zeros(3), np.ones(3), tuple("abcdefghij"), "0")
-    assert task.score(model, data, test).metrics["train_accuracy"] == pytest.approx(0.5, abs=0.11)
+    assert scoring.score(model, data, test).metrics["train_accuracy"] == pytest.approx(0.5, abs=0.11)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ def test_the_training_accuracy_is_of_images_from_all_classes():
     ],
 )
 def test_epochs_to_a_target_by_hand(curve, taken):
-    assert task.epochs_to(0.5, curve, 0.1) == (pytest.approx(taken) if taken is not None else None)
-    assert task.epochs_to(0.5, curve, 0.6) == 0  # A guess is good enough.
+    assert scoring.epochs_to(0.5, curve, 0.1) == (pytest.approx(taken) if taken is not None else None)
+    assert scoring.epochs_to(0.5, curve, 0.6) == 0  # A guess is good enough.
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_epochs_to_a_target_by_hand(curve, taken):
     ],
 )
 def test_epochs_to_a_target_from_another_start(curve, taken):
-    assert task.epochs_to(0.5, curve, 0.3) == pytest.approx(taken)
+    assert scoring.epochs_to(0.5, curve, 0.3) == pytest.approx(taken)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_a_run_has_diverged_where_its_losses_or_its_outputs_are_not_finite(tmp_p
 
 
 def test_a_diverged_run_counts_as_chance():
-    assert task.worst(0.25) == {
+    assert scoring.worst(0.25) == {
         "test_accuracy": 0.25,
         "validation_accuracy": 0.25,
         "train_accuracy": 0.25,
@@ -202,7 +203,7 @@ def test_a_stopwatch_tells_tracing_from_steps_where_a_call_is_several(monkeypatc
 
     Before them the run takes 5 seconds, each epoch begins with one of 0.5, and ends with a validation of 3.
     """
-    from recipes.harness.running import callbacks
+    from lab.core import callbacks
 
     clock = [1.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
@@ -231,7 +232,7 @@ def test_a_stopwatch_tells_tracing_from_steps_where_a_call_is_several(monkeypatc
 
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_stopwatch_where_an_epoch_is_one_call(monkeypatch, epochs):
-    from recipes.harness.running import callbacks
+    from lab.core import callbacks
 
     clock = [0.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
@@ -309,8 +310,10 @@ def found_by(values: dict[str, list[float]], metric: str = "test_accuracy") -> d
 
 
 def reported(claim: Claim, values: dict[str, list[float]]) -> Report:
-    recipe = Recipe(guess.train, tuple(values), [claim], guess.Config, units={"epochs": Unit("epochs", name="epochs")})
-    return Report(recipe, found_by(values, claim.metric), None)
+    experiment = Experiment(
+        guess.train, tuple(values), [claim], guess.Config, units={"epochs": Unit("epochs", name="epochs")}
+    )
+    return Report(experiment, found_by(values, claim.metric), None)
 
 
 def test_a_table_gives_mean_and_standard_deviation():
@@ -324,10 +327,10 @@ def test_a_table_gives_mean_and_standard_deviation():
 def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
     claim = Claim("C", "…", "…", "m", by=0.01, lower="a", than="b")
     units = {"m": Unit("a step", 1, "ms", 1, timed=True)}
-    recipe = Recipe(guess.train, ("a", "b"), [claim], guess.Config, units=units, panels=(Bars("m"),))
+    experiment = Experiment(guess.train, ("a", "b"), [claim], guess.Config, units=units, panels=(Bars("m"),))
     found = found_by({"a": [2.0, 2.0, 8.0], "b": [3.0, 3.0, 3.0]}, "m")
     found["records"] = [{**record, "seconds": {}, "blocks": []} for record in found["records"][:-1]]
-    report = Report(recipe, found, None)
+    report = Report(experiment, found, None)
     header, rows = report.table()
     assert (header[1], rows[0][1], rows[1][1]) == ("a step (ms)", "2.0", "3.0")
     assert [bar.get_width() for bar in report.figure().axes[0].patches] == [2.0, 3.0]
@@ -456,6 +459,6 @@ def test_what_is_chosen_by_validation_is_shown_by_validation():
     lines = {}
     for folder in ("/logs/one/20260101-000000", "/logs/one/20260101-000000/rate=0.1"):
         job = SimpleNamespace(variants=("a",), seed=1, module="recipes.one", folder=folder)
-        lines[folder[-1]] = view.View(Console(), [job], 1, lambda *_: {}).line(job, record)
+        lines[folder[-1]] = live_table.View(Console(), [job], 1, lambda *_: {}).line(job, record)
     assert "a seed 1: test accuracy 50.0%" in lines["0"]
     assert "a seed 1 rate=0.1: validation accuracy 40.0%" in lines["1"]

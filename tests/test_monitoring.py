@@ -14,11 +14,12 @@ import tensorflow as tf
 from rich.console import Console
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
+from lab.cli import summary
+from lab.evidence.records import write_json
+from lab.experiments import monitoring as monitoring_experiment
+from lab.tensorboard.profile import NEXT_BATCH, STEP, WORDS, Profile, read_profile, words_in
 from pipelines import encoded, sources
 from recipes import monitoring
-from recipes.harness import closing
-from recipes.harness.evidence.records import write_json
-from recipes.harness.reporting.profile import NEXT_BATCH, STEP, WORDS, Profile, read_profile, words_in
 from tests.conftest import ROOT
 from tests.test_board import events
 
@@ -168,7 +169,7 @@ def test_the_profile_page_says_the_same(slow):
 
 
 def test_metrics_by_hand():
-    found = monitoring.metrics(Profile(20, 0.02, 0.3), 0.01, 0.004)
+    found = monitoring_experiment.metrics(Profile(20, 0.02, 0.3), 0.01, 0.004)
     assert found["saved"] == pytest.approx(0.6)
     assert found["unseen"] == pytest.approx(0.3)
     assert found["profile_log_ratio"] == pytest.approx(np.log(2))
@@ -189,17 +190,17 @@ def test_a_profiled_run_says_what_its_profile_says(tmp_path):
 
 
 def test_where_nothing_is_profiled_that_is_said(tmp_path, capsys):
-    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), recipe=SimpleNamespace(name="dice"))
-    closing._say_profiled(invocation, Console(width=200))
+    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), experiment=SimpleNamespace(name="dice"))
+    summary._say_profiled(invocation, Console(width=200))
     assert "none: no `fit` of dice is watched" in capsys.readouterr().out
 
 
 def test_without_the_extra_it_says_how_to_get_it(tmp_path, capsys, monkeypatch):
     write_json(tmp_path / "fair" / "seed-1" / WORDS, {"words": "It waits."})
-    monkeypatch.setattr(closing.importlib.util, "find_spec", lambda _: None)
-    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), recipe=SimpleNamespace(name="dice"))
+    monkeypatch.setattr(summary.importlib.util, "find_spec", lambda _: None)
+    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), experiment=SimpleNamespace(name="dice"))
     for markup in (True, False):  # A recipe's own console has none.
-        closing._say_profiled(invocation, Console(width=200, markup=markup))
+        summary._say_profiled(invocation, Console(width=200, markup=markup))
         said = capsys.readouterr().out
         assert "fair: It waits." in said
         assert said.endswith("-e '.[profile]'\n")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from tensorboard import manager
 
-from recipes.harness.reporting.frontpage import CHAPTERS
+from lab.report.front_page import CHAPTERS
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -10,12 +10,13 @@ import keras
 import numpy as np
 import pytest
 
+from lab.cli import commands
+from lab.evidence.records import read_json
+from lab.execute.job import Job, carry_out
+from lab.experiments import optimizers as optimizers_experiment
+from lab.report.published import RESULTS
 from pipelines import sources
 from recipes import optimizers
-from recipes.harness import cli
-from recipes.harness.evidence.records import read_json
-from recipes.harness.reporting.published import RESULTS
-from recipes.harness.running.job import Job, carry_out
 from tests.conftest import ROOT, evidence_in, numbers
 
 CHANCE = 0.1
@@ -31,13 +32,13 @@ def test_the_closing_output_tells_all(smoke, name):
     assert done.returncode == 0
     assert done.stderr == ""
     rows = [line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│")]
-    assert set(optimizers.VARIANTS) <= set(rows)
+    assert set(optimizers_experiment.VARIANTS) <= set(rows)
     for expected in ("test accuracy", "\nO1  ", "\nO6  ", "one seed", "Figure", "python -m recipes board optimizers"):
         assert expected in done.stdout
 
 
 def in_process(tmp_path, variant, **config):
-    config = {**dataclasses.asdict(optimizers.RECIPE.config_at("smoke")), **config}
+    config = {**dataclasses.asdict(optimizers_experiment.EXPERIMENT.config_at("smoke")), **config}
     request = sources.Request(train_images=2000)
     job = Job("recipes.optimizers", (variant,), 1, config, request, str(tmp_path), logging=False, alone=True)
     return carry_out(job)[0]
@@ -84,7 +85,7 @@ def test_nothing_is_trained_after_the_test_set_was_read(tmp_path, monkeypatch):
         run.open_test_set(data)
         return real(variant, data)
 
-    from recipes.harness.running.run import Run
+    from lab.core.run import Run
 
     config = optimizers.Config(epochs=1)
     run = Run("sgd", 1, sources.Request(train_images=1000), config, tmp_path, logging=False)
@@ -105,7 +106,7 @@ def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bit
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert len(list(tmp_path.rglob("record.json"))) == 1
-    assert cli.run(optimizers.RECIPE, [*flags, "--resume"]) == 0
+    assert commands.run(optimizers_experiment.EXPERIMENT, [*flags, "--resume"]) == 0
     beside, resumed = numbers(together["records"]), numbers(evidence_in(tmp_path)["records"])
     assert resumed == {key: beside[key] for key in (("sgd", 101), ("muon", 101))}
     assert resumed["sgd", 101] != resumed["muon", 101]
@@ -122,7 +123,7 @@ def test_a_race_ends_at_the_target_and_counts_its_epochs(tmp_path):
     assert record["metrics"]["target_reached"] == 1
 
 
-@pytest.mark.parametrize("variant", optimizers.VARIANTS)
+@pytest.mark.parametrize("variant", optimizers_experiment.VARIANTS)
 def test_each_variant_is_the_optimizer_of_its_name(variant):
     kinds = {"sgd": "SGD", "momentum": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW"}
     name = variant.split("_")[0]

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+from lab import measure
+from lab.cli import commands
+from lab.execute.job import Job, carry_out
+from lab.experiments import NAMES, load
 from pipelines import encoded, folders, sources
 from pipelines.errors import RequestError
 from pipelines.sources import Request
-from recipes.__main__ import NAMES, load
-from recipes.harness import cli, measure
-from recipes.harness.running.job import Job, carry_out
 from tests.conftest import ROOT, evidence_in
 
 MODEL = """
@@ -120,15 +121,15 @@ def test_the_files_to_read_are_the_training_images(digits):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "search_replayed"])
 def test_every_recipe_of_images_runs_on_digits(digits, tmp_path, name):
-    recipe = load(name)
+    experiment = load(name)
     request = Request(f"folder:{digits}", train_images=200)
-    config = dataclasses.asdict(recipe.config_at("smoke"))
+    config = dataclasses.asdict(experiment.config_at("smoke"))
     short = {"epochs": 1, "trials": 1, "steps": 11}
-    config |= {key: max(value, recipe.least.get(key, value)) for key, value in short.items() if key in config}
+    config |= {key: max(value, experiment.least.get(key, value)) for key, value in short.items() if key in config}
     if "target" in config:
         config["target"] = None
-    variants = recipe.usual("smoke")[-2:] if recipe.compare else recipe.names[:1]
-    job = Job(recipe.module, variants, 1, config, request, str(tmp_path), alone=True)
+    variants = experiment.usual("smoke")[-2:] if experiment.compare else experiment.names[:1]
+    job = Job(experiment.module, variants, 1, config, request, str(tmp_path), alone=True)
     for record in carry_out(job):
         assert record["status"] == "finished", record["cause"]
 
@@ -169,7 +170,7 @@ def test_a_rate_too_high_for_a_model_of_ones_own_is_said_to_be(digits, my_model,
     flags = ["--budget", "smoke", "--data", f"folder:{digits}", "--model", f"{my_model}:my_model", "--no-log"]
     flags += ["--variants", "momentum", "adam_race", "--logdir", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
-        cli.main(load("optimizers"), flags)
+        commands.main(load("optimizers"), flags)
     assert not ended.value.code
     said = " ".join(capsys.readouterr().out.split())
     assert "momentum: no better than a guess here; its rate may be too high" in said
@@ -294,7 +295,7 @@ def test_a_folder_that_will_not_do(fault, tmp_path, capsys):
         assert sources.load(Request(f"folder:{folder}"))
         spoil(folder)
     flags = ["--budget", "smoke", "--data", f"folder:{asked}", "--logdir", str(tmp_path / "logs")]
-    assert cli.run(load("shuffling"), flags) == 2
+    assert commands.run(load("shuffling"), flags) == 2
     printed = capsys.readouterr()
     assert sentence in printed.err
     assert len(printed.err.strip().splitlines()) == 1
@@ -313,7 +314,7 @@ def test_a_folder_that_will_not_do(fault, tmp_path, capsys):
 )
 def test_a_model_that_will_not_do(my_model, function, sentence, tmp_path, capsys):
     flags = ["--budget", "smoke", "--model", f"{my_model}:{function}", "--logdir", str(tmp_path)]
-    assert cli.run(load("optimizers"), flags) == 2
+    assert commands.run(load("optimizers"), flags) == 2
     printed = capsys.readouterr()
     assert sentence in printed.err
     assert f"{my_model}:{function}" in printed.err
@@ -325,7 +326,9 @@ def test_a_file_that_is_none(where, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "syntax.py").write_text("def (")
-    assert cli.run(load("optimizers"), ["--budget", "smoke", "--model", where, "--logdir", str(tmp_path / "l")]) == 2
+    assert (
+        commands.run(load("optimizers"), ["--budget", "smoke", "--model", where, "--logdir", str(tmp_path / "l")]) == 2
+    )
     printed = capsys.readouterr().err
     assert f"--model {where!r}" in printed
     assert "Traceback" not in printed

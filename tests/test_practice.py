@@ -5,10 +5,10 @@ import types
 
 import pytest
 
-from recipes.harness import Unit
-from recipes.harness.evidence.records import EvidenceError
-from recipes.harness.reporting import frontpage, practice, publish
-from recipes.harness.reporting.report import Report
+from lab import Unit
+from lab.evidence.records import EvidenceError
+from lab.report import advice, front_page, publish
+from lab.report.report import Report
 from tests.test_published import COMMIT, clean, commits, measured  # noqa: F401  Fixtures.
 from tests.toys import dice, guess
 
@@ -32,13 +32,13 @@ def complaints(monkeypatch, numbers=NUMBERS, docstring=DOCSTRING, more=(), **uni
     monkeypatch.setattr(dice, "__doc__", docstring)
     monkeypatch.setattr(dice, "RATES", {"clear": 0.3}, raising=False)
     tuning = types.SimpleNamespace(found=("RATES",))
-    recipe = dataclasses.replace(dice.RECIPE, numbers=numbers, tuning=tuning, units=units)
+    experiment = dataclasses.replace(dice.EXPERIMENT, numbers=numbers, tuning=tuning, units=units)
     records = [
         {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value, "log_time": value}}
         for name, values in {"clear": (0.59, 0.60), "fair": (0.49, 0.51)}.items()
         for seed, value in enumerate(values, 1)
     ]
-    return practice.complaints(Report(recipe, {"records": [*records, *more]}, None))
+    return advice.complaints(Report(experiment, {"records": [*records, *more]}, None))
 
 
 def test_a_level_of_time_is_over_the_seeds_that_all_variants_have(monkeypatch):
@@ -111,15 +111,15 @@ def test_a_level_beside_another_is_over_the_seeds_that_both_have():
         return {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value}}
 
     records = [record("fair", 1, 0.49), record("fair", 2, 0.51), record("fair", 3, 0.2), record("clear", 2, 0.6)]
-    report = Report(dice.RECIPE, {"records": records}, None)
-    assert practice._value(report, "test_accuracy: fair beside clear") == pytest.approx(51)
-    assert practice._value(report, "test_accuracy: fair") == pytest.approx(40)
+    report = Report(dice.EXPERIMENT, {"records": records}, None)
+    assert advice._value(report, "test_accuracy: fair beside clear") == pytest.approx(51)
+    assert advice._value(report, "test_accuracy: fair") == pytest.approx(40)
 
 
 def test_advice_that_is_not_what_the_evidence_says_is_not_published(clean, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(guess, "__doc__", "Why?\n\nIn practice    Take 3 coins.\n")
     with pytest.raises(EvidenceError, match=r"Nothing says what 'Take 3 coins\.'"):
-        publish.publish(guess.RECIPE, [clean], tmp_path / "results")
+        publish.publish(guess.EXPERIMENT, [clean], tmp_path / "results")
     assert not (tmp_path / "results" / "guess").exists()
 
 
@@ -143,7 +143,7 @@ def test_totals_are_counted_by_hand():
         ),
         "schedules": summary(claim("open"), claim("no practical difference"), claim("refuted in direction")),
     }
-    assert frontpage.totals(found) == (
+    assert front_page.totals(found) == (
         "2 recipes measure 6 claims: 2 hold, 1 is of no practical difference, 1 is refuted in direction, 1 is refuted, "
         "1 is open; 1 more are arithmetic."
     )
@@ -159,7 +159,7 @@ def test_what_surprises_is_what_was_refuted_the_largest_first():
         ),
         "gradients": summary(claim("refuted", -50.0), stale=True),
     }
-    lines = frontpage.surprises(found).splitlines()
+    lines = front_page.surprises(found).splitlines()
     assert [line.split("**")[1] for line in lines] == [
         "refuted", "refuted", "refuted in direction", "no practical difference"
     ]  # fmt: skip
@@ -173,17 +173,17 @@ def test_what_surprises_is_what_was_refuted_the_largest_first():
 def test_a_surprise_of_several_comparisons_tells_the_numbers_of_the_largest():
     several = claim("refuted", -1.5, numbers=["heads -15", "tails -90"])
     several["effects"].append({"mean": -9.0, "low": -10.0, "high": -8.0, "word": "refuted"})
-    assert "**refuted**, tails -90, 9.0 times what would matter" in frontpage.surprises(
+    assert "**refuted**, tails -90, 9.0 times what would matter" in front_page.surprises(
         {"optimizers": summary(several)}
     )
 
 
 def test_a_surprise_of_one_kind_of_machine_names_it_and_what_is_left_out_is_counted():
     timed = [claim("refuted", -float(size), machine="abacus (beads)") for size in range(1, 9)]
-    lines = frontpage.surprises({"optimizers": summary(*timed)}).splitlines()
-    assert len(lines) == frontpage.MOST_SURPRISES + 1
+    lines = front_page.surprises({"optimizers": summary(*timed)}).splitlines()
+    assert len(lines) == front_page.MOST_SURPRISES + 1
     assert "**refuted** on abacus (beads), heads +1, 8.0 times" in lines[0]
-    assert lines[-1] == f"- and {8 - frontpage.MOST_SURPRISES} more: [all claims](results/README.md)"
+    assert lines[-1] == f"- and {8 - front_page.MOST_SURPRISES} more: [all claims](results/README.md)"
 
 
 def test_of_verdicts_that_full_turned_those_are_shown_that_turned_the_furthest():
@@ -198,7 +198,7 @@ def test_of_verdicts_that_full_turned_those_are_shown_that_turned_the_furthest()
         "schedules": summary(both("holds", "refuted"), claim("holds")),
         "gradients": summary(both("holds", "refuted"), stale=True),
     }  # fmt: skip
-    head, _, *lines = frontpage.at_full(found).splitlines()
+    head, _, *lines = front_page.at_full(found).splitlines()
     assert head.startswith("7 of these claims were measured with all of CIFAR-10 as well")
     assert head.endswith("(`--budget full`): 1 verdict is the same, and these turned the most:")
     assert [line.split("”")[0].removeprefix("- “") for line in lines[:-1]] == [
@@ -213,32 +213,32 @@ def test_what_is_of_an_earlier_version_is_counted_apart():
         "optimizers": summary(claim("holds")),
         "schedules": summary(claim("unresolved"), claim("open"), stale=True),
     }
-    assert frontpage.totals(found) == (
+    assert front_page.totals(found) == (
         "2 recipes measure 1 claims: 1 holds; 0 more are arithmetic; 2 were measured with an earlier version of their "
         "recipe."
     )
-    (row,) = [line for line in frontpage.by_chapter(found).splitlines() if "recipes/schedules.py" in line]
+    (row,) = [line for line in front_page.by_chapter(found).splitlines() if "recipes/schedules.py" in line]
     assert "[2 of that version](results/schedules/README.md)" in row
 
 
 def test_the_picture_has_each_claims_own_verdict(monkeypatch, tmp_path):
     """Of a mixed claim the comparison that speaks least is drawn, and is not the claim's word."""
     drawn = []
-    monkeypatch.setattr(frontpage.forest, "write", lambda rows, *_, **__: drawn.extend(rows))
+    monkeypatch.setattr(front_page.forest, "write", lambda rows, *_, **__: drawn.extend(rows))
     against = [{"mean": -1.3, "low": -2.6, "high": -0.1, "word": "refuted in direction"}]
     found = {
         "optimizers": summary(claim("mixed", drawn=against), claim("holds")),
         "gradients": summary(claim("open"), stale=True),
     }
-    frontpage.picture(found, tmp_path / "claims.png", "", "")
+    front_page.picture(found, tmp_path / "claims.png", "", "")
     assert [(row.mean, row.word) for row in drawn] == [(-1.3, "mixed"), (2.0, "holds")]
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_every_row_is_drawn_once_whatever_the_columns(columns):
     words = ["holds", "open", "refuted", "holds", "mixed"]
-    rows = [frontpage.forest.Row(f"row {i}", 0.5 * i, i - 1.0, i + 1.0, word) for i, word in enumerate(words)]
-    drawn = frontpage.forest.draw(rows, columns=columns)
+    rows = [front_page.forest.Row(f"row {i}", 0.5 * i, i - 1.0, i + 1.0, word) for i, word in enumerate(words)]
+    drawn = front_page.forest.draw(rows, columns=columns)
     labels = [label.get_text() for axes in drawn.axes for label in axes.get_yticklabels()]
     assert labels == [row.label for row in rows]
     points = [line.get_xdata()[0] for axes in drawn.axes for line in axes.lines if line.get_marker() == "o"]
@@ -249,17 +249,17 @@ def test_every_row_is_drawn_once_whatever_the_columns(columns):
 
 
 def test_every_word_has_a_colour():
-    assert set(frontpage.WORDS) == set(frontpage.forest.COLORS)
+    assert set(front_page.WORDS) == set(front_page.forest.COLORS)
 
 
 def test_a_recipe_has_a_row_in_its_chapter():
-    text = frontpage.by_chapter({"schedules": summary(claim("holds"), claim("holds"), claim("open"))})
+    text = front_page.by_chapter({"schedules": summary(claim("holds"), claim("holds"), claim("open"))})
     (row,) = [line for line in text.splitlines() if line.startswith("| [schedules](recipes/schedules.py) |")]
     assert row.split(" | ")[1:] == ["Why?", "So.", "[2 holds, 1 open](results/schedules/README.md)", "2 min |"]
     assert text.index("**Optimizing**") < text.index(row) < text.index("**Generalizing**")
 
 
 def test_the_ledger_has_each_claim_with_its_sources_words():
-    text = frontpage.ledger({"schedules": summary(claim("refuted", said="Coins | fly", machine="abacus"))})
+    text = front_page.ledger({"schedules": summary(claim("refuted", said="Coins | fly", machine="abacus"))})
     expected = "| X1 | Coins land (us). In the source's words: “Coins \\| fly”. | **refuted** on abacus | heads +1 |"
     assert expected in text

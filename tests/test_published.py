@@ -7,13 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from recipes.__main__ import NAMES, listing, load, publish_all
-from recipes.harness import measuring
-from recipes.harness.declaring.tuning import FINAL_SEEDS
-from recipes.harness.evidence.records import EvidenceError, read_json, write_json
-from recipes.harness.reporting import frontpage, objections, publish
-from recipes.harness.reporting.publish import CARD
-from recipes.harness.reporting.published import FULL_DIGEST, RESULTS, STALE, Published
+from lab import measurement
+from lab.evidence.records import EvidenceError, read_json, write_json
+from lab.cli.cookbook import listing, publish_all
+from lab.experiments import NAMES, load
+from lab.report import front_page, publish, publishable
+from lab.report.publish import CARD
+from lab.report.published import FULL_DIGEST, RESULTS, STALE, Published
+from lab.tuning import FINAL_SEEDS
 from tests.toys import guess
 
 PUBLISHED = [name for name in NAMES if (RESULTS / name / "evidence.json").exists()]
@@ -46,7 +47,7 @@ def test_the_front_page_and_the_ledger_are_those_of_the_summaries():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_evidence_that_is_current_may_be_published(name):
     if not Published.read(load(name)).stale:
-        reasons = objections.objections(load(name), RESULTS / name / "evidence.json")
+        reasons = publishable.objections(load(name), RESULTS / name / "evidence.json")
         assert [
             reason for reason in reasons if "There is no commit" not in reason
         ] == []  # A copy may lack the history.
@@ -67,24 +68,24 @@ def test_nothing_published_names_a_folder_of_the_machine_that_it_came_from():
 )
 def test_a_published_command_is_one_that_anyone_may_give(clean, tmp_path, command):
     write_json(clean, {**read_json(clean), "command": command})
-    publish.publish(guess.RECIPE, [clean], tmp_path / "results")
+    publish.publish(guess.EXPERIMENT, [clean], tmp_path / "results")
     published = read_json(tmp_path / "results" / "guess" / "evidence.json")
     assert published["command"] == "python -m recipes.search --seeds 10"
 
 
 @pytest.mark.parametrize("name", TUNED)
 def test_the_rates_are_the_sweeps_winners(name):
-    recipe, module = load(name), __import__(f"recipes.{name}", fromlist=["RATES"])
+    experiment, module = load(name), __import__(f"recipes.{name}", fromlist=["RATES"])
     found = read_json(RESULTS / name / "tuning.json")
     assert {record["seed"] for record in found["search"]} == {0, *FINAL_SEEDS}
-    defaults = vars(recipe.config())
+    defaults = vars(experiment.config())
     trials = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
-    winners = recipe.tuning.winners(trials)
+    winners = experiment.tuning.winners(trials)
     assert winners == found["winners"]
-    published = getattr(module, recipe.tuning.found[0])
-    assert {variant: winner[recipe.tuning.swept] for variant, winner in winners.items()} == published
+    published = getattr(module, experiment.tuning.found[0])
+    assert {variant: winner[experiment.tuning.swept] for variant, winner in winners.items()} == published
     for variant, winner in winners.items():
-        if variant in recipe.tuning.second:
+        if variant in experiment.tuning.second:
             assert module.WEIGHT_DECAYS[variant] == winner["weight_decay"]
 
 
@@ -115,10 +116,10 @@ def test_every_optimizer_has_a_sensitivity_curve_of_three_seeds():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """Evidence of the toy at quick, as its command line writes it."""
-    from recipes.harness import cli
+    from lab.cli import commands
 
     logs = tmp_path_factory.mktemp("logs")
-    assert cli.run(guess.RECIPE, ["--seeds", "10", "--jobs", "2", "--logdir", str(logs)]) == 0
+    assert commands.run(guess.EXPERIMENT, ["--seeds", "10", "--jobs", "2", "--logdir", str(logs)]) == 0
     (path,) = logs.rglob("evidence.json")
     return path
 
@@ -129,7 +130,7 @@ COMMIT = "1234567890" * 4
 @pytest.fixture(autouse=True)
 def commits(monkeypatch):
     """This commit there is, and no other, whatever checkout the tests run in."""
-    monkeypatch.setattr(objections, "is_commit", lambda name: name == COMMIT)
+    monkeypatch.setattr(publishable, "is_commit", lambda name: name == COMMIT)
 
 
 @pytest.fixture
@@ -142,10 +143,10 @@ def clean(measured, tmp_path):
 
 def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
     results = tmp_path / "results"
-    assert publish.publish(guess.RECIPE, [clean], results) == "generated from its evidence"
+    assert publish.publish(guess.EXPERIMENT, [clean], results) == "generated from its evidence"
     names = {path.name for path in (results / "guess").iterdir()}
     assert names == {"evidence.json", "README.md", "figure.png", "forest.png", "summary.json"}
-    assert publish.drift(guess.RECIPE, results) == []
+    assert publish.drift(guess.EXPERIMENT, results) == []
     page = front(tmp_path)
     publish.publish_front(results, page)
     assert "1 recipes measure 1 claims: 1 is open; 0 more are arithmetic." in page.read_text()
@@ -163,23 +164,23 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(clean, tmp_path):
 
 def test_reference_curves_are_published_beside_the_evidence_and_held_against_it(clean, tmp_path):
     results = tmp_path / "results"
-    publish.publish(guess.RECIPE, [clean], results)
-    reference = publish.reference_of(guess.RECIPE, results)
+    publish.publish(guess.EXPERIMENT, [clean], results)
+    reference = publish.reference_of(guess.EXPERIMENT, results)
     assert reference == tmp_path / "logs" / "reference" / "guess"
-    assert {path.name for path in reference.iterdir()} == {*guess.RECIPE.names, "answer", "pins.json"}
-    (written,) = (reference / guess.RECIPE.names[0]).iterdir()
+    assert {path.name for path in reference.iterdir()} == {*guess.EXPERIMENT.names, "answer", "pins.json"}
+    (written,) = (reference / guess.EXPERIMENT.names[0]).iterdir()
     written.write_bytes(written.read_bytes()[:-1])
-    assert publish.drift(guess.RECIPE, results) == ["the reference curves"]
-    publish.publish(guess.RECIPE, [], results)
-    assert publish.drift(guess.RECIPE, results) == []
+    assert publish.drift(guess.EXPERIMENT, results) == ["the reference curves"]
+    publish.publish(guess.EXPERIMENT, [], results)
+    assert publish.drift(guess.EXPERIMENT, results) == []
 
 
 def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
-    results, recipe = tmp_path / "results", dataclasses.replace(guess.RECIPE, at_full=("fair", "loaded"))
+    results, experiment = tmp_path / "results", dataclasses.replace(guess.EXPERIMENT, at_full=("fair", "loaded"))
     found = read_json(clean)
     at_full = {
         **found, "budget": "full", "data": {**found["data"], "source": "full"}, "data_digest": FULL_DIGEST,
-        "seeds": found["seeds"][:5], "config": {**found["config"], **vars(recipe.config_at("full"))},
+        "seeds": found["seeds"][:5], "config": {**found["config"], **vars(experiment.config_at("full"))},
         "records": [
             {**r, "metrics": {**r["metrics"], "test_accuracy": 0.5 + 0.001 * r["seed"]}, "correct": None}
             for r in found["records"] if r["seed"] <= 5
@@ -187,12 +188,12 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     }  # fmt: skip
     path = clean.parents[1] / "20260102-000000" / "evidence.json"
     write_json(path, at_full)
-    assert objections.objections(recipe, path) == []
-    assert "nor of full" not in " ".join(objections.objections(guess.RECIPE, path))
-    assert "not of budget quick" in " ".join(objections.objections(guess.RECIPE, path))
-    assert objections.find(recipe, clean.parents[2], "evidence.json", "full") == (path, [])
-    assert objections.find(recipe, clean.parents[2], "evidence.json", "quick") == (clean, [])
-    publish.publish(recipe, [clean, path], results)
+    assert publishable.objections(experiment, path) == []
+    assert "nor of full" not in " ".join(publishable.objections(guess.EXPERIMENT, path))
+    assert "not of budget quick" in " ".join(publishable.objections(guess.EXPERIMENT, path))
+    assert publishable.find(experiment, clean.parents[2], "evidence.json", "full") == (path, [])
+    assert publishable.find(experiment, clean.parents[2], "evidence.json", "quick") == (clean, [])
+    publish.publish(experiment, [clean, path], results)
     assert read_json(results / "guess" / "full" / "evidence.json")["budget"] == "full"
     assert read_json(results / "guess" / "evidence.json")["budget"] == "quick"
     (claim,) = read_json(results / "guess" / "summary.json")["claims"]
@@ -201,24 +202,24 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     page = front(tmp_path)
     publish.publish_front(results, page)
     assert "(`--budget full`): 1 verdict is the same." in page.read_text()
-    assert publish.drift(recipe, results) == []
+    assert publish.drift(experiment, results) == []
     for record in at_full["records"]:
         record["metrics"]["test_accuracy"] += (0.199 + 0.0005 * record["seed"]) * (record["variant"] == "loaded")
     write_json(path, at_full)
-    publish.publish(recipe, [clean, path], results)
+    publish.publish(experiment, [clean, path], results)
     publish.publish_front(results, page)
     assert "(`--budget full`): 0 verdicts are the same, and these turned the most:" in page.read_text()
     (line,) = (line for line in page.read_text().splitlines() if "at quick, test accuracy, loaded minus fair:" in line)
     assert line.endswith("points, and **holds** at full, +20.05 \\[+19.95, +20.15\\] points")
     few = {**at_full, "seeds": [1], "records": [r for r in at_full["records"] if r["seed"] == 1]}
     write_json(path, few)
-    assert "5 from 1 on are the least" in " ".join(objections.objections(recipe, path))
+    assert "5 from 1 on are the least" in " ".join(publishable.objections(experiment, path))
 
 
 def front(folder):
     """A README with a place for all that is generated."""
     page = folder / "page.md"
-    page.write_text("\n".join(line for part in frontpage.PARTS for line in frontpage.marks(part)))
+    page.write_text("\n".join(line for part in front_page.PARTS for line in front_page.marks(part)))
     return page
 
 
@@ -232,34 +233,34 @@ def front(folder):
 )
 def test_drift_is_noticed_in_each_file(clean, tmp_path, file, old, new):
     results = tmp_path / "results"
-    publish.publish(guess.RECIPE, [clean], results)
+    publish.publish(guess.EXPERIMENT, [clean], results)
     path = results / "guess" / file
     content = path.read_text(encoding="utf-8")
     assert re.search(old, content)
     path.write_text(re.sub(old, new, content, count=1), encoding="utf-8")
-    wrong = publish.drift(guess.RECIPE, results)
+    wrong = publish.drift(guess.EXPERIMENT, results)
     assert wrong
     assert file in wrong or file == "evidence.json"
 
 
 def test_evidence_whose_code_has_changed_is_labelled_and_the_label_goes_when_it_is_measured_again(clean, tmp_path):
     results = tmp_path / "results"
-    publish.publish(guess.RECIPE, [clean], results)
+    publish.publish(guess.EXPERIMENT, [clean], results)
     fresh = (results / "guess" / "README.md").read_text()
     old = {**read_json(clean), "code": "0123456789abcdef"}
     write_json(results / "guess" / "evidence.json", old)
-    assert "README.md" in publish.drift(guess.RECIPE, results)
+    assert "README.md" in publish.drift(guess.EXPERIMENT, results)
     for _ in range(2):  # The label is put on once.
-        assert "labelled" in publish.publish(guess.RECIPE, [], results)
+        assert "labelled" in publish.publish(guess.EXPERIMENT, [], results)
         card = (results / "guess" / "README.md").read_text()
-        assert card == publish.label(guess.RECIPE) + fresh
+        assert card == publish.label(guess.EXPERIMENT) + fresh
     publish.publish_front(results, front(tmp_path))
     assert STALE in (results / "README.md").read_text()
-    assert publish.drift(guess.RECIPE, results) == []
-    assert publish.status_of(guess.RECIPE, results)[0].startswith("evidence  stale")
-    publish.publish(guess.RECIPE, [clean], results)
+    assert publish.drift(guess.EXPERIMENT, results) == []
+    assert publish.status_of(guess.EXPERIMENT, results)[0].startswith("evidence  stale")
+    publish.publish(guess.EXPERIMENT, [clean], results)
     assert (results / "guess" / "README.md").read_text() == fresh
-    assert publish.status_of(guess.RECIPE, results)[0] == "evidence  current"
+    assert publish.status_of(guess.EXPERIMENT, results)[0] == "evidence  current"
 
 
 def set_field(**fields):
@@ -271,7 +272,7 @@ def set_field(**fields):
     [
         (set_field(code="0"), "It is stale"),
         (set_field(budget="smoke"), "not of budget quick"),
-        (set_field(recipe="optimizers"), "of recipe 'optimizers'"),
+        (set_field(experiment="optimizers"), "of recipe 'optimizers'"),
         (set_field(schema=99), "not of schema"),
         (set_field(commit="abc+changes"), "not committed"),
         (set_field(commit="0" * 40), "There is no commit"),
@@ -291,13 +292,13 @@ def set_field(**fields):
 )
 def test_unfit_evidence_is_refused_and_nothing_is_changed(clean, tmp_path, change, sentence):
     results = tmp_path / "results"
-    publish.publish(guess.RECIPE, [clean], results)
+    publish.publish(guess.EXPERIMENT, [clean], results)
     before = {path.name: path.read_bytes() for path in (results / "guess").iterdir()}
     found = read_json(clean)
     change(found)
     write_json(clean, found)
     with pytest.raises(EvidenceError, match=sentence):
-        publish.publish(guess.RECIPE, [clean], results)
+        publish.publish(guess.EXPERIMENT, [clean], results)
     assert {path.name: path.read_bytes() for path in (results / "guess").iterdir()} == before
 
 
@@ -319,15 +320,15 @@ def test_unfit_sweeps_are_refused(tmp_path, change, sentence):
     found = {**read_json(RESULTS / "sequential" / "tuning.json"), "commit": COMMIT}
     path = tmp_path / "tuning.json"
     write_json(path, found)
-    assert not [reason for reason in objections.objections(load("sequential"), path) if "stale" not in reason]
+    assert not [reason for reason in publishable.objections(load("sequential"), path) if "stale" not in reason]
     change(found)
     write_json(path, found)
-    assert sentence in " ".join(objections.objections(load("sequential"), path))
+    assert sentence in " ".join(publishable.objections(load("sequential"), path))
 
 
 def test_a_disk_that_is_full_while_publishing_changes_nothing(clean, tmp_path, monkeypatch):
     results = tmp_path / "results"
-    publish.publish(guess.RECIPE, [clean], results)
+    publish.publish(guess.EXPERIMENT, [clean], results)
     before = {path.name: path.read_bytes() for path in (results / "guess").iterdir()}
 
     def full(path, content, **how):
@@ -337,7 +338,7 @@ def test_a_disk_that_is_full_while_publishing_changes_nothing(clean, tmp_path, m
 
     monkeypatch.setattr(publish, "write_json", full)
     with pytest.raises(OSError, match="No space left"):
-        publish.publish(guess.RECIPE, [clean], results)
+        publish.publish(guess.EXPERIMENT, [clean], results)
     assert {path.name: path.read_bytes() for path in (results / "guess").iterdir()} == before
     assert [path.name for path in results.iterdir()] == ["guess"]  # And leaves nothing beside it.
 
@@ -348,7 +349,7 @@ def test_too_few_seeds_and_other_seeds_are_refused(clean):
         found["seeds"] = list(keep)
         found["records"] = [record for record in found["records"] if record["seed"] in keep]
         write_json(clean.with_name("few.json"), found)
-        assert "are the least" in " ".join(objections.objections(guess.RECIPE, clean.with_name("few.json")))
+        assert "are the least" in " ".join(publishable.objections(guess.EXPERIMENT, clean.with_name("few.json")))
 
 
 def test_newer_evidence_that_may_not_be_published_is_named(clean):
@@ -359,7 +360,7 @@ def test_newer_evidence_that_may_not_be_published_is_named(clean):
     broken = clean.parents[1] / "20280101-000000" / "evidence.json"
     broken.parent.mkdir()
     broken.write_text("{")
-    path, passed_over = objections.find(guess.RECIPE, clean.parents[2], "evidence.json")
+    path, passed_over = publishable.find(guess.EXPERIMENT, clean.parents[2], "evidence.json")
     assert path == clean
     assert len(passed_over) == 2  # Nobody meant the run for floors to be published.
     assert [str(broken) in passed_over[0], str(newer) in passed_over[1]] == [True, True]
@@ -376,17 +377,17 @@ def test_publishing_from_a_folder_that_is_not_there_says_so(capsys, tmp_path, mo
     assert f"There is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("part", frontpage.PARTS)
+@pytest.mark.parametrize("part", front_page.PARTS)
 def test_a_readme_without_a_place_for_what_is_generated(part, tmp_path):
-    page, (begin, end) = front(tmp_path), frontpage.marks(part)
+    page, (begin, end) = front(tmp_path), front_page.marks(part)
     whole = page.read_text()
     for text in (whole.replace(begin, ""), whole.replace(end, ""), whole.replace(f"{begin}\n{end}", f"{end}\n{begin}")):
         with pytest.raises(EvidenceError, match=f"put them where the {part} belong"):
-            frontpage.readme(text, tmp_path)
+            front_page.readme(text, tmp_path)
 
 
 def test_every_recipe_is_in_one_chapter():
-    assert sorted(name for chapter in frontpage.CHAPTERS.values() for name in chapter) == NAMES
+    assert sorted(name for chapter in front_page.CHAPTERS.values() for name in chapter) == NAMES
 
 
 @pytest.mark.parametrize(
@@ -396,7 +397,7 @@ def test_text_in_evidence_is_escaped_on_the_card(clean, tmp_path, hostile):
     found = read_json(clean)
     found["machine"]["cpu"] = found["command"] = found["versions"]["python"] = f"before {hostile} after"
     write_json(clean, found)
-    publish.publish(guess.RECIPE, [clean], tmp_path / "results")
+    publish.publish(guess.EXPERIMENT, [clean], tmp_path / "results")
     card = (tmp_path / "results" / "guess" / "README.md").read_text()
     assert "before" in card
     if hostile not in ("a | b", "`code` *b*"):
@@ -448,24 +449,24 @@ def test_the_list_shows_verdicts_and_what_is_stale():
 
 
 def test_a_recipe_in_no_chapter_is_said_to_be_missing_from_readme(monkeypatch, tmp_path, capsys):
-    from recipes import __main__ as everything
-    from recipes.harness.reporting import frontpage, publish
+    from lab.cli import cookbook as everything
+    from lab.report import front_page, publish
 
     monkeypatch.setattr(publish, "publish", lambda *_: "done")
     monkeypatch.setattr(publish, "publish_front", lambda: None)
     assert everything.publish_all(["sequential"], tmp_path) == 0
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(frontpage, "CHAPTERS", {"Other": ("optimizers",)})
+    monkeypatch.setattr(front_page, "CHAPTERS", {"Other": ("optimizers",)})
     assert everything.publish_all(["sequential"], tmp_path) == 1
     assert "sequential is in no chapter of README: add it to CHAPTERS" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("seeds", "commit", "said"), [(10, "+changes", 1), (10, "", 0), (3, "+changes", 0)])
 def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(monkeypatch, seeds, commit, said):
-    monkeypatch.setattr(measuring.Work, "of", lambda *_: None)
-    monkeypatch.setattr(measuring, "check_with_images", lambda *_: None)
+    monkeypatch.setattr(measurement.Work, "of", lambda *_: None)
+    monkeypatch.setattr(measurement, "check_with_images", lambda *_: None)
     invocation = SimpleNamespace(
-        recipe=guess.RECIPE,
+        experiment=guess.EXPERIMENT,
         asked=SimpleNamespace(seeds=tuple(range(seeds)), data=None, model="", backend="local"),
         config=None,
         variants=(),
@@ -473,6 +474,6 @@ def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(mo
         header={"commit": "a" * 40 + commit},
     )
     sentences: list[str] = []
-    measuring.begin_comparison(invocation, sentences.append)
+    measurement.begin_comparison(invocation, sentences.append)
     assert len(sentences) == said
     assert all("not committed" in sentence for sentence in sentences)

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lab.evidence.records import read_json, values_of
+from lab.experiments import NAMES, load
+from lab.experiments import input_pipeline as input_pipeline_experiment
+from lab.experiments import sequential as sequential_experiment
+from lab.experiments import shuffling as shuffling_experiment
+from lab.report.published import RESULTS, floors_of
 from pipelines import encoded, sources
 from recipes import functional_skip, input_pipeline, sequential, shuffling, subclassed_routing
-from recipes.__main__ import NAMES, load
-from recipes.harness.evidence.records import read_json, values_of
-from recipes.harness.reporting.published import RESULTS, floors_of
 from tests.conftest import ROOT, evidence_in
 
 DATA = sources.load(sources.Request(train_images=1000))
@@ -38,18 +41,18 @@ def test_at_smoke_every_variant_ends_where_its_recorded_seeds_say(smoke, name):
     done, logs = smoke(name)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    recipe = load(name)
-    for claim in recipe.claims:
+    experiment = load(name)
+    for claim in experiment.claims:
         assert f"\n{claim.id}  {claim.text} [{claim.source}]: " in done.stdout
     found = evidence_in(logs)
-    usual = set(recipe.usual("smoke"))
+    usual = set(experiment.usual("smoke"))
     assert {record["variant"] for record in found["records"]} == usual
     assert list(logs.rglob("figure.png"))
     assert list(logs.rglob("events.out.tfevents.*"))
-    if not recipe.floor:
+    if not experiment.floor:
         return
     floors = read_json(RESULTS / name / "floors.json")["floors"]
-    reached = values_of(found["records"], recipe.floor)
+    reached = values_of(found["records"], experiment.floor)
     assert set(reached) == set(floors) == usual
     for variant, values in reached.items():
         (value,) = values.values()
@@ -58,14 +61,14 @@ def test_at_smoke_every_variant_ends_where_its_recorded_seeds_say(smoke, name):
 
 @pytest.mark.parametrize("name", WITH_FLOORS)
 def test_floors_come_from_the_recorded_distribution_of_this_code_and_mean_something(name):
-    recipe = load(name)
-    found, why = floors_of(recipe)
+    experiment = load(name)
+    found, why = floors_of(experiment)
     assert why == ""
     for variant, floor in found["floors"].items():
         values = floor["values"]
         assert len(values) >= 10
         five = 5 * np.std(values, ddof=1)
-        if variant in recipe.fails:
+        if variant in experiment.fails:
             draw = (np.mean(values) * (1 - np.mean(values)) / len(DATA.held_back)) ** 0.5
             assert floor["ceiling"] == pytest.approx(np.mean(values) + max(five, 5 * draw)), variant
         else:
@@ -178,7 +181,7 @@ def test_the_stand_in_for_the_harness_is_short():
 @pytest.fixture
 def alone(monkeypatch):
     """Import a recipe with the stand-in in the harness's place."""
-    stand_in = types.ModuleType("recipes.harness")
+    stand_in = types.ModuleType("lab")
     exec(STAND_IN, stand_in.__dict__)
     for name in (
         "Against",
@@ -194,10 +197,10 @@ def alone(monkeypatch):
         "Unit",
     ):
         setattr(stand_in, name, stand_in.Anything)
-    from recipes.harness.declaring.table import Table
-    from recipes.harness.declaring.variants import grid
-    from recipes.harness.reporting.profile import read_profile
-    from recipes.harness.running.timing import clock, share_of_others
+    from lab.core.timing import clock, share_of_others
+    from lab.table import Table
+    from lab.tensorboard.profile import read_profile
+    from lab.variants import grid
 
     stand_in.grid, stand_in.Table = grid, Table  # What a recipe looks things up in is no harness, but data.
     stand_in.clock, stand_in.share_of_others = clock, share_of_others  # They read the system's clocks,
@@ -207,7 +210,7 @@ def alone(monkeypatch):
 
     def load_alone(name: str):
         with monkeypatch.context() as patched:
-            patched.setitem(sys.modules, "recipes.harness", stand_in)
+            patched.setitem(sys.modules, "lab", stand_in)
             patched.delitem(sys.modules, f"recipes.{name}")
             module = importlib.import_module(f"recipes.{name}")
         return module, stand_in.Run
@@ -246,7 +249,7 @@ def is_linear(model: keras.Model, images: np.ndarray) -> bool:
     return np.allclose((logits[0] + logits[1]) / 2, logits[2], atol=1e-3)
 
 
-@pytest.mark.parametrize("variant", sequential.VARIANTS)
+@pytest.mark.parametrize("variant", sequential_experiment.VARIANTS)
 def test_the_linear_variants_are_linear_and_the_others_are_not(images, variant):
     model = sequential.build_model(variant, DATA)
     assert is_linear(model, images) == (variant in ("linear", "ten_linear"))
@@ -356,7 +359,7 @@ def orders():
     """The labels of two epochs in each variant's order."""
     train = sources.Split(DATA.train.images, DATA.train.labels, DATA.train.ids)
     found = {}
-    for variant in shuffling.VARIANTS:
+    for variant in shuffling_experiment.VARIANTS:
         feed = shuffling.build_feed(variant, train, 100, seed=1)
         epochs = [np.concatenate([images[:, 0, 0].sum(axis=1) for images, _ in feed.as_numpy_iterator()])]
         epochs += [np.concatenate([images[:, 0, 0].sum(axis=1) for images, _ in feed.as_numpy_iterator()])]
@@ -588,7 +591,7 @@ def test_waiting_is_the_time_until_the_batch_is_there():
                 time.sleep(0.02)
                 yield (1,)
 
-    step = input_pipeline.Step(Slow(), lambda batch: time.sleep(0.01))
+    step = input_pipeline_experiment.Step(Slow(), lambda batch: time.sleep(0.01))
     for _ in range(5):
         step()
     assert 0.5 < step.waiting(3) < 0.8

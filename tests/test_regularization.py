@@ -8,56 +8,56 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lab import Run
+from lab.evidence.records import values_of
+from lab.measurement import samples_of
 from pipelines import sources
-from recipes import regularization as recipe
-from recipes.harness import Run
-from recipes.harness.evidence.records import values_of
-from recipes.harness.measuring import samples_of
+from recipes import regularization as experiment
 from tests.conftest import evidence_in
 
 DATA = sources.load(sources.Request(train_images=1000))
-CONFIG = recipe.Config(images=100, batch_size=50)
+CONFIG = experiment.Config(images=100, batch_size=50)
 
 
-def at(strength: float | None) -> recipe.Config:
+def at(strength: float | None) -> experiment.Config:
     return dataclasses.replace(CONFIG, strength=strength)
 
 
 def images_of(variant: str, strength: float | None = None, seed: int = 1, epochs: int = 1) -> list[np.ndarray]:
     few = DATA.train.take(np.arange(100))
-    feed = recipe.build_feed(few, CONFIG, recipe.strengths(variant, at(strength)), seed)
+    feed = experiment.build_feed(few, CONFIG, experiment.strengths(variant, at(strength)), seed)
     return [np.concatenate([images.numpy() for images, _ in feed]) for _ in range(epochs)]
 
 
 def test_a_variant_has_its_own_technique_alone_and_all_has_several():
-    for technique, strength in recipe.STRENGTHS.items():
-        assert recipe.strengths(technique, at(None)) == {technique: strength}
-        assert recipe.strengths(technique, at(0.25)) == {technique: 0.25}
+    for technique, strength in experiment.STRENGTHS.items():
+        assert experiment.strengths(technique, at(None)) == {technique: strength}
+        assert experiment.strengths(technique, at(0.25)) == {technique: 0.25}
     for variant in ("none", "early_stopping", "best_accuracy"):
-        assert recipe.strengths(variant, at(0.25)) == {}
-    together = recipe.strengths("all", at(None))
-    assert together == {technique: recipe.STRENGTHS[technique] for technique in recipe.COMBINED}
+        assert experiment.strengths(variant, at(0.25)) == {}
+    together = experiment.strengths("all", at(None))
+    assert together == {technique: experiment.STRENGTHS[technique] for technique in experiment.COMBINED}
     assert len(together) >= 2
 
 
 def test_at_full_strengths_are_those_that_were_tuned_there(monkeypatch):
-    monkeypatch.setitem(recipe.FULL_STRENGTHS, "l2", 0.5)
-    assert recipe.strengths("l2", dataclasses.replace(CONFIG, tuned_at="full")) == {"l2": 0.5}
-    assert recipe.strengths("l2", CONFIG) == {"l2": recipe.STRENGTHS["l2"]}
-    assert recipe.RECIPE.settings("l2", "full") == {"FULL_STRENGTHS": 0.5}
-    assert set(recipe.RECIPE.settings("l2")) == {"STRENGTHS", "COMBINED"}
+    monkeypatch.setitem(experiment.FULL_STRENGTHS, "l2", 0.5)
+    assert experiment.strengths("l2", dataclasses.replace(CONFIG, tuned_at="full")) == {"l2": 0.5}
+    assert experiment.strengths("l2", CONFIG) == {"l2": experiment.STRENGTHS["l2"]}
+    assert experiment.EXPERIMENT.settings("l2", "full") == {"FULL_STRENGTHS": 0.5}
+    assert set(experiment.EXPERIMENT.settings("l2")) == {"STRENGTHS", "COMBINED"}
 
 
 def test_only_augmentation_and_cutout_change_the_images():
     known = {image.tobytes() for image in DATA.train.images[:100]}
-    for variant in recipe.VARIANTS:
+    for variant in experiment.VARIANTS:
         same = np.mean([image.tobytes() in known for image in images_of(variant)[0]])
-        assert (same < 1) == bool({"augmentation", "cutout"} & set(recipe.strengths(variant, at(None)))), variant
+        assert (same < 1) == bool({"augmentation", "cutout"} & set(experiment.strengths(variant, at(None)))), variant
 
 
 def test_a_cut_is_a_gray_square_at_another_place_of_each_image_and_epoch():
     images = np.full((200, 32, 32, 3), 7, np.uint8)
-    first, again, other = (recipe.cut_out(tf.constant(images), number, 8).numpy() for number in (1, 1, 2))
+    first, again, other = (experiment.cut_out(tf.constant(images), number, 8).numpy() for number in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     gray = (first == 128).all(axis=-1)
@@ -73,7 +73,7 @@ def test_a_cut_is_a_gray_square_at_another_place_of_each_image_and_epoch():
 
 def test_each_epoch_cuts_elsewhere_and_labels_stay_with_their_images():
     plain = sources.Split(np.full((100, 32, 32, 3), 7, np.uint8), np.zeros(100, np.int32), np.arange(100).astype(str))
-    feed = recipe.build_feed(plain, CONFIG, {"cutout": 8.0}, seed=1)
+    feed = experiment.build_feed(plain, CONFIG, {"cutout": 8.0}, seed=1)
     first, second = (np.concatenate([images.numpy() for images, _ in feed]) for _ in range(2))
     assert sorted(map(bytes, first)) != sorted(map(bytes, second))
     named = sources.Split(
@@ -81,7 +81,7 @@ def test_each_epoch_cuts_elsewhere_and_labels_stay_with_their_images():
         np.arange(100),
         np.arange(100).astype(str),
     )
-    for images, labels in recipe.build_feed(named, CONFIG, {"cutout": 8.0}, seed=1):
+    for images, labels in experiment.build_feed(named, CONFIG, {"cutout": 8.0}, seed=1):
         middle = np.median(images.numpy().reshape(len(labels), -1), axis=1)
         assert np.array_equal(middle, labels.numpy())
 
@@ -94,13 +94,13 @@ def test_augmentation_shifts_by_up_to_its_strength():
 
 @pytest.mark.parametrize(("variant", "rate"), [("none", 0.0), ("dropout", 0.35), ("l2", 0.0)])
 def test_dropout_is_in_its_own_variants_model(variant, rate):
-    model = recipe.build_model(variant, DATA, at(0.35))
+    model = experiment.build_model(variant, DATA, at(0.35))
     assert [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)] == [rate, rate]
 
 
 @pytest.mark.parametrize(("variant", "power"), [("none", 0), ("l1", 1), ("l2", 2), ("weight_decay", 0)])
 def test_penalties_are_of_all_kernels(variant, power):
-    model = recipe.build_model(variant, DATA, at(0.5))
+    model = experiment.build_model(variant, DATA, at(0.5))
     kernels = [layer.kernel.numpy() for layer in model.layers if hasattr(layer, "kernel")]
     wanted = 0.5 * sum((np.abs(kernel) ** power).sum() for kernel in kernels) if power else 0.0
     assert float(sum(model.losses)) == pytest.approx(wanted, rel=1e-5)
@@ -114,16 +114,16 @@ def test_smoothed_labels_ask_for_less_certainty():
     right, all_of_them = np.log(shares[[0, 1], labels]), np.log(shares).sum(axis=1)
     by_hand = -np.mean(0.9 * right + 0.025 * all_of_them)
     for shape in ((2,), (2, 1)):
-        assert float(recipe.SmoothedCrossentropy(0.1)(labels.reshape(shape), logits)) == pytest.approx(
+        assert float(experiment.SmoothedCrossentropy(0.1)(labels.reshape(shape), logits)) == pytest.approx(
             by_hand, rel=1e-5
         )
-    assert float(recipe.SmoothedCrossentropy(0.0)(labels, logits)) == pytest.approx(-np.log(shares[0, 0]), rel=1e-5)
+    assert float(experiment.SmoothedCrossentropy(0.0)(labels, logits)) == pytest.approx(-np.log(shares[0, 0]), rel=1e-5)
 
 
 @pytest.mark.parametrize("variant", ["label_smoothing", "weight_decay", "l1", "all"])
 def test_a_model_is_saved_and_loaded_with_its_loss(variant, tmp_path):
-    model = recipe.build_model(variant, DATA, at(0.1))
-    model.compile(keras.optimizers.AdamW(1e-3), recipe.SmoothedCrossentropy(0.1))
+    model = experiment.build_model(variant, DATA, at(0.1))
+    model.compile(keras.optimizers.AdamW(1e-3), experiment.SmoothedCrossentropy(0.1))
     model.optimizer.build(model.trainable_variables)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -142,7 +142,7 @@ def test_which_epochs_weights_are_kept(variant, kept, epochs):
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
     model.compile("sgd", "mse", metrics=["accuracy"])
     model.evaluate(np.zeros((1, 1)), np.zeros((1, 1)), verbose=0)  # Now Keras knows which way accuracy is better.
-    callbacks = recipe.build_callbacks(variant, recipe.Config(epochs=10, patience=6))
+    callbacks = experiment.build_callbacks(variant, experiment.Config(epochs=10, patience=6))
     for callback in callbacks:
         callback.set_model(model)
         callback.on_train_begin()
@@ -172,10 +172,10 @@ def test_what_each_variant_hands_to_compile_and_fit(monkeypatch, tmp_path):
     monkeypatch.setattr(keras.Sequential, "fit", fit)
     request, config = sources.Request(train_images=1000), dataclasses.replace(CONFIG, strength=0.3)
     kept = {}
-    for variant in recipe.VARIANTS:
+    for variant in experiment.VARIANTS:
         with pytest.raises(InterruptedError):
-            recipe.train(variant, config, Run(variant, 1, request, config, tmp_path, logging=False))
-        chosen = recipe.strengths(variant, at(0.3))
+            experiment.train(variant, config, Run(variant, 1, request, config, tmp_path, logging=False))
+        chosen = experiment.strengths(variant, at(0.3))
         assert seen["optimizer"].weight_decay == chosen.get("weight_decay", 0.0), variant
         assert float(seen["optimizer"].learning_rate) == pytest.approx(config.rate)
         assert seen["loss"].smoothing == chosen.get("label_smoothing", 0.0), variant
@@ -183,14 +183,14 @@ def test_what_each_variant_hands_to_compile_and_fit(monkeypatch, tmp_path):
         assert rates == [chosen.get("dropout", 0.0)] * 2, variant
         assert (float(sum(seen["model"].losses)) > 0) == (variant in ("l1", "l2")), variant
         stops = [c for c in seen["callbacks"] if isinstance(c, keras.callbacks.EarlyStopping)]
-        assert len(stops) == (variant in recipe.KEPT_BY), variant
+        assert len(stops) == (variant in experiment.KEPT_BY), variant
         images = np.concatenate([images.numpy() for images, _ in seen["feed"]])
         assert len(images) == 100
         if variant in ("none", "dropout"):
             kept[variant] = {image.tobytes() for image in images}
     assert kept["none"] == kept["dropout"] <= {image.tobytes() for image in DATA.train.images[:]}
     with pytest.raises(InterruptedError):  # Another seed has other images.
-        recipe.train("none", config, Run("none", 2, request, config, tmp_path, logging=False))
+        experiment.train("none", config, Run("none", 2, request, config, tmp_path, logging=False))
     other = {image.tobytes() for images, _ in seen["feed"] for image in images.numpy()}
     assert len(kept["none"] & other) < 30  # Of a hundred, a tenth at random.
 
@@ -212,17 +212,19 @@ def test_penalties_shrink_weights_and_the_gap_is_recorded(smoke, name):
 
 def test_the_sample_that_is_shown_is_of_each_variants_own_feed():
     names = ("none", "augmentation", "cutout")
-    samples = samples_of(SimpleNamespace(recipe=recipe.RECIPE, config=CONFIG, variants=names), DATA)
+    samples = samples_of(SimpleNamespace(experiment=experiment.EXPERIMENT, config=CONFIG, variants=names), DATA)
     originals = {image.tobytes() for image in DATA.train.images}
     known = {name: sum(image.tobytes() in originals for image in samples[name]) for name in names}
     assert known["none"] == 12
     assert known["augmentation"] < 6  # One in 98 is neither mirrored nor shifted.
     gray = {name: (samples[name] == 128).all(axis=3).mean() for name in names}
     assert gray["cutout"] > 0.1 > gray["none"]
-    weaker = SimpleNamespace(recipe=recipe.RECIPE, config=at(4.0), variants=("cutout",))  # As with --strength 4.
+    weaker = SimpleNamespace(
+        experiment=experiment.EXPERIMENT, config=at(4.0), variants=("cutout",)
+    )  # As with --strength 4.
     assert (samples_of(weaker, DATA)["cutout"] == 128).all(axis=3).mean() < 0.03
 
 
 def test_where_images_are_fewer_than_a_sample_none_is_shown():
     few = dataclasses.replace(DATA, train=DATA.train.take(np.arange(5)))
-    assert samples_of(SimpleNamespace(recipe=recipe.RECIPE, config=CONFIG, variants=["none"]), few) == {}
+    assert samples_of(SimpleNamespace(experiment=experiment.EXPERIMENT, config=CONFIG, variants=["none"]), few) == {}

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lab import Run
+from lab.evidence.records import values_of
+from lab.experiments import schedules as schedules_experiment
 from pipelines.sources import Request
 from recipes import schedules
-from recipes.harness import Run
-from recipes.harness.evidence.records import values_of
 from tests.conftest import evidence_in
 
 STEPS = 100
@@ -25,7 +26,7 @@ CORNERS = {
     "one_cycle": {0: 0.04, 10: 0.28, 15: 0.52, 30: 1, 45: 0.890916, 65: 0.500002, 100: 4e-6},
     "plateau": {0: 1, 99: 1},
 }
-SHAPES = dict.fromkeys(variant.partition("_at_")[0] for variant in schedules.VARIANTS)
+SHAPES = dict.fromkeys(variant.partition("_at_")[0] for variant in schedules_experiment.VARIANTS)
 
 
 def test_every_shape_has_corners():
@@ -126,7 +127,7 @@ def handed_over(monkeypatch, folder, variant: str, seed: int = 1, **config) -> t
 
 
 def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch, tmp_path):
-    for variant in schedules.VARIANTS:
+    for variant in schedules_experiment.VARIANTS:
         given, compiled, _ = handed_over(monkeypatch, tmp_path, variant)
         shape, _, peak = variant.partition("_at_")
         assert given == {"shape": shape, "peak": float(peak) if peak else schedules.RATES[variant], "steps": 30}
@@ -140,7 +141,7 @@ def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch, tm
 
 
 def test_only_the_plateau_has_a_callback_that_lowers_the_rate(monkeypatch, tmp_path):
-    for variant in schedules.VARIANTS:
+    for variant in schedules_experiment.VARIANTS:
         _, _, fitted = handed_over(monkeypatch, tmp_path, variant)
         kinds = [type(callback) for callback in fitted["callbacks"]]
         assert kinds.count(keras.callbacks.ReduceLROnPlateau) == (variant == "plateau")
@@ -165,7 +166,7 @@ def test_images_are_augmented_by_the_runs_own_seed(monkeypatch, tmp_path, seed):
 def test_rates_are_recorded_as_they_were_applied(smoke, name):
     _, logs = smoke(name)
     found = {record["variant"]: record["curves"]["applied_rate"] for record in evidence_in(logs)["records"]}
-    assert set(found) == set(schedules.VARIANTS)
+    assert set(found) == set(schedules_experiment.VARIANTS)
     assert len(set(found["constant"])) == 1
     assert found["warm_up_cosine"][0] == 0
     assert max(found["cosine"]) == found["cosine"][0] == pytest.approx(schedules.RATES["cosine"])

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import threadpoolctl
 
+from lab.core.run import Run
+from lab.experiments import search_replayed as search_replayed_experiment
+from lab.report.published import RESULTS
+from lab.search import supervise
 from pipelines import sources
 from recipes import search, search_replayed
-from recipes.harness.kerastuner import supervise
-from recipes.harness.reporting.published import RESULTS
-from recipes.harness.running.run import Run
 from tests.conftest import ROOT, trials_in
 
 SPACE, EPOCHS = search_replayed.SPACE, search_replayed.EPOCHS
@@ -70,7 +71,7 @@ def few_trials(request, monkeypatch):
         monkeypatch.setattr(search_replayed, "TRIALS", 8)
 
 
-@pytest.mark.parametrize("variant", search_replayed.VARIANTS)
+@pytest.mark.parametrize("variant", search_replayed_experiment.VARIANTS)
 @pytest.mark.usefixtures("few_trials")
 def test_a_search_repeats_with_its_seed_and_only_with_it(variant, table):
     assert obeys_its_seed(variant, table)
@@ -126,7 +127,9 @@ def test_grids_begin_anywhere():
 
 def test_all_spend_as_many_epochs(toy):
     most = search_replayed.TRIALS * EPOCHS
-    spent = {variant: sum(epochs for epochs, *_ in walk(variant, 1, toy)) for variant in search_replayed.VARIANTS}
+    spent = {
+        variant: sum(epochs for epochs, *_ in walk(variant, 1, toy)) for variant in search_replayed_experiment.VARIANTS
+    }
     assert most <= spent.pop("hyperband") < 1.25 * most  # Whole rounds; what is beyond does not count.
     assert spent.pop("random_twice") == 2 * most
     assert set(spent.values()) == {most}
@@ -172,7 +175,7 @@ def test_what_random_search_reaches_is_what_random_searches_reach():
     draw = np.random.default_rng(5)
     worth = draw.normal(size=30)
     table = {place: worth[place] + draw.normal(size=(4, 2)) for place in range(30)}
-    reaches = search_replayed.random_reaches(table, most=10)
+    reaches = search_replayed_experiment.random_reaches(table, most=10)
     assert len(reaches) == 10
     scores = np.stack(list(table.values()))[:, :, -1]
     for n in (1, 4, 10):
@@ -190,7 +193,7 @@ def test_doublings_count_the_random_trials_that_reach_as_much(monkeypatch, tmp_p
     monkeypatch.setattr(search_replayed, "random_reaches", lambda table: np.array([0.1, 0.2, 0.3, 0.35, 0.4]))
     monkeypatch.setattr(search_replayed, "replay", lambda variant, table, seed: [0.0, 0.4 if seed % 2 else 0.2])
     run = Run("random", 3, sources.Request(), None, tmp_path, logging=False)
-    found = search_replayed.train("random", search_replayed.Config(replays=2), run)
+    found = search_replayed_experiment.train("random", search_replayed.Config(replays=2), run)
     assert found == {"chosen_accuracy": pytest.approx(0.3), "doublings": pytest.approx((np.log2(5) + np.log2(2)) / 2)}
 
 
@@ -366,7 +369,7 @@ def test_a_chief_and_two_workers_do_the_search_of_the_page_though_one_is_killed(
     command = [
         sys.executable,
         "-m",
-        "recipes.harness.kerastuner.supervise",
+        "lab.search.supervise",
         "--workers",
         "2",
         "--timeout",

@@ -11,8 +11,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from recipes import search
-from recipes.harness import cli
+from lab.cli import commands
+from lab.experiments import search as search_experiment
 from tests.conftest import ROOT, evidence_in, trials_in
 
 
@@ -20,8 +20,8 @@ from tests.conftest import ROOT, evidence_in, trials_in
 def test_every_live_trial_has_its_line_in_hparams(smoke, name):
     _, logs = smoke(name)
     trials = trials_in(logs)
-    config = search.RECIPE.config_at("smoke")
-    assert len(trials) >= len(search.VARIANTS) * config.trials
+    config = search_experiment.EXPERIMENT.config_at("smoke")
+    assert len(trials) >= len(search_experiment.VARIANTS) * config.trials
     assert {trial["status"] for trial in trials} == {"COMPLETED"}
     lines = set()
     for folder in logs.rglob("seed-1-trials"):
@@ -61,7 +61,7 @@ def test_killed_searches_resume_without_training_a_finished_trial_again(tmp_path
     trials = {path.parent: json.loads(path.read_text())["status"] for path in tmp_path.rglob("trial_*/trial.json")}
     assert set(trials.values()) == {"COMPLETED", "RUNNING"}
     before = {p: p.stat().st_mtime_ns for folder in trials if trials[folder] == "COMPLETED" for p in folder.iterdir()}
-    assert cli.run(search.RECIPE, [*flags, "--resume"]) == 0
+    assert commands.run(search_experiment.EXPERIMENT, [*flags, "--resume"]) == 0
     assert {p: p.stat().st_mtime_ns for p in before} == before
     records = evidence_in(tmp_path)["records"]
     assert [(record["variant"], record["status"]) for record in records] == [(name, "finished") for name in variants]

@@ -10,12 +10,13 @@ import sys
 import keras_tuner as kt
 import pytest
 
+from lab.cli import commands
+from lab.experiments import NAMES, load
+from lab.experiments import optimizers as optimizers_experiment
+from lab.experiments import regularization as regularization_experiment
+from lab.search import search
+from lab.search_space import Range
 from pipelines.errors import UsageError
-from recipes import optimizers, regularization
-from recipes.__main__ import NAMES, load
-from recipes.harness import cli
-from recipes.harness.declaring.space import Range
-from recipes.harness.kerastuner import searching
 from tests.conftest import ROOT
 from tests.toys import guess, runner
 
@@ -26,19 +27,19 @@ def found_in(logs):
 
 
 def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
-    space = optimizers.RECIPE.space_of("adamw")
-    grid = optimizers.TUNING.grids["adamw"]
+    space = optimizers_experiment.EXPERIMENT.space_of("adamw")
+    grid = optimizers_experiment.TUNING.grids["adamw"]
     assert space == {"rate": Range(1e-4, 1e-1, grid), "weight_decay": (0.0, 0.004, 0.04)}
-    assert set(optimizers.RECIPE.space_of("sgd")) == {"rate"}
-    assert set(optimizers.RECIPE.searched) == {
-        *optimizers.CURVE,
+    assert set(optimizers_experiment.EXPERIMENT.space_of("sgd")) == {"rate"}
+    assert set(optimizers_experiment.EXPERIMENT.searched) == {
+        *optimizers_experiment.CURVE,
         "momentum_long",
         "adam_long",
     }  # A race is about epochs, not about accuracy.
-    assert regularization.RECIPE.space_of("dropout")["strength"].grid == (0.1, 0.2, 0.35, 0.5, 0.7)
-    assert regularization.RECIPE.space_of("none") == {}
-    recipe = dataclasses.replace(guess.RECIPE, space={"seconds": (0.0, 0.1)})
-    assert recipe.space_of("fair") == {"rate": Range(0.01, 0.1, (0.01, 0.032, 0.1)), "seconds": (0.0, 0.1)}
+    assert regularization_experiment.EXPERIMENT.space_of("dropout")["strength"].grid == (0.1, 0.2, 0.35, 0.5, 0.7)
+    assert regularization_experiment.EXPERIMENT.space_of("none") == {}
+    experiment = dataclasses.replace(guess.EXPERIMENT, space={"seconds": (0.0, 0.1)})
+    assert experiment.space_of("fair") == {"rate": Range(0.01, 0.1, (0.01, 0.032, 0.1)), "seconds": (0.0, 0.1)}
     with pytest.raises(ValueError, match="above 0 upwards"):
         Range(0.0, 1.0)
 
@@ -46,13 +47,13 @@ def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("search", "search_replayed")])
 def test_every_recipe_that_trains_can_be_searched(name):
     """Two are about searching themselves."""
-    recipe = load(name)
-    assert bool(recipe.searched) == bool(recipe.floor)
+    experiment = load(name)
+    assert bool(experiment.searched) == bool(experiment.floor)
 
 
 def test_hyperband_from_the_command_line(started, capsys, tmp_path):
     flags = ["--search", "hyperband", "--trials", "2", "--epochs", "4", "--variants", "fair", "--no-log"]
-    assert cli.run(runner.RECIPE, [*flags, "--logdir", str(tmp_path)]) == 0
+    assert commands.run(runner.EXPERIMENT, [*flags, "--logdir", str(tmp_path)]) == 0
     trials = found_in(tmp_path)["fair"]
     assert {trial["epochs"] for trial in trials} == {1, 2, 4}  # Whole trials, and the better half of shorter ones.
     whole = [trial for trial in trials if trial["epochs"] == 4]
@@ -72,7 +73,7 @@ def test_each_tuner_is_the_one_of_its_name_over_the_space():
         "hyperband": kt.oracles.HyperbandOracle,
     }
     for tuner, kind in kinds.items():
-        oracle = searching.make_oracle(tuner, space, trials=12, epochs=8)
+        oracle = search.make_oracle(tuner, space, trials=12, epochs=8)
         assert type(oracle) is kind
         assert oracle.objective.direction == "max"
         rate = oracle.hyperparameters.space[0]
@@ -80,24 +81,24 @@ def test_each_tuner_is_the_one_of_its_name_over_the_space():
             assert rate.values == [1e-3, 1e-2]
         else:
             assert (rate.min_value, rate.max_value, rate.sampling) == (1e-4, 1e-1, "log")
-    assert searching.make_oracle("bayesian", space, 12, 8).num_initial_points == 3  # Not six, three for each field.
+    assert search.make_oracle("bayesian", space, 12, 8).num_initial_points == 3  # Not six, three for each field.
 
 
 def test_a_grid_that_would_be_cut_is_refused():
     with pytest.raises(UsageError, match="A grid of all settings has 14 trials: say --trials 14"):
-        searching.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, trials=13, epochs=8)
-    assert searching.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, 14, 8).max_trials == 14
+        search.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, trials=13, epochs=8)
+    assert search.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, 14, 8).max_trials == 14
 
 
 @pytest.mark.parametrize(("trials", "epochs"), [(12, 8), (40, 4), (12, 5), (40, 10)])
 def test_hyperband_takes_about_as_many_epochs_as_the_others(trials, epochs, tmp_path):
-    oracle = searching.make_oracle("hyperband", {"rate": Range(1e-4, 1e-1)}, trials, epochs)
+    oracle = search.make_oracle("hyperband", {"rate": Range(1e-4, 1e-1)}, trials, epochs)
     oracle.verbose = 0
     oracle._set_project_dir(str(tmp_path), "trials")
     spent = 0
     while (trial := oracle.create_trial("one")).status == "RUNNING":
         spent += trial.hyperparameters.values["tuner/epochs"]
-        oracle.update_trial(trial.trial_id, {searching.OBJECTIVE: trial.hyperparameters.values["rate"]})
+        oracle.update_trial(trial.trial_id, {search.OBJECTIVE: trial.hyperparameters.values["rate"]})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
     assert trial.status == "STOPPED"
@@ -107,7 +108,7 @@ def test_hyperband_takes_about_as_many_epochs_as_the_others(trials, epochs, tmp_
 @pytest.mark.parametrize("tuner", ["grid", "random", "bayesian"])
 def test_a_search_finds_the_best_of_its_trials_and_says_what_to_run_next(started, capsys, tmp_path, tuner):
     flags = ["--search", tuner, "--trials", "3", "--variants", "fair", "--logdir", str(tmp_path), "--no-log"]
-    assert cli.run(guess.RECIPE, flags) == 0
+    assert commands.run(guess.EXPERIMENT, flags) == 0
     found = found_in(tmp_path)
     reached = [trial["validation_accuracy"] for trial in found["fair"]]
     assert set(found) == {"fair"}
@@ -124,7 +125,7 @@ def test_a_search_finds_the_best_of_its_trials_and_says_what_to_run_next(started
 
 def test_failed_trials_stop_no_search_and_a_search_without_a_success_says_so(started, capsys, tmp_path):
     flags = ["--search", "random", "--trials", "4", "--logdir", str(tmp_path), "--no-log", "--fail", "fair:0"]
-    assert cli.run(guess.RECIPE, flags) == 1
+    assert commands.run(guess.EXPERIMENT, flags) == 1
     found = found_in(tmp_path)
     assert [trial["status"] for trial in found["fair"]] == ["failed"] * 4
     assert [trial["status"] for trial in found["loaded"]] == ["completed"] * 4
@@ -136,11 +137,11 @@ def test_failed_trials_stop_no_search_and_a_search_without_a_success_says_so(sta
 @pytest.mark.parametrize("tuner", ["grid", "random"])
 def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, monkeypatch, tmp_path, tuner):
     flags = ["--search", tuner, "--trials", "3", "--variants", "fair", "--jobs", "1", "--no-log"]
-    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
     whole = [job.config["rate"] for job in started]
     started.clear()
 
-    report, done = searching._report, []
+    report, done = search._report, []
 
     def interrupted(*arguments):
         if len(done) == 1:
@@ -148,11 +149,11 @@ def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, mon
         done.append(report(*arguments))
 
     with monkeypatch.context() as patch:
-        patch.setattr(searching, "_report", interrupted)
-        assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut")]) == 130
+        patch.setattr(search, "_report", interrupted)
+        assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "cut")]) == 130
     begun = len(started)
     assert begun == 2
-    assert cli.run(guess.RECIPE, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
     # The trial that had ended, though KerasTuner had not been told, is not done again.
     assert [job.config["rate"] for job in started] == whole
     assert found_in(tmp_path / "cut") == found_in(tmp_path / "whole")
@@ -160,7 +161,7 @@ def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, mon
 
 def interrupted_search(tmp_path, monkeypatch, flags: list[str], fails: int = 0) -> list[str]:
     """Flags of a search that ended with `fails` of its first trials failed, and is not whole."""
-    run, done = searching._run, []
+    run, done = search._run, []
 
     def failing(*arguments):
         if len(done) == 2:
@@ -170,8 +171,8 @@ def interrupted_search(tmp_path, monkeypatch, flags: list[str], fails: int = 0) 
         return [record | {"status": "failed"} for record in records] if len(done) <= fails else records
 
     with monkeypatch.context() as patch:
-        patch.setattr(searching, "_run", failing)
-        assert cli.run(guess.RECIPE, flags) == 130
+        patch.setattr(search, "_run", failing)
+        assert commands.run(guess.EXPERIMENT, flags) == 130
     return [*flags, "--resume"]
 
 
@@ -180,7 +181,7 @@ FOUR = ["--search", "random", "--trials", "4", "--variants", "fair", "--jobs", "
 
 def test_what_failed_before_an_interruption_is_done_again(started, monkeypatch, tmp_path):
     flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)], fails=1)
-    assert cli.run(guess.RECIPE, flags) == 0
+    assert commands.run(guess.EXPERIMENT, flags) == 0
     assert [trial["status"] for trial in found_in(tmp_path)["fair"]] == ["completed"] * 4
 
 
@@ -188,7 +189,7 @@ def test_a_search_of_another_space_does_not_go_on(started, monkeypatch, capsys, 
     flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)])
     wider = dataclasses.replace(guess.TUNING, grids=dict.fromkeys(guess.VARIANTS, (0.001, 1.0)))
     capsys.readouterr()
-    assert cli.run(dataclasses.replace(guess.RECIPE, tuning=wider), flags) == 2
+    assert commands.run(dataclasses.replace(guess.EXPERIMENT, tuning=wider), flags) == 2
     assert "space has changed since that search began" in capsys.readouterr().err
 
 
@@ -198,7 +199,7 @@ def test_broken_books_get_a_sentence(started, monkeypatch, capsys, tmp_path, con
     (books,) = tmp_path.rglob("oracle.json")
     books.write_text(content)
     capsys.readouterr()
-    assert cli.run(guess.RECIPE, flags) == 1
+    assert commands.run(guess.EXPERIMENT, flags) == 1
     assert "are broken: search anew, without --resume" in capsys.readouterr().err
 
 
@@ -216,20 +217,20 @@ def test_broken_books_get_a_sentence(started, monkeypatch, capsys, tmp_path, con
     ],
 )
 def test_what_a_search_has_no_use_for_is_refused(started, capsys, tmp_path, flags, sentence):
-    assert cli.run(guess.RECIPE, ["--search", "random", "--logdir", str(tmp_path), *flags]) == 2
+    assert commands.run(guess.EXPERIMENT, ["--search", "random", "--logdir", str(tmp_path), *flags]) == 2
     assert capsys.readouterr().err.strip() == sentence
     assert not started
 
 
 def test_trials_without_a_search_are_refused(started, capsys, tmp_path):
-    assert cli.run(guess.RECIPE, ["--trials", "5", "--logdir", str(tmp_path)]) == 2
+    assert commands.run(guess.EXPERIMENT, ["--trials", "5", "--logdir", str(tmp_path)]) == 2
     assert "add that, or leave --trials out" in capsys.readouterr().err
 
 
 def test_a_search_for_other_variants_adds_to_what_was_found(started, tmp_path):
     flags = ["--search", "random", "--trials", "2", "--logdir", str(tmp_path), "--no-log"]
-    assert cli.run(guess.RECIPE, [*flags, "--variants", "fair"]) == 0
-    assert cli.run(guess.RECIPE, [*flags, "--variants", "loaded", "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "fair"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "loaded", "--resume"]) == 0
     assert {variant: len(trials) for variant, trials in found_in(tmp_path).items()} == {"fair": 2, "loaded": 2}
 
 
@@ -238,7 +239,7 @@ def test_half_an_address_of_a_chief_is_refused(started, capsys, monkeypatch, tmp
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     flags = ["--search", "random", "--variants", "fair", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, flags) == 2
+    assert commands.run(guess.EXPERIMENT, flags) == 2
     assert "set all three variables, or none" in capsys.readouterr().err
 
 

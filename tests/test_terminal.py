@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.__main__ import listing
+from lab.cli.cookbook import listing
 from tests.conftest import ROOT
 
 RUN = "-m tests.toys.guess --seeds 1 --no-log"

@@ -5,12 +5,13 @@ import math
 
 import pytest
 
-from recipes.__main__ import load
-from recipes.harness import cli
-from recipes.harness.declaring.table import Table
-from recipes.harness.declaring.tuning import FINAL_SEEDS, Objective, Tuning, good_decades, half_decades
-from recipes.harness.evidence.records import LOOKS
-from recipes.optimizers import RATES, TUNING, VARIANTS
+from lab.cli import commands
+from lab.evidence.records import LOOKS
+from lab.experiments import load
+from lab.experiments.optimizers import TUNING, VARIANTS
+from lab.table import Table
+from lab.tuning import FINAL_SEEDS, Objective, Tuning, good_decades, half_decades
+from recipes.optimizers import RATES
 
 
 def record(variant, seed, config, value, status="finished"):
@@ -96,7 +97,7 @@ def test_a_sweep_at_full_is_about_what_is_published_there():
         ("optimizers", "full", ("sgd", "momentum", "rmsprop", "adam", "adamw", "muon")),
         ("gradients", "full", tuple(load("gradients").tuning.grids)),  # It publishes nothing at full.
     ):
-        asked, _, _ = cli.parse(load(name), ["--tune", "--budget", budget])
+        asked, _, _ = commands.parse(load(name), ["--tune", "--budget", budget])
         assert asked.variants == expected, (name, budget)
 
 

@@ -127,7 +127,7 @@ BREAKS = [
         ('scores["step_ms"] = 1000 * blocks', 'scores["step_ms"] = blocks', f"{LOOP}::test_each_number_is"),
     ),
     *of(
-        "recipes/harness/running/loop.py",
+        "lab/core/loop.py",
         (
             "                if self.model.stop_training:\n                    break\n",
             "",
@@ -178,7 +178,7 @@ BREAKS = [
         ("default_rng([seed, epoch])", "default_rng([seed, epoch - done])", f"{DISTRIBUTED}::test_a_training_in_two"),
     ),
     *of(
-        "recipes/harness/processes.py",
+        "lab/execute/subprocesses.py",
         ("    if code < 0:\n", "    if code > 0:\n", f"{DISTRIBUTED}::test_a_process_that_fails"),
         ("stdin=subprocess.PIPE", "stdin=subprocess.DEVNULL", f"{DISTRIBUTED}::test_processes_end_with"),
     ),
@@ -374,7 +374,7 @@ BREAKS = [
         ("        if found != digest:", "        if not found:", f"{DATA}::test_damaged_data_is_noticed_at_every_load"),
     ),
     *of(
-        "recipes/harness/kerastuner/kills.py",
+        "lab/search/kills.py",
         (
             "for name in oracle.start_order}",
             "for name in oracle.trials}",
@@ -382,9 +382,12 @@ BREAKS = [
         ),
         ('Path(f"{path}.{os.getpid()}")', "Path(path)", f"{SEARCH}::test_a_search_that_was_killed_while"),
     ),
-    *of("pipelines/kept.py", ("_digest_of(arrays[name]) == digest", "digest", f"{DATA}::test_damage_to_what_is_kept")),
     *of(
-        "recipes/harness/running/task.py",
+        "pipelines/image_cache.py",
+        ("_digest_of(arrays[name]) == digest", "digest", f"{DATA}::test_damage_to_what_is_kept"),
+    ),
+    *of(
+        "lab/core/scoring.py",
         ("train_accuracy - test_accuracy", "test_accuracy - train_accuracy", SCORES),
         ("return float(-log_softmax(", "return float(log_softmax(", SCORES),
         ("(target - before) / (after - before)", "(after - target) / (after - before)", f"{MEASURES}::test_epochs_to"),
@@ -395,7 +398,7 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/running/timing.py",
+        "lab/core/timing.py",
         (
             "np.log(self.seconds[variant]) - np.log(self.seconds[than])",
             "np.log(self.seconds[than]) - np.log(self.seconds[variant])",
@@ -409,7 +412,7 @@ BREAKS = [
         ("for _ in range(steps - left_out):", "for _ in range(steps):", f"{MEASURES}::test_log_ratios_by_hand"),
     ),
     *of(
-        "recipes/harness/running/callbacks.py",
+        "lab/core/callbacks.py",
         (">= self.target", "< self.target", f"{OPTIMIZERS}::test_a_race_ends_at_the_target_and_counts_its_epochs"),
         (
             'self.add("tracing", self._first[1] - typical)',
@@ -418,12 +421,12 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/running/job.py",
+        "lab/execute/job.py",
         ("set_random_seed(job.seed)", "set_random_seed(0)", f"{MEASURES}::test_a_seed_fixes_the_initial_weights"),
         ("with sources.test_set_closed():", "if True:", f"{OPTIMIZERS}::test_a_recipe_that_reads_the_test_set_early"),
     ),
     *of(
-        "recipes/harness/running/run.py",
+        "lab/core/run.py",
         ("if self._test_was_read:", "if False:", f"{OPTIMIZERS}::test_nothing_is_trained_after_the_test_set_was_read"),
         (
             "None in losses or not found.finite",
@@ -432,7 +435,7 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/declaring/claims.py",
+        "lab/claims.py",
         ("sign = -1.0 if claim.lower", "sign = 1.0 if claim.lower", f"{CLAIMS}::test_lower_is_the_mirror_image"),
         ("    elif low > by:\n", "    elif high > by:\n", f"{CLAIMS}::test_the_words_of_a_difference"),
         ("FAMILY_ERROR / len(looks) / claims", "FAMILY_ERROR / claims", f"{CLAIMS}::test_interval_and_effect"),
@@ -441,7 +444,7 @@ BREAKS = [
         ("a[seed] - b[seed]", "b[seed] - a[seed]", f"{CLAIMS}::test_interval_and_effect"),
     ),
     *of(
-        "recipes/harness/reporting/report.py",
+        "lab/report/report.py",
         ("if look >= seeds", "if look > seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         (
@@ -451,11 +454,11 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/reporting/figure.py",
+        "lab/report/figure.py",
         ("metric, unit.timed)", "metric, False)", f"{MEASURES}::test_seeds_that_one_variant_alone_has"),
     ),
     *of(
-        "recipes/harness/kerastuner/searching.py",
+        "lab/search/search.py",
         ("num_initial_points=RANDOM_FIRST", "num_initial_points=None", f"{SEARCHING}::test_each_tuner_is_the_one"),
         (
             'kt.Objective(OBJECTIVE, "max")',
@@ -466,11 +469,11 @@ BREAKS = [
         ("-(trial[OBJECTIVE] or 0.0)", "trial[OBJECTIVE] or 0.0", f"{SEARCHING}::test_a_search_finds_the_best"),
     ),
     *of(
-        "recipes/harness/cluster.py",
+        "lab/execute/cluster.py",
         ("and not all(_through", "and not any(_through", f"{DISTRIBUTED}::test_a_worker_stays_until"),
     ),
     *of(
-        "recipes/harness/declaring/tuning.py",
+        "lab/tuning.py",
         (
             "(1 if self.lower else -1)",
             "(-1 if self.lower else 1)",
@@ -482,7 +485,7 @@ BREAKS = [
         (">= y.max() - GOOD", ">= y.max() - GOOD / 4", f"{TUNING}::test_good_decades_interpolates"),
     ),
     *of(
-        "recipes/harness/evidence/records.py",
+        "lab/evidence/records.py",
         (
             'record["status"] != "failed"]',
             'record["status"] == "finished"]',
@@ -490,7 +493,7 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/reporting/report.py",
+        "lab/report/report.py",
         (
             "unit.show(statistics.mean(values)) + spread",
             "unit.show(max(values)) + spread",
@@ -499,7 +502,7 @@ BREAKS = [
         ("statistics.stdev(values)", "statistics.pstdev(values)", f"{MEASURES}::test_a_table_gives"),
     ),
     *of(
-        "recipes/harness/reporting/publish.py",
+        "lab/report/publish.py",
         (
             "mean - FLOOR_DEVIATIONS * deviation",
             "mean + FLOOR_DEVIATIONS * deviation",
@@ -507,7 +510,7 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/reporting/pictures.py",
+        "lab/tensorboard/pictures.py",
         (
             "np.add.at(counts, (labels, predicted), 1)",
             "np.add.at(counts, (predicted, labels), 1)",
@@ -520,12 +523,12 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/reporting/board.py",
+        "lab/tensorboard/callback.py",
         ("[constant] * (until - self._written - len(rates))", "[constant]", f"{BOARD}::test_a_constant_rate_is_there"),
     ),
     *of("pipelines/folders.py", ("if _bits(path) > 8:", "if False:", f"{OWN}::test_a_folder_that_will_not_do")),
     *of(
-        "recipes/harness/evidence/reach.py",
+        "lab/evidence/code_hash.py",
         ("node.returns = None", "pass", f"{EVIDENCE}::test_what_train_reaches_counts"),
         ("return ast.Raise(kind)", "return node", f"{EVIDENCE}::test_what_train_reaches_counts"),
         ("return ast.arg(node.arg)", "return node", f"{EVIDENCE}::test_what_train_reaches_counts"),
@@ -538,7 +541,7 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/attesting.py",
+        "lab/evidence/carry_over.py",
         (
             '"curves", "correct", "weights", "settings")',
             '"curves", "correct", "settings")',
@@ -553,24 +556,24 @@ BREAKS = [
         ("if claimed and claimed <= set(timed):", "if False:", f"{ATTESTING}::test_times_stay_behind"),
     ),
     *of(
-        "recipes/harness/evidence/attested.py",
+        "lab/evidence/lineage.py",
         ('if name not in link["dropped"]', "if True", f"{ATTESTING}::test_links_are_followed"),
         ('if found.get("code") != link["from"]:', "if False:", f"{ATTESTING}::test_links_are_followed"),
     ),
     *of(
-        "recipes/harness/reporting/practice.py",
+        "lab/report/advice.py",
         ("abs(Decimal(value) - digits)", "abs(abs(Decimal(value)) - digits)", f"{PRACTICE}::test_a_sign_that"),
         ("if not known[match.start()]:", "if False:", f"{PRACTICE}::test_a_number_that_nothing"),
         ('if "log" in metric else', 'if metric == "" else', f"{PRACTICE}::test_a_ratio_of_logarithms"),
     ),
     *of(
-        "recipes/harness/running/timing.py",
+        "lab/core/timing.py",
         ("while calls[-1][1] > MOST_OTHERS and", "while False and", f"{MEASURES}::test_a_disturbed_block"),
         ("key=lambda call: call[1])", "key=lambda call: -call[1])", f"{MEASURES}::test_a_disturbed_block"),
         ("(busy - own) /", "busy /", f"{MEASURES}::test_a_disturbed_block"),
     ),
     *of(
-        "recipes/harness/declaring/tuning.py",
+        "lab/tuning.py",
         ("-entry[1] if lower else entry[1]", "entry[1]", f"{TUNING}::test_each_variant_may_have_an_objective"),
         ("worth(best) - best[2]", "worth(best)", f"{TUNING}::test_the_best_three_win_by_their_means"),
         (
@@ -580,11 +583,11 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/running/job.py",
-        ("run.data = sources.of_seed(run.data, job.seed)", "pass", f"{DATA}::test_each_seed_has_a_split_of_its_own"),
+        "lab/execute/job.py",
+        ("run.data = splits.of_seed(run.data, job.seed)", "pass", f"{DATA}::test_each_seed_has_a_split_of_its_own"),
     ),
     *of(
-        "recipes/harness/reporting/report.py",
+        "lab/report/report.py",
         ("sign = -1 if claim.lower or claim.falling else 1", "sign = 1", f"{CHAIN}::test_the_ledger_says"),
         (
             "unit.show(sign * comparison.mean, sign=True)",
@@ -593,30 +596,30 @@ BREAKS = [
         ),
     ),
     *of(
-        "recipes/harness/running/task.py",
+        "lab/core/scoring.py",
         ("train_accuracy - test_accuracy", "test_accuracy - train_accuracy", f"{CHAIN}::test_the_ledger_says"),
     ),
     *of(
-        "recipes/harness/reporting/forest.py",
+        "lab/report/forest.py",
         ("comparison.mean / by", "-comparison.mean / by", f"{CHAIN}::test_the_picture"),
     ),
     *of(
-        "recipes/harness/reporting/compare.py",
+        "lab/tensorboard/comparison.py",
         ("else a - b for a, b", "else b - a for a, b", f"{COMPARE}::test_a_curve_is_the_mean"),
         ("lines = {tag: np.nanmean(shown, axis=0)}", "lines = {tag: shown[0]}", f"{COMPARE}::test_a_curve_is_the_mean"),
         ("    for old in before:\n        old.unlink()\n", "", f"{COMPARE}::test_what_is_written_anew"),
         ("when=0.0)\n    write_json", ")\n    write_json", f"{COMPARE}::test_reference_curves_are"),
     ),
     *of(
-        "recipes/harness/reporting/board.py",
+        "lab/tensorboard/callback.py",
         ("(self._written + int(place),", "(int(place),", f"{COMPARE}::test_a_run_leaves_the_rates"),
     ),
     *of(
-        "recipes/harness/reporting/serving.py",
+        "lab/tensorboard/server.py",
         ("    return links\n", "    shutil.rmtree(links)\n    return links\n", f"{COMPARE}::test_a_board_shows_the"),
     ),
     *of(
-        "recipes/harness/reporting/following.py",
+        "lab/tensorboard/following.py",
         ("if any(job.alone for job in jobs) or", "if", f"{COMPARE}::test_the_log_is_written_anew_while"),
         ("    thread.start()\n", "    return\n", f"{COMPARE}::test_the_log_is_written_anew_while"),
     ),
@@ -635,16 +638,16 @@ BREAKS = [
         ("saved - said.waiting", "said.waiting - saved", f"{MONITORING}::test_metrics_by_hand"),
     ),
     *of(
-        "recipes/harness/reporting/profile.py",
+        "lab/tensorboard/profile.py",
         ("if any(start <= begin < start + of_step for", "if any(True for", f"{MONITORING}::test_a_profile_by_hand"),
         (', "IteratorGetNextAsOptionalOp::DoCompute")', ",)", f"{MONITORING}::test_a_profiled_run_says"),
     ),
     *of(
-        "recipes/harness/reporting/figure.py",
+        "lab/report/figure.py",
         ("groups[-1] += last", "groups.append(last); break", f"{MEASURES}::test_names_beside_lines"),
     ),
     *of(
-        "recipes/harness/measuring.py",
+        "lab/measurement.py",
         ("feed(name, data, config)", 'feed("none", data, config)', f"{REGULARIZATION}::test_the_sample_that_is_shown"),
     ),
     *of(
@@ -656,7 +659,7 @@ BREAKS = [
         ('    os.environ["TMPDIR"] = str(folder)\n', "", f"{MACHINE}::test_a_command_has_a_temporary"),
     ),
     *of(
-        "recipes/harness/evidence/complaints.py",
+        "lab/evidence/schemas.py",
         (
             "abs(counted - accuracy) < 1e-6",
             "abs(counted - accuracy) < 1",
@@ -676,32 +679,32 @@ BREAKS = [
         ('    ("to", _text, "a hash"),\n', "", f"{FORMATS}::test_any_links"),
     ),
     *of(
-        "recipes/harness/declaring/table.py",
+        "lab/table.py",
         (" or self._complaint(record, records[0])", "", f"{FORMATS}::test_a_table_lacks"),
         ("tried != whole or ", "", f"{FORMATS}::test_a_table_lacks"),
     ),
     *of(
-        "recipes/harness/asking.py",
+        "lab/cli/validate.py",
         ("not least <= value <= MOST", "value < least", f"{FLAGS}::test_bounds_and_names"),
         ("or max(seeds) > LARGEST_SEED", "", f"{FLAGS}::test_bounds_and_names"),
         ("if not path.isprintable():", "if False:", f"{FLAGS}::test_bounds_and_names"),
     ),
     *of(
-        "recipes/harness/exits.py",
+        "lab/cli/exits.py",
         ("return USAGE, str(error)", "return FAILURE, str(error)", f"{FLAGS}::test_any_flag_value"),
     ),
     *of(
-        "recipes/harness/running/worker.py",
+        "lab/execute/executor.py",
         ('.split()[0] in "Tt"', '.split()[0] in "X"', f"{MACHINE}::test_a_worker_that_stands_still"),
         ("NO_SHARED_MEMORY if no_semaphore", "NO_SHARED_MEMORY if False", f"{MACHINE}::test_no_room_in_shared_memory"),
         ("port.isdecimal() and int(port) < 65536", "port.isdecimal()", f"{MACHINE}::test_a_cluster_that_does_not"),
     ),
     *of(
-        "recipes/harness/running/invocation.py",
+        "lab/execute/invocation.py",
         ("when = max([datetime.now(),", "when = min([datetime.now(),", f"{MACHINE}::test_a_clock_that_was_set_back"),
     ),
     *of(
-        "recipes/harness/reporting/in_place.py",
+        "lab/report/in_place.py",
         (
             "if not place.exists():\n                old.rename",
             "if False:\n                old.rename",
@@ -731,7 +734,7 @@ BREAKS = [
         ("if len(names) > MOST_FOLDERS:", "if False:", f"{HOSTILE}::test_a_folder_of_very_many"),
     ),
     *of(
-        "recipes/harness/kerastuner/kills.py",
+        "lab/search/kills.py",
         (
             "        oracle._retry_queue.remove(name)\n",
             "        continue\n",
@@ -744,7 +747,7 @@ BREAKS = [
         ("        keras.utils.set_random_seed(self.seed)\n", "", f"{SEARCH}::test_each_trial_begins"),
     ),
     *of(
-        "recipes/harness/running/schedule.py",
+        "lab/execute/scheduler.py",
         ("or broken_seal", "", f"{FORMATS}::test_a_record_is_kept_as_it_was"),
     ),
 ]

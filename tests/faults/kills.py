@@ -25,8 +25,8 @@ from typing import Any
 
 import psutil
 
-from recipes.__main__ import load
-from recipes.harness.attesting import differences
+from lab.evidence.carry_over import differences
+from lab.experiments import load
 from tests.conftest import ROOT
 
 MARK = "KERAS_RECIPES_KILLS"  # A variable that all processes of a command inherit: so they are found again.
@@ -173,7 +173,7 @@ class Killer:
 class PublishKiller:
     """Kills `publish` in a checkout of its own."""
 
-    RECIPE = "sequential"
+    EXPERIMENT = "sequential"
 
     def __init__(self, folder: Path) -> None:
         self.tree = folder / "publish"
@@ -182,7 +182,7 @@ class PublishKiller:
             (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, self.tree / name)
         subprocess.run(["git", "init", "-q", "."], cwd=self.tree, check=True)
-        self.command = [sys.executable, "-m", "recipes", "publish", self.RECIPE]
+        self.command = [sys.executable, "-m", "recipes", "publish", self.EXPERIMENT]
         (self.tree / "logs").mkdir(exist_ok=True)
         began = time.monotonic()
         subprocess.run(self.command, cwd=self.tree, check=True, capture_output=True)

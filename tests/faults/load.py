@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from recipes.harness.asking import JOBS_A_CORE
-from recipes.harness.evidence.provenance import cores
+from lab.cli.validate import JOBS_A_CORE
+from lab.evidence.provenance import cores
 from tests.conftest import ROOT
 
 GUESS = [sys.executable, "-m", "tests.toys.guess", "--no-log"]
@@ -97,8 +97,8 @@ def many_invocations(folder: Path) -> bool:
 
 FIND = """
 from pathlib import Path
-from recipes.__main__ import load
-from recipes.harness.reporting import objections
+from lab.experiments import load
+from lab.report import objections
 path, passed_over = objections.find(load("sequential"), Path({logs!r}), "evidence.json")
 assert path is None and len(passed_over) > 5000 - 2
 """

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.cli import commands
+from lab.cli import cookbook as whole
+from lab.cli.flags import Options, Searching
+from lab.execute.invocation import Invocation
+from lab.experiments import load
 from pipelines.errors import UsageError
-from recipes import __main__ as whole
-from recipes.__main__ import load
-from recipes.harness import cli
-from recipes.harness.flags import Options, Searching
-from recipes.harness.running.invocation import Invocation
 from tests.conftest import ROOT, examples
 from tests.faults.spoiling import ESCAPES
 from tests.toys import guess
 
-RECIPES = [guess.RECIPE, *map(load, ("optimizers", "search_replayed", "distributed"))]
+RECIPES = [guess.EXPERIMENT, *map(load, ("optimizers", "search_replayed", "distributed"))]
 # What one argument of a command can be: no NUL, and bytes that are no UTF-8 as Python shows them.
 words = st.one_of(
     st.text(st.characters(exclude_characters="\0"), max_size=12),
@@ -33,21 +33,21 @@ words = st.one_of(
 )
 
 
-def flags_of(recipe) -> list[str]:
+def flags_of(experiment) -> list[str]:
     """All flags of a recipe's command line."""
-    parts = [Options, recipe.config, *([Searching] if recipe.searched else [])]
+    parts = [Options, experiment.config, *([Searching] if experiment.searched else [])]
     return [f"--{field.name.replace('_', '-')}" for part in parts for field in dataclasses.fields(part)]
 
 
 @st.composite
 def command_lines(draw) -> tuple:
-    recipe = draw(st.sampled_from(RECIPES))
+    experiment = draw(st.sampled_from(RECIPES))
     arguments: list[str] = []
-    for flag in draw(st.lists(st.sampled_from([*flags_of(recipe), "--help", "--no-such-flag", "-x"]), max_size=3)):
+    for flag in draw(st.lists(st.sampled_from([*flags_of(experiment), "--help", "--no-such-flag", "-x"]), max_size=3)):
         values = draw(st.lists(words, max_size=2))
         joined = draw(st.booleans()) and len(values) == 1
         arguments += [f"{flag}={values[0]}"] if joined else [flag, *values]
-    return recipe, arguments
+    return experiment, arguments
 
 
 @pytest.fixture(scope="module")
@@ -81,10 +81,10 @@ def printed_of(capsys, arguments=()) -> str:
 @given(line=command_lines())
 @examples(150)
 def test_any_flag_value_is_taken_or_refused_in_a_sentence(nothing_begins, capsys, line):
-    recipe, arguments = line
+    experiment, arguments = line
     print_as_commands_do()
     try:
-        code = cli.run(recipe, arguments)
+        code = commands.run(experiment, arguments)
     except SystemExit as error:  # Of the parser, which has said why.
         code = error.code
     assert code == 2 or (code == 0 and {"--help", "-h"} & set(arguments))
@@ -108,14 +108,14 @@ def nothing_done():
     with pytest.MonkeyPatch.context() as patched:
         for name in ("status", "attest_all", "publish_all", "measure_floors", "run_all"):
             patched.setattr(whole, name, lambda *_: 0)
-        from recipes import _benchmark
-        from recipes.harness.reporting import serving
+        from benchmarks import throughput
+        from lab.tensorboard import server
 
-        patched.setattr(_benchmark, "race", lambda *_: [])
-        patched.setattr(_benchmark, "report_race", lambda *_: None)
-        patched.setattr(serving, "serve", lambda *_: "http://127.0.0.1")
-        patched.setattr(serving, "wait", lambda *_: None)
-        patched.setattr(serving, "take_picture", lambda *_: None)
+        patched.setattr(throughput, "race", lambda *_: [])
+        patched.setattr(throughput, "report_race", lambda *_: None)
+        patched.setattr(server, "serve", lambda *_: "http://127.0.0.1")
+        patched.setattr(server, "wait", lambda *_: None)
+        patched.setattr(server, "take_picture", lambda *_: None)
         patched.setattr(whole.webbrowser, "open", lambda *_: None)
         yield
 
@@ -136,7 +136,7 @@ def nothing_done():
     ],
 )
 def test_bounds_and_names(nothing_begins, capsys, flags, sentence):
-    assert cli.run(guess.RECIPE, flags) == 2
+    assert commands.run(guess.EXPERIMENT, flags) == 2
     assert sentence in printed_of(capsys)
 
 
@@ -146,5 +146,5 @@ def test_a_home_is_put_in_the_place_of_a_tilde(nothing_done, monkeypatch, tmp_pa
     seen = []
     monkeypatch.setattr(whole, "publish_all", lambda names, logs: seen.append(logs) or 0)
     assert whole.main(["publish", "optimizers", "--logdir=~/logs"]) == 0
-    asked, *_ = cli.parse(guess.RECIPE, ["--logdir=~/logs"])
+    asked, *_ = commands.parse(guess.EXPERIMENT, ["--logdir=~/logs"])
     assert seen == [asked.logdir] == [tmp_path / "logs"]

@@ -23,26 +23,27 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from pipelines import cifar10, folders, kept
+from lab import table as tables
+from lab.cli import commands, live_table
+from lab.cli import cookbook as whole
+from lab.evidence import lineage, schemas
+from lab.evidence.records import EvidenceError, read_json, write_json
+from lab.execute import cluster, invocation, job, scheduler
+from lab.execute.own_model import own_model
+from lab.experiments import load
+from lab.report import front_page, publish, publishable
+from lab.report.card import markdown
+from lab.report.published import RESULTS, Published, floors_of
+from lab.report.report import Report
+from lab.search import search
+from lab.tensorboard import server
+from pipelines import cifar10, folders, image_cache
 from pipelines.errors import DataError, RequestError, UsageError
-from recipes import __main__ as whole
-from recipes.__main__ import load
-from recipes.harness import cli, cluster
-from recipes.harness.declaring import table as tables
-from recipes.harness.evidence import attested, complaints
-from recipes.harness.evidence.records import EvidenceError, read_json, write_json
-from recipes.harness.kerastuner import searching
-from recipes.harness.reporting import frontpage, objections, publish, serving, view
-from recipes.harness.reporting.card import markdown
-from recipes.harness.reporting.published import RESULTS, Published, floors_of
-from recipes.harness.reporting.report import Report
-from recipes.harness.running import invocation, job, schedule
-from recipes.harness.running.own_model import own_model
 from tests.conftest import ROOT, examples
 from tests.faults.spoiling import altered, anything, spoiled, spoiled_bytes, text_of, texts
 from tests.toys import guess, runner
 
-RECIPE = load("sequential")
+EXPERIMENT = load("sequential")
 HOME = RESULTS / "sequential"
 
 
@@ -59,11 +60,11 @@ def some_trials(found: dict[str, Any]) -> dict[str, Any]:
     return {**found, "parts": {}, "search": found["search"][:6], "curve": found["curve"][:6]}
 
 
-EVIDENCE = some_seeds(attested.read(HOME / "evidence.json"))
-TUNING = some_trials(attested.read(HOME / "tuning.json"))
+EVIDENCE = some_seeds(lineage.read(HOME / "evidence.json"))
+TUNING = some_trials(lineage.read(HOME / "tuning.json"))
 SUMMARY = read_json(RESULTS / "optimizers" / "summary.json")
 SUMMARY = {**SUMMARY, "claims": SUMMARY["claims"][:2]}
-FLOORS = attested.read(HOME / "floors.json")
+FLOORS = lineage.read(HOME / "floors.json")
 (MACHINE,) = (read_json(path) for path in list((RESULTS / "input_pipeline").glob("machine-*.json"))[:1])
 LINKS = [{"from": "a", "to": "b", "config": {"rate": None}, "commit": "c", "dropped": ["seconds"]}]
 TRIAL = {"trial": "0", "settings": {"rate": 1.0}, "epochs": None, "validation_accuracy": 0.5, "status": "completed"}
@@ -84,13 +85,13 @@ def file(tmp_path_factory) -> Path:
 
 
 def test_nothing_is_complained_of_in_whole_files():
-    assert complaints.complaint_of_evidence(EVIDENCE, "sequential", RECIPE.names) == ""
-    assert complaints.complaint_of_tuning(TUNING, "sequential") == ""
-    assert complaints.complaint_of_summary(SUMMARY) == ""
-    assert complaints.complaint_of_floors(FLOORS) == ""
-    assert complaints.complaint_of_machine(MACHINE) == ""
-    assert complaints.complaint_of_links(LINKS) == ""
-    assert complaints.complaint_of_search({"found": {"fair": [TRIAL]}}) == ""
+    assert schemas.complaint_of_evidence(EVIDENCE, "sequential", EXPERIMENT.names) == ""
+    assert schemas.complaint_of_tuning(TUNING, "sequential") == ""
+    assert schemas.complaint_of_summary(SUMMARY) == ""
+    assert schemas.complaint_of_floors(FLOORS) == ""
+    assert schemas.complaint_of_machine(MACHINE) == ""
+    assert schemas.complaint_of_links(LINKS) == ""
+    assert schemas.complaint_of_search({"found": {"fair": [TRIAL]}}) == ""
 
 
 # What may be missing or anything at all: what variants, metrics, settings, versions and parts are called, and these.
@@ -105,13 +106,13 @@ OPTIONAL = {
     "search": "",
 }
 VALIDATED = {
-    "evidence": (EVIDENCE, lambda found: complaints.complaint_of_evidence(found, "sequential", RECIPE.names)),
-    "sweep": (TUNING, lambda found: complaints.complaint_of_tuning(found, "sequential")),
-    "summary": (SUMMARY, complaints.complaint_of_summary),
-    "floors": (FLOORS, complaints.complaint_of_floors),
-    "machine": (MACHINE, complaints.complaint_of_machine),
-    "links": (LINKS, complaints.complaint_of_links),
-    "search": ({"found": {"fair": [TRIAL]}}, complaints.complaint_of_search),
+    "evidence": (EVIDENCE, lambda found: schemas.complaint_of_evidence(found, "sequential", EXPERIMENT.names)),
+    "sweep": (TUNING, lambda found: schemas.complaint_of_tuning(found, "sequential")),
+    "summary": (SUMMARY, schemas.complaint_of_summary),
+    "floors": (FLOORS, schemas.complaint_of_floors),
+    "machine": (MACHINE, schemas.complaint_of_machine),
+    "links": (LINKS, schemas.complaint_of_links),
+    "search": ({"found": {"fair": [TRIAL]}}, schemas.complaint_of_search),
 }
 FREE = r"(.*\.)?(settings|config|keras)\..+"  # Settings are whatever a recipe's are.
 TOO_LARGE = 1e39  # No text, no list, no object, no whole number, and no number that a training could have.
@@ -153,25 +154,25 @@ def outside_code(page: str) -> str:
 @given(spoiled(EVIDENCE))
 def test_of_any_evidence_there_is_a_complaint_or_a_report(file, content):
     found = read_as(content, file)
-    if complaints.complaint_of_evidence(found, "sequential", RECIPE.names):
+    if schemas.complaint_of_evidence(found, "sequential", EXPERIMENT.names):
         return
-    report = Report(RECIPE, found, TUNING)
+    report = Report(EXPERIMENT, found, TUNING)
     report.verdict_lines()
     report.table()
     text = markdown(report)
     assert "<script" not in outside_code(text)
     publish.summary_of(report)
-    objections.objections(RECIPE, file)
+    publishable.objections(EXPERIMENT, file)
 
 
 @given(spoiled(TUNING))
 def test_of_any_sweep_there_is_a_complaint_or_a_report(file, content):
     found = read_as(content, file)
-    if not complaints.complaint_of_tuning(found, "sequential"):
-        assert "<script" not in outside_code(markdown(Report(RECIPE, EVIDENCE, found)))
+    if not schemas.complaint_of_tuning(found, "sequential"):
+        assert "<script" not in outside_code(markdown(Report(EXPERIMENT, EVIDENCE, found)))
     path = file.with_name("tuning.json")
     path.write_bytes(content)
-    objections.objections(RECIPE, path)
+    publishable.objections(EXPERIMENT, path)
 
 
 @given(spoiled(SUMMARY))
@@ -179,13 +180,13 @@ def test_of_any_summary_there_is_a_complaint_or_a_front_page(file, content):
     results = file.parent / "results"
     (results / "optimizers").mkdir(parents=True, exist_ok=True)
     (results / "optimizers" / "summary.json").write_bytes(content)
-    marks = "\n".join(line for part in frontpage.PARTS for line in frontpage.marks(part))
+    marks = "\n".join(line for part in front_page.PARTS for line in front_page.marks(part))
     try:
-        page = frontpage.readme(marks, results)
+        page = front_page.readme(marks, results)
     except EvidenceError:
         return
-    found = frontpage.summaries(results)
-    assert "<script" not in page + frontpage.ledger(found) + frontpage.gallery(found)
+    found = front_page.summaries(results)
+    assert "<script" not in page + front_page.ledger(found) + front_page.gallery(found)
 
 
 @given(spoiled(SUMMARY))
@@ -215,15 +216,15 @@ def file_that_says():
 
 @given(spoiled(LINKS))
 def test_any_links_are_followed_or_complained_of(file, content):
-    path = file.with_name(attested.NAME)
+    path = file.with_name(lineage.NAME)
     path.write_bytes(content)
     try:
-        links = attested.links(file.parent)
+        links = lineage.links(file.parent)
     except EvidenceError:
         return
     finally:
         path.unlink()
-    attested.followed(copy.deepcopy({**EVIDENCE, "code": "a"}), links)
+    lineage.followed(copy.deepcopy({**EVIDENCE, "code": "a"}), links)
 
 
 @given(spoiled(FLOORS))
@@ -232,17 +233,17 @@ def test_any_floors_are_read_or_complained_of(file, content):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "floors.json").write_bytes(content)
     with contextlib.suppress(EvidenceError):
-        floors_of(RECIPE, folder.parent)
+        floors_of(EXPERIMENT, folder.parent)
 
 
 @given(spoiled(MACHINE))
 def test_any_verdicts_of_another_machine_are_shown_or_complained_of(file, content):
     other = read_as(content, file)
-    if complaints.complaint_of_machine(other):
+    if schemas.complaint_of_machine(other):
         return
-    recipe = load("input_pipeline")
-    found = some_seeds(attested.read(RESULTS / "input_pipeline" / "evidence.json"))
-    assert "<script" not in outside_code(markdown(Report(recipe, found, None), others=[other]))
+    experiment = load("input_pipeline")
+    found = some_seeds(lineage.read(RESULTS / "input_pipeline" / "evidence.json"))
+    assert "<script" not in outside_code(markdown(Report(experiment, found, None), others=[other]))
 
 
 @given(spoiled({"found": {"fair": [TRIAL, TRIAL]}}))
@@ -250,7 +251,7 @@ def test_anything_that_a_search_found_is_taken_or_complained_of(file, content):
     (file.parent / "search.json").write_bytes(content)
     begun = types.SimpleNamespace(folder=file.parent)
     with contextlib.suppress(EvidenceError):
-        for trials in searching._found_before(begun).values():
+        for trials in search._found_before(begun).values():
             for trial in trials:
                 assert set(TRIAL) <= set(trial)
 
@@ -307,7 +308,7 @@ def test_a_summary_holds_no_page_of_its_own():
     for claim in summary["claims"]:
         claim.update(id=evil, text=evil, source=evil, said=evil, verdict=evil, numbers=[evil] * len(claim["numbers"]))
     found = {"optimizers": summary}
-    page = frontpage.ledger(found) + frontpage.surprises(found) + frontpage.at_full(found)
+    page = front_page.ledger(found) + front_page.surprises(found) + front_page.at_full(found)
     assert "&lt;script" in page
     assert "<script" not in page
     assert "[a]" not in page
@@ -321,13 +322,13 @@ def begun(tmp_path_factory):
     """An invocation whose runs are done, one of them, and its record as it was."""
     logs = tmp_path_factory.mktemp("logs")
     asked = invocation.Asked("quick", (1, 2), (), invocation.default_data("quick"), logs, log=False)
-    begun = invocation.Invocation.begin(guess.RECIPE, asked, guess.Config(), "python")
-    work = schedule.Work.of(begun, begun.plan(), print)
+    begun = invocation.Invocation.begin(guess.EXPERIMENT, asked, guess.Config(), "python")
+    work = scheduler.Work.of(begun, begun.plan(), print)
     for one in list(work.jobs):
         records = job.carry_out(dataclasses.replace(one, alone=True))
         work.finish(one, records)
     one = work.jobs[0]
-    path = schedule.record_path(one.folder, one.variants[0], one.seed)
+    path = scheduler.record_path(one.folder, one.variants[0], one.seed)
     yield begun, one, path, read_json(path)
     begun.end()
 
@@ -338,15 +339,15 @@ def test_a_record_is_kept_as_it_was_or_not_at_all(begun, data):
     invocation_, one, path, before = begun
     path.write_bytes(data.draw(spoiled(before)))
     said: list[str] = []
-    found = schedule._kept(invocation_, one, one.variants[0], said.append)
-    assert found is None or text_of(found) == text_of(complaints.unsealed(before)[0])
+    found = scheduler._kept(invocation_, one, one.variants[0], said.append)
+    assert found is None or text_of(found) == text_of(schemas.unsealed(before)[0])
     assert (found is None) == bool(said)
 
 
 def test_a_whole_record_is_kept(begun):
     invocation_, one, path, before = begun
     write_json(path, before)
-    assert schedule._kept(invocation_, one, one.variants[0], pytest.fail) == complaints.unsealed(before)[0]
+    assert scheduler._kept(invocation_, one, one.variants[0], pytest.fail) == schemas.unsealed(before)[0]
 
 
 @given(st.data())
@@ -376,14 +377,14 @@ def test_any_progress_is_shown_or_not(begun, content):
     path.with_name("progress.json").write_bytes(content)
     found = job.read_progress(Path(one.folder), one.variants[0], one.seed)
     console = Console(file=io.StringIO(), force_terminal=True)
-    with view.watching(console, [one], 1, lambda folder, variant, seed: found) as watcher:
+    with live_table.watching(console, [one], 1, lambda folder, variant, seed: found) as watcher:
         watcher.started(one)
 
 
 @given(spoiled(["compare/accuracy"]))
 def test_any_list_of_pins_is_one_of_texts(file, content):
-    (file.parent / serving.compare.PINS).write_bytes(content)
-    assert all(isinstance(tag, str) for tag in serving.pins(file.parent))
+    (file.parent / server.compare.PINS).write_bytes(content)
+    assert all(isinstance(tag, str) for tag in server.pins(file.parent))
 
 
 # The books of a search
@@ -394,7 +395,7 @@ def searched(tmp_path_factory):
     """The logs of a whole search, and what it has found."""
     logs = tmp_path_factory.mktemp("searched") / "logs"
     with in_this_process():
-        assert cli.run(runner.RECIPE, [*SEARCH, "--logdir", str(logs)]) == 0
+        assert commands.run(runner.EXPERIMENT, [*SEARCH, "--logdir", str(logs)]) == 0
     (path,) = logs.rglob("search.json")
     return logs, read_json(path)["found"]
 
@@ -404,20 +405,20 @@ SEARCH = ["--variants", "fair", "--search", "random", "--trials", "3", "--no-log
 
 @contextlib.contextmanager
 def in_this_process():
-    from recipes.harness.running import worker
+    from lab.execute import executor
 
-    before = worker.side_by_side
+    before = executor.side_by_side
 
     def one_by_one(work, jobs, gpus, started, start=None):
         for one in work:
             started(one)
             yield one, job.carry_out(dataclasses.replace(one, alone=True))
 
-    worker.side_by_side = one_by_one
+    executor.side_by_side = one_by_one
     try:
         yield
     finally:
-        worker.side_by_side = before
+        executor.side_by_side = before
 
 
 @given(st.data())
@@ -432,7 +433,7 @@ def test_a_search_goes_on_to_the_same_end_or_says_that_its_books_are_broken(sear
     broken = data.draw(st.sampled_from(books))
     broken.write_bytes(data.draw(spoiled(json.loads(broken.read_text()))))
     with in_this_process():
-        code = cli.run(runner.RECIPE, [*SEARCH, "--logdir", str(copied), "--resume"])
+        code = commands.run(runner.EXPERIMENT, [*SEARCH, "--logdir", str(copied), "--resume"])
     assert code in (0, 1, 2)
     if code == 0:
         again = {trial["trial"]: trial for trial in read_json(book)["found"]["fair"]}
@@ -455,11 +456,11 @@ def test_what_is_kept_of_images_is_what_was_decoded_or_made_anew(tmp_path_factor
     place = tmp_path_factory.mktemp("kept")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("KERAS_RECIPES_CACHE", str(place))
-        kept.get("key", lambda: arrays)
+        image_cache.get("key", lambda: arrays)
         files = sorted(path for path in place.rglob("*") if path.is_file())
         path = data.draw(st.sampled_from(files))
         path.write_bytes(data.draw(spoiled_bytes(path.read_bytes())))
-        found = kept.get("key", lambda: arrays)
+        found = image_cache.get("key", lambda: arrays)
         assert {name: array.tolist() for name, array in found.items()} == {
             name: array.tolist() for name, array in arrays.items()
         }
@@ -519,10 +520,10 @@ def test_any_tf_config_is_a_cluster_or_a_sentence(text):
     assert 0 <= index < len(workers)
 
 
-@given(st.lists(st.sampled_from([line for part in frontpage.PARTS for line in frontpage.marks(part)] + ["text"])))
+@given(st.lists(st.sampled_from([line for part in front_page.PARTS for line in front_page.marks(part)] + ["text"])))
 def test_a_readme_has_its_places_or_is_complained_of(lines):
     with contextlib.suppress(EvidenceError):
-        frontpage.readme("\n".join(lines), ROOT / "results")
+        front_page.readme("\n".join(lines), ROOT / "results")
 
 
 @given(spoiled_bytes(b"def build(variant, data):\n    return None\n"))
@@ -555,8 +556,8 @@ def grown(found: dict[str, Any]) -> dict[str, Any]:
 @given(altered(grown(EVIDENCE)))
 @examples(50)
 def test_of_any_evidence_that_grew_there_is_a_complaint_or_a_report(file, content):
-    if not complaints.complaint_of_evidence(content, "sequential", RECIPE.names):
-        markdown(Report(RECIPE, content, None))
+    if not schemas.complaint_of_evidence(content, "sequential", EXPERIMENT.names):
+        markdown(Report(EXPERIMENT, content, None))
 
 
 def test_published_files_that_are_broken_are_sentences(tmp_path):
@@ -564,4 +565,4 @@ def test_published_files_that_are_broken_are_sentences(tmp_path):
         shutil.copytree(HOME, tmp_path / name / "sequential")
         (tmp_path / name / "sequential" / name).write_text("[{")
         with pytest.raises(EvidenceError, match="not whole"):
-            Published.read(RECIPE, tmp_path / name)
+            Published.read(EXPERIMENT, tmp_path / name)

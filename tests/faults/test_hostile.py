@@ -16,12 +16,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from lab.cli import commands
+from lab.evidence import provenance
+from lab.experiments import load
 from pipelines import folders, scratch, sources
 from pipelines.errors import RequestError
 from pipelines.sources import Request
-from recipes.__main__ import load
-from recipes.harness import cli
-from recipes.harness.evidence import provenance
 from tests.conftest import ROOT
 from tests.faults.kills import MARK, marked
 
@@ -31,7 +31,7 @@ RUNS |= {"enable_unsafe_deserialization", "unsafe_load", "run_path", "run_module
 HARMLESS = {"compile", "eval", "system", "popen"}  # As methods of Keras, `re` and `platform`.
 OF_OS = {"os.system", "os.popen"}
 SWITCHES = {("shell", True), ("allow_pickle", True), ("safe_mode", False)}
-RUN_ON_PURPOSE = {"pipelines/quiet.py", "recipes/harness/running/own_model.py"}
+RUN_ON_PURPOSE = {"pipelines/tf_import.py", "lab/execute/own_model.py"}
 
 
 def of(path: Path) -> list[str]:
@@ -172,7 +172,7 @@ def test_names_of_files_and_classes_do_nothing_on_pages(tmp_path):
             pixels = colors.integers(0, 256, (9, 9, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"<b>{number}.png")
     flags = ["--budget", "smoke", "--epochs", "1", "--data", f"folder:{tmp_path / 'images'}", "--batch-size", "32"]
-    assert cli.run(load("shuffling"), [*flags, "--variants", "shuffled", "--logdir", str(tmp_path / "logs")]) == 0
+    assert commands.run(load("shuffling"), [*flags, "--variants", "shuffled", "--logdir", str(tmp_path / "logs")]) == 0
     written = [path for path in (tmp_path / "logs").rglob("*") if path.is_file()]
     assert len(written) > 5
     assert [str(path) for path in written if b"<img src=x" in path.read_bytes()] == []
@@ -255,8 +255,8 @@ def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
         "--logdir",
         str(tmp_path / "logs"),
     ]
-    module = "from recipes.harness import main\nfrom tests.toys.runner import RECIPE\n"
+    module = "from lab import main\nfrom tests.toys.runner import RECIPE\n"
     script.write_text(f"{module}if __name__ == '__main__':\n    main(RECIPE, {flags})\n")
-    supervise = [sys.executable, "-m", "recipes.harness.kerastuner.supervise", "--workers", "1", str(script)]
+    supervise = [sys.executable, "-m", "lab.search.supervise", "--workers", "1", str(script)]
     found, said = watched(["env", f"PYTHONPATH={ROOT}", *supervise], tmp_path / "said")
     assert found == {"127.0.0.1"}, said

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.harness import cli
+from lab.cli import commands
 from tests.conftest import ROOT
 from tests.faults import kills
 from tests.faults.kills import Kind, PublishKiller, broken_files, finished_runs, killed, outcome, wrong_of
@@ -17,10 +17,10 @@ from tests.toys import guess, runner
 
 SLOWLY = ("--jobs", "2", "--no-log", "--seconds")
 TOYS = {
-    "run": (guess.RECIPE, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY, "0.2"), "evidence.json")),
-    "tuning": (guess.RECIPE, Kind("tests.toys.guess", ("--tune", *SLOWLY, "0.1"), "tuning.json")),
+    "run": (guess.EXPERIMENT, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY, "0.2"), "evidence.json")),
+    "tuning": (guess.EXPERIMENT, Kind("tests.toys.guess", ("--tune", *SLOWLY, "0.1"), "tuning.json")),
     "trials": (
-        runner.RECIPE,
+        runner.EXPERIMENT,
         Kind(
             "tests.toys.runner",
             ("--variants", "fair", "--search", "bayesian", "--trials", "8", *SLOWLY, "0.2"),
@@ -32,9 +32,9 @@ TOYS = {
 
 @pytest.mark.parametrize("name", TOYS)
 def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
-    recipe, kind = TOYS[name]
+    experiment, kind = TOYS[name]
     chance = random.Random(name)
-    assert cli.run(recipe, [*kind.flags, "--logdir", str(tmp_path / "whole")]) == 0
+    assert commands.run(experiment, [*kind.flags, "--logdir", str(tmp_path / "whole")]) == 0
     whole, logs = outcome(kind, tmp_path / "whole"), tmp_path / "cut"
     runs = len(finished_runs(tmp_path / "whole"))
     first = chance.randrange(1, runs // 2)
@@ -45,7 +45,7 @@ def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
     assert was_there
     assert first <= len(before) < runs
     assert wrong + broken_files(logs) == []
-    assert cli.run(recipe, [*kind.flags, "--logdir", str(logs), "--resume"]) == 0
+    assert commands.run(experiment, [*kind.flags, "--logdir", str(logs), "--resume"]) == 0
     assert {path: finished_runs(logs)[path] for path in before} == before
     if kind.written == "evidence.json":
         again = outcome(kind, logs)

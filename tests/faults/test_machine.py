@@ -19,14 +19,14 @@ from pathlib import Path
 
 import pytest
 
+from lab.cli import commands
+from lab.cli import cookbook as whole
+from lab.evidence import records
+from lab.execute import executor, invocation
+from lab.experiments import load
+from lab.report import in_place
 from pipelines import cifar10, download, scratch, terminal
 from pipelines.errors import DataError
-from recipes import __main__ as whole
-from recipes.__main__ import load
-from recipes.harness import cli
-from recipes.harness.evidence import records
-from recipes.harness.reporting import in_place
-from recipes.harness.running import invocation, worker
 from tests.conftest import ROOT, evidence_in
 from tests.toys import guess
 
@@ -73,7 +73,7 @@ def test_a_disk_that_fills_up_is_a_sentence_and_what_was_finished_is_kept(with_d
     assert 0 < len(kept) < 24
     before = {path: path.stat().st_mtime_ns for path in kept}
     asked = [*flags.split(), "--logdir", str(tmp_path / "kept" / "logs"), "--resume"]
-    assert cli.run(guess.RECIPE, asked) == 0
+    assert commands.run(guess.EXPERIMENT, asked) == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert {record["status"] for record in evidence_in(tmp_path / "kept")["records"]} == {"finished"}
 
@@ -124,16 +124,16 @@ def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path):
     flags = ["--budget", "smoke", "--epochs", "1", "--variants", "sgd", "adam", "--no-log", "--model", f"{mine}:build"]
     logs = tmp_path / "logs"
     greedy = [*flags, "--logdir", str(logs)]
-    assert cli.run(load("optimizers"), greedy) == 1
+    assert commands.run(load("optimizers"), greedy) == 1
     found = {record["variant"]: record for record in evidence_in(logs)["records"]}
     assert found["sgd"]["status"] == "finished"
     assert found["adam"]["cause"].startswith("out of memory")
 
 
 def test_a_worker_that_stands_still_is_noticed_and_ended(monkeypatch, tmp_path):
-    monkeypatch.setattr(worker, "MOST_STOPPED", 2.0)
+    monkeypatch.setattr(executor, "MOST_STOPPED", 2.0)
     folder = invocation.Invocation.begin(
-        guess.RECIPE,
+        guess.EXPERIMENT,
         invocation.Asked("quick", (1, 2), (), invocation.default_data("quick"), tmp_path, log=False),
         guess.Config(seconds=3.0),
         "python",
@@ -149,7 +149,7 @@ def test_a_worker_that_stands_still_is_noticed_and_ended(monkeypatch, tmp_path):
 
     stopper = threading.Thread(target=stop, args=[jobs[0]])
     stopper.start()
-    found = {job.name: record for job, (record,) in worker.side_by_side(jobs, 2, 0, lambda job: None)}
+    found = {job.name: record for job, (record,) in executor.side_by_side(jobs, 2, 0, lambda job: None)}
     stopper.join()
     folder.end()
     assert found[jobs[0].name]["cause"] == "its worker was stopped for 2 s by a signal, and was ended"
@@ -194,7 +194,7 @@ def test_a_home_a_backend_of_figures_and_a_temporary_folder_are_not_needed(tmp_p
 def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys, tmp_path, address, code, says):
     monkeypatch.setenv("RAY_ADDRESS", address)
     flags = ["--seeds", "1", "--no-log", "--backend", "ray", "--logdir", str(tmp_path)]
-    assert cli.run(guess.RECIPE, flags) == code
+    assert commands.run(guess.EXPERIMENT, flags) == code
     assert says in capsys.readouterr().err
 
 
@@ -255,14 +255,14 @@ def test_a_file_system_without_locks_or_without_renaming(monkeypatch, tmp_path, 
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(invocation.fcntl, "flock", refused)
-    assert cli.run(guess.RECIPE, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "a")]) == 0
+    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "a")]) == 0
 
     def unnamed(self: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "Operation not permitted", str(self))
 
     monkeypatch.setattr(Path, "replace", unnamed)
     begun = len(started)
-    assert cli.run(guess.RECIPE, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "b")]) == 1
+    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "b")]) == 1
     assert "could not be written or read: Operation not permitted." in capsys.readouterr().err
     assert len(started) == begun
 

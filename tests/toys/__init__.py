@@ -2,7 +2,7 @@
 
 import sys
 
-import recipes
+from lab.cli import start
 
 if sys.argv[0] == "-m":  # `python -m tests.toys.NAME` begins, as `python -m recipes.NAME` does.
-    recipes.fork_early()
+    start.fork_early()

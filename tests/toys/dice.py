@@ -4,11 +4,12 @@ A recipe without a model, for testing looks: each variant has its own noise. "cl
 only after many throws, and no claim speaks of "unclaimed".
 """
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.harness import Claim, Recipe, Run, main
+from lab import Claim, Experiment, Run, main
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ CLAIMS = [
     Claim("D1", "A loaded die wins", "us", "test_accuracy", by=0.01, higher="clear", than="fair"),
     Claim("D2", "A slightly loaded die wins", "us", "test_accuracy", by=0.01, higher="faint", than="fair"),
 ]
-RECIPE = Recipe(train, VARIANTS, CLAIMS, Config)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train)
 
 if __name__ == "__main__":
-    main(RECIPE)
+    main("tests.toys.dice")

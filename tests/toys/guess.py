@@ -5,12 +5,13 @@ A recipe without a model, for testing the harness: a variant is a bias, and the 
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades, main
+from lab import Claim, Experiment, Objective, Run, Tuning, half_decades, main
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ TUNING = Tuning(
     grids=dict.fromkeys(VARIANTS, half_decades(0.01, 0.1)),  # The best, 1, lies beyond the edge.
     objective=Objective("validation_accuracy"),
 )
-RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, tuning=TUNING)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING)
 
 if __name__ == "__main__":
-    main(RECIPE)
+    main("tests.toys.guess")

@@ -4,11 +4,12 @@ A recipe of the exclusive form, for testing the harness: all variants of a seed 
 """
 
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from recipes.harness import Claim, Recipe, Run, main
+from lab import Claim, Experiment, Run, main
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
 
 
 CLAIMS = [Claim("P1", "Long is longer", "us", "seconds", by=0.0, higher="long", than="short")]
-RECIPE = Recipe(None, VARIANTS, CLAIMS, Config, compare=compare)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, compare=compare)
 
 if __name__ == "__main__":
-    main(RECIPE)
+    main("tests.toys.pair")

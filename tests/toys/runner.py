@@ -3,12 +3,13 @@
 A recipe without a model, for testing Hyperband: accuracy grows with epochs, and has a best rate.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.harness import Claim, Objective, Recipe, Run, Tuning, half_decades, main
+from lab import Claim, Experiment, Objective, Run, Tuning, half_decades, main
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
 CLAIMS = [Claim("X3", "Wind slows", "us", "test_accuracy", by=0.01, higher="fair", than="windy")]
 TUNING = Tuning("rate", dict.fromkeys(VARIANTS, half_decades(0.01, 1.0)), Objective("validation_accuracy"))
-RECIPE = Recipe(train, VARIANTS, CLAIMS, Config, tuning=TUNING)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING)
 
 if __name__ == "__main__":
-    main(RECIPE)
+    main("tests.toys.runner")

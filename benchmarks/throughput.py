@@ -1,0 +1,331 @@
+"""How fast the net of `optimizers` trains here, beside other ways to train the same net on the same images.
+
+python -m recipes benchmark                       images/s on one core: ours, plain Keras, PyTorch if it is installed
+python -m recipes benchmark --torch PYTHON        with the PyTorch of another environment's interpreter
+python -m recipes benchmark --against CHECKOUT    whole commands of this checkout and of another one, in turn
+
+Each contestant is a process on one core with one thread. They train an epoch each, in turn and in a new order each
+round, with nothing beside them: what slows the machine for a while slows all alike.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parents[1]
+BATCH = 128
+Epoch = Callable[[], None]
+
+
+# What each contestant does: a function that trains for one epoch.
+
+
+def ours() -> Epoch:
+    """The recipe's model and its feed, with a schedule and validation left out."""
+    import keras
+
+    from pipelines import batches, sources
+    from recipes import optimizers
+
+    data = sources.load()
+    model = optimizers.build_model("momentum", data)
+    optimizer = optimizers.build_optimizer("momentum", 0.1, None)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, metrics=["accuracy"], steps_per_execution=16)
+    feed = batches.training(data.train, BATCH, seed=1)
+    return lambda: model.fit(feed, epochs=1, shuffle=False, verbose=0)
+
+
+def keras_map() -> Epoch:
+    """What a user would write: the same model, shifts and flips image by image in a parallel map."""
+    import tensorflow as tf
+
+    def augment(image, label):
+        image = tf.pad(image, [[2, 2], [2, 2], [0, 0]], "REFLECT")
+        return tf.image.random_flip_left_right(tf.image.random_crop(image, (32, 32, 3))), label
+
+    model, train = _plain_keras()
+    feed = tf.data.Dataset.from_tensor_slices((train.images, train.labels)).shuffle(len(train))
+    feed = feed.map(augment, tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return lambda: model.fit(feed, epochs=1, verbose=0)
+
+
+def keras_layers() -> Epoch:
+    """The same with Keras's augmentation layers in the model."""
+    import keras
+    import tensorflow as tf
+
+    net, train = _plain_keras()
+    shift = keras.layers.RandomTranslation(2 / 32, 2 / 32, fill_mode="reflect", interpolation="nearest")
+    images = keras.Input((32, 32, 3), dtype="uint8")
+    model = keras.Model(images, net(keras.layers.RandomFlip("horizontal")(shift(images))))
+    model.compile(net.optimizer, net.loss, metrics=["accuracy"])
+    feed = tf.data.Dataset.from_tensor_slices((train.images, train.labels)).shuffle(len(train))
+    feed = feed.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return lambda: model.fit(feed, epochs=1, verbose=0)
+
+
+def _plain_keras():
+    import keras
+
+    from pipelines import sources
+    from recipes import optimizers
+
+    data = sources.load()
+    model = optimizers.build_model("momentum", data)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
+    return model, data.train
+
+
+def torch_eager(compiled: bool = False) -> Epoch:
+    """The same net and augmentation in PyTorch, from arrays in memory; needs no package of ours."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(1)
+    folder = Path(os.environ["BENCHMARK_IMAGES"])
+    images = torch.from_numpy(np.load(folder / "images.npy")).permute(0, 3, 1, 2).contiguous()
+    labels = torch.from_numpy(np.load(folder / "labels.npy")).long()
+    padded = nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
+
+    def block(inside: int, filters: int, strides: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(inside, filters, 3, strides, padding=1, bias=False)
+        return [convolution, nn.MaxPool2d(2), nn.BatchNorm2d(filters, momentum=0.2), nn.ReLU()]
+
+    model: nn.Module = nn.Sequential(*block(3, 24, 2), *block(24, 64, 1), nn.Flatten(), nn.Linear(1024, 10))
+    model = model.to(memory_format=torch.channels_last)
+    run = torch.compile(model) if compiled else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+
+    def epoch() -> None:
+        order = torch.randperm(len(labels))
+        for start in range(0, len(labels) - BATCH + 1, BATCH):
+            index = order[start : start + BATCH]
+            down, right = torch.randint(0, 5, (2, BATCH, 1))
+            rows, columns = (
+                (down + torch.arange(32))[:, :, None],
+                (right + torch.arange(32))[:, None, :],
+            )
+            batch = padded[index[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
+            batch = torch.where((torch.rand(BATCH) < 0.5)[:, None, None, None], batch.flip(3), batch)
+            logits = run((batch.float() / 64 - 2).contiguous(memory_format=torch.channels_last))
+            loss = nn.functional.cross_entropy(logits, labels[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return epoch
+
+
+def torch_compiled() -> Epoch:
+    """The same under `torch.compile`."""
+    return torch_eager(compiled=True)
+
+
+KERAS = {"ours": ours, "plain Keras, map": keras_map, "plain Keras, layers": keras_layers}
+TORCH = {"PyTorch, eager": torch_eager, "PyTorch, compiled": torch_compiled}
+
+
+def contestant(name: str) -> None:
+    """Be one contestant: train an epoch for each line that is read, and answer with its seconds."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    if name in KERAS:
+        import tensorflow as tf
+
+        import pipelines  # noqa: F401  Quiets TensorFlow.
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    epoch = (KERAS | TORCH)[name]()
+    epoch()  # Traces, compiles.
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        epoch()
+        print(time.perf_counter() - start, flush=True)
+
+
+@contextlib.contextmanager
+def processes(names: dict[str, str]) -> Iterator[dict[str, subprocess.Popen]]:
+    """A process for each contestant, name -> interpreter; those that can't be are left out."""
+    running: dict[str, subprocess.Popen] = {}
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    with tempfile.TemporaryDirectory() as folder:
+        _write_images(Path(folder))
+        try:
+            for name, interpreter in names.items():
+                start = [interpreter, str(Path(__file__)), "--contestant", name]
+                variables = {
+                    **os.environ,
+                    **threads,
+                    "BENCHMARK_IMAGES": folder,
+                    "PYTHONPATH": str(ROOT),
+                }
+                process = subprocess.Popen(
+                    start,
+                    env=variables,
+                    text=True,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                )
+                if process.stdout and process.stdout.readline() == "ready\n":
+                    running[name] = process
+                else:
+                    print(f"{name} is left out: it did not start.")
+            yield running
+        finally:
+            for process in running.values():
+                process.kill()
+                process.wait()
+
+
+def _write_images(folder: Path) -> None:
+    from pipelines import sources
+
+    train = sources.load().train
+    np.save(folder / "images.npy", train.images)
+    np.save(folder / "labels.npy", train.labels)
+
+
+def race(rounds: int, torch_python: str) -> dict[str, list[float]]:
+    """Seconds of each round's epoch by contestant."""
+    names = dict.fromkeys(KERAS, sys.executable)
+    has_torch = subprocess.run([torch_python, "-c", "import torch"], capture_output=True).returncode == 0
+    if has_torch:
+        names |= dict.fromkeys(TORCH, torch_python)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    with processes(names) as running:
+        for _ in range(rounds):
+            for name, process in random.sample(list(running.items()), len(running)):
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write("\n")
+                process.stdin.flush()
+                seconds[name].append(float(process.stdout.readline()))
+    return {name: times for name, times in seconds.items() if times}
+
+
+def report_race(seconds: dict[str, list[float]]) -> None:
+    images = 8000 // BATCH * BATCH
+    for name, times in seconds.items():
+        ratios = [theirs / mine for mine, theirs in zip(seconds["ours"], times, strict=True)]
+        beside = f", ours is {statistics.median(ratios):.2f} times as fast" if name != "ours" else ""
+        spread = f"{images / max(times):,.0f} to {images / min(times):,.0f}"
+        print(f"{name:>20}: {images / statistics.median(times):>8,.0f} images/s ({spread}){beside}")
+
+
+def compare(checkout: Path, ours_: str, theirs: str, rounds: int) -> int:
+    """Run the same recipe by both checkouts in turn; print the ratios of their times, and paired accuracies."""
+    found: dict[str, list[dict]] = {"ours": [], "theirs": []}
+    for number in range(rounds):
+        turns = [("ours", ROOT, ours_), ("theirs", checkout, theirs)]
+        for who, folder, flags in turns if number % 2 == 0 else reversed(turns):
+            with tempfile.TemporaryDirectory() as logs:
+                start = time.perf_counter()
+                command = [
+                    sys.executable,
+                    "-m",
+                    "recipes.optimizers",
+                    *shlex.split(flags),
+                    "--logdir",
+                    logs,
+                ]
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+                elapsed = time.perf_counter() - start
+                paths = list(Path(logs).rglob("evidence.json"))
+                if done.returncode != 0 or not paths:
+                    print(
+                        f"{shlex.join(command)} in {folder} failed:\n{done.stdout}{done.stderr}",
+                        file=sys.stderr,
+                    )
+                    return 1
+                found[who].append(json.loads(paths[0].read_text()) | {"whole": elapsed})
+                print(f"round {number + 1}: {who:>6} {elapsed:6.1f} s, {_speed(found[who][-1]):,.0f} images/s")
+    pairs = list(zip(found["ours"], found["theirs"], strict=True))
+    times = [mine["whole"] / other["whole"] for mine, other in pairs]
+    speeds = [_speed(mine) / _speed(other) for mine, other in pairs]
+    print(f"time, ours over theirs: {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})")
+    print(f"images/s, ours over theirs: {statistics.median(speeds):.2f} ({min(speeds):.2f} to {max(speeds):.2f})")
+    print(shares(found["ours"][-1]))
+    print(accuracies(*pairs[0]))
+    return 0
+
+
+def _speed(found: dict) -> float:
+    return statistics.median(record["metrics"]["images_per_second"] for record in found["records"])
+
+
+def shares(found: dict) -> str:
+    """What workers spent their time on."""
+    total: dict[str, float] = {}
+    for record in found["records"]:
+        for name, seconds in record["seconds"].items():
+            total[name] = total.get(name, 0.0) + seconds
+    whole = total.pop("total")
+    total["unaccounted"] = whole - sum(total.values())
+    parts = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in sorted(total.items(), key=lambda x: -x[1]))
+    return f"of our workers' time: {parts}"
+
+
+def accuracies(mine: dict, other: dict) -> str:
+    """Test accuracy, ours minus theirs, paired by variant and seed and averaged over variants: a 95 % interval."""
+    from scipy import special
+
+    values: dict[int, list[float]] = {}
+    theirs = {(record["variant"], record["seed"]): record["metrics"]["test_accuracy"] for record in other["records"]}
+    for record in mine["records"]:
+        key = record["variant"], record["seed"]
+        if key in theirs:
+            values.setdefault(record["seed"], []).append(100 * (record["metrics"]["test_accuracy"] - theirs[key]))
+    by_seed = [statistics.mean(differences) for differences in values.values()]
+    if len(by_seed) < 2:
+        return "test accuracy: one seed tells nothing"
+    half = special.stdtrit(len(by_seed) - 1, 0.975) * statistics.stdev(by_seed) / len(by_seed) ** 0.5
+    middle = statistics.mean(by_seed)
+    return (
+        f"test accuracy, ours minus theirs: {middle:+.2f} points [{middle - half:+.2f}, {middle + half:+.2f}], "
+        f"{len(by_seed)} seeds"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit code: 0, 1 for a failure, 2 for usage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m recipes benchmark",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=0, help="default: 11 epochs, or 3 whole commands")
+    parser.add_argument("--torch", default=sys.executable, metavar="PYTHON", help="an interpreter that has PyTorch")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout of this project")
+    six = "--variants sgd momentum rmsprop adam adamw muon --epochs 5 --seeds 2"
+    parser.add_argument("--ours", default=six, metavar="FLAGS", help=f"of recipes.optimizers here; default: {six}")
+    parser.add_argument("--theirs", default=six, metavar="FLAGS", help="the same there")
+    options = parser.parse_args(arguments)
+    if options.rounds < 0:
+        parser.error(f"--rounds must be at least 1, not {options.rounds}")
+    if options.against:
+        if not (options.against / "recipes" / "optimizers.py").is_file():
+            parser.error(f"{options.against} is no checkout of this project: it has no recipes/optimizers.py")
+        return compare(options.against, options.ours, options.theirs, options.rounds or 3)
+    report_race(race(options.rounds or 11, options.torch))
+    return 0
+
+
+if __name__ == "__main__":
+    contestant(sys.argv[sys.argv.index("--contestant") + 1])

@@ -1,0 +1,197 @@
+"""`Run`: what one training receives, and what it hands back."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from lab.core import scoring, timing
+from lab.core.callbacks import Curves, MainOutput, Progress, StopAt, Stopwatch
+from lab.core.loop import Loop
+from lab.tensorboard import callback
+from pipelines import sources
+
+
+@dataclass
+class Run:
+    """One variant at one seed.
+
+    A recipe reads `seed` and `data`, gives `callbacks()` to every `fit`, and returns the metrics that it wants
+    recorded, most of them from `scores` and `epochs_to_target`. All accuracies are fractions in [0, 1].
+    """
+
+    variant: str
+    seed: int
+    data: sources.Request
+    config: Any
+    folder: Path
+    logging: bool = True
+    profile: bool = False
+    save: Path | None = None
+    curves: dict[str, list[float | None]] = field(default_factory=dict)
+    correct: np.ndarray | None = None
+    weights: str | None = None  # A hash of the weights that were scored.
+    blocks: list[dict[str, Any]] = field(default_factory=list)  # Of each timed block, how disturbed it was.
+    diverged: bool = False
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    _epochs: Curves | None = None
+    _loop: Loop | None = None
+    _test_was_read: bool = False
+
+    def callbacks(
+        self,
+        data: sources.Data,
+        part: str = "",
+        *,
+        until: float | None = None,
+        prepare: scoring.Prepare = scoring.as_they_are,
+        output: str = "",
+    ) -> list:
+        """Keras callbacks for one `fit`: TensorBoard, progress, timing, and an end as soon as the loss is not finite.
+
+        Args:
+            data: some of its training images are used each epoch for gradient norms and activation histograms.
+            part: a name for this training where a run has several; its logs go to a folder of that name.
+            until: stop after the first epoch whose validation accuracy is at least this; None trains to the end.
+            prepare: what the feed makes of images and labels, where the model takes or answers something else.
+            output: the one of several outputs, by name, whose accuracy is the run's.
+
+        Raises:
+            RuntimeError: the test set has been read already: what is trained now could have seen it.
+        """
+        if self._test_was_read:
+            raise RuntimeError("a training may not begin after the test set was read")
+        self.watch.part = part or "main"
+        self._epochs = Curves()
+        callbacks: list[keras.callbacks.Callback] = [self.watch, keras.callbacks.TerminateOnNaN()]
+        callbacks += [MainOutput(output)] if output else []
+        callbacks.append(self._epochs)
+        if self.logging:
+            folder, timing = self.folder / part, self.watch.timing
+            callbacks.append(callback.Board(folder, timing, data.train, profile=self.profile, prepare=prepare))
+        if until is not None:
+            callbacks.append(StopAt(until))
+        callbacks.append(Progress(self.folder / "progress.json", part))
+        return callbacks
+
+    def epochs(self, model: keras.Model, data: sources.Data, count: int, part: str = "") -> Iterator[int]:
+        """The epochs of a training without `fit`, up to `count`: 0, 1, 2 and so on, for a `for` loop.
+
+        What `callbacks` do for `fit` is done here, as long as the loop calls `epoch` at the end of each. The training
+        ends after an epoch whose loss is not finite. The model must be compiled, since its optimizer is asked for the
+        rate and its loss for the norms of gradients.
+
+        Raises:
+            RuntimeError: an epoch ended without `epoch`, or the test set has been read already.
+        """
+        self._loop = Loop(model, self.callbacks(data, part), count)
+        yield from self._loop
+
+    def epoch(self, validation: Iterable | None = None, **metrics: float) -> None:
+        """Log an epoch of a loop over `epochs`, at its end: the training's `metrics`, `loss` and `accuracy` at least.
+
+        With `validation`, batches of images and labels, the model is evaluated on those, as `fit` does.
+
+        Raises:
+            RuntimeError: there is no loop over `epochs`.
+        """
+        if self._loop is None:
+            raise RuntimeError("run.epoch belongs at the end of an epoch of `for epoch in run.epochs(...)`")
+        self._loop.end_epoch(metrics, validation)
+
+    def scores(
+        self,
+        model: keras.Model,
+        data: sources.Data,
+        *,
+        prepare: scoring.Prepare = scoring.as_they_are,
+        output: str = "",
+    ) -> dict[str, float]:
+        """Metrics of the model as the last epoch left it; reads the test set, once.
+
+        `test_accuracy`, `validation_accuracy` and `train_accuracy` (clean images), `generalization_gap` (train minus
+        test), `test_loss`, and for information `images_per_second` of the training steps.
+        """
+        self._keep_curves()
+        with self.watch.timing("evaluation"):
+            found = scoring.score(model, data, self.open_test_set(data), prepare, output)
+        losses = self.curves.get("loss", [])
+        self.diverged |= None in losses or not found.finite
+        if self.diverged:  # Whatever NaN happens to be the argmax of, the model knows nothing.
+            return self.worst(data)
+        self.correct = found.correct
+        self.weights = scoring.digest_of(model)
+        if self.logging:
+            with self.watch.timing("logging"):
+                callback.write_predictions(self.folder, found.logits, self.open_test_set(data), data.classes)
+        if self.save:
+            self.save.parent.mkdir(parents=True, exist_ok=True)
+            model.save(self.save)
+        speed = {"images_per_second": self.watch.images_per_second(getattr(self.config, "batch_size", 1))}
+        return {**found.metrics, **scoring.summary(self.curves), **speed}
+
+    def epochs_to_target(self, target: float | None, data: sources.Data) -> dict[str, float]:
+        """Epochs and seconds of the last training until validation accuracy was at `target`, interpolated in between.
+
+        The curve starts at chance. A target that was not reached counts as all the epochs that there were, and
+        `target_reached` says 0 instead of 1. Seconds are of training steps alone. Without a target, nothing.
+        """
+        self._keep_curves()
+        if target is None:
+            return {}
+        accuracies = [value or 0.0 for value in self.curves.get("val_accuracy", [])]
+        taken = scoring.epochs_to(target, accuracies, scoring.chance(data))
+        epochs = float(len(accuracies)) if taken is None else taken
+        return {
+            "epochs_to_target": epochs,
+            "seconds_to_target": epochs * self.watch.epoch_seconds(),
+            "target_reached": float(taken is not None),
+        }
+
+    def open_test_set(self, data: sources.Data) -> sources.Split:
+        """The test images, for what is measured after the last epoch; from now on nothing can be trained."""
+        self._test_was_read = True
+        return data.held_back
+
+    def interleaved(self, steps: Mapping[str, timing.Step], *, rounds: int = 1, **shape: int) -> timing.Blocks:
+        """Time each variant's `step()` in blocks, as `timing.interleaved`, and record how disturbed they were."""
+        blocks = timing.interleaved(steps, rounds=rounds, seed=self.seed, **shape)
+        self.blocks += blocks.disturbances
+        return blocks
+
+    def undisturbed(self, work: Callable[[int], tuple[timing.Result, float]], again: int) -> timing.Result:
+        """What `work(attempt)`, which times itself, found where it was disturbed least, as `timing.undisturbed`."""
+        found, others, repeated = timing.undisturbed(work, again)
+        self.blocks.append({"variant": self.variant, "others": round(others, 4), "again": repeated})
+        return found
+
+    def keep_histogram(self, name: str, values: Sequence[float]) -> None:
+        """Show numbers in TensorBoard, as one histogram and, a step for each, as a curve; nothing is recorded."""
+        if self.logging:
+            callback.write_curve(self.folder, f"{name}/by_step", values)
+            callback.write_histogram(self.folder, name, values)
+
+    def keep(self, name: str, values: Sequence[float]) -> None:
+        """Record a curve, numbers in order: in the evidence, for the figure, and in TensorBoard, a step for each."""
+        self.curves[name] = _finite(values)
+        if self.logging:
+            callback.write_curve(self.folder, name, values)
+
+    def worst(self, data: sources.Data) -> dict[str, float]:
+        """What a diverged run counts as: chance accuracy on everything."""
+        self.diverged = True
+        return scoring.worst(scoring.chance(data))
+
+    def _keep_curves(self) -> None:
+        values: Mapping[str, list[float]] = self._epochs.values if self._epochs else {}
+        for name, curve in values.items():
+            self.curves[name] = _finite(curve)
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    """The values, with None for what is not finite: JSON has no NaN."""
+    return [float(value) if math.isfinite(value) else None for value in values]

@@ -1,0 +1,129 @@
+"""Where numbers come from: the machine, the versions, the commit, and what of Keras' own settings was in force."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lab.evidence.records import SCHEMA
+
+ROOT = Path(__file__).resolve().parents[2]
+CPUINFO = Path("/proc/cpuinfo")
+ABILITIES = {
+    "avx512f": "AVX-512",
+    "avx512_bf16": "AVX512-BF16",
+    "avx512_fp16": "AVX512-FP16",
+    "amx_bf16": "AMX-BF16",
+    "amx_fp16": "AMX-FP16",
+}
+PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "tensorflow-datasets", "keras-tuner", "tensorboard")
+
+
+def machine() -> dict[str, Any]:
+    """CPU model, cores that this process may use, GPUs, memory in GiB, system, and its `abilities`."""
+    model = platform.processor() or platform.machine()
+    if CPUINFO.exists():
+        names = [line.split(":", 1)[1].strip() for line in CPUINFO.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    memory = None
+    if hasattr(os, "sysconf"):
+        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    return {
+        "cpu": model,
+        "cores": cores(),
+        "gpus": [_gpu_name(gpu) for gpu in gpus()],
+        "memory_gib": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+        "abilities": abilities(),
+    }
+
+
+def abilities() -> list[str]:
+    """What of the machine decides whether 16-bit arithmetic is fast: vector instructions, and tensor cores of GPUs."""
+    flags = CPUINFO.read_text().split() if CPUINFO.exists() else []
+    found = [name for flag, name in ABILITIES.items() if flag in flags]
+    return found + ["tensor cores"] * any(_compute_capability(gpu) >= (7, 0) for gpu in gpus())
+
+
+def _compute_capability(gpu: Any) -> tuple[int, int]:
+    import tensorflow as tf
+
+    return tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[Any]:
+    """TensorFlow's GPUs, without starting any of them."""
+    import tensorflow as tf
+
+    return tf.config.list_physical_devices("GPU")
+
+
+def _gpu_name(gpu: Any) -> str:
+    import tensorflow as tf
+
+    return tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+
+
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that numbers depend on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+def commit() -> str | None:
+    """The commit that is checked out, with "+changes" where files differ from it; None outside a git checkout."""
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        status = ["git", "status", "--porcelain", "--", "recipes", "lab", "pipelines"]
+        changes = subprocess.run(status, cwd=ROOT, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+
+
+def without_folder(command: str) -> str:
+    """A command as anyone may give it: without where its logs went on the machine that it was given on."""
+    words = shlex.split(command)
+    behind = {number + 1 for number, word in enumerate(words) if word == "--logdir"}
+    logs = ("--logdir", "--no-log", "--resume")  # None of them makes another number.
+    kept = [word for number, word in enumerate(words) if number not in behind and not word.startswith(logs)]
+    return shlex.join(kept)
+
+
+def is_commit(name: str) -> bool:
+    """Whether there is such a commit in this checkout; True where there is no checkout to look it up in."""
+    if not re.fullmatch("[0-9a-f]{40}", name):  # Nor may it be a flag of git's.
+        return False
+    if commit() is None:
+        return True
+    asked = subprocess.run(["git", "cat-file", "-e", f"{name}^{{commit}}"], cwd=ROOT, capture_output=True)
+    return asked.returncode == 0
+
+
+def keras_settings() -> dict[str, str]:
+    """The settings of Keras that numbers depend on, and that a file in the user's home may change."""
+    import keras
+
+    return {"floatx": keras.config.floatx(), "image_data_format": keras.config.image_data_format()}
+
+
+def stamp(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What every file of evidence begins with, followed by `content`."""
+    return {
+        "schema": SCHEMA,
+        "recipe": experiment,
+        "machine": machine(),
+        "versions": versions(),
+        "keras": keras_settings(),
+        "commit": commit(),
+        **content,
+    }

@@ -1,0 +1,1 @@
+"""How runs are carried out: invocations, the scheduler, worker processes, clusters."""

@@ -1,0 +1,286 @@
+"""`Invocation`: one recipe of a command, the folder that its runs go to, and what is found there again."""
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lab.evidence import code_hash
+from lab.evidence.provenance import stamp
+from lab.evidence.records import EvidenceError, Record, read_json, write_json
+from lab.execute.executor import Start
+from lab.execute.job import Job
+from lab.execute.own_model import model_digest
+from lab.experiment import BUDGETS, BudgetName, Experiment
+from pipelines import sources
+from pipelines.errors import UsageError
+
+
+class CodeChangedError(EvidenceError):
+    """The code was changed while the command ran: what it measured is of no one version."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is asked of a recipe, beside its own config: the flags of its command line."""
+
+    budget: BudgetName
+    seeds: Sequence[int]
+    variants: tuple[str, ...]
+    data: sources.Request
+    logdir: Path
+    jobs: int | None = None
+    backend: str = "local"
+    start: Start | None = None
+    model: str = ""
+    save: str = ""
+    resume: bool = False
+    profile: bool = False
+    tune: bool = False
+    until_decided: int | None = None
+    log: bool = True
+    board: bool = False
+    reference: bool = False
+
+
+@dataclasses.dataclass
+class Invocation:
+    """What was asked of one recipe, and where its runs go."""
+
+    experiment: Experiment
+    asked: Asked
+    config: Any
+    folder: Path
+    header: dict[str, Any]
+    together: bool = False  # With other recipes.
+    started: float = dataclasses.field(default_factory=time.perf_counter)
+    took_over: bool = False  # Runs that other commands have finished.
+
+    @classmethod
+    def begin(
+        cls, experiment: Experiment, asked: Asked, config: Any, command: str, *, together: bool = False
+    ) -> "Invocation":
+        """Check the data and open a new folder, or to resume the newest one of the same settings; lock it.
+
+        Raises:
+            UsageError: nothing to resume, or it is being worked on.
+            DataError: the data are missing or broken.
+        """
+        data = sources.verify(asked.data)
+        sweep = experiment.sweep if asked.tune else None
+        header: dict[str, Any] = {
+            "kind": "tuning" if sweep else "comparison",
+            "budget": asked.budget,
+            "config": {} if sweep and experiment.table else dataclasses.asdict(config),
+            "data": dataclasses.asdict(asked.data),
+            "data_digest": data.digest,
+            "test_images": len(data.held_back),
+            "classes": len(data.classes),
+            "code": experiment.code,
+            "parts": experiment.parts,
+        }
+        if asked.model:
+            header["model"] = f"{asked.model} {model_digest(asked.model)}"
+        if experiment.table and not sweep:
+            header["table"] = experiment.table.digest(experiment.name)
+        if together:
+            header["together"] = True
+        header = stamp(experiment.name, header)
+        home = asked.logdir / experiment.name
+        folder = _find(home, header) if asked.resume else _new_folder(home)
+        header = {**header, "command": command}
+        _lock(folder)
+        if not asked.resume:
+            write_json(folder / "invocation.json", header)
+        return cls(experiment, asked, config, folder, header, together)
+
+    def end(self) -> None:
+        """Give the folder free."""
+        with contextlib.suppress(OSError):
+            (self.folder / LOCK).unlink()
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The chosen variants, in the recipe's order."""
+        return tuple(name for name in self.experiment.names if name in (self.asked.variants or self.experiment.names))
+
+    @property
+    def alone(self) -> bool:
+        """Whether its runs have the machine to themselves, since they measure times."""
+        return self.experiment.compare is not None and not self.together
+
+    @property
+    def is_as_published(self) -> bool:
+        """Whether published numbers are about what is run: images and model are the recipe's."""
+        return self.asked.data.is_cifar10 and not self.asked.model
+
+    def job(self, variants: tuple[str, ...], seed: int, fields: dict[str, Any], folder: Path) -> Job:
+        """One job of this invocation, with some fields of the config replaced."""
+        return Job(
+            module=self.experiment.module,
+            variants=variants,
+            seed=seed,
+            config={**self.header["config"], **fields},
+            data=self.asked.data,
+            folder=str(folder),
+            code=self.experiment.code,
+            data_digest=self.header["data_digest"],
+            model=self.asked.model,
+            model_digest=self.header.get("model", "").rpartition(" ")[2],
+            logging=self.asked.log and folder == self.folder,
+            profile=self.asked.profile,
+            save=self.asked.save,
+            alone=self.alone,
+            log=str(self.folder / "workers.log"),
+        )
+
+    def plan(self) -> list[Job]:
+        """The jobs of a comparison."""
+        groups = [(name,) for name in self.variants] if self.experiment.train else [self.variants]
+        return [self.job(group, seed, {}, self.folder) for seed in self.asked.seeds for group in groups]
+
+    def title(self) -> str:
+        seeds = len(self.asked.seeds)
+        size = f"{len(self.variants)} variants × {seeds} seed{'s' if seeds > 1 else ''} at {self.asked.budget}."
+        return f"{self.experiment.question}\n{size}"
+
+    def tuned_otherwise(self, record: Record) -> bool:
+        """Whether a run had other tuned settings than the recipe has now."""
+        now = self.experiment.settings(record["variant"], getattr(self.config, "tuned_at", "quick"))
+        return record["settings"] != _as_json(now)
+
+    def elapsed(self) -> float | None:
+        """Seconds since the command began; None where it took runs over and so only part of the time that it needs, and
+        for recipes together, which share theirs."""
+        partly = self.asked.resume or self.took_over or self.together
+        return None if partly else round(time.perf_counter() - self.started, 1)
+
+    def check_code(self) -> None:
+        """Look at the files again.
+
+        Raises:
+            CodeChangedError: they are not as they were when the command began.
+        """
+        code_hash.forget()
+        if not code_hash.is_as_loaded() or self.header["code"] != self.experiment.code:
+            raise CodeChangedError(
+                f"The code of {self.experiment.name} was changed while the command ran: what it measured is of no one "
+                f"version and no evidence is written: run it again. The runs are in {self.folder}."
+            )
+
+
+LOCK = "lock"
+# What must be the same where runs are to be taken over.
+SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table", "together")
+SAME_PLACE = ("machine", "versions", "keras")
+
+
+def _find(home: Path, header: dict[str, Any]) -> Path:
+    wanted = _as_json({key: header.get(key) for key in SAME + SAME_PLACE})
+    for folder in sorted(home.glob("*/"), reverse=True):
+        if folder.is_symlink() or not (folder / "invocation.json").exists():
+            continue
+        if any(path.is_symlink() for path in folder.iterdir()):  # What is written here would go elsewhere.
+            continue
+        try:
+            found = read_json(folder / "invocation.json")
+        except EvidenceError:  # Of an invocation that did not get far; another may do.
+            continue
+        if isinstance(found, dict) and {key: found.get(key) for key in SAME + SAME_PLACE} == wanted:
+            return folder
+    raise UsageError(
+        f"There is nothing to resume under {home}: no invocation with the same settings, code, data, machine and "
+        "versions; run without --resume."
+    )
+
+
+def _as_json(content: dict[str, Any]) -> dict[str, Any]:
+    """Content as it will be read back: JSON knows no tuples."""
+    return {key: _plain(value) for key, value in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _as_json(value)
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _new_folder(home: Path) -> Path:
+    """A folder named after this second, or the next that is free: the newest is the last by name, also where the clock
+    was set back."""
+    home.mkdir(parents=True, exist_ok=True)
+    begun = [_second_of(path.name) for path in home.iterdir()]
+    when = max([datetime.now(), *(second + SECOND for second in begun if second)])
+    while True:
+        folder = home / when.strftime(NAMED)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+        when += SECOND
+
+
+NAMED = "%Y%m%d-%H%M%S"
+SECOND = timedelta(seconds=1)
+LAST_YEAR = 9000  # A folder that is called after a later one was not called so by a clock.
+
+
+def _second_of(name: str) -> datetime | None:
+    try:
+        second = datetime.strptime(name[: len("YYYYMMDD-HHMMSS")], NAMED)
+    except ValueError:
+        return None
+    return second if second.year < LAST_YEAR else None
+
+
+def _lock(folder: Path) -> None:
+    """Put this process's number into the folder.
+
+    Raises:
+        UsageError: another process that is alive works there.
+    """
+    path = folder / LOCK
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # Some file systems have no locks.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # Else two could find the number of a process that was killed.
+        owner = _owner(path)
+        if owner != os.getpid() and _is_alive(owner):
+            raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.")
+        path.write_text(str(os.getpid()))
+    finally:
+        os.close(descriptor)
+
+
+def _owner(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is a process of this number."""
+    if not 0 < process < 2**31:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # It is somebody else's.
+        return True
+    return True
+
+
+def default_data(budget: BudgetName, **given: Any) -> sources.Request:
+    """The images of a budget, with what was asked for otherwise; other images than the budget's are all taken."""
+    of_budget = BUDGETS[budget]
+    source = given.get("source") or of_budget.source
+    train_images = of_budget.train_images if source == of_budget.source else None
+    if given.get("train_images") is not None:
+        train_images = given["train_images"]
+    return sources.Request(source, train_images, given.get("split_seed"), given.get("image_size"))

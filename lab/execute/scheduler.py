@@ -1,0 +1,137 @@
+"""Which jobs are to be done and which are kept, in what order, and what is put away of each as soon as it is done."""
+
+import contextlib
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.evidence.provenance import cores, gpus
+from lab.evidence.records import EvidenceError, Record, read_json, write_json
+from lab.evidence.schemas import complaint_of, complaint_of_bits, complaint_of_job, sealed, unsealed
+from lab.execute import executor
+from lab.execute.invocation import Invocation
+from lab.execute.job import Job
+from pipelines.errors import UsageError
+
+
+class Watcher(Protocol):
+    """Who is told what begins and ends."""
+
+    def started(self, job: Job) -> None: ...
+
+    def finished(self, job: Job, records: list[Record]) -> None: ...
+
+
+@dataclass
+class Work:
+    """The jobs of an invocation, those of them that are to be done, and the records that there are."""
+
+    invocation: Invocation
+    jobs: list[Job]
+    todo: set[Job]
+    found: dict[tuple[str, str, int], Record]
+
+    @classmethod
+    def of(cls, invocation: Invocation, jobs: list[Job], say: Callable[[str], None]) -> "Work":
+        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again.
+
+        Raises:
+            UsageError: a run's folder, which is emptied before the run, is a symbolic link.
+        """
+        work = cls(invocation, jobs, set(), {})
+        for job in jobs:
+            _follow_no_link(job)
+            kept = [_kept(invocation, job, variant, say) for variant in job.variants]
+            whole = [record for record in kept if record is not None and record["status"] != "failed"]
+            if len(whole) == len(kept):
+                work.found |= {(job.folder, record["variant"], job.seed): record for record in whole}
+            else:
+                work.todo.add(job)
+        if len(jobs) > len(work.todo) and invocation.asked.resume:
+            say(f"Kept {len(jobs) - len(work.todo)} finished runs of {invocation.folder}.")
+        return work
+
+    def finish(self, job: Job, records: list[Record]) -> None:
+        """Save the records of a job at once."""
+        for record in records:
+            put_away(job.folder, record)
+            self.found[job.folder, record["variant"], job.seed] = record
+        self.todo.remove(job)
+
+    def records(self) -> list[Record]:
+        """The records of all jobs, in their order."""
+        return [self.found[job.folder, variant, job.seed] for job in self.jobs for variant in job.variants]
+
+
+def record_path(folder: str, variant: str, seed: int) -> Path:
+    return Path(folder) / variant / f"seed-{seed}" / "record.json"
+
+
+def put_away(folder: str, record: Record) -> None:
+    """Write the record of a run where a command that goes on will look for it."""
+    write_json(record_path(folder, record["variant"], record["seed"]), sealed(record))
+
+
+def _follow_no_link(job: Job) -> None:
+    for variant in job.variants:
+        folder = record_path(job.folder, variant, job.seed).parent
+        for path in (folder, folder.parent, Path(job.folder)):
+            if path.is_symlink():
+                raise UsageError(f"{path} is a symbolic link, which is not followed: take it away.")
+
+
+def _kept(invocation: Invocation, job: Job, variant: str, say: Callable[[str], None]) -> Record | None:
+    path = record_path(job.folder, variant, job.seed)
+    if not path.exists():
+        return None
+    try:
+        record, broken_seal = unsealed(read_json(path))
+        problem = complaint_of(record) or complaint_of_job(record, variant, job.seed, job.config)
+        problem = problem or complaint_of_bits(record, invocation.header["test_images"]) or broken_seal
+        if not problem and invocation.header["kind"] == "comparison" and invocation.tuned_otherwise(record):
+            problem = "what was tuned has changed since"
+    except EvidenceError:
+        record, problem = None, "it is not whole"
+    if problem:
+        say(f"{path} can't be kept: {problem}. That run is done again.")
+        return None
+    return record
+
+
+def carry_out(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> Generator[Work, None, None]:
+    """Do what is to be done, and yield each work as soon as nothing of it is left to do.
+
+    `watch(jobs, how many at a time)` gives a context manager of a `Watcher`.
+    """
+    yield from (work for work in works if not work.todo)
+    owners = {job: work for work in works for job in work.jobs if job in work.todo}
+    ordered = sorted(owners, key=lambda job: -len(job.variants))  # Jobs of many variants take longest.
+    if not ordered:
+        return
+    asked = works[0].invocation.asked
+    devices = len(gpus())
+    at_once = asked.jobs or devices or cores()
+    if any(work.invocation.alone for work in works):
+        at_once = 1  # Times are measured with nothing beside them.
+    with watch(ordered, at_once) as watcher:
+        if asked.backend == "ray":
+            outcomes = _on_ray(ordered, at_once, devices, watcher.started)
+        else:
+            at_once = min(at_once, devices or at_once)
+            outcomes = executor.side_by_side(ordered, at_once, devices, watcher.started, asked.start)
+        with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
+            for job, records in outcomes:
+                owners[job].finish(job, records)
+                watcher.finished(job, records)
+                if not owners[job].todo:
+                    yield owners[job]
+
+
+def _on_ray(
+    jobs: list[Job], at_once: int, devices: int, started: Callable[[Job], None]
+) -> Generator[executor.Outcome, None, None]:
+    try:
+        yield from executor.on_ray(jobs, at_once, devices, started)
+    except ImportError as error:
+        raise UsageError("--backend ray needs Ray: install the extra with `pip install -e '.[ray]'`.") from error

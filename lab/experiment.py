@@ -1,0 +1,254 @@
+"""`Experiment`: variants × seeds under a budget; what a module ends with. Data only: others carry it out."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Literal
+
+from lab.claims import Claim
+from lab.evidence import code_hash
+from lab.panels import Lines, Panel
+from lab.search_space import Range, Space
+from lab.table import Table
+from lab.tuning import Tuning
+
+BudgetName = Literal["smoke", "quick", "full"]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much to spend: where images come from, how many train (None: all), and how many seeds."""
+
+    source: Literal["subset", "full"]
+    train_images: int | None
+    seeds: int
+
+
+BUDGETS: dict[str, Budget] = {
+    "smoke": Budget("subset", 2_000, 1),
+    "quick": Budget("subset", None, 3),
+    "full": Budget("full", None, 5),
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a metric is shown: its name in words, the factor from its own unit to the shown one, and that one's name.
+
+    What is `timed`, or memory, is another number in every run, even of the same code at the same seed.
+    """
+
+    words: str
+    scale: float = 1.0
+    name: str = ""
+    digits: int = 2
+    timed: bool = False
+
+    def show(self, value: float, sign: bool = False) -> str:
+        """The value as shown, without its unit's name."""
+        return f"{value * self.scale:{'+' if sign else ''},.{self.digits}f}"
+
+
+UNITS = {
+    "test_accuracy": Unit("test accuracy", 100, "points"),
+    "val_accuracy": Unit("validation accuracy", 100, "points"),
+    "validation_accuracy": Unit("validation accuracy", 100, "points"),
+    "train_accuracy": Unit("training accuracy", 100, "points"),
+    "generalization_gap": Unit("train minus test accuracy", 100, "points"),
+    "epochs_to_target": Unit("epochs to target", 1, "epochs"),
+    "seconds_to_target": Unit("seconds to target", 1, "s", 1, timed=True),
+    "images_per_second": Unit("images/s", 1, "images/s", 0, timed=True),
+    "good_decades": Unit("width of the good range of rates", 1, "decades"),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question, its variants and its claims, in one of two forms.
+
+    `train(variant, config, run)` does one run and returns its metrics; runs go side by side. `compare(config, runs)`
+    does all variants of one seed in one process, with nothing beside it (but where recipes run together at smoke), and
+    returns the metrics of each variant; `runs` maps variant names to `Run`s.
+
+    Args:
+        recipe: the module in `recipes` whose advice is tested.
+        variants: their names, as any collection (a recipe's own table of them, or a `grid`, will do).
+        claims: the advice to be measured.
+        config: a frozen dataclass whose fields are the recipe's own flags, all with defaults. A field `target` is an
+            accuracy that was set for CIFAR-10, and is left out (None) for other images.
+        model: the recipe's `build_model(variant, data)`, where the question is not about the model, so that `--model`
+            may put another function in its place.
+        feed: a function from a variant's name, the data and the config to what it is trained on, batches of images
+            uint8 (batch, height, width, channels) and labels: TensorBoard shows a sample of it.
+        smoke, full: fields of `config` that differ at that budget.
+        least: the smallest values of fields of `config`, over and above the usual ones.
+        tuning: how `--tune` finds each variant's settings.
+        space: fields of `config` that `--search` chooses, beside those that `tuning` sweeps.
+        table: what the recipe looks results up in, and `--tune` measures; a recipe has this or `tuning`, if any.
+        floor: the metric that the convergence test looks at.
+        left_out: variants that a plain run leaves out, to answer sooner: they are run where they are named, by
+            `--variants all`, and at smoke. What is published has all of them.
+        opens: variants whose processes have servers that listen on all of the machine's addresses: they are run only
+            where they are named or by `--variants all`, at any budget, and a sentence says so.
+        at_full: variants that are published at `full` as well, where the recipe has settings that were tuned there.
+        fails: variants whose point is that they fail: the convergence test has a ceiling for them.
+        units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
+            column each in the closing table.
+        panels: what the figure shows, from left to right.
+        numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `reporting/practice.py`.
+        first_seed: where its seeds begin. A recipe whose claims were changed after they had been looked at begins anew.
+        by_machine: its verdicts depend on the kind of machine, so they name it, and those of other kinds are kept.
+
+    Raises:
+        ValueError: not exactly one form, both a tuning and a table, or a claim about a variant that does not exist.
+    """
+
+    recipe: ModuleType
+    variants: Iterable[str]
+    claims: Sequence[Claim]
+    config: type
+    train: Callable[[str, Any, Any], dict[str, float]] | None = None
+    compare: Callable[[Any, Mapping[str, Any]], dict[str, dict[str, float]]] | None = None
+    model: Callable[[str, Any], Any] | None = None
+    feed: Callable[[str, Any, Any], Any] | None = None
+    smoke: Mapping[str, Any] = field(default_factory=dict)
+    full: Mapping[str, Any] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
+    tuning: Tuning | None = None
+    space: Space = field(default_factory=dict)
+    table: Table | None = None
+    floor: str = "test_accuracy"
+    left_out: Sequence[str] = ()
+    opens: Sequence[str] = ()
+    at_full: Sequence[str] = ()
+    fails: Sequence[str] = ()
+    units: Mapping[str, Unit] = field(default_factory=dict)
+    panels: Sequence[Panel] = (Lines("val_accuracy"),)
+    by_machine: bool = False
+    first_seed: int = 1
+    numbers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.train is None) == (self.compare is None):
+            raise ValueError("A recipe has either train or compare.")
+        if self.tuning and self.table:
+            raise ValueError("A recipe has either a tuning or a table.")
+        for claim in self.claims:
+            if unknown := claim.variants - set(self.names):
+                raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
+        if (self.left_out or self.opens) and "all" in self.names:
+            raise ValueError("Where variants are left out, none may be called 'all': `--variants all` runs them.")
+        for name in ("fails", "left_out", "opens", "at_full"):
+            if unknown := set(getattr(self, name)) - set(self.names):
+                raise ValueError(f"`{name}` names {', '.join(sorted(unknown))}: no such variant.")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The variants' names, in the recipe's order."""
+        return tuple(self.variants)
+
+    def usual(self, budget: str) -> tuple[str, ...]:
+        """The variants of a plain run: at full, where something is published, the ones that are published."""
+        if budget == "full" and self.at_full:
+            return self.published_at("full")
+        without = {*self.opens, *(() if budget == "smoke" else self.left_out)}
+        return tuple(name for name in self.names if name not in without)
+
+    def published_at(self, budget: str) -> tuple[str, ...]:
+        """The variants that published evidence of a budget has."""
+        return tuple(name for name in self.names if budget != "full" or name in self.at_full)
+
+    def swept_at(self, budget: str) -> tuple[str, ...]:
+        """The variants that `--tune` is about at a budget: of those published there, the ones that have a grid."""
+        published = self.published_at(budget) or self.names
+        return tuple(name for name in published if self.tuning is None or name in self.tuning.grids)
+
+    def space_of(self, variant: str) -> Space:
+        """What `--search` chooses from for a variant: its grid, or what is between the ends of it, and `space`."""
+        found: dict[str, Range | tuple[Any, ...]] = {}
+        if self.tuning and variant in self.tuning.grids:
+            grid = tuple(sorted(self.tuning.grids[variant]))
+            found[self.tuning.swept] = Range(grid[0], grid[-1], grid) if 0 < grid[0] < grid[-1] else grid
+            if variant in self.tuning.second:
+                name, values = self.tuning.second[variant]
+                found[name] = tuple(sorted({*values, self.tuning.fixed[name]}))
+        return {**found, **self.space}
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The variants that `--search` is about: those whose settings win by validation accuracy."""
+        by_accuracy = "validation_accuracy"
+        return tuple(
+            name
+            for name in self.names
+            if self.space_of(name) and (not self.tuning or self.tuning.objective_of(name).metric == by_accuracy)
+        )
+
+    @property
+    def measure_again(self) -> str:
+        """The command that measures what is published."""
+        every = " --variants all" if self.left_out or self.opens else ""
+        return f"python -m {self.command}{every} --seeds 10"
+
+    @property
+    def sweep(self) -> Tuning | Table | None:
+        """What `--tune` does."""
+        return self.tuning or self.table
+
+    @property
+    def command(self) -> str:
+        """The module that runs the comparison, as in `python -m recipes.optimizers`."""
+        spec = self.recipe.__spec__  # A module that runs as a script is called __main__.
+        return spec.name if spec else self.recipe.__name__
+
+    @property
+    def module(self) -> str:
+        """The module that declares it: one of `lab.experiments`, or for a recipe of your own the recipe's own."""
+        return f"lab.experiments.{self.name}" if self.command == f"recipes.{self.name}" else self.command
+
+    @property
+    def code(self) -> str:
+        """A hash of the code that makes the numbers, without what was tuned, which is recorded with each run."""
+        return code_hash.hash_of(self.parts)
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """What it is a hash of: each function, class and constant, and its own hash."""
+        return code_hash.parts(self.command, self.module, self.tuned)
+
+    @property
+    def tuned(self) -> tuple[str, ...]:
+        """The names in the module that hold what was tuned, as far as it has them."""
+        found = self.tuning.found if self.tuning else ()
+        return tuple(name for name in found if hasattr(self.recipe, name))
+
+    def settings(self, variant: str, tuned_at: str = "quick") -> dict[str, Any]:
+        """What was tuned for a variant, by those names: at full, that of the names that begin with FULL_."""
+        names = [name for name in self.tuned if name.startswith("FULL_") == (tuned_at == "full")]
+        values = {name: getattr(self.recipe, name) for name in names}
+        return {name: value.get(variant) if isinstance(value, dict) else value for name, value in values.items()}
+
+    @property
+    def name(self) -> str:
+        return self.command.rsplit(".", 1)[-1]
+
+    @property
+    def docstring(self) -> str:
+        return self.recipe.__doc__ or ""
+
+    @property
+    def question(self) -> str:
+        """The first line of the module's docstring."""
+        return self.docstring.strip().splitlines()[0] if self.docstring.strip() else self.name
+
+    def config_at(self, budget: str) -> Any:
+        """The recipe's `Config` as it is at a budget."""
+        return self.config(**{"smoke": self.smoke, "full": self.full}.get(budget, {}))
+
+    @property
+    def timed(self) -> set[str]:
+        """The metrics that are times or memory."""
+        return {name for name, unit in {**UNITS, **self.units}.items() if unit.timed}
+
+    def unit(self, metric: str) -> Unit:
+        return {**UNITS, **self.units}.get(metric, Unit(metric.replace("_", " ")))

@@ -1,0 +1,1 @@
+"""Cards, figures, index pages, and what is published."""

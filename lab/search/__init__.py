@@ -1,0 +1,1 @@
+"""Searches with KerasTuner. Imported by what searches, and by nothing else."""

@@ -1,1 +1,0 @@
-"""What KerasTuner's searches need beside KerasTuner. Imported by the recipes that search, and by nothing else."""

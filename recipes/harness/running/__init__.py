@@ -1,1 +1,0 @@
-"""How runs are carried out: one `Run`, the process it is in, and the invocation that it belongs to."""
