@@ -41,7 +41,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, losses, optimizers
 
-from lab import Run, main
+from lab import Run
 from pipelines import batches, sources
 
 

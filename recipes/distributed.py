@@ -42,11 +42,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, losses, optimizers
 
-from lab import (
-    clock,
-    join,
-    main,
-)
+from lab import clock
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, optimizers
 
-from lab import (
-    Run,
-    grid,
-    main,
-)
+from lab import Run, grid
 from pipelines import batches, sources
 
 PROBE_IMAGES = 256

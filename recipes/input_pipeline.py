@@ -36,7 +36,6 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from lab import main
 from pipelines import sources
 
 TECHNIQUES: dict[str, set[str]] = {"naive": set(), "rewritten": set()}

@@ -36,11 +36,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, losses, optimizers
 
-from lab import (
-    Run,
-    grid,
-    main,
-)
+from lab import Run, grid
 from pipelines import batches, sources
 
 

@@ -36,7 +36,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from lab import grid, main, read_profile
+from lab import grid, read_profile
 from pipelines import sources
 
 # Such as VARIANTS["naive_small"].filters.

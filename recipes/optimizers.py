@@ -37,7 +37,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers, ops, optimizers
 
-from lab import Run, main
+from lab import Run
 from pipelines import batches, sources
 
 

@@ -36,7 +36,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops, optimizers, regularizers
 
-from lab import Run, main
+from lab import Run
 from pipelines import batches, sources
 
 

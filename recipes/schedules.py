@@ -38,7 +38,7 @@ import keras
 from keras import layers, ops, optimizers
 from keras.optimizers import schedules
 
-from lab import Run, main
+from lab import Run
 from pipelines import batches, sources
 
 

@@ -30,7 +30,7 @@ import keras
 import keras_tuner as kt
 from keras import layers, optimizers
 
-from lab import Run, main
+from lab import Run
 from lab.search.trials import ResumableGridSearch, TrialBoard
 from pipelines import batches, sources
 

@@ -42,7 +42,7 @@ import keras_tuner as kt
 import numpy as np
 from keras import layers
 
-from lab import Run, Table, main
+from lab import Run, Table
 from lab.search.trials import ResumableGridSearch
 from pipelines import batches, sources
 

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import keras
 from keras import layers, optimizers
 
-from lab import Run, main
+from lab import Run
 from pipelines import batches, sources
 
 

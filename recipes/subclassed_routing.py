@@ -35,7 +35,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, losses, ops, optimizers
 
-from lab import Run, main
+from lab import Run
 from pipelines import batches, sources
 
 GATES = ("always_shallow", "always_deep", "batch_variance", "variance", "confidence", "random")

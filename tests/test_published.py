@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from lab import measurement
-from lab.evidence.records import EvidenceError, read_json, write_json
 from lab.cli.cookbook import listing, publish_all
+from lab.evidence.records import EvidenceError, read_json, write_json
 from lab.experiments import NAMES, load
 from lab.report import front_page, publish, publishable
 from lab.report.publish import CARD
