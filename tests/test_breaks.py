@@ -28,5 +28,6 @@ def test_every_recipe_has_five_breaks_and_harness_and_pipelines_have_twenty():
     assert sum(n for file, n in count.items() if file.startswith(("lab", "pipelines"))) >= 20
 
 
+@pytest.mark.breaks
 def test_eight_breaks_drawn_at_random_are_noticed():
     assert check(random.sample(BREAKS, DRAWN), at_once=2) == []

@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from lab import Run, memory_of
 from lab.execute import peak_memory
+from lab.experiments import custom_loop as experiment
 from pipelines import batches, sources
-from recipes import custom_loop as experiment
+from recipes import custom_loop as recipe
 
 REQUEST = sources.Request(train_images=1000)
 DATA = sources.load(REQUEST)
@@ -23,22 +24,22 @@ STEPS = 50
 
 def trained(variant: str, batch_size: int = 16, parts: int = 4, steps: int = STEPS) -> keras.Model:
     keras.utils.set_random_seed(1)
-    model = experiment.build_model(variant, DATA)
+    model = recipe.build_model(variant, DATA)
     feed = batches.training(DATA.train, batch_size, seed=1).take(steps)
-    experiment.build_epoch(variant, model, parts)(feed)
+    recipe.build_epoch(variant, model, parts)(feed)
     return model
 
 
 @pytest.fixture(scope="module")
 def by_fit() -> np.ndarray:
-    return experiment.weights_after("fit", experiment.Config(), "float64", 1, DATA)
+    return experiment.weights_after("fit", recipe.Config(), "float64", 1, DATA)
 
 
 @pytest.mark.parametrize("variant", [name for name in experiment.VARIANTS if name != "fit"])
 def test_fifty_steps_lead_to_the_weights_of_fit(by_fit, variant):
-    start = experiment.weights_after("fit", experiment.Config(same_steps=1), "float64", 1, DATA)
+    start = experiment.weights_after("fit", recipe.Config(same_steps=1), "float64", 1, DATA)
     assert np.linalg.norm(by_fit - start) > 0.1
-    weights = experiment.weights_after(variant, experiment.Config(), "float64", 1, DATA)
+    weights = experiment.weights_after(variant, recipe.Config(), "float64", 1, DATA)
     assert weights.dtype == np.float64
     assert np.linalg.norm(weights - by_fit) < 1e-8 * np.linalg.norm(by_fit)
     assert keras.config.floatx() == "float32"
@@ -46,7 +47,7 @@ def test_fifty_steps_lead_to_the_weights_of_fit(by_fit, variant):
 
 @pytest.mark.parametrize("variant", ["eager", "by_hand", "accumulated"])
 def test_three_steps_in_float32_lead_to_the_weights_of_fit_to_rounding(variant):
-    config = experiment.Config(same_steps=3)
+    config = recipe.Config(same_steps=3)
     weights = [experiment.weights_after(name, config, "float32", 1, DATA) for name in ("fit", variant)]
     assert np.abs(weights[0] - weights[1]).max() < 1e-6
 
@@ -62,7 +63,7 @@ def test_metrics_of_an_epoch_are_those_of_fit():
 
 @pytest.mark.parametrize("size", [8, 10, 3])
 def test_parts_are_small_and_one_update_uses_them_all(size):
-    model, sizes = experiment.build_model("accumulated", DATA), []
+    model, sizes = recipe.build_model("accumulated", DATA), []
 
     def gradients(_, images, labels):
         sizes.append(len(images))
@@ -70,7 +71,7 @@ def test_parts_are_small_and_one_update_uses_them_all(size):
 
     before = model.trainable_variables[-1].numpy()
     labels = tf.range(size, dtype=tf.float32)
-    experiment.step_in_parts(gradients, 4, model, tf.zeros((size, 32, 32, 3), tf.uint8), labels)
+    recipe.step_in_parts(gradients, 4, model, tf.zeros((size, 32, 32, 3), tf.uint8), labels)
     assert sizes == {8: [2, 2, 2, 2], 10: [3, 3, 2, 2], 3: [1, 1, 1]}[size]
     assert int(model.optimizer.iterations) == 1
     moved = before - model.trainable_variables[-1].numpy()
@@ -79,8 +80,8 @@ def test_parts_are_small_and_one_update_uses_them_all(size):
 
 def test_what_is_compiled_is_what_the_name_says(monkeypatch):
     calls = []
-    real = experiment.gradients_of
-    monkeypatch.setattr(experiment, "gradients_of", lambda *batch: calls.append(1) or real(*batch))
+    real = recipe.gradients_of
+    monkeypatch.setattr(recipe, "gradients_of", lambda *batch: calls.append(1) or real(*batch))
     counts = {}
     for variant in ("eager", "by_hand", "compiled"):
         calls.clear()
@@ -95,19 +96,19 @@ def test_what_is_compiled_is_what_the_name_says(monkeypatch):
         in_python.clear()
         trained(variant)
         assert len(in_python) == loops, variant  # Compiled is the loop over the batches as well.
-    assert experiment.build_model("fit_16", DATA).steps_per_execution == 16
-    assert experiment.build_model("fit", DATA).steps_per_execution == 1
-    assert isinstance(experiment.build_model("train_step", DATA), experiment.OwnStep)
-    assert not isinstance(experiment.build_model("fit", DATA), experiment.OwnStep)
+    assert recipe.build_model("fit_16", DATA).steps_per_execution == 16
+    assert recipe.build_model("fit", DATA).steps_per_execution == 1
+    assert isinstance(recipe.build_model("train_step", DATA), recipe.OwnStep)
+    assert not isinstance(recipe.build_model("fit", DATA), recipe.OwnStep)
 
 
 def test_every_variant_is_logged_and_scored(tmp_path):
-    config = experiment.Config(epochs=2, batch_size=50)
+    config = recipe.Config(epochs=2, batch_size=50)
     curves = {}
     for variant in experiment.VARIANTS:
         (tmp_path / variant).mkdir()
         run = Run(variant, 1, REQUEST, config, tmp_path / variant)
-        experiment.train(variant, config, run, DATA)
+        recipe.train(variant, config, run, DATA)
         curves[variant] = run.curves
         assert json.loads((tmp_path / variant / "progress.json").read_text())["epoch"] == 2
     for variant, found in curves.items():
@@ -168,12 +169,12 @@ def test_each_number_is_its_own_variants(monkeypatch):
     def weights(variant, config, floatx, seed, data):
         return np.array([3.0, 4.0]) + (order[variant] * (1.0 if floatx == "float32" else 1e-3))
 
-    monkeypatch.setattr(experiment, "train", lambda variant, config, run, data: {"test_accuracy": order[variant] / 10})
-    monkeypatch.setattr(experiment, "build_epoch", lambda *_: lambda feed: None)
+    monkeypatch.setattr(recipe, "train", lambda variant, config, run, data: {"test_accuracy": order[variant] / 10})
+    monkeypatch.setattr(recipe, "build_epoch", lambda *_: lambda feed: None)
     monkeypatch.setattr(experiment, "weights_after", weights)
     monkeypatch.setattr(experiment, "memory_of", lambda work, variant, *size: 100.0 + order[variant])
     runs = {name: types.SimpleNamespace(seed=1, data=REQUEST, interleaved=timed) for name in experiment.VARIANTS}
-    found = experiment.compare(experiment.Config(batch_size=16), runs)
+    found = experiment.compare(recipe.Config(batch_size=16), runs)
     for name, number in order.items():
         assert found[name]["test_accuracy"] == number / 10
         assert found[name]["step_ms"] == pytest.approx(625 * (1 + number) / 62)
@@ -184,9 +185,9 @@ def test_each_number_is_its_own_variants(monkeypatch):
 
 
 def test_a_model_with_a_step_of_its_own_can_be_saved(tmp_path):
-    model = experiment.build_model("train_step", DATA)
+    model = recipe.build_model("train_step", DATA)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
-    assert isinstance(again, experiment.OwnStep)
+    assert isinstance(again, recipe.OwnStep)
     for saved, own in zip(again.get_weights(), model.get_weights(), strict=True):
         assert np.array_equal(saved, own)

@@ -121,15 +121,14 @@ def test_listing_the_recipes_needs_no_tensorflow():
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_with_two_processes_the_tests_of_a_file_stay_in_one(tmp_path):
+def test_with_two_processes_the_tests_of_a_file_stay_in_one(tmp_path, pytestconfig):
     """Else what they share is made twice. (pytest 9.2 takes no notice of xdist's groups, and nothing says so.)"""
     test = "import os, pathlib, pytest\n\n\n@pytest.mark.parametrize('number', range(8))\ndef test_it(number):\n"
     test += "    with pathlib.Path(__file__).with_suffix('.seen').open('a') as seen:\n"
     test += "        seen.write(os.environ['PYTEST_XDIST_WORKER'] + '\\n')\n"
     for name in ("test_a.py", "test_b.py", "test_c.py"):
         (tmp_path / name).write_text(test)
-    (ours,) = re.findall(r'^addopts = "(.*)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
-    options = [*ours.split(), "-n", "2", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
+    options = [*pytestconfig.getini("addopts"), "-n", "2", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     command = [sys.executable, "-m", "pytest", "-c", os.devnull, *options, str(tmp_path)]
     variables = {**os.environ, "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True)

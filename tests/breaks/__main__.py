@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.breaks.table import BREAKS, Break
+from tests.breaks.row import Break
+from tests.breaks.table import BREAKS
 
 ROOT = Path(__file__).resolve().parents[2]
 # What tells that code has changed, not that it is wrong, is no notice.

@@ -1,0 +1,86 @@
+"""Breaks of lab/core/: what stands there, what is put in its place, which test must notice."""
+
+from tests.breaks.row import of
+
+ROWS = [
+    *of(
+        "lab/core/loop.py",
+        (
+            "                if self.model.stop_training:\n                    break\n",
+            "",
+            "tests/test_loop.py::test_a_loop_ends_after",
+        ),
+        ("        self.callbacks.on_train_batch_end(0, dict(logs))\n", "", "tests/test_loop.py::test_a_loop"),
+    ),
+    *of(
+        "lab/core/scoring.py",
+        (
+            "train_accuracy - test_accuracy",
+            "test_accuracy - train_accuracy",
+            "tests/test_measures.py::test_scores_by_hand",
+        ),
+        ("return float(-log_softmax(", "return float(log_softmax(", "tests/test_measures.py::test_scores_by_hand"),
+        (
+            "(target - before) / (after - before)",
+            "(after - target) / (after - before)",
+            "tests/test_measures.py::test_epochs_to",
+        ),
+        (
+            "np.linspace(0, len(data.train) - 1, min(",
+            "np.linspace(0, len(test) - 1, min(",
+            "tests/test_measures.py::test_the_training_accuracy",
+        ),
+        (
+            "train_accuracy - test_accuracy",
+            "test_accuracy - train_accuracy",
+            "tests/test_chain.py::test_the_ledger_says",
+        ),
+    ),
+    *of(
+        "lab/core/timing.py",
+        (
+            "np.log(self.seconds[variant]) - np.log(self.seconds[than])",
+            "np.log(self.seconds[than]) - np.log(self.seconds[variant])",
+            "tests/test_measures.py::test_log_ratios_by_hand",
+        ),
+        (
+            "for name in order.permutation(list(steps)):",
+            "for name in list(steps):",
+            "tests/test_measures.py::test_log_ratios_by_hand",
+        ),
+        (
+            "for _ in range(steps - left_out):",
+            "for _ in range(steps):",
+            "tests/test_measures.py::test_log_ratios_by_hand",
+        ),
+        ("while calls[-1][1] > MOST_OTHERS and", "while False and", "tests/test_measures.py::test_a_disturbed_block"),
+        ("key=lambda call: call[1])", "key=lambda call: -call[1])", "tests/test_measures.py::test_a_disturbed_block"),
+        ("(busy - own) /", "busy /", "tests/test_measures.py::test_a_disturbed_block"),
+    ),
+    *of(
+        "lab/core/callbacks.py",
+        (
+            ">= self.target",
+            "< self.target",
+            "tests/test_optimizers.py::test_a_race_ends_at_the_target_and_counts_its_epochs",
+        ),
+        (
+            'self.add("tracing", self._first[1] - typical)',
+            'self.add("tracing", typical)',
+            "tests/test_measures.py::test_a_stopwatch_tells",
+        ),
+    ),
+    *of(
+        "lab/core/run.py",
+        (
+            "if self._test_was_read:",
+            "if False:",
+            "tests/test_optimizers.py::test_nothing_is_trained_after_the_test_set_was_read",
+        ),
+        (
+            "None in losses or not found.finite",
+            "None in losses and not found.finite",
+            "tests/test_measures.py::test_a_run_has_diverged",
+        ),
+    ),
+]

@@ -1,0 +1,67 @@
+"""Breaks of the modules at the top of lab/: what stands there, what is put in its place, which test must notice."""
+
+from tests.breaks.row import of
+
+ROWS = [
+    *of(
+        "lab/claims.py",
+        (
+            "sign = -1.0 if claim.lower",
+            "sign = 1.0 if claim.lower",
+            "tests/test_claims.py::test_lower_is_the_mirror_image",
+        ),
+        ("    elif low > by:\n", "    elif high > by:\n", "tests/test_claims.py::test_the_words_of_a_difference"),
+        (
+            "FAMILY_ERROR / len(looks) / claims",
+            "FAMILY_ERROR / claims",
+            "tests/test_claims.py::test_interval_and_effect",
+        ),
+        ("if together := _all_hold(whole):", "if False:", "tests/test_claims.py::test_holding_together_costs_no_level"),
+        (
+            'if found.word != "open":\n            break',
+            "pass",
+            "tests/test_claims.py::test_a_comparison_keeps_the_word",
+        ),
+        ("a[seed] - b[seed]", "b[seed] - a[seed]", "tests/test_claims.py::test_interval_and_effect"),
+    ),
+    *of(
+        "lab/tuning.py",
+        (
+            "(1 if self.lower else -1)",
+            "(-1 if self.lower else 1)",
+            "tests/test_tuning.py::test_a_diverged_trial_never_wins",
+        ),
+        (
+            "if edge == value != wider",
+            "if edge == -value != wider",
+            "tests/test_tuning.py::test_a_winner_at_the_edge_is_widened",
+        ),
+        ("return low <= value <= high", "return True", "tests/test_tuning.py::test_nothing_is_tried_beyond"),
+        ("SEED = 0\n", "SEED = 1\n", "tests/test_tuning.py::test_a_winner_at_the_edge_is_widened"),
+        (">= y.max() - GOOD", ">= y.max() - GOOD / 4", "tests/test_tuning.py::test_good_decades_interpolates"),
+        (
+            "-entry[1] if lower else entry[1]",
+            "entry[1]",
+            "tests/test_tuning.py::test_each_variant_may_have_an_objective",
+        ),
+        ("worth(best) - best[2]", "worth(best)", "tests/test_tuning.py::test_the_best_three_win_by_their_means"),
+        (
+            "if len(values) == 1 + len(self.final_seeds) and all(",
+            "if all(",
+            "tests/test_tuning.py::test_what_diverged_at_one_seed",
+        ),
+    ),
+    *of(
+        "lab/measurement.py",
+        (
+            "feed(name, data, config)",
+            'feed("none", data, config)',
+            "tests/test_regularization.py::test_the_sample_that_is_shown",
+        ),
+    ),
+    *of(
+        "lab/table.py",
+        (" or self._complaint(record, records[0])", "", "tests/faults/test_formats.py::test_a_table_lacks"),
+        ("tried != whole or ", "", "tests/faults/test_formats.py::test_a_table_lacks"),
+    ),
+]
