@@ -1,26 +1,33 @@
-"""How images are split into parts: by class, and by a hash of their names, so that no version changes it."""
+"""How images are divided into parts: stratified by class, in the order of a hash of their ids.
+
+A hash gives the same order on every machine and in every version. This file is part of the code hash of all evidence.
+"""
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from pipelines.sources import Request, Split
 
-def of_seed(request: Any, seed: int) -> Any:
-    """The images of a run: where no split is asked for, the seed's own, so that seeds differ by what is learned too."""
+
+def with_split_seed(request: "Request", seed: int) -> "Request":
+    """The request of a run with this seed: where none was given, the run's seed also decides the split."""
     return request if request.split_seed is not None else replace(request, split_seed=seed)
 
 
 def rank_by_hash(seed: int, ids: np.ndarray) -> np.ndarray:
-    """The positions of `ids`, str (n,), when sorted by the SHA-256 of "seed/id": a shuffle that no version changes."""
+    """The rank int64 (n,) of each of `ids`, str (n,), when they are sorted by the SHA-256 of "seed/id"."""
     digests = [hashlib.sha256(f"{seed}/{name}".encode()).hexdigest() for name in ids]
     rank = np.empty(len(digests), dtype=np.int64)
     rank[np.argsort(digests)] = np.arange(len(digests))
     return rank
 
 
-def _rank_in_class(part: Any, seed: int) -> np.ndarray:
+def _rank_in_class(part: "Split", seed: int) -> np.ndarray:
+    """The rank int64 (n,) of each image among those of its class."""
     overall = rank_by_hash(seed, part.ids)
     rank = np.empty(len(part), dtype=np.int64)
     for label in np.unique(part.labels):
@@ -29,15 +36,16 @@ def _rank_in_class(part: Any, seed: int) -> np.ndarray:
     return rank
 
 
-def first_of_each_class(part: Any, images: int, classes: int, seed: int) -> np.ndarray:
+def first_of_each_class(part: "Split", images: int, classes: int, seed: int) -> np.ndarray:
+    """The positions of `images` of them, as many of each class. A smaller number gives a subset of a larger one."""
     return np.flatnonzero(_rank_in_class(part, seed) < images // classes)
 
 
-def split(pool: Any, share: float, seed: int) -> tuple[Any, Any]:
-    """`pool` without `share` of each class, and that share."""
+def split(pool: "Split", share: float, seed: int) -> "tuple[Split, Split]":
+    """Take `share` (0 to 1) of each class out of `pool`; return the rest, and what was taken out."""
     rank = _rank_in_class(pool, seed)
     per_class = np.bincount(pool.labels)
     held_out = np.round(share * per_class).astype(np.int64)[pool.labels]
-    # The part held out is the last of each class, so that training parts of any size nest from the front.
+    # The last of each class are held out, so that smaller training parts are contained in larger ones.
     out = rank >= per_class[pool.labels] - held_out
     return pool.take(np.flatnonzero(~out)), pool.take(np.flatnonzero(out))

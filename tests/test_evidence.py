@@ -265,12 +265,12 @@ def test_what_was_tuned_is_no_code(hashed):
     ("file", "old", "new", "changes"),
     [
         ("batches.py", "1 + 2 * shift", "1 + 3 * shift", True),
-        ("sources.py", 'f"{seed}/{name}"', 'f"{name}/{seed}"', True),
+        ("splits.py", 'f"{seed}/{name}"', 'f"{name}/{seed}"', True),
         ("task.py", "train_accuracy - test_accuracy", "test_accuracy - train_accuracy", True),
         ("callbacks.py", ">= self.target", "> self.target", True),
         ("job.py", "set_random_seed(job.seed)", "set_random_seed(0)", True),
         ("job.py", "set_intra_op_parallelism_threads(1)", "set_intra_op_parallelism_threads(2)", True),
-        ("job.py", "of_seed(run.data, job.seed)", "of_seed(run.data, 0)", True),
+        ("job.py", "split_seed(run.data, job.seed)", "split_seed(run.data, 0)", True),
         ("run.py", "epochs * self.watch.epoch_seconds()", "epochs", True),
         ("timing.py", "steps - left_out", "steps", False),  # Nothing is timed in blocks there.
         ("folders.py", "import", "import os\nimport", False),

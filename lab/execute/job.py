@@ -116,7 +116,7 @@ def perform(
     import keras
 
     for run in runs.values():
-        run.data = splits.of_seed(run.data, job.seed)
+        run.data = splits.with_split_seed(run.data, job.seed)
     keras.utils.set_random_seed(job.seed)
     with sources.test_set_closed():
         if experiment.compare is not None and table is None:

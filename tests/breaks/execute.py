@@ -21,7 +21,7 @@ ROWS = [
             "tests/test_optimizers.py::test_a_recipe_that_reads_the_test_set_early",
         ),
         (
-            "run.data = splits.of_seed(run.data, job.seed)",
+            "run.data = splits.with_split_seed(run.data, job.seed)",
             "pass",
             "tests/test_data.py::test_each_seed_has_a_split_of_its_own",
         ),

@@ -38,12 +38,6 @@ ROWS = [
     ),
     *of(
         "pipelines/sources.py",
-        ("out = rank >= per_class", "out = rank < per_class", "tests/test_data.py::test_a_split_is_stratified"),
-        (
-            'f"{seed}/{name}".encode()',
-            'f"{name}".encode()',
-            "tests/test_data.py::test_the_split_is_the_same_on_every_machine",
-        ),
         (
             "        if _closed:\n",
             "        if not _closed and False:\n",
@@ -54,12 +48,21 @@ ROWS = [
             '_statistics(parts["test"].chunks())',
             "tests/test_data.py::test_statistics_come_from",
         ),
-        ("< images // classes", "<= images // classes", "tests/test_data.py::test_smaller_training_parts_nest"),
         (
             "OTHER_SHARE, 0)",
             "OTHER_SHARE, split_seed)",
             "tests/test_data.py::test_the_test_part_of_ones_own_images_is_the_same",
         ),
+    ),
+    *of(
+        "pipelines/splits.py",
+        ("out = rank >= per_class", "out = rank < per_class", "tests/test_data.py::test_a_split_is_stratified"),
+        (
+            'f"{seed}/{name}".encode()',
+            'f"{name}".encode()',
+            "tests/test_data.py::test_the_split_is_the_same_on_every_machine",
+        ),
+        ("< images // classes", "<= images // classes", "tests/test_data.py::test_smaller_training_parts_nest"),
     ),
     *of(
         "pipelines/cifar10.py",
