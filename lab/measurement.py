@@ -14,18 +14,17 @@ from lab.cli.validate import check, check_with_images, default_config, seeds_of,
 from lab.evidence.records import LOOKS, Record, write_json
 from lab.evidence.schemas import complaint_of_summary, read_whole
 from lab.execute.executor import starts_a_cluster
-from lab.execute.invocation import Asked, Invocation, default_data
+from lab.execute.invocation import Invocation
 from lab.execute.job import Job, read_progress
 from lab.execute.scheduler import Work, carry_out
 from lab.experiment import BudgetName, Experiment
 from lab.report.card import markdown, markdown_table
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
+from lab.settings import LOGS, Settings, images_of
 from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
-
-LOGS = Path("logs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,8 +121,8 @@ def measure(
     """
     if experiment.module == "__main__":
         raise UsageError("A recipe that is defined in a notebook can't be sent to other processes: put it in a module.")
-    images = default_data(budget, source=data, train_images=train_images, image_size=image_size)
-    asked = Asked(
+    images = images_of(budget, source=data, train_images=train_images, image_size=image_size)
+    settings = Settings(
         budget=budget,
         seeds=seeds_of(experiment, budget, seeds),
         variants=variants_of(experiment, budget, variants),
@@ -138,10 +137,10 @@ def measure(
         chosen = dataclasses.replace(default_config(experiment, budget, images), **config)
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
-    check(experiment, asked, chosen)
+    check(experiment, settings, chosen)
     console = Console()
     command = f"measure({experiment.name}.EXPERIMENT, budget={budget!r}, …)"
-    invocation = Invocation.begin(experiment, asked, chosen, command)
+    invocation = Invocation.begin(experiment, settings, chosen, command)
     try:
         (work,) = carry_out([begin_comparison(invocation, console.print)], watcher(console))
         return conclude(invocation, work.records())
@@ -168,8 +167,8 @@ def watcher(console: Console) -> Callable[[list[Job], int], Any]:
 
 def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work:
     """The work of a comparison: what is to be done of it, and what is kept."""
-    check_with_images(invocation.experiment, invocation.asked, invocation.config)
-    if len(invocation.asked.seeds) >= LOOKS[0]:
+    check_with_images(invocation.experiment, invocation.settings, invocation.config)
+    if len(invocation.settings.seeds) >= LOOKS[0]:
         say_if_not_committed(invocation, say)
     say_what_listens(invocation, say)
     if opening := [name for name in invocation.variants if name in invocation.experiment.opens]:
@@ -182,7 +181,7 @@ def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work
 
 def say_what_listens(invocation: Invocation, say: Callable[[str], None]) -> None:
     """Say before it starts that a cluster of Ray's is reached from other machines."""
-    if invocation.asked.backend == "ray" and starts_a_cluster():
+    if invocation.settings.backend == "ray" and starts_a_cluster():
         say(
             "Ray's servers listen on all addresses of this machine, whatever they are told, and do what anyone tells "
             "them who knows the token that is made for this command. They end with the runs."
@@ -206,28 +205,28 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     found = {
         **invocation.header,
         "variants": list(invocation.variants),
-        "seeds": list(invocation.asked.seeds),
+        "seeds": list(invocation.settings.seeds),
         "elapsed_seconds": invocation.elapsed(),
         "records": records,
     }
     write_json(folder / "evidence.json", found)
-    published = Published.read(experiment, budget=invocation.asked.budget)
+    published = Published.read(experiment, budget=invocation.settings.budget)
     applies = invocation.is_as_published and not published.stale_tuning
     report = Report(experiment, found, published.tuning if applies else None)
     report.write_figure(folder / "figure.png")
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
     if any(comparison.n > 1 for judgement in report.judgements() for comparison in judgement.comparisons):
         report.write_forest(folder / "forest.png")
-    if invocation.asked.log:
+    if invocation.settings.log:
         from lab.tensorboard import callback, comparison
 
         configs = [record["config"] for record in records]
         columns = list(dict.fromkeys(name for config in configs for name in config if config[name] is not None))
         metrics = list(dict.fromkeys(name for record in records for name in record["metrics"]))
-        callback.write_overview(folder, invocation.variants, invocation.asked.seeds, columns, metrics)
+        callback.write_overview(folder, invocation.variants, invocation.settings.seeds, columns, metrics)
         card = markdown(report, with_figure=False)
         callback.write_text(folder, "card", card)
-        data = sources.load(invocation.asked.data)
+        data = sources.load(invocation.settings.data)
         comparison.write_finished(folder, report, card, data.held_back, data.classes, samples_of(invocation, data))
     return Measured(report, folder, published)
 
@@ -248,8 +247,8 @@ def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -
     experiment, sweep = invocation.experiment, invocation.experiment.sweep
     assert sweep is not None
     if isinstance(sweep, Tuning):
-        sweep = sweep.at(invocation.asked.budget)
-    check_with_images(experiment, invocation.asked, invocation.config)
+        sweep = sweep.at(invocation.settings.budget)
+    check_with_images(experiment, invocation.settings, invocation.config)
     say_if_not_committed(invocation, say)
     say_what_listens(invocation, say)
 

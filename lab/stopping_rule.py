@@ -28,13 +28,12 @@ def until_decided(
     Raises:
         UsageError: what is published was measured elsewhere: a pair is of one machine.
     """
-    experiment, most = invocation.experiment, invocation.asked.until_decided
-    assert most is not None
+    experiment, most = invocation.experiment, invocation.settings.to
     first = experiment.first_seed
-    check_with_images(experiment, invocation.asked, invocation.config)
+    check_with_images(experiment, invocation.settings, invocation.config)
     tuning = _begin_with_the_published(invocation, say)
     records: dict[tuple[str, int], Record] = {}
-    every = experiment.published_at(invocation.asked.budget)
+    every = experiment.published_at(invocation.settings.budget)
     names: Sequence[str] = every
     for look in LOOKS[: LOOKS.index(most) + 1]:
         jobs = _jobs(invocation, names, look)
@@ -47,7 +46,8 @@ def until_decided(
         say(f"{look} seeds: {'open are ' + ', '.join(still) if still else 'all is decided'}.")
         if not names:
             break
-    invocation.asked = dataclasses.replace(invocation.asked, seeds=tuple(range(first, first + look)), variants=every)
+    seeds = tuple(range(first, first + look))
+    invocation.settings = dataclasses.replace(invocation.settings, seeds=seeds, variants=every)
     invocation.header["until_decided"] = most
     return sorted(records.values(), key=lambda record: (record["seed"], experiment.names.index(record["variant"])))
 

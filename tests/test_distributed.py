@@ -432,7 +432,7 @@ def test_variants_with_servers_are_run_only_where_asked_for_and_say_so(tmp_path,
     for variants in (("one_device",), ("one_device", "workers_2")):
         invocation = types.SimpleNamespace(
             experiment=experiment.EXPERIMENT,
-            asked=types.SimpleNamespace(data=REQUEST, model="", seeds=(1,), backend="local"),
+            settings=types.SimpleNamespace(data=REQUEST, model="", seeds=(1,), backend="local"),
             config=SMALL,
             variants=variants,
             plan=list,

@@ -467,7 +467,7 @@ def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(mo
     monkeypatch.setattr(measurement, "check_with_images", lambda *_: None)
     invocation = SimpleNamespace(
         experiment=guess.EXPERIMENT,
-        asked=SimpleNamespace(seeds=tuple(range(seeds)), data=None, model="", backend="local"),
+        settings=SimpleNamespace(seeds=tuple(range(seeds)), data=None, model="", backend="local"),
         config=None,
         variants=(),
         plan=list,

@@ -16,10 +16,11 @@ from lab import measurement
 from lab.cli import exits, summary, validate
 from lab.cli.flags import Options, Searching
 from lab.evidence.records import Record, printable
-from lab.execute.invocation import Asked, CodeChangedError, Invocation, default_data
+from lab.execute.invocation import CodeChangedError, Invocation
 from lab.execute.scheduler import Work, carry_out
 from lab.experiment import BUDGETS, Experiment
 from lab.experiments import load
+from lab.settings import Action, Settings, images_of
 from lab.stopping_rule import until_decided
 from pipelines.terminal import ENDED, INTERRUPTED, Ended, begin, ending
 
@@ -70,18 +71,18 @@ def _run(recipes: Sequence[Experiment], arguments: list[str]) -> int:
         with measurement.ended(locked):
             for experiment in recipes:
                 with _explained(codes):
-                    asked, config, searching = parse(experiment, arguments)
-                    begun.append(Invocation.begin(experiment, asked, config, command, together=together))
+                    settings, config = parse(experiment, arguments)
+                    begun.append(Invocation.begin(experiment, settings, config, command, together=together))
                     locked.append(begun[-1])
             for invocation in list(begun):
                 with _explained(codes, [invocation], console):
-                    if searching.search:
-                        codes.append(_search(invocation, searching, console, say))
-                    elif invocation.asked.tune:
+                    if invocation.settings.action == "search":
+                        codes.append(_search(invocation, console, say))
+                    elif invocation.settings.action == "tune":
                         found, failures = measurement.tune(invocation, console, say)
                         summary.say_tuned(invocation, found, failures, console)
                         codes.append(_code_of(failures))
-                    elif invocation.asked.until_decided:
+                    elif invocation.settings.action == "extend":
                         measurement.say_if_not_committed(invocation, say)
                         records = until_decided(invocation, say, measurement.watcher(console))
                         codes.append(_say(invocation, records, console))
@@ -107,12 +108,12 @@ def _run(recipes: Sequence[Experiment], arguments: list[str]) -> int:
 
 def _board(invocations: Sequence[Invocation], say: Callable[[str], None]) -> bool:
     """Start TensorBoard on invocations, where it was asked for."""
-    if not any(invocation.asked.board for invocation in invocations):
+    if not any(invocation.settings.board for invocation in invocations):
         return False
     from lab.tensorboard import server
 
     folders = {invocation.experiment.name: invocation.folder for invocation in invocations}
-    server.serve_invocations(folders, say, reference=invocations[0].asked.reference)
+    server.serve_invocations(folders, say, reference=invocations[0].settings.reference)
     return True
 
 
@@ -128,13 +129,13 @@ def _say(invocation: Invocation, records: list[Record], console: Console) -> int
     return _code_of(measured.records, invocation.experiment.fails)
 
 
-def _search(invocation: Invocation, searching: Searching, console: Console, say: Callable[[str], None]) -> int:
+def _search(invocation: Invocation, console: Console, say: Callable[[str], None]) -> int:
     from lab.search.search import search  # Imports KerasTuner, which only searches need.
 
-    assert searching.search is not None
-    validate.check_with_images(invocation.experiment, invocation.asked, invocation.config)
+    settings = invocation.settings
+    validate.check_with_images(invocation.experiment, settings, invocation.config)
     measurement.say_what_listens(invocation, say)
-    found = search(invocation, searching.search, searching.trials, console, say)
+    found = search(invocation, settings.tuner, settings.trials, console, say)
     summary.say_searched(invocation, found, console)
     return int(any(trials and trials[0]["validation_accuracy"] is None for trials in found.values()))
 
@@ -170,15 +171,15 @@ def _given(arguments: Sequence[str], flag: str, default: str) -> str:
     return next((given.split("=", 1)[1] for given in arguments if given.startswith(f"{flag}=")), value)
 
 
-def parse(experiment: Experiment, arguments: list[str]) -> tuple[Asked, Any, Searching]:
-    """Flags as what is `Asked`, the recipe's own `Config`, and a search, where there is something to search for.
+def parse(experiment: Experiment, arguments: list[str]) -> tuple[Settings, Any]:
+    """Flags as `Settings` and the recipe's own `Config`.
 
     Raises:
         UsageError: a value that can't be.
         SystemExit: tyro found an unknown flag or a value of the wrong type (2), or printed the help (0).
     """
     budget: Any = _given(arguments, "--budget", "quick")
-    images = default_data(budget if budget in BUDGETS else "quick", source=_given(arguments, "--data", ""))
+    images = images_of(budget if budget in BUDGETS else "quick", _given(arguments, "--data", ""))
     parts: dict[str, Any] = {"options": Options(), "config": validate.default_config(experiment, budget, images)}
     if experiment.searched:
         parts["searching"] = Searching()
@@ -197,26 +198,37 @@ def parse(experiment: Experiment, arguments: list[str]) -> tuple[Asked, Any, Sea
         use_underscores=False,
     )
     searching = getattr(parsed, "searching", Searching())
-    return _asked(experiment, parsed.options, parsed.config, searching), parsed.config, searching
+    return _settings(experiment, parsed.options, parsed.config, searching), parsed.config
 
 
-def _asked(experiment: Experiment, options: Any, config: Any, searching: Searching) -> Asked:
+def _settings(experiment: Experiment, options: Options, config: Any, searching: Searching) -> Settings:
     validate.check_sweep(experiment, options, config, searching)
     possible = experiment.searched if searching.search else None
     if options.tune and experiment.sweep:
         possible = experiment.swept_at(options.budget)
-    of_images = {"source": "data", **{name: name for name in ("train_images", "split_seed", "image_size")}}
-    images = {name: getattr(options, flag) for name, flag in of_images.items()}
-    same = {field.name for field in dataclasses.fields(Asked)} - {"seeds", "variants", "data", "logdir", "save"}
-    asked = Asked(
+    extends = options.until_decided is not None
+    action: Action = "tune" if options.tune else "search" if searching.search else "extend" if extends else "run"
+    settings = Settings(
+        budget=options.budget,
         seeds=validate.seeds_of(experiment, options.budget, options.seeds, options.first_seed),
         variants=validate.variants_of(experiment, options.budget, options.variants, possible),
-        data=default_data(options.budget, **images),
-        # A search has a folder of its own, where --resume looks for the same one.
-        logdir=options.logdir.expanduser() / validate.folder_of(searching),
+        data=images_of(options.budget, options.data, options.train_images, options.split_seed, options.image_size),
+        logdir=options.logdir.expanduser(),
+        action=action,
+        jobs=options.jobs,
+        backend=options.backend,
+        start=options.start,
+        model=options.model,
         save=str(Path(options.save).expanduser()) if options.save else "",
-        **{name: getattr(options, name) for name in same},
+        resume=options.resume,
+        profile=options.profile,
+        log=options.log,
+        board=options.board,
+        reference=options.reference,
+        tuner=searching.search or "random",
+        trials=searching.trials,
+        to=options.until_decided or 40,
     )
-    validate.check(experiment, asked, config)
+    validate.check(experiment, settings, config)
     validate.check_until_decided(experiment, options, searching)
-    return asked
+    return settings

@@ -4,8 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from lab import measurement
 from lab.experiment import BudgetName
+from lab.settings import LOGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Options:
     and whose servers listen on all addresses to whoever has its token)."""
     start: Literal["fork", "spawn"] | None = None
     """How worker processes come to be. Default: forked on Linux without a GPU, spawned elsewhere."""
-    logdir: Path = measurement.LOGS
+    logdir: Path = LOGS
     """Where TensorBoard's files and the evidence go."""
     save: str = ""
     """A folder for the trained models, one .keras file a run."""

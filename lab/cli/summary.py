@@ -11,12 +11,13 @@ from rich.text import Text
 
 from lab.cli.validate import default_config
 from lab.evidence.records import LOOKS, Record, printable
-from lab.execute.invocation import Asked, Invocation
-from lab.measurement import LOGS, Measured
+from lab.execute.invocation import Invocation
+from lab.measurement import Measured
 from lab.report import replication
 from lab.report.card import kind_of
 from lab.report.published import STALE, Published
 from lab.report.report import Report
+from lab.settings import LOGS, Settings
 from lab.tensorboard.profile import words_in
 
 SHOWN_TRIALS = 10
@@ -53,12 +54,12 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console) -
         for line in ours.verdict_lines():
             console.print(line)
     console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
-    if invocation.asked.save:
-        console.print(f"Models       {invocation.asked.save}")
-    if invocation.asked.log:
-        where = [] if invocation.asked.logdir == LOGS else ["--logdir", str(invocation.asked.logdir)]
+    if invocation.settings.save:
+        console.print(f"Models       {invocation.settings.save}")
+    if invocation.settings.log:
+        where = [] if invocation.settings.logdir == LOGS else ["--logdir", str(invocation.settings.logdir)]
         console.print(f"TensorBoard  {shlex.join(['python', '-m', 'recipes', 'board', experiment.name, *where])}")
-        if invocation.asked.profile:
+        if invocation.settings.profile:
             _say_profiled(invocation, console)
     _say_unfinished(measured.records, console)
 
@@ -78,7 +79,7 @@ def _say_profiled(invocation: Invocation, console: Console) -> None:
 
 def _not_applying(invocation: Invocation, published: Published) -> str:
     """Why published numbers are not about what was run, as the end of a sentence; empty if they are."""
-    experiment, asked = invocation.experiment, invocation.asked
+    experiment, asked = invocation.experiment, invocation.settings
     of_them = {"images": not asked.data.is_cifar10, "model": asked.model}
     if own := " and ".join(name for name, is_own in of_them.items() if is_own):
         return f"these are your own {own}"
@@ -100,7 +101,7 @@ def _not_applying(invocation: Invocation, published: Published) -> str:
     return ""
 
 
-def _own(asked: Asked) -> list[str]:
+def _own(asked: Settings) -> list[str]:
     """The flags that say what images and which model are the reader's own."""
     flags = [] if asked.data.is_cifar10 else ["--data", asked.data.source]
     flags += ["--image-size", str(asked.data.image_size)] if asked.data.image_size else []
@@ -109,7 +110,7 @@ def _own(asked: Asked) -> list[str]:
 
 def _remarks(invocation: Invocation, ours: Report) -> list[str]:
     """What a reader should know of the numbers above."""
-    experiment, asked = invocation.experiment, invocation.asked
+    experiment, asked = invocation.experiment, invocation.settings
     if invocation.is_as_published or not experiment.tuning:
         return []
     again = shlex.join(["python", "-m", experiment.command, *_own(asked), "--tune"])
@@ -160,7 +161,7 @@ def say_searched(invocation: Invocation, found: dict[str, list[dict[str, Any]]],
             command = ["python", "-m", invocation.experiment.command, "--variants", variant]
             for name, value in best["settings"].items():
                 command += [f"--{name.replace('_', '-')}", _shown(value, 6)]
-            command += [*_own(invocation.asked), *_changed(invocation, set(best["settings"]))]
+            command += [*_own(invocation.settings), *_changed(invocation, set(best["settings"]))]
             console.print(f"Next         {shlex.join(command)}")
             console.print(f"Figure       {invocation.folder / f'search-{variant}.png'}")
     console.print(f"\nEvidence     {invocation.folder / 'search.json'}")
@@ -168,8 +169,8 @@ def say_searched(invocation: Invocation, found: dict[str, list[dict[str, Any]]],
 
 def _changed(invocation: Invocation, but: set[str]) -> list[str]:
     """The flags for what else is not as by default: the budget, and settings but those that were searched."""
-    flags = [] if invocation.asked.budget == "quick" else ["--budget", invocation.asked.budget]
-    usual = vars(default_config(invocation.experiment, invocation.asked.budget, invocation.asked.data))
+    flags = [] if invocation.settings.budget == "quick" else ["--budget", invocation.settings.budget]
+    usual = vars(default_config(invocation.experiment, invocation.settings.budget, invocation.settings.data))
     for name, value in vars(invocation.config).items():
         if name not in but and value != usual[name]:
             flags += [f"--{name.replace('_', '-')}", str(value)]

@@ -1,16 +1,15 @@
 """Whether what was asked for can be done: seeds, settings, flags that do not go together, before anything is run."""
 
 import dataclasses
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.evidence.provenance import cores
 from lab.evidence.records import LOOKS
-from lab.execute.invocation import Asked
 from lab.execute.own_model import check_own_model, own_model
 from lab.experiment import BUDGETS, BudgetName, Experiment
+from lab.settings import Settings
 from pipelines import sources
 from pipelines.errors import UsageError
 
@@ -72,7 +71,7 @@ def default_config(experiment: Experiment, budget: BudgetName, data: sources.Req
     return config if data.is_cifar10 or not hasattr(config, "target") else dataclasses.replace(config, target=None)
 
 
-def check(experiment: Experiment, asked: Asked, config: Any) -> None:
+def check(experiment: Experiment, asked: Settings, config: Any) -> None:
     """Whether what was asked can be, as far as can be told without the images.
 
     Raises:
@@ -102,7 +101,7 @@ def check(experiment: Experiment, asked: Asked, config: Any) -> None:
         raise UsageError("--reference goes with --board: add that, or leave --reference out.")
     if asked.board and not asked.log:
         raise UsageError("--board shows TensorBoard's files: leave --no-log out.")
-    if asked.tune:
+    if asked.action == "tune":
         _check_tune(experiment, asked, config)
     for flag, path in (("logdir", str(asked.logdir)), ("save", asked.save)):
         check_folder(flag, path)
@@ -184,7 +183,7 @@ def _check_nothing_chosen(flag: str, fields: Iterable[str], config: Any, usual: 
             raise UsageError(f"{flag} chooses {shown} itself: leave --{shown} out.")
 
 
-def _check_tune(experiment: Experiment, asked: Asked, config: Any) -> None:
+def _check_tune(experiment: Experiment, asked: Settings, config: Any) -> None:
     if experiment.sweep is None:
         raise UsageError(f"The recipe {experiment.name} has nothing to tune: leave --tune out.")
     usual = default_config(experiment, asked.budget, asked.data)
@@ -194,7 +193,7 @@ def _check_tune(experiment: Experiment, asked: Asked, config: Any) -> None:
     _check_nothing_chosen("--tune", ignored, config, usual)
 
 
-def check_with_images(experiment: Experiment, asked: Asked, config: Any) -> None:
+def check_with_images(experiment: Experiment, asked: Settings, config: Any) -> None:
     """Whether what was asked can be, now that the images are known.
 
     Raises:
@@ -211,11 +210,3 @@ def check_with_images(experiment: Experiment, asked: Asked, config: Any) -> None
             check_own_model(asked.model, asked.variants[0], data)
         except ValueError as error:
             raise UsageError(str(error)) from error
-
-
-def folder_of(searching: Any) -> str:
-    """Where a search goes, below the logs; each process that shares one has a folder of its own."""
-    if not searching.search:
-        return ""
-    own = os.environ.get("KERASTUNER_TUNER_ID")
-    return "-".join([searching.search, str(searching.trials), *([own] if own else [])])

@@ -185,10 +185,10 @@ def _joined(
     experiment: Experiment, build_strategy: Callable[[], Any], train: Callable[..., Any], arguments: list[str]
 ) -> str:
     index, workers = own_task(os.environ["TF_CONFIG"])
-    asked, config, _ = commands.parse(experiment, arguments)
-    folder = asked.logdir / experiment.name / "cluster"
+    wanted, config = commands.parse(experiment, arguments)
+    folder = wanted.logdir / experiment.name / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"workers": len(workers), "config": asdict(config), "data": asdict(asked.data)}
+    settings = {"workers": len(workers), "config": asdict(config), "data": asdict(wanted.data)}
     _check_same(folder / "settings.json", settings)
     _through(folder, index).unlink(missing_ok=True)
     print(
@@ -201,8 +201,8 @@ def _joined(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python could not heed it while TensorFlow waits for the others.
     with loss_of_workers_noticed():
         strategy = build_strategy()  # Before anything else of TensorFlow, such as decoding images.
-        validate.check_with_images(experiment, asked, config)
-        data = sources.load(asked.data)
+        validate.check_with_images(experiment, wanted, config)
+        data = sources.load(wanted.data)
         saved = sorted(path.name for path in folder.glob("epoch-*"))
         if not agree(strategy, json.dumps([settings, data.digest, experiment.code, saved])):
             raise UsageError(

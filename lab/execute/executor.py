@@ -18,13 +18,14 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pebble
 
 from lab.cli import start as startup
 from lab.evidence.records import Record, explain
 from lab.execute.job import Job, carry_out, failed
+from lab.settings import Start
 from pipelines.errors import MachineError, UsageError
 
 # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
@@ -36,7 +37,6 @@ REACHES = 5.0  # Seconds, within which a cluster must answer.
 
 Outcome = tuple[Job, list[Record]]
 Started = Callable[[Job], None]
-Start = Literal["fork", "spawn"]
 
 
 def side_by_side(

@@ -5,7 +5,6 @@ import dataclasses
 import fcntl
 import os
 import time
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from typing import Any
 from lab.evidence import code_hash
 from lab.evidence.provenance import stamp
 from lab.evidence.records import EvidenceError, Record, read_json, write_json
-from lab.execute.executor import Start
 from lab.execute.job import Job
 from lab.execute.own_model import model_digest
-from lab.experiment import BUDGETS, BudgetName, Experiment
+from lab.experiment import Experiment
+from lab.settings import Settings
 from pipelines import sources
 from pipelines.errors import UsageError
 
@@ -25,35 +24,12 @@ class CodeChangedError(EvidenceError):
     """The code was changed while the command ran: what it measured is of no one version."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """What is asked of a recipe, beside its own config: the flags of its command line."""
-
-    budget: BudgetName
-    seeds: Sequence[int]
-    variants: tuple[str, ...]
-    data: sources.Request
-    logdir: Path
-    jobs: int | None = None
-    backend: str = "local"
-    start: Start | None = None
-    model: str = ""
-    save: str = ""
-    resume: bool = False
-    profile: bool = False
-    tune: bool = False
-    until_decided: int | None = None
-    log: bool = True
-    board: bool = False
-    reference: bool = False
-
-
 @dataclasses.dataclass
 class Invocation:
     """What was asked of one recipe, and where its runs go."""
 
     experiment: Experiment
-    asked: Asked
+    settings: Settings
     config: Any
     folder: Path
     header: dict[str, Any]
@@ -63,7 +39,7 @@ class Invocation:
 
     @classmethod
     def begin(
-        cls, experiment: Experiment, asked: Asked, config: Any, command: str, *, together: bool = False
+        cls, experiment: Experiment, settings: Settings, config: Any, command: str, *, together: bool = False
     ) -> "Invocation":
         """Check the data and open a new folder, or to resume the newest one of the same settings; lock it.
 
@@ -71,33 +47,33 @@ class Invocation:
             UsageError: nothing to resume, or it is being worked on.
             DataError: the data are missing or broken.
         """
-        data = sources.verify(asked.data)
-        sweep = experiment.sweep if asked.tune else None
+        data = sources.verify(settings.data)
+        sweep = experiment.sweep if settings.action == "tune" else None
         header: dict[str, Any] = {
             "kind": "tuning" if sweep else "comparison",
-            "budget": asked.budget,
+            "budget": settings.budget,
             "config": {} if sweep and experiment.table else dataclasses.asdict(config),
-            "data": dataclasses.asdict(asked.data),
+            "data": dataclasses.asdict(settings.data),
             "data_digest": data.digest,
             "test_images": len(data.held_back),
             "classes": len(data.classes),
             "code": experiment.code,
             "parts": experiment.parts,
         }
-        if asked.model:
-            header["model"] = f"{asked.model} {model_digest(asked.model)}"
+        if settings.model:
+            header["model"] = f"{settings.model} {model_digest(settings.model)}"
         if experiment.table and not sweep:
             header["table"] = experiment.table.digest(experiment.name)
         if together:
             header["together"] = True
         header = stamp(experiment.name, header)
-        home = asked.logdir / experiment.name
-        folder = _find(home, header) if asked.resume else _new_folder(home)
+        home = settings.home / experiment.name
+        folder = _find(home, header) if settings.resume else _new_folder(home)
         header = {**header, "command": command}
         _lock(folder)
-        if not asked.resume:
+        if not settings.resume:
             write_json(folder / "invocation.json", header)
-        return cls(experiment, asked, config, folder, header, together)
+        return cls(experiment, settings, config, folder, header, together)
 
     def end(self) -> None:
         """Give the folder free."""
@@ -107,7 +83,8 @@ class Invocation:
     @property
     def variants(self) -> tuple[str, ...]:
         """The chosen variants, in the recipe's order."""
-        return tuple(name for name in self.experiment.names if name in (self.asked.variants or self.experiment.names))
+        chosen = self.settings.variants or self.experiment.names
+        return tuple(name for name in self.experiment.names if name in chosen)
 
     @property
     def alone(self) -> bool:
@@ -117,7 +94,7 @@ class Invocation:
     @property
     def is_as_published(self) -> bool:
         """Whether published numbers are about what is run: images and model are the recipe's."""
-        return self.asked.data.is_cifar10 and not self.asked.model
+        return self.settings.data.is_cifar10 and not self.settings.model
 
     def job(self, variants: tuple[str, ...], seed: int, fields: dict[str, Any], folder: Path) -> Job:
         """One job of this invocation, with some fields of the config replaced."""
@@ -126,15 +103,15 @@ class Invocation:
             variants=variants,
             seed=seed,
             config={**self.header["config"], **fields},
-            data=self.asked.data,
+            data=self.settings.data,
             folder=str(folder),
             code=self.experiment.code,
             data_digest=self.header["data_digest"],
-            model=self.asked.model,
+            model=self.settings.model,
             model_digest=self.header.get("model", "").rpartition(" ")[2],
-            logging=self.asked.log and folder == self.folder,
-            profile=self.asked.profile,
-            save=self.asked.save,
+            logging=self.settings.log and folder == self.folder,
+            profile=self.settings.profile,
+            save=self.settings.save,
             alone=self.alone,
             log=str(self.folder / "workers.log"),
         )
@@ -142,11 +119,11 @@ class Invocation:
     def plan(self) -> list[Job]:
         """The jobs of a comparison."""
         groups = [(name,) for name in self.variants] if self.experiment.train else [self.variants]
-        return [self.job(group, seed, {}, self.folder) for seed in self.asked.seeds for group in groups]
+        return [self.job(group, seed, {}, self.folder) for seed in self.settings.seeds for group in groups]
 
     def title(self) -> str:
-        seeds = len(self.asked.seeds)
-        size = f"{len(self.variants)} variants × {seeds} seed{'s' if seeds > 1 else ''} at {self.asked.budget}."
+        seeds = len(self.settings.seeds)
+        size = f"{len(self.variants)} variants × {seeds} seed{'s' if seeds > 1 else ''} at {self.settings.budget}."
         return f"{self.experiment.question}\n{size}"
 
     def tuned_otherwise(self, record: Record) -> bool:
@@ -157,7 +134,7 @@ class Invocation:
     def elapsed(self) -> float | None:
         """Seconds since the command began; None where it took runs over and so only part of the time that it needs, and
         for recipes together, which share theirs."""
-        partly = self.asked.resume or self.took_over or self.together
+        partly = self.settings.resume or self.took_over or self.together
         return None if partly else round(time.perf_counter() - self.started, 1)
 
     def check_code(self) -> None:
@@ -274,13 +251,3 @@ def _is_alive(process: int) -> bool:
     except OSError:  # It is somebody else's.
         return True
     return True
-
-
-def default_data(budget: BudgetName, **given: Any) -> sources.Request:
-    """The images of a budget, with what was asked for otherwise; other images than the budget's are all taken."""
-    of_budget = BUDGETS[budget]
-    source = given.get("source") or of_budget.source
-    train_images = of_budget.train_images if source == of_budget.source else None
-    if given.get("train_images") is not None:
-        train_images = given["train_images"]
-    return sources.Request(source, train_images, given.get("split_seed"), given.get("image_size"))

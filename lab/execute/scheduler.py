@@ -48,7 +48,7 @@ class Work:
                 work.found |= {(job.folder, record["variant"], job.seed): record for record in whole}
             else:
                 work.todo.add(job)
-        if len(jobs) > len(work.todo) and invocation.asked.resume:
+        if len(jobs) > len(work.todo) and invocation.settings.resume:
             say(f"Kept {len(jobs) - len(work.todo)} finished runs of {invocation.folder}.")
         return work
 
@@ -109,17 +109,17 @@ def carry_out(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> 
     ordered = sorted(owners, key=lambda job: -len(job.variants))  # Jobs of many variants take longest.
     if not ordered:
         return
-    asked = works[0].invocation.asked
+    settings = works[0].invocation.settings
     devices = len(gpus())
-    at_once = asked.jobs or devices or cores()
+    at_once = settings.jobs or devices or cores()
     if any(work.invocation.alone for work in works):
         at_once = 1  # Times are measured with nothing beside them.
     with watch(ordered, at_once) as watcher:
-        if asked.backend == "ray":
+        if settings.backend == "ray":
             outcomes = _on_ray(ordered, at_once, devices, watcher.started)
         else:
             at_once = min(at_once, devices or at_once)
-            outcomes = executor.side_by_side(ordered, at_once, devices, watcher.started, asked.start)
+            outcomes = executor.side_by_side(ordered, at_once, devices, watcher.started, settings.start)
         with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
             for job, records in outcomes:
                 owners[job].finish(job, records)

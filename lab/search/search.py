@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import keras_tuner as kt
 from rich.console import Console
@@ -28,18 +28,18 @@ from lab.report import figure
 from lab.search.kills import ENDED
 from lab.search.trials import order_again
 from lab.search_space import Range, Space
+from lab.settings import Tuner
 from lab.tensorboard import callback
 from lab.tuning import SEED, half_decades
 from pipelines.errors import UsageError
 
-TunerName = Literal["grid", "random", "bayesian", "hyperband"]
 OBJECTIVE = "validation_accuracy"
 RANDOM_FIRST = 3  # KerasTuner's Bayesian optimization would begin with three random trials for each field.
 FACTOR = 2  # Hyperband goes on with the better half.
 
 
 def search(
-    invocation: Invocation, tuner: TunerName, trials: int, console: Console, say: Callable[[str], None]
+    invocation: Invocation, tuner: Tuner, trials: int, console: Console, say: Callable[[str], None]
 ) -> dict[str, list[dict[str, Any]]]:
     """Search for each variant's settings by validation accuracy, write what was found, and return it.
 
@@ -60,7 +60,7 @@ def search(
         found[variant] = _search_one(invocation, variant, tuner, trials, console, say)
         finished = [trial for trial in found[variant] if trial[OBJECTIVE] is not None]
         figure.write_parallel(finished, OBJECTIVE, variant, invocation.folder / f"search-{variant}.png")
-    if invocation.asked.log:
+    if invocation.settings.log:
         fields = list(invocation.header["config"])
         callback.write_overview(invocation.folder, invocation.variants, [SEED], fields, [OBJECTIVE])
     invocation.check_code()
@@ -77,7 +77,7 @@ def _found_before(invocation: Invocation) -> dict[str, list[dict[str, Any]]]:
 
 
 def _search_one(
-    invocation: Invocation, variant: str, tuner: TunerName, trials: int, console: Console, say: Callable[[str], None]
+    invocation: Invocation, variant: str, tuner: Tuner, trials: int, console: Console, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     whole = getattr(invocation.config, "epochs", 1)
     oracle = make_oracle(tuner, invocation.experiment.space_of(variant), trials, whole)
@@ -98,7 +98,7 @@ def _search_one(
 
         books = oracle_client.OracleClient(oracle)
     # A worker of a shared search does one trial at a time: a chief waits for each name that ever asked it.
-    at_once = 1 if shared else invocation.asked.jobs or len(gpus()) or cores()
+    at_once = 1 if shared else invocation.settings.jobs or len(gpus()) or cores()
     while True:
         with trusted(oracle):
             batch = _next(books, at_once)
@@ -166,7 +166,7 @@ def _is_as_recorded(oracle: kt.Oracle, trial: Any) -> bool:
     return all(record["config"].get(name) == value for name, value in _settings_of(trial).items())
 
 
-def make_oracle(tuner: TunerName, space: Space, trials: int, epochs: int) -> kt.Oracle:
+def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int) -> kt.Oracle:
     """KerasTuner's oracle over `space`; the seed is that of all tuning.
 
     Hyperband tries more settings than `trials`, most of them for fewer than `epochs` epochs: about as many in all, but
@@ -255,7 +255,7 @@ def _run(
             fields["epochs"] = int(trial.hyperparameters.values["tuner/epochs"])
         folder = invocation.folder / f"{variant}-trials" / f"run-{trial.trial_id}"
         job = invocation.job((variant,), SEED, fields, folder)
-        jobs.append(dataclasses.replace(job, logging=invocation.asked.log))
+        jobs.append(dataclasses.replace(job, logging=invocation.settings.log))
     if not jobs:
         return []
     watch = lambda jobs, at_once: live_table.watching(console, jobs, at_once, read_progress)  # noqa: E731

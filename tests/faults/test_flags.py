@@ -146,5 +146,5 @@ def test_a_home_is_put_in_the_place_of_a_tilde(nothing_done, monkeypatch, tmp_pa
     seen = []
     monkeypatch.setattr(whole, "publish_all", lambda names, logs: seen.append(logs) or 0)
     assert whole.main(["publish", "optimizers", "--logdir=~/logs"]) == 0
-    asked, *_ = commands.parse(guess.EXPERIMENT, ["--logdir=~/logs"])
+    asked, _ = commands.parse(guess.EXPERIMENT, ["--logdir=~/logs"])
     assert seen == [asked.logdir] == [tmp_path / "logs"]

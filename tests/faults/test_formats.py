@@ -36,6 +36,7 @@ from lab.report.card import markdown
 from lab.report.published import RESULTS, Published, floors_of
 from lab.report.report import Report
 from lab.search import search
+from lab.settings import Settings, images_of
 from lab.tensorboard import server
 from pipelines import cifar10, folders, image_cache
 from pipelines.errors import DataError, RequestError, UsageError
@@ -321,8 +322,8 @@ def test_a_summary_holds_no_page_of_its_own():
 def begun(tmp_path_factory):
     """An invocation whose runs are done, one of them, and its record as it was."""
     logs = tmp_path_factory.mktemp("logs")
-    asked = invocation.Asked("quick", (1, 2), (), invocation.default_data("quick"), logs, log=False)
-    begun = invocation.Invocation.begin(guess.EXPERIMENT, asked, guess.Config(), "python")
+    settings = Settings("quick", (1, 2), (), images_of("quick"), logs, log=False)
+    begun = invocation.Invocation.begin(guess.EXPERIMENT, settings, guess.Config(), "python")
     work = scheduler.Work.of(begun, begun.plan(), print)
     for one in list(work.jobs):
         records = job.carry_out(dataclasses.replace(one, alone=True))

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from lab import settings
 from lab.cli import commands
 from lab.cli import cookbook as whole
 from lab.evidence import records
@@ -134,7 +135,7 @@ def test_a_worker_that_stands_still_is_noticed_and_ended(monkeypatch, tmp_path):
     monkeypatch.setattr(executor, "MOST_STOPPED", 2.0)
     folder = invocation.Invocation.begin(
         guess.EXPERIMENT,
-        invocation.Asked("quick", (1, 2), (), invocation.default_data("quick"), tmp_path, log=False),
+        settings.Settings("quick", (1, 2), (), settings.images_of("quick"), tmp_path, log=False),
         guess.Config(seconds=3.0),
         "python",
     )

@@ -1,0 +1,84 @@
+"""`Settings`: what is asked of an experiment beside its own `Config`, on a command line or by `measure`."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lab.experiment import BUDGETS, BudgetName
+from pipelines import sources
+
+LOGS = Path("logs")
+Action = Literal["run", "tune", "search", "extend"]
+Backend = Literal["local", "ray"]
+Start = Literal["fork", "spawn"]
+Tuner = Literal["grid", "random", "bayesian", "hyperband"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One request. What it holds was checked by `lab.cli.validate`.
+
+    Args:
+        seeds, variants: which, in order.
+        data: which images.
+        logdir: where the folders of experiments are.
+        action: compare the variants, or tune, search or extend.
+        jobs: runs at a time; None means one a GPU, or one a core.
+        backend: processes on this machine, or a Ray cluster.
+        start: how worker processes begin; None means forked where that is possible.
+        model: the reader's own `build_model`, as "FILE.py:FUNCTION", or "".
+        save: a folder for the trained models, or "".
+        resume: keep the finished runs of the newest invocation with the same settings.
+        profile: profile some early steps of each training.
+        log: write TensorBoard files.
+        board, reference: start TensorBoard on the runs, and show the published curves beside them.
+        tuner, trials: which tuner a search has, and how many trials.
+        to: how many seeds `extend` goes up to.
+    """
+
+    budget: BudgetName
+    seeds: tuple[int, ...]
+    variants: tuple[str, ...]
+    data: sources.Request
+    logdir: Path = LOGS
+    action: Action = "run"
+    jobs: int | None = None
+    backend: Backend = "local"
+    start: Start | None = None
+    model: str = ""
+    save: str = ""
+    resume: bool = False
+    profile: bool = False
+    log: bool = True
+    board: bool = False
+    reference: bool = False
+    tuner: Tuner = "random"
+    trials: int = 12
+    to: int = 40
+
+    @property
+    def home(self) -> Path:
+        """The folder that holds those of the experiments: a search has one of its own, such as logs/random-12.
+
+        Processes that share a search have one each, by the name that KerasTuner knows them by.
+        """
+        if self.action != "search":
+            return self.logdir
+        name = os.environ.get("KERASTUNER_TUNER_ID")
+        return self.logdir / "-".join([self.tuner, str(self.trials), *([name] if name else [])])
+
+
+def images_of(
+    budget: BudgetName,
+    source: str | None = None,
+    train_images: int | None = None,
+    split_seed: int | None = None,
+    image_size: int | None = None,
+) -> sources.Request:
+    """The images of a budget, but for what was asked for; of another source than the budget's, all of them."""
+    usual = BUDGETS[budget]
+    source = source or usual.source
+    if train_images is None and source == usual.source:
+        train_images = usual.train_images
+    return sources.Request(source, train_images, split_seed, image_size)
