@@ -1,11 +1,8 @@
-"""Order: fast checks first, then what trains, then convergence of all recipes, then processes, notebooks, the browser.
-
-A new file of tests needs no entry here: it runs among the fast ones. With `-n 2`, `--dist loadfile` keeps the tests of
-a file in one process, and `--no-loadscope-reorder` keeps this order (both in pyproject.toml).
-"""
+"""What tests share: which of the slow ones run, how a recipe is run, and images that are decoded once."""
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import subprocess
@@ -24,24 +21,46 @@ from lab.execute.job import carry_out
 from lab.experiments import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
-LATE = [
-    "test_machine",
-    "test_hostile",
-    "test_kills",
-    "test_board",
-    "test_distributed",
-    "test_recipes",
-    "test_harness",
-    "test_search",
-    "test_optimizers",
-]
-LATE += ["test_regularization", "test_schedules", "test_search_live", "test_breaks", "test_own_data"]
-LATE += ["test_notebooks", "test_dashboard"]
+# With `-n 2`, a file's tests run in one process; files that take long begin first, so that both end together.
+LONGEST = ["test_recipes", "test_wiring"]
+QUARTERED = ("variants", "breaks", "notebooks")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast files first."""
-    items.sort(key=lambda item: LATE.index(item.path.stem) if item.path.stem in LATE else -1)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Order the files, and leave out the slow tests that are not drawn where KERAS_RECIPES_DRAW is set."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+    if draw := os.environ.get("KERAS_RECIPES_DRAW"):
+        left_out = set(drawn_out([(item.nodeid, slow_kind(item)) for item in items], draw))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+        items[:] = [item for item in items if item.nodeid not in left_out]
+
+
+def pytest_report_header() -> str:
+    draw = os.environ.get("KERAS_RECIPES_DRAW")
+    return f"drawn: a quarter of {', '.join(QUARTERED)} by {draw}" if draw else ""
+
+
+def slow_kind(item: pytest.Item) -> str:
+    """The first of a test's markers that are quartered, or "wiring"; empty for tests that always run."""
+    mark = next((mark for mark in QUARTERED if item.get_closest_marker(mark)), "")
+    return "wiring" if mark and item.path.stem == "test_wiring" else mark
+
+
+def drawn_out(tests: list[tuple[str, str]], draw: str) -> list[str]:
+    """The ids of the tests, given with their kinds, that are not in the quarter that `draw` names.
+
+    `draw` is any text, as a commit's hash, and "+1", "+2" or "+3" after it names the other quarters. Each kind is
+    divided by itself, in the order of hashes, so that quarters are equally large. A test without a kind is always in.
+    """
+    text, _, shift = draw.partition("+")
+    left_out = []
+    for kind in {kind for _, kind in tests if kind}:
+        ids = sorted(
+            (name for name, own in tests if own == kind),
+            key=lambda name: hashlib.sha256(f"{text}/{name}".encode()).digest(),
+        )
+        left_out += [name for place, name in enumerate(ids) if (place + int(shift or 0)) % 4]
+    return left_out
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 python -m tests.breaks               the whole table
 python -m tests.breaks --draw 8      eight of it, drawn anew each time
+python -m tests.breaks --draw 2/4    the second quarter of it
 python -m tests.breaks --only TEXT   those whose file or text contains TEXT
 """
 
@@ -73,13 +74,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.breaks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--draw", type=int, help="how many, drawn at random; default: all")
+    parser.add_argument(
+        "--draw", metavar="NUMBER", help="how many, at random, or which part, such as 2/4; default: all"
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="breaks whose file or text contains it")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time; default: 2")
     options = parser.parse_args(arguments)
     rows = [row for row in BREAKS if any(options.only in text for text in row)]
     if options.draw is not None:
-        rows = random.sample(rows, min(options.draw, len(rows)))
+        part, _, parts = options.draw.partition("/")
+        rows = rows[int(part) - 1 :: int(parts)] if parts else random.sample(rows, min(int(part), len(rows)))
     complaints = check(rows, max(1, options.jobs))
     for complaint in complaints:
         print(complaint, file=sys.stderr)

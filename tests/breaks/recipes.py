@@ -1,8 +1,251 @@
-"""Breaks of the recipes: what stands there, what is put in its place, which test must notice."""
+"""Breaks of the recipes and of their experiments: what stands there, what takes its place, which test must notice."""
 
 from tests.breaks.row import of
 
 ROWS = [
+    *of(
+        "recipes/custom_loop.py",
+        ("a + share * b for", "a + b for", "tests/test_custom_loop.py::test_parts_are_small"),
+        ("a + share * b for", "a + b / parts for", "tests/test_custom_loop.py::test_parts_are_small"),
+        (
+            "images[number::parts], labels[number::parts]",
+            "images, labels",
+            "tests/test_custom_loop.py::test_parts_are_small",
+        ),
+        (
+            'if variant in ("by_hand", "compiled"):',
+            'if variant == "compiled":',
+            "tests/test_custom_loop.py::test_what_is_compiled",
+        ),
+        (
+            'tf.function(steps) if variant == "compiled" else steps',
+            "steps",
+            "tests/test_custom_loop.py::test_what_is_compiled",
+        ),
+        (
+            "    model.compute_metrics(images, labels, logits)\n",
+            "",
+            "tests/test_custom_loop.py::test_metrics_of_an_epoch",
+        ),
+        (
+            "        model.reset_metrics()  # `fit`",
+            "        # `fit`",
+            "tests/test_custom_loop.py::test_every_variant_is_logged",
+        ),
+        ("range(min(parts, len(images)))", "range(parts)", "tests/test_custom_loop.py::test_parts_are_small"),
+        ("loss, sample_weight=tf.shape(images)[0]", "loss", "tests/test_custom_loop.py::test_metrics_of_an_epoch"),
+    ),
+    *of(
+        "lab/experiments/custom_loop.py",
+        (
+            'scores["step_ms"] = 1000 * blocks',
+            'scores["step_ms"] = blocks',
+            "tests/test_custom_loop.py::test_each_number_is",
+        ),
+    ),
+    *of(
+        "recipes/distributed.py",
+        ("1 / len(batch), keras", "1 / len(mine), keras", "tests/test_distributed.py::test_shares_are"),
+        (
+            "replica_id_in_sync_group :: context.num_replicas_in_sync",
+            "num_replicas_in_sync :: context.num_replicas_in_sync",
+            "tests/test_distributed.py::test_shares_are",
+        ),
+        ("batch[:1], np.zeros(1,", "batch[:1], np.ones(1,", "tests/test_distributed.py::test_a_replica_for"),
+        ("default_rng([seed, epoch])", "default_rng([seed])", "tests/test_distributed.py::test_an_epoch_has"),
+        (
+            "tf.reduce_sum(weights * of_each)",
+            "tf.reduce_mean(of_each)",
+            "tests/test_distributed.py::test_a_share_moves",
+        ),
+        ('synchronized=norm == "synchronized"', "synchronized=False", "tests/test_distributed.py::test_the_norm_of"),
+        ("range(done, config.epochs)", "range(config.epochs)", "tests/test_distributed.py::test_a_training_in_two"),
+        (
+            "default_rng([seed, epoch])",
+            "default_rng([seed, epoch - done])",
+            "tests/test_distributed.py::test_a_training_in_two",
+        ),
+    ),
+    *of(
+        "recipes/functional_multi_input.py",
+        (
+            "layers.Concatenate()(branches) if len(branches) > 1 else branches[0]",
+            "branches[0]",
+            "tests/test_multi_input.py::test_every_output_hears_of_every_input",
+        ),
+        ("np.std(np.concatenate(raw), axis=0)", "1.0", "tests/test_multi_input.py::test_numbers_are_standardized"),
+        (
+            "batches.evaluation(data.train)]",
+            "batches.evaluation(data.validation)]",
+            "tests/test_multi_input.py::test_numbers_are_standardized",
+        ),
+        (
+            'variant == "both_shuffled"',
+            'variant == "both_mixed"',
+            "tests/test_multi_input.py::test_shuffled_numbers_are_another",
+        ),
+        ("ksize=2, strides=2", "ksize=1, strides=2", "tests/test_multi_input.py::test_a_thumbnail_is_gray"),
+        (
+            '{"class": 1.0, "kind": kind_weight}',
+            '{"class": 1.0, "kind": 1.0}',
+            "tests/test_multi_input.py::test_the_loss_is_the_weighted",
+        ),
+        (
+            "int(name not in VEHICLES)",
+            "int(name in VEHICLES)",
+            "tests/test_multi_input.py::test_the_kind_is_the_classes_own",
+        ),
+    ),
+    *of(
+        "recipes/functional_skip.py",
+        (
+            "x = layers.Add()([x, before])",
+            "x = layers.Add()([x, x])",
+            "tests/test_recipes.py::test_residual_networks_pass_the_signal_on_and_plain_ones_do_not",
+        ),
+        (
+            "if chosen.skip:",
+            "if not chosen.skip:",
+            "tests/test_recipes.py::test_residual_networks_pass_the_signal_on_and_plain_ones_do_not",
+        ),
+        (
+            "range(1, chosen.depth, 2)",
+            "range(1, chosen.depth - 2, 2)",
+            "tests/test_recipes.py::test_depth_and_batchnorm_are_what_the_name_says",
+        ),
+        (
+            "    if begin.norm:\n",
+            "    if not begin.norm:\n",
+            "tests/test_recipes.py::test_depth_and_batchnorm_are_what_the_name_says",
+        ),
+        ("float(np.log10(", "-float(np.log10(", "tests/test_recipes.py::test_a_norm_in_decades_by_hand"),
+        (
+            "variable.assign(value)",
+            "variable.assign(0 * value)",
+            "tests/test_recipes.py::test_looking_at_gradients_changes_nothing",
+        ),
+        (
+            "float(tf.norm(gradient))",
+            "float(tf.reduce_sum(gradient))",
+            "tests/test_recipes.py::test_a_gradient_norm_is_that",
+        ),
+        (
+            "warm_up = steps // 5",
+            "warm_up = steps // 20",
+            "tests/test_recipes.py::test_the_schedule_warms_up_peaks_and_ends_at_zero",
+        ),
+    ),
+    *of(
+        "recipes/gradients.py",
+        (
+            "tf.minimum(1.0, self.clip / norm)",
+            "tf.minimum(1.0, 1.0 / norm)",
+            "tests/test_gradients.py::test_these_change_nothing",
+        ),
+        ("tf.minimum(1.0, self.clip / norm)", "(self.clip / norm)", "tests/test_gradients.py::test_clipping_shortens"),
+        ("NOISE[self.variant] * fading", "NOISE[self.variant]", "tests/test_gradients.py::test_noise_is_as_strong"),
+        (
+            "(self.seed * 1000 + i, step)",
+            "(self.seed * 1000 + i, 0)",
+            "tests/test_gradients.py::test_noise_is_as_strong",
+        ),
+        ("0.7 ** (last - i // 2)", "0.7 ** (i // 2)", "tests/test_gradients.py::test_each_layer_has"),
+        ("rate *= config.lower_share", "rate *= 1.0", "tests/test_gradients.py::test_the_lower_rate"),
+        ("rate = config.high_rate", "rate = rate", "tests/test_gradients.py::test_rates_are_the_variants_own"),
+    ),
+    *of(
+        "recipes/input_pipeline.py",
+        (
+            "images[..., ::-1, :]",
+            "images[..., ::-1]",
+            "tests/test_recipes.py::test_an_image_is_mirrored_and_brightened_by_what_was_drawn",
+        ),
+        (
+            "+ brighter",
+            "- brighter",
+            "tests/test_recipes.py::test_an_image_is_mirrored_and_brightened_by_what_was_drawn",
+        ),
+        (
+            "return feed.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)",
+            "return feed.map(augment, tf.data.AUTOTUNE).cache().prefetch(tf.data.AUTOTUNE)",
+            "tests/test_recipes.py::test_all_rungs_yield_the_same_images_in_each_epoch",
+        ),
+        (
+            "numbers // 2 % 61 - 30",
+            "numbers // 2 % 31",
+            "tests/test_recipes.py::test_draws_are_of_both_sides_and_of_all_brightnesses",
+        ),
+        (
+            "images, numbers = images.batch(batch_size), numbers.batch(batch_size)",
+            "images, numbers = images.batch(batch_size), numbers.skip(1).batch(batch_size)",
+            "tests/test_recipes.py::test_all_rungs_yield_the_same_images_in_each_epoch",
+        ),
+    ),
+    *of(
+        "lab/experiments/input_pipeline.py",
+        (
+            "self.waited.append(time.perf_counter() - start)",
+            "self.waited.append(0 * start)",
+            "tests/test_recipes.py::test_waiting_is_the_time_until_the_batch",
+        ),
+    ),
+    *of(
+        "recipes/mixed_precision.py",
+        (
+            "set_dtype_policy(chosen.policy)",
+            'set_dtype_policy("float32")',
+            "tests/test_mixed_precision.py::test_layers_compute",
+        ),
+        ("    keras.config.set_dtype_policy(before)\n", "", "tests/test_mixed_precision.py::test_layers_compute"),
+        (', dtype="float32")(layers.Flatten', ")(layers.Flatten", "tests/test_mixed_precision.py::test_layers_compute"),
+        ("model.optimizer.scale_loss(loss)", "loss", "tests/test_mixed_precision.py::test_gradients_that_overflow"),
+        ("loss, sample_weight=tf.shape(images)[0]", "loss", "tests/test_mixed_precision.py::test_the_loop_takes"),
+        ("np.median(steps)", "np.mean(steps)", "tests/test_mixed_precision.py::test_a_hiccup"),
+        ("0.95 * pace", "pace", "tests/test_mixed_precision.py::test_what_is_hardly_faster"),
+        (
+            'RATES[variant.replace("_loop", "")]',
+            'RATES["float32_small"]',
+            "tests/test_mixed_precision.py::test_a_variant_trains_at",
+        ),
+    ),
+    *of(
+        "lab/experiments/mixed_precision.py",
+        ("for some in traced:", "for some in ():", "tests/test_mixed_precision.py::test_memory_has_no_tracing"),
+        (
+            'scores["step_ms"] = 1000 * blocks',
+            'scores["step_ms"] = blocks',
+            "tests/test_mixed_precision.py::test_a_variant_has_its_own",
+        ),
+    ),
+    *of(
+        "recipes/monitoring.py",
+        ("step_num=batch, _r=1", "step_num=batch", "tests/test_monitoring.py::test_the_profile_page_says_the_same"),
+        ("Profiler(folder, before + 1,", "Profiler(folder, 1,", "tests/test_monitoring.py::test_a_slow_feed_is_told"),
+        (
+            "files.map(decode).batch(batch_size).cache()",
+            "files.map(decode).batch(batch_size)",
+            "tests/test_monitoring.py::test_what_a_feed_does_again_in_each_epoch",
+        ),
+        (
+            ".take(1).cache().repeat()",
+            ".cache().repeat()",
+            "tests/test_monitoring.py::test_what_a_feed_does_again_in_each_epoch",
+        ),
+        (
+            "feed.batch(batch_size).prefetch(tf.data.AUTOTUNE)",
+            "feed.batch(batch_size)",
+            "tests/test_monitoring.py::test_only_overlapped_works_ahead",
+        ),
+    ),
+    *of(
+        "lab/experiments/monitoring.py",
+        (
+            "saved = 1 - ready / seconds",
+            "saved = 1 - seconds / ready",
+            "tests/test_monitoring.py::test_metrics_by_hand",
+        ),
+        ("saved - said.waiting", "said.waiting - saved", "tests/test_monitoring.py::test_metrics_by_hand"),
+    ),
     *of(
         "recipes/optimizers.py",
         (
@@ -39,183 +282,6 @@ ROWS = [
             'until=config.target if kind == "race" else None',
             "until=None",
             "tests/test_optimizers.py::test_a_race_ends_at_the_target_and_counts_its_epochs",
-        ),
-    ),
-    *of(
-        "recipes/schedules.py",
-        ("decay_rate=0.01)", "decay_rate=0.1)", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
-        ("decay_rate=9)", "decay_rate=1)", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
-        (
-            'ops.cast(step, "float32") / self.steps',
-            'ops.cast(step, "float32") / (2 * self.steps)',
-            "tests/test_schedules.py::test_a_schedule_at_its_corner_points",
-        ),
-        ("warmup_steps=up)", "warmup_steps=2 * up)", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
-        ("applied, *build_callbacks(shape)]", "applied]", "tests/test_schedules.py::test_only_the_plateau_has"),
-        (
-            "CosineDecay(0.0, steps - up,",
-            "CosineDecay(0.0, steps,",
-            "tests/test_schedules.py::test_a_schedule_at_its_corner_points",
-        ),
-        ("floor=0.29", "floor=0.0", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
-        ("where(share < 0.3,", "where(share < 0.5,", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
-        (
-            "(1 + ops.cos(math.pi * share)) / 2",
-            "(1 - share)",
-            "tests/test_schedules.py::test_a_schedule_at_its_corner_points",
-        ),
-        (
-            "config.epochs * len(feed)",
-            "2 * config.epochs * len(feed)",
-            "tests/test_schedules.py::test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates",
-        ),
-        (
-            "float(peak_in_name or rates[variant])",
-            "rates.get(variant, 0.032)",
-            "tests/test_schedules.py::test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates",
-        ),
-        (
-            "factor=1 / 3, patience=1",
-            "factor=1 / 3, patience=5",
-            "tests/test_schedules.py::test_a_plateau_lowers_the_rate",
-        ),
-        (
-            "self.values.append(float(self.model.optimizer.learning_rate))",
-            "self.values.append(float(self.model.optimizer.iterations))",
-            "tests/test_schedules.py::test_the_optimizer_applies_what_the_schedule_says",
-        ),
-    ),
-    *of(
-        "recipes/functional_multi_input.py",
-        (
-            "layers.Concatenate()(branches) if len(branches) > 1 else branches[0]",
-            "branches[0]",
-            "tests/test_multi_input.py::test_every_output_hears_of_every_input",
-        ),
-        ("np.std(np.concatenate(raw), axis=0)", "1.0", "tests/test_multi_input.py::test_numbers_are_standardized"),
-        (
-            "batches.evaluation(data.train)]",
-            "batches.evaluation(data.validation)]",
-            "tests/test_multi_input.py::test_numbers_are_standardized",
-        ),
-        (
-            'variant == "both_shuffled"',
-            'variant == "both_mixed"',
-            "tests/test_multi_input.py::test_shuffled_numbers_are_another",
-        ),
-        ("ksize=2, strides=2", "ksize=1, strides=2", "tests/test_multi_input.py::test_a_thumbnail_is_gray"),
-        (
-            '{"class": 1.0, "kind": kind_weight}',
-            '{"class": 1.0, "kind": 1.0}',
-            "tests/test_multi_input.py::test_the_loss_is_the_weighted",
-        ),
-        (
-            "int(name not in VEHICLES)",
-            "int(name in VEHICLES)",
-            "tests/test_multi_input.py::test_the_kind_is_the_classes_own",
-        ),
-    ),
-    *of(
-        "recipes/custom_loop.py",
-        ("a + share * b for", "a + b for", "tests/test_custom_loop.py::test_parts_are_small"),
-        ("a + share * b for", "a + b / parts for", "tests/test_custom_loop.py::test_parts_are_small"),
-        (
-            "images[number::parts], labels[number::parts]",
-            "images, labels",
-            "tests/test_custom_loop.py::test_parts_are_small",
-        ),
-        (
-            'if variant in ("by_hand", "compiled"):',
-            'if variant == "compiled":',
-            "tests/test_custom_loop.py::test_what_is_compiled",
-        ),
-        (
-            'tf.function(steps) if variant == "compiled" else steps',
-            "steps",
-            "tests/test_custom_loop.py::test_what_is_compiled",
-        ),
-        (
-            "    model.compute_metrics(images, labels, logits)\n",
-            "",
-            "tests/test_custom_loop.py::test_metrics_of_an_epoch",
-        ),
-        (
-            "        model.reset_metrics()  # `fit`",
-            "        # `fit`",
-            "tests/test_custom_loop.py::test_every_variant_is_logged",
-        ),
-        ("range(min(parts, len(images)))", "range(parts)", "tests/test_custom_loop.py::test_parts_are_small"),
-        ("loss, sample_weight=tf.shape(images)[0]", "loss", "tests/test_custom_loop.py::test_metrics_of_an_epoch"),
-        (
-            'scores["step_ms"] = 1000 * blocks',
-            'scores["step_ms"] = blocks',
-            "tests/test_custom_loop.py::test_each_number_is",
-        ),
-    ),
-    *of(
-        "recipes/gradients.py",
-        (
-            "tf.minimum(1.0, self.clip / norm)",
-            "tf.minimum(1.0, 1.0 / norm)",
-            "tests/test_gradients.py::test_these_change_nothing",
-        ),
-        ("tf.minimum(1.0, self.clip / norm)", "(self.clip / norm)", "tests/test_gradients.py::test_clipping_shortens"),
-        ("NOISE[self.variant] * fading", "NOISE[self.variant]", "tests/test_gradients.py::test_noise_is_as_strong"),
-        (
-            "(self.seed * 1000 + i, step)",
-            "(self.seed * 1000 + i, 0)",
-            "tests/test_gradients.py::test_noise_is_as_strong",
-        ),
-        ("0.7 ** (last - i // 2)", "0.7 ** (i // 2)", "tests/test_gradients.py::test_each_layer_has"),
-        ("rate *= config.lower_share", "rate *= 1.0", "tests/test_gradients.py::test_the_lower_rate"),
-        ("rate = config.high_rate", "rate = rate", "tests/test_gradients.py::test_rates_are_the_variants_own"),
-    ),
-    *of(
-        "recipes/mixed_precision.py",
-        (
-            "set_dtype_policy(chosen.policy)",
-            'set_dtype_policy("float32")',
-            "tests/test_mixed_precision.py::test_layers_compute",
-        ),
-        ("    keras.config.set_dtype_policy(before)\n", "", "tests/test_mixed_precision.py::test_layers_compute"),
-        (', dtype="float32")(layers.Flatten', ")(layers.Flatten", "tests/test_mixed_precision.py::test_layers_compute"),
-        ("model.optimizer.scale_loss(loss)", "loss", "tests/test_mixed_precision.py::test_gradients_that_overflow"),
-        ("loss, sample_weight=tf.shape(images)[0]", "loss", "tests/test_mixed_precision.py::test_the_loop_takes"),
-        ("for some in traced:", "for some in ():", "tests/test_mixed_precision.py::test_memory_has_no_tracing"),
-        ("np.median(steps)", "np.mean(steps)", "tests/test_mixed_precision.py::test_a_hiccup"),
-        ("0.95 * pace", "pace", "tests/test_mixed_precision.py::test_what_is_hardly_faster"),
-        (
-            'scores["step_ms"] = 1000 * blocks',
-            'scores["step_ms"] = blocks',
-            "tests/test_mixed_precision.py::test_a_variant_has_its_own",
-        ),
-        (
-            'RATES[variant.replace("_loop", "")]',
-            'RATES["float32_small"]',
-            "tests/test_mixed_precision.py::test_a_variant_trains_at",
-        ),
-    ),
-    *of(
-        "recipes/distributed.py",
-        ("1 / len(batch), keras", "1 / len(mine), keras", "tests/test_distributed.py::test_shares_are"),
-        (
-            "replica_id_in_sync_group :: context.num_replicas_in_sync",
-            "num_replicas_in_sync :: context.num_replicas_in_sync",
-            "tests/test_distributed.py::test_shares_are",
-        ),
-        ("batch[:1], np.zeros(1,", "batch[:1], np.ones(1,", "tests/test_distributed.py::test_a_replica_for"),
-        ("default_rng([seed, epoch])", "default_rng([seed])", "tests/test_distributed.py::test_an_epoch_has"),
-        (
-            "tf.reduce_sum(weights * of_each)",
-            "tf.reduce_mean(of_each)",
-            "tests/test_distributed.py::test_a_share_moves",
-        ),
-        ('synchronized=norm == "synchronized"', "synchronized=False", "tests/test_distributed.py::test_the_norm_of"),
-        ("range(done, config.epochs)", "range(config.epochs)", "tests/test_distributed.py::test_a_training_in_two"),
-        (
-            "default_rng([seed, epoch])",
-            "default_rng([seed, epoch - done])",
-            "tests/test_distributed.py::test_a_training_in_two",
         ),
     ),
     *of(
@@ -265,43 +331,116 @@ ROWS = [
         ),
     ),
     *of(
-        "recipes/functional_skip.py",
+        "recipes/schedules.py",
+        ("decay_rate=0.01)", "decay_rate=0.1)", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
+        ("decay_rate=9)", "decay_rate=1)", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
         (
-            "x = layers.Add()([x, before])",
-            "x = layers.Add()([x, x])",
-            "tests/test_recipes.py::test_residual_networks_pass_the_signal_on_and_plain_ones_do_not",
+            'ops.cast(step, "float32") / self.steps',
+            'ops.cast(step, "float32") / (2 * self.steps)',
+            "tests/test_schedules.py::test_a_schedule_at_its_corner_points",
+        ),
+        ("warmup_steps=up)", "warmup_steps=2 * up)", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
+        ("applied, *build_callbacks(shape)]", "applied]", "tests/test_schedules.py::test_only_the_plateau_has"),
+        (
+            "CosineDecay(0.0, steps - up,",
+            "CosineDecay(0.0, steps,",
+            "tests/test_schedules.py::test_a_schedule_at_its_corner_points",
+        ),
+        ("floor=0.29", "floor=0.0", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
+        ("where(share < 0.3,", "where(share < 0.5,", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
+        (
+            "(1 + ops.cos(math.pi * share)) / 2",
+            "(1 - share)",
+            "tests/test_schedules.py::test_a_schedule_at_its_corner_points",
         ),
         (
-            "if chosen.skip:",
-            "if not chosen.skip:",
-            "tests/test_recipes.py::test_residual_networks_pass_the_signal_on_and_plain_ones_do_not",
+            "config.epochs * len(feed)",
+            "2 * config.epochs * len(feed)",
+            "tests/test_schedules.py::test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates",
         ),
         (
-            "range(1, chosen.depth, 2)",
-            "range(1, chosen.depth - 2, 2)",
-            "tests/test_recipes.py::test_depth_and_batchnorm_are_what_the_name_says",
+            "float(peak_in_name or rates[variant])",
+            "rates.get(variant, 0.032)",
+            "tests/test_schedules.py::test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates",
         ),
         (
-            "    if begin.norm:\n",
-            "    if not begin.norm:\n",
-            "tests/test_recipes.py::test_depth_and_batchnorm_are_what_the_name_says",
-        ),
-        ("float(np.log10(", "-float(np.log10(", "tests/test_recipes.py::test_a_norm_in_decades_by_hand"),
-        (
-            "variable.assign(value)",
-            "variable.assign(0 * value)",
-            "tests/test_recipes.py::test_looking_at_gradients_changes_nothing",
+            "factor=1 / 3, patience=1",
+            "factor=1 / 3, patience=5",
+            "tests/test_schedules.py::test_a_plateau_lowers_the_rate",
         ),
         (
-            "float(tf.norm(gradient))",
-            "float(tf.reduce_sum(gradient))",
-            "tests/test_recipes.py::test_a_gradient_norm_is_that",
+            "self.values.append(float(self.model.optimizer.learning_rate))",
+            "self.values.append(float(self.model.optimizer.iterations))",
+            "tests/test_schedules.py::test_the_optimizer_applies_what_the_schedule_says",
+        ),
+    ),
+    *of(
+        "recipes/search.py",
+        (
+            "layers.Dropout(dropout)",
+            "layers.Dropout(0.0)",
+            "tests/test_search.py::test_a_hyperparameter_reaches_the_model",
         ),
         (
-            "warm_up = steps // 5",
-            "warm_up = steps // 20",
-            "tests/test_recipes.py::test_the_schedule_warms_up_peaks_and_ends_at_zero",
+            "optimizer=optimizers.Adam(rate)",
+            "optimizer=optimizers.Adam(1e-3)",
+            "tests/test_search.py::test_a_hyperparameter_reaches_the_model",
         ),
+        (
+            "layers.Conv2D(2 * width,",
+            "layers.Conv2D(width,",
+            "tests/test_search.py::test_a_hyperparameter_reaches_the_model",
+        ),
+        (
+            "num_initial_points=3",
+            "num_initial_points=9",
+            "tests/test_search.py::test_live_bayesian_optimization_begins",
+        ),
+        ('"seed": 1000 * seed + 1', '"seed": 7', "tests/test_search.py::test_every_live_tuner_tries_other_settings"),
+        (
+            "config.epochs // 30",
+            "config.epochs // 5",
+            "tests/test_search.py::test_live_hyperband_spends_no_more_epochs",
+        ),
+        ("        keras.utils.set_random_seed(self.seed)\n", "", "tests/test_search.py::test_each_trial_begins"),
+    ),
+    *of(
+        "recipes/search_replayed.py",
+        (
+            "np.delete(curves, seen, axis=0)[:, -1].mean()",
+            "curves[seen, -1]",
+            "tests/test_search.py::test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable",
+        ),
+        (
+            "epochs.cumsum() <= limit",
+            "epochs.cumsum() < limit",
+            "tests/test_search.py::test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable",
+        ),
+        (
+            '"seed": 1000 * seed + 1',
+            '"seed": 7',
+            "tests/test_search.py::test_a_search_repeats_with_its_seed_and_only_with_it",
+        ),
+        (
+            "math.ceil(TRIALS * EPOCHS / 30)",
+            "math.ceil(TRIALS * EPOCHS / 10)",
+            "tests/test_search.py::test_all_spend_as_many",
+        ),
+        (
+            "np.arange(count) * len(values) // count",
+            "np.arange(count)",
+            "tests/test_search.py::test_grids_are_complete_and_evenly",
+        ),
+    ),
+    *of(
+        "lab/experiments/search_replayed.py",
+        ("- seen) / (seeds - 1)", "- seen) / seeds", "tests/test_search.py::test_what_random_search_reaches"),
+        (
+            "comb(settings - 1 - r, n - 1)",
+            "comb(settings - r, n - 1)",
+            "tests/test_search.py::test_what_random_search_reaches",
+        ),
+        ("np.log2(needed).mean()", "np.log2(needed.mean())", "tests/test_search.py::test_doublings_count"),
     ),
     *of(
         "recipes/sequential.py",
@@ -357,39 +496,6 @@ ROWS = [
         ),
     ),
     *of(
-        "recipes/input_pipeline.py",
-        (
-            "images[..., ::-1, :]",
-            "images[..., ::-1]",
-            "tests/test_recipes.py::test_an_image_is_mirrored_and_brightened_by_what_was_drawn",
-        ),
-        (
-            "+ brighter",
-            "- brighter",
-            "tests/test_recipes.py::test_an_image_is_mirrored_and_brightened_by_what_was_drawn",
-        ),
-        (
-            "return feed.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)",
-            "return feed.map(augment, tf.data.AUTOTUNE).cache().prefetch(tf.data.AUTOTUNE)",
-            "tests/test_recipes.py::test_all_rungs_yield_the_same_images_in_each_epoch",
-        ),
-        (
-            "numbers // 2 % 61 - 30",
-            "numbers // 2 % 31",
-            "tests/test_recipes.py::test_draws_are_of_both_sides_and_of_all_brightnesses",
-        ),
-        (
-            "self.waited.append(time.perf_counter() - start)",
-            "self.waited.append(0 * start)",
-            "tests/test_recipes.py::test_waiting_is_the_time_until_the_batch",
-        ),
-        (
-            "images, numbers = images.batch(batch_size), numbers.batch(batch_size)",
-            "images, numbers = images.batch(batch_size), numbers.skip(1).batch(batch_size)",
-            "tests/test_recipes.py::test_all_rungs_yield_the_same_images_in_each_epoch",
-        ),
-    ),
-    *of(
         "recipes/subclassed_routing.py",
         (
             "tf.where(score >= self.threshold)",
@@ -417,96 +523,5 @@ ROWS = [
             "tests/test_recipes.py::test_the_batch_gate",
         ),
         ("np.median(scores)", "np.quantile(scores, 0.9)", "tests/test_recipes.py::test_a_gate_is_set_to_send_half"),
-    ),
-    *of(
-        "recipes/search.py",
-        (
-            "layers.Dropout(dropout)",
-            "layers.Dropout(0.0)",
-            "tests/test_search.py::test_a_hyperparameter_reaches_the_model",
-        ),
-        (
-            "optimizer=optimizers.Adam(rate)",
-            "optimizer=optimizers.Adam(1e-3)",
-            "tests/test_search.py::test_a_hyperparameter_reaches_the_model",
-        ),
-        (
-            "layers.Conv2D(2 * width,",
-            "layers.Conv2D(width,",
-            "tests/test_search.py::test_a_hyperparameter_reaches_the_model",
-        ),
-        (
-            "num_initial_points=3",
-            "num_initial_points=9",
-            "tests/test_search.py::test_live_bayesian_optimization_begins",
-        ),
-        ('"seed": 1000 * seed + 1', '"seed": 7', "tests/test_search.py::test_every_live_tuner_tries_other_settings"),
-        (
-            "config.epochs // 30",
-            "config.epochs // 5",
-            "tests/test_search.py::test_live_hyperband_spends_no_more_epochs",
-        ),
-        ("        keras.utils.set_random_seed(self.seed)\n", "", "tests/test_search.py::test_each_trial_begins"),
-    ),
-    *of(
-        "recipes/search_replayed.py",
-        (
-            "np.delete(curves, seen, axis=0)[:, -1].mean()",
-            "curves[seen, -1]",
-            "tests/test_search.py::test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable",
-        ),
-        (
-            "epochs.cumsum() <= limit",
-            "epochs.cumsum() < limit",
-            "tests/test_search.py::test_what_counts_is_what_the_other_seeds_say_of_the_best_that_was_affordable",
-        ),
-        ("- seen) / (seeds - 1)", "- seen) / seeds", "tests/test_search.py::test_what_random_search_reaches"),
-        (
-            "comb(settings - 1 - r, n - 1)",
-            "comb(settings - r, n - 1)",
-            "tests/test_search.py::test_what_random_search_reaches",
-        ),
-        ("np.log2(needed).mean()", "np.log2(needed.mean())", "tests/test_search.py::test_doublings_count"),
-        (
-            '"seed": 1000 * seed + 1',
-            '"seed": 7',
-            "tests/test_search.py::test_a_search_repeats_with_its_seed_and_only_with_it",
-        ),
-        (
-            "math.ceil(TRIALS * EPOCHS / 30)",
-            "math.ceil(TRIALS * EPOCHS / 10)",
-            "tests/test_search.py::test_all_spend_as_many",
-        ),
-        (
-            "np.arange(count) * len(values) // count",
-            "np.arange(count)",
-            "tests/test_search.py::test_grids_are_complete_and_evenly",
-        ),
-    ),
-    *of(
-        "recipes/monitoring.py",
-        ("step_num=batch, _r=1", "step_num=batch", "tests/test_monitoring.py::test_the_profile_page_says_the_same"),
-        ("Profiler(folder, before + 1,", "Profiler(folder, 1,", "tests/test_monitoring.py::test_a_slow_feed_is_told"),
-        (
-            "files.map(decode).batch(batch_size).cache()",
-            "files.map(decode).batch(batch_size)",
-            "tests/test_monitoring.py::test_what_a_feed_does_again_in_each_epoch",
-        ),
-        (
-            ".take(1).cache().repeat()",
-            ".cache().repeat()",
-            "tests/test_monitoring.py::test_what_a_feed_does_again_in_each_epoch",
-        ),
-        (
-            "feed.batch(batch_size).prefetch(tf.data.AUTOTUNE)",
-            "feed.batch(batch_size)",
-            "tests/test_monitoring.py::test_only_overlapped_works_ahead",
-        ),
-        (
-            "saved = 1 - ready / seconds",
-            "saved = 1 - seconds / ready",
-            "tests/test_monitoring.py::test_metrics_by_hand",
-        ),
-        ("saved - said.waiting", "said.waiting - saved", "tests/test_monitoring.py::test_metrics_by_hand"),
     ),
 ]
