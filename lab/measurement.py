@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
 from rich.console import Console
 
 from lab.cli import live_table
 from lab.cli.validate import check, check_with_images, default_config, seeds_of, variants_of
-from lab.evidence.records import LOOKS, Record, write_json
-from lab.evidence.schemas import complaint_of_summary, read_whole
+from lab.evidence.records import read, write_json
+from lab.evidence.schemas import LOOKS, Evidence, Record, Summary, Trial, TuningSweep
 from lab.execute.executor import starts_a_cluster
 from lab.execute.invocation import Invocation
 from lab.execute.job import Job, read_progress
@@ -76,7 +77,7 @@ def advice(experiment: Experiment) -> Rows:
     path = RESULTS / experiment.name / "summary.json"
     if not path.exists():
         raise UsageError(f"Nothing of {experiment.name} is published yet: measure it first.")
-    summary = read_whole(path, complaint_of_summary, f"git checkout results/{experiment.name}/summary.json")
+    summary = read(path, Summary, f"git checkout results/{experiment.name}/summary.json")
     stale = f" ({STALE})" if summary["stale"] else ""
     return Rows(
         {
@@ -190,7 +191,7 @@ def say_what_listens(invocation: Invocation, say: Callable[[str], None]) -> None
 
 def say_if_not_committed(invocation: Invocation, say: Callable[[str], None]) -> None:
     """Say before a long measurement, and not when it is to be published, that it can't be."""
-    if str(invocation.header["commit"]).endswith("+changes"):
+    if str(invocation.header.commit).endswith("+changes"):
         say("The code is not committed: what is measured by it can't be published.")
 
 
@@ -202,13 +203,13 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     """
     experiment, folder = invocation.experiment, invocation.folder
     invocation.check_code()
-    found = {
-        **invocation.header,
-        "variants": list(invocation.variants),
-        "seeds": list(invocation.settings.seeds),
-        "elapsed_seconds": invocation.elapsed(),
-        "records": records,
-    }
+    found = Evidence(
+        **structs.asdict(invocation.header),
+        variants=list(invocation.variants),
+        seeds=list(invocation.settings.seeds),
+        elapsed_seconds=invocation.elapsed(),
+        records=records,
+    )
     write_json(folder / "evidence.json", found)
     published = Published.read(experiment, budget=invocation.settings.budget)
     applies = invocation.is_as_published and not published.stale_tuning
@@ -242,7 +243,7 @@ def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarr
         return {}
 
 
-def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -> tuple[dict[str, Any], list[Record]]:
+def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -> tuple[TuningSweep, list[Record]]:
     """Do the recipe's tuning sweep and write it; return what was written, and the records of trials that failed."""
     experiment, sweep = invocation.experiment, invocation.experiment.sweep
     assert sweep is not None
@@ -262,28 +263,29 @@ def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -
 
     search, curve = sweep.carry_out(invocation.variants, trials)
     invocation.check_code()
-    found = {
-        **invocation.header,
-        "variants": list(invocation.variants),
-        "worker_seconds": round(sum(record["seconds"].get("total", 0.0) for record in (*search, *curve)), 1),
-        "winners": sweep.winners(search),
-        "search": [_brief(experiment, record) for record in search],
-        "curve": [_brief(experiment, record) for record in curve],
-    }
+    found = TuningSweep(
+        **structs.asdict(invocation.header),
+        variants=list(invocation.variants),
+        worker_seconds=round(sum(record.seconds.get("total", 0.0) for record in (*search, *curve)), 1),
+        winners=sweep.winners(search),
+        search=[_brief(experiment, record) for record in search],
+        curve=[_brief(experiment, record) for record in curve],
+    )
     write_json(invocation.folder / "tuning.json", found)
-    return found, [record for record in (*search, *curve) if record["status"] == "failed"]
+    return found, [record for record in (*search, *curve) if record.status == "failed"]
 
 
-def _brief(experiment: Experiment, record: Record) -> Record:
+def _brief(experiment: Experiment, record: Record) -> Trial:
     """What is kept of a trial: settings other than the defaults, and metrics but for times, which were shared."""
     defaults = {} if experiment.table else dataclasses.asdict(experiment.config())
-    config = {key: value for key, value in record["config"].items() if value != defaults.get(key)}
-    metrics = {key: value for key, value in record["metrics"].items() if "second" not in key}
-    return {
-        **{key: record[key] for key in ("variant", "seed", "status", "cause")},
-        "metrics": metrics,
-        "config": config,
-    }
+    return Trial(
+        variant=record.variant,
+        seed=record.seed,
+        config={key: value for key, value in record.config.items() if value != defaults.get(key)},
+        status=record.status,
+        cause=record.cause,
+        metrics={key: value for key, value in record.metrics.items() if "second" not in key},
+    )
 
 
 @contextlib.contextmanager

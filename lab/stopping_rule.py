@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import structs
+
 from lab.claims import Judgement, undecided
 from lab.cli.validate import check_with_images
-from lab.evidence.records import LOOKS, Record
-from lab.execute.invocation import SAME, SAME_PLACE, Invocation
+from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep
+from lab.execute.invocation import SAME, SAME_PLACE, Invocation, same
 from lab.execute.job import Job
 from lab.execute.scheduler import Work, carry_out, put_away
 from lab.experiment import Experiment
@@ -38,8 +40,14 @@ def until_decided(
     for look in LOOKS[: LOOKS.index(most) + 1]:
         jobs = _jobs(invocation, names, look)
         (work,) = carry_out([Work.of(invocation, jobs, say)], watch)
-        records |= {(record["variant"], record["seed"]): record for record in work.records()}
-        found = {**invocation.header, "seeds": list(range(first, first + look)), "records": list(records.values())}
+        records |= {(record.variant, record.seed): record for record in work.records()}
+        found = Evidence(
+            **structs.asdict(structs.replace(invocation.header, until_decided=most)),
+            variants=list(every),
+            seeds=list(range(first, first + look)),
+            elapsed_seconds=None,
+            records=list(records.values()),
+        )
         judgements = Report(experiment, found, tuning).judgements()
         names = open_variants(experiment, judgements)
         still = [judgement.claim.id for judgement in judgements if undecided(judgement)]
@@ -48,8 +56,8 @@ def until_decided(
             break
     seeds = tuple(range(first, first + look))
     invocation.settings = dataclasses.replace(invocation.settings, seeds=seeds, variants=every)
-    invocation.header["until_decided"] = most
-    return sorted(records.values(), key=lambda record: (record["seed"], experiment.names.index(record["variant"])))
+    invocation.header = structs.replace(invocation.header, until_decided=most)
+    return sorted(records.values(), key=lambda record: (record.seed, experiment.names.index(record.variant)))
 
 
 def open_variants(experiment: Experiment, judgements: Sequence[Judgement]) -> list[str]:
@@ -62,22 +70,22 @@ def open_variants(experiment: Experiment, judgements: Sequence[Judgement]) -> li
     return [name for name in experiment.names if name in wanted]
 
 
-def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]) -> dict[str, Any] | None:
+def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]) -> TuningSweep | None:
     """Put the published records where finished runs are kept; return the published sweep."""
     published = Published.read(invocation.experiment)  # Of quick: at full all seeds are one look.
     evidence, header = published.evidence, invocation.header
-    if evidence is None or published.stale or any(evidence.get(key) != header.get(key) for key in SAME):
+    if evidence is None or published.stale or not same(evidence, header, SAME):
         say("Begins with the first seed: what is published, if anything, is of other code, images or settings.")
-    elif any(evidence[key] != header[key] for key in SAME_PLACE):
+    elif not same(evidence, header, SAME_PLACE):
         raise UsageError(
             f"What is published was measured on another machine or with other versions, and a pair is of one machine: "
             f"measure {invocation.experiment.name} anew, with --seeds 10."
         )
     else:
-        for record in evidence["records"]:
+        for record in evidence.records:
             put_away(str(invocation.folder), record)
         invocation.took_over = True
-        say(f"Goes on from the published {len(evidence['seeds'])} seeds.")
+        say(f"Goes on from the published {len(evidence.seeds)} seeds.")
     return None if published.stale_tuning else published.tuning
 
 

@@ -2,16 +2,16 @@
 
 import hashlib
 import itertools
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from lab.evidence.provenance import ROOT
-from lab.evidence.records import EvidenceError, Record, read_json
-from lab.evidence.schemas import complaint_of_trial
+from lab.evidence.records import EvidenceError, read
+from lab.evidence.schemas import Record, Trial, TuningSweep
 from lab.tuning import Trials
 
 
@@ -33,7 +33,7 @@ class Table:
         settings = [dict(zip(self.fields, setting, strict=True)) for setting in self._settings()]
         return trials([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
 
-    def winners(self, search: Iterable[Record]) -> dict[str, Any]:
+    def winners(self, search: Iterable[Trial]) -> dict[str, Any]:
         """Nothing wins in a table."""
         return {}
 
@@ -46,9 +46,9 @@ class Table:
         table: dict[tuple[Any, ...], list[list[float]]] = {setting: [] for setting in self._settings()}
         tried = set()
         for record in self._published(experiment):
-            setting = tuple(record["config"][name] for name in self.fields)
-            table[setting].append(list(record["metrics"].values()))
-            tried.add((setting, record["seed"]))
+            setting = tuple(record.config[name] for name in self.fields)
+            table[setting].append(list(record.metrics.values()))
+            tried.add((setting, record.seed))
         whole = set(itertools.product(table, self.seeds))
         if tried != whole or any(len(rows) != len(self.seeds) for rows in table.values()):
             raise EvidenceError(
@@ -62,25 +62,22 @@ class Table:
         Raises:
             EvidenceError: it is missing or broken.
         """
-        return hashlib.sha256(json.dumps(self._published(experiment)).encode()).hexdigest()[:16]
+        return hashlib.sha256(msgspec.json.encode(self._published(experiment))).hexdigest()[:16]
 
     def _settings(self) -> list[tuple[Any, ...]]:
         return list(itertools.product(*self.fields.values()))
 
-    def _published(self, experiment: str) -> list[Record]:
+    def _published(self, experiment: str) -> list[Trial]:
         """Its records, each of one of the settings, and all with the same metrics."""
         path = ROOT / "results" / experiment / "tuning.json"
-        found = read_json(path)
-        records = found.get("search") if isinstance(found, dict) else None
-        if not isinstance(records, list) or not records:
-            raise EvidenceError(f"The table {path} can't be used: it has no list of records.")
+        records = read(path, TuningSweep).search
         for record in records:
-            if problem := complaint_of_trial(record) or self._complaint(record, records[0]):
+            if problem := self._complaint(record, records[0]):
                 raise EvidenceError(f"The table {path} can't be used: {problem}.")
         return records
 
-    def _complaint(self, record: Record, first: Record) -> str:
+    def _complaint(self, record: Trial, first: Trial) -> str:
         for name, values in self.fields.items():
-            if record["config"].get(name) not in values:
-                return f"{name} {record['config'].get(name)!r} is none of its settings"
-        return "" if list(record["metrics"]) == list(first["metrics"]) else "its metrics are not the same everywhere"
+            if record.config.get(name) not in values:
+                return f"{name} {record.config.get(name)!r} is none of its settings"
+        return "" if list(record.metrics) == list(first.metrics) else "its metrics are not the same everywhere"

@@ -13,13 +13,14 @@ the best two are tried at one more seed.
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from lab.evidence.records import Record, finished
+from lab.evidence.records import finished
+from lab.evidence.schemas import Record, Trial
 
 SEED = 0
 FINAL_SEEDS = (1001, 1002, 1003, 1004)  # Of no run that is published, nor of the curve.
@@ -48,7 +49,7 @@ class Objective:
     metric: str
     lower: bool = False
 
-    def best(self, records: Iterable[Record]) -> Record | None:
+    def best(self, records: Iterable[Trial]) -> Trial | None:
         """The record with the best value; a diverged run has none."""
         usable = [record for record in records if record["status"] == "finished" and self.metric in record["metrics"]]
         key = lambda record: record["metrics"][self.metric] * (1 if self.lower else -1)  # noqa: E731
@@ -126,7 +127,7 @@ class Tuning:
         ]
         return search, trials(swept) if swept else []
 
-    def winners(self, search: Iterable[Record]) -> dict[str, dict[str, Any]]:
+    def winners(self, search: Iterable[Trial]) -> dict[str, dict[str, Any]]:
         """variant -> the winning fields and the mean that they reached."""
         search = list(search)
         found: dict[str, dict[str, Any]] = {}
@@ -148,19 +149,19 @@ class Tuning:
     def _names(self, variant: str) -> list[str]:
         return [self.swept, *([self.second[variant][0]] if variant in self.second else [])]
 
-    def _by_settings(self, search: Iterable[Record], variant: str) -> dict[tuple[Any, ...], list[Record]]:
-        found: dict[tuple[Any, ...], list[Record]] = {}
+    def _by_settings(self, search: Iterable[Trial], variant: str) -> dict[tuple[Any, ...], list[Trial]]:
+        found: dict[tuple[Any, ...], list[Trial]] = {}
         for record in search:
             if record["variant"] == variant:
                 found.setdefault(tuple(record["config"][name] for name in self._names(variant)), []).append(record)
         return found
 
-    def _leader(self, search: Iterable[Record], variant: str) -> dict[str, Any] | None:
+    def _leader(self, search: Iterable[Trial], variant: str) -> dict[str, Any] | None:
         """The fields of the best trial so far."""
         best = self.objective_of(variant).best(record for record in search if record["variant"] == variant)
         return {name: best["config"][name] for name in self._names(variant)} if best else None
 
-    def _finalists(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+    def _finalists(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         rest = [record for record in search if record["variant"] == variant]
         while len(found) < self.finalists and (leader := self._leader(rest, variant)):
@@ -171,11 +172,11 @@ class Tuning:
     def _fields(self, swept: float) -> dict[str, Any]:
         return {self.swept: swept, **self.fixed}
 
-    def _beyond_edges(self, search: list[Record], variant: str, grid: list[float]) -> list[float]:
+    def _beyond_edges(self, search: Sequence[Trial], variant: str, grid: list[float]) -> list[float]:
         """The next value beyond the edge that the leader lies at, as far as there can be one."""
         return self._beyond(variant, (self._leader(search, variant) or {}).get(self.swept), grid)
 
-    def _beyond_winner(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+    def _beyond_winner(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
         """The fields of the winner, with the next value beyond the edge of all that was tried, if it lies there."""
         winner = self.winners(record for record in search if record["variant"] == variant).get(variant)
         if winner is None:
@@ -194,7 +195,7 @@ class Tuning:
         low, high = self.limits.get(variant, (-math.inf, math.inf))
         return low <= value <= high
 
-    def _beyond_second(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+    def _beyond_second(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
         """The next value of the second field, where the highest one that was tried has won; zero needs no next one."""
         winner = self._leader(search, variant)
         if winner is None or variant not in self.second:
@@ -205,7 +206,7 @@ class Tuning:
             return []
         return [{**self._fields(winner[self.swept]), name: _rounded(10 * tried[-1])}]
 
-    def _second_look(self, search: list[Record], variant: str) -> list[dict[str, Any]]:
+    def _second_look(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
         winner = self._leader(search, variant)
         if winner is None:
             return []
@@ -239,7 +240,7 @@ def _middle_of_the_best(
     return settings, mean
 
 
-def good_decades(curve: Iterable[Record], swept: str) -> dict[str, dict[int, float]]:
+def good_decades(curve: Iterable[Trial], swept: str) -> dict[str, dict[int, float]]:
     """variant -> seed -> width, in decades, of the rates whose test accuracy is within `GOOD` of the variant's best.
 
     Accuracy is interpolated between the swept rates along their logarithm.

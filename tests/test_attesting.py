@@ -159,13 +159,13 @@ def test_what_was_carried_once_is_carried_again(monkeypatch, tmp_path):
     write_json(tmp_path / "dice" / lineage.NAME, [link])
     new_runs = {(r["variant"], r["seed"]): r for r in of_all()["records"]}
     monkeypatch.setattr(carry_over, "_run", lambda *_: new_runs)
-    assert "is carried over: " in carry_over.attest(dice.EXPERIMENT, lambda _: None, tmp_path)
+    assert "is carried over: " in carry_over.carry_over(dice.EXPERIMENT, lambda _: None, tmp_path)
     assert lineage.read(tmp_path / "dice" / "evidence.json")["code"] == dice.EXPERIMENT.code
     first = next(iter(new_runs))
     write_json(tmp_path / "dice" / lineage.NAME, [link])
     new_runs[first] = record(*first, metrics={"test_accuracy": 0.5 + 1e-16 * 2})
     with pytest.raises(EvidenceError, match="differs: test_accuracy"):
-        carry_over.attest(dice.EXPERIMENT, lambda _: None, tmp_path)
+        carry_over.carry_over(dice.EXPERIMENT, lambda _: None, tmp_path)
 
 
 # The command, in a copy of the project with a history of its own

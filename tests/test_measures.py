@@ -24,7 +24,7 @@ from lab.panels import Against, Bars, Lines, Sweep
 from lab.report import card, figure, forest
 from lab.report.report import Report
 from pipelines import sources
-from tests.toys import guess
+from tests.toys import guess, made_up
 
 
 def part(labels) -> sources.Split:
@@ -291,22 +291,7 @@ def test_a_seed_fixes_the_initial_weights(tmp_path, monkeypatch):
 # What is shown
 
 
-def found_by(values: dict[str, list[float]], metric: str = "test_accuracy") -> dict:
-    seeds = range(1, 1 + len(next(iter(values.values()))))
-    records = [
-        {
-            "variant": variant,
-            "seed": seed,
-            "status": "finished",
-            "metrics": {metric: value},
-            "curves": {},
-            "correct": None,
-            "peak_memory_mib": None,
-        }
-        for variant, column in values.items()
-        for seed, value in zip(seeds, column, strict=True)
-    ]
-    return {"records": records, "variants": list(values), "seeds": list(seeds), "test_images": 10}
+found_by = made_up.of_values
 
 
 def reported(claim: Claim, values: dict[str, list[float]]) -> Report:

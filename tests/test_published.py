@@ -272,8 +272,8 @@ def set_field(**fields):
     [
         (set_field(code="0"), "It is stale"),
         (set_field(budget="smoke"), "not of budget quick"),
-        (set_field(experiment="optimizers"), "of recipe 'optimizers'"),
-        (set_field(schema=99), "not of schema"),
+        (set_field(recipe="optimizers"), "of recipe 'optimizers'"),
+        (set_field(schema=99), r"\$.schema"),
         (set_field(commit="abc+changes"), "not committed"),
         (set_field(commit="0" * 40), "There is no commit"),
         (set_field(commit="HEAD"), "There is no commit"),
@@ -285,7 +285,7 @@ def set_field(**fields):
         (lambda found: found["data"].update(split_seed=3), "not those of budget quick"),
         (lambda found: found["records"].pop(), "one record for each"),
         (lambda found: found["records"][0].update(status="failed", metrics={}), "failed runs"),
-        (lambda found: found["records"][0]["metrics"].update(test_accuracy=50.0), "no share"),
+        (lambda found: found["records"][0]["metrics"].update(test_accuracy=50.0), "test_accuracy"),
         (lambda found: found["records"][0].update(variant="crooked"), "one record for each"),
         (lambda found: found.update(variants=["fair"]), "one record for each"),
     ],
@@ -305,13 +305,13 @@ def test_unfit_evidence_is_refused_and_nothing_is_changed(clean, tmp_path, chang
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (set_field(schema=99), "not of schema"),
+        (set_field(schema=99), r"\$.schema"),
         (lambda found: found["data"].update(source="folder:/home/me"), "not those of budget quick"),
         (set_field(data_digest="0"), "not the bundled ones"),
         (set_field(model="mine.py:f 0"), "a reader's own model"),
         (set_field(commit="HEAD"), "There is no commit"),
         (lambda found: found["winners"]["linear"].update(rate=7), "not those of its own trials"),
-        (lambda found: found["search"][0]["metrics"].update(test_accuracy=50.0), "no share"),
+        (lambda found: found["search"][0]["metrics"].update(test_accuracy=50.0), "test_accuracy"),
         (lambda found: found["config"].update(epochs=1), "not those of budget quick"),
         (lambda found: found["variants"].pop(), "lacks some of the variants"),
     ],
@@ -323,7 +323,7 @@ def test_unfit_sweeps_are_refused(tmp_path, change, sentence):
     assert not [reason for reason in publishable.objections(load("sequential"), path) if "stale" not in reason]
     change(found)
     write_json(path, found)
-    assert sentence in " ".join(publishable.objections(load("sequential"), path))
+    assert sentence.replace("\\", "") in " ".join(publishable.objections(load("sequential"), path))
 
 
 def test_a_disk_that_is_full_while_publishing_changes_nothing(clean, tmp_path, monkeypatch):
@@ -471,7 +471,7 @@ def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(mo
         config=None,
         variants=(),
         plan=list,
-        header={"commit": "a" * 40 + commit},
+        header=SimpleNamespace(commit="a" * 40 + commit),
     )
     sentences: list[str] = []
     measurement.begin_comparison(invocation, sentences.append)

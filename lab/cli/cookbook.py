@@ -188,13 +188,13 @@ def status(names: list[str], logs: Path) -> int:
 def attest_all(names: list[str], logs: Path) -> int:
     """Carry the evidence of each recipe over to the code at hand, where that changes no number."""
     from lab.cli import exits
-    from lab.evidence.carry_over import attest
+    from lab.evidence.carry_over import carry_over
     from lab.evidence.records import EvidenceError
 
     code = 0
     for name in names:
         try:
-            print(f"{name} {attest(load(name), print)}.")
+            print(f"{name} {carry_over(load(name), print)}.")
         except EvidenceError as error:
             code = exits.say(error) or code
     return code

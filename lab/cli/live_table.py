@@ -6,7 +6,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lab.evidence.records import Record, printable
 
-Progress = Callable[[Path, str, int], Mapping[str, Any]]
+Progress = Callable[[Path, str, int], Any]
 
 
 class View:
@@ -81,8 +81,8 @@ class View:
         for job in flying:
             for variant in job.variants:
                 said = self.progress(Path(job.folder), variant, job.seed)
-                accuracy = said.get("accuracy")
-                epoch = f"{said.get('part', '')} epoch {said['epoch']} of {said['epochs']}" if said else "starting"
+                accuracy = said.accuracy if said else None
+                epoch = f"{said.part} epoch {said.epoch} of {said.epochs}" if said else "starting"
                 shown = f"accuracy {accuracy:.1%}" if accuracy is not None else ""
                 table.add_row(f"  {self.name(job, variant)}", epoch, shown)
         return table

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lab.cli.validate import default_config
 from lab.evidence.records import LOOKS, Record, printable
+from lab.evidence.schemas import SearchTrial, TuningSweep
 from lab.execute.invocation import Invocation
 from lab.measurement import Measured
 from lab.report import replication
@@ -133,7 +134,7 @@ def _no_better_than_a_guess(ours: Report) -> list[str]:
     return [name for name, values in accuracies.items() if sum(values) / len(values) <= at_most]
 
 
-def say_tuned(invocation: Invocation, found: dict[str, Any], failures: Iterable[Record], console: Console) -> None:
+def say_tuned(invocation: Invocation, found: TuningSweep, failures: Iterable[Record], console: Console) -> None:
     """Each variant's winning settings."""
     for variant, settings in found["winners"].items():
         shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
@@ -142,7 +143,7 @@ def say_tuned(invocation: Invocation, found: dict[str, Any], failures: Iterable[
     _say_unfinished(failures, console)
 
 
-def say_searched(invocation: Invocation, found: dict[str, list[dict[str, Any]]], console: Console) -> None:
+def say_searched(invocation: Invocation, found: dict[str, list[SearchTrial]], console: Console) -> None:
     """For each variant its best trials, and the command that goes on with the best one."""
     for variant, trials in found.items():
         if not trials:  # A worker of a shared search: its chief tells.

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from lab.evidence.records import read_json
-from lab.evidence.schemas import complaint_of_links, read_whole
+from msgspec.structs import replace
+
+from lab.evidence.records import read
+from lab.evidence.schemas import Config, Evidence, Link, Origin
 
 NAME = "attested.json"
-Link = dict[str, Any]
+Found = TypeVar("Found", bound=Origin)
 
 
 def links(folder: Path) -> list[Link]:
@@ -18,49 +20,43 @@ def links(folder: Path) -> list[Link]:
         EvidenceError: the file is broken.
     """
     path = folder / NAME
-    if not path.exists():
-        return []
-    found: list[Link] = read_whole(path, complaint_of_links, "restore it from git")
-    return found
+    return read(path, list[Link], "restore it from git") if path.exists() else []
 
 
-def read(path: Path) -> Any:
-    """A recipe's published evidence, sweep or floors, of quick or in the folder of full, as `followed` has them.
+def read_followed(path: Path, kind: type[Found]) -> Found:
+    """A recipe's published evidence or sweep, of quick or in the folder of full, as `followed` has them.
 
     Raises:
         EvidenceError: a file is broken.
     """
     home = path.parent.parent if path.parent.name == "full" else path.parent
-    return followed(read_json(path), links(home))
+    return followed(read(path, kind), links(home))
 
 
-def followed(found: Any, along: Sequence[Link]) -> Any:
-    """Evidence, a sweep or floors as if they were of the newest version that links lead to.
+def followed(found: Found, along: Sequence[Link]) -> Found:
+    """Evidence or a sweep as if it were of the newest version that links lead to.
 
     Settings that the recipe has been given since have the values that they were shown to make no difference with.
     Metrics that can't be the same to the bit, such as times, are left behind. What is of budget full is carried by runs
     at quick, which go through the same code.
     """
-    if not isinstance(found, dict):
-        return found
     for link in along:
-        if found.get("code") != link["from"]:
+        if found.code != link.before:
             continue
-        found = {**found, "code": link["to"], "carried": link["commit"]}
-        if "records" not in found:
-            continue
-        found["config"] = _with_new_fields(found["config"], link)
-        found["records"] = [
-            {
-                **record,
-                "config": _with_new_fields(record["config"], link),
-                "metrics": {name: v for name, v in record["metrics"].items() if name not in link["dropped"]},
-            }
-            for record in found["records"]
-        ]
+        found = replace(found, code=link.after, carried=link.commit)
+        if isinstance(found, Evidence):
+            records = [
+                replace(
+                    record,
+                    config=_with_new_fields(record.config, link),
+                    metrics={name: value for name, value in record.metrics.items() if name not in link.dropped},
+                )
+                for record in found.records
+            ]
+            found = replace(found, config=_with_new_fields(found.config, link), records=records)
     return found
 
 
-def _with_new_fields(config: dict[str, Any], link: Link) -> dict[str, Any]:
+def _with_new_fields(config: Config, link: Link) -> Config:
     """A config with the fields of the newer version, each with its own value if it has one."""
-    return {name: config.get(name, value) for name, value in link["config"].items()}
+    return {name: config.get(name, value) for name, value in link.config.items()}

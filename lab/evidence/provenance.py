@@ -6,11 +6,10 @@ import platform
 import re
 import shlex
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.evidence.records import SCHEMA
+from lab.evidence.schemas import SCHEMA, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUINFO = Path("/proc/cpuinfo")
@@ -24,7 +23,7 @@ ABILITIES = {
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "tensorflow-datasets", "keras-tuner", "tensorboard")
 
 
-def machine() -> dict[str, Any]:
+def machine() -> Machine:
     """CPU model, cores that this process may use, GPUs, memory in GiB, system, and its `abilities`."""
     model = platform.processor() or platform.machine()
     if CPUINFO.exists():
@@ -33,14 +32,14 @@ def machine() -> dict[str, Any]:
     memory = None
     if hasattr(os, "sysconf"):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
-    return {
-        "cpu": model,
-        "cores": cores(),
-        "gpus": [_gpu_name(gpu) for gpu in gpus()],
-        "memory_gib": memory,
-        "system": f"{platform.system()} {platform.machine()}",
-        "abilities": abilities(),
-    }
+    return Machine(
+        cpu=model,
+        cores=cores(),
+        gpus=[_gpu_name(gpu) for gpu in gpus()],
+        memory_gib=memory,
+        system=f"{platform.system()} {platform.machine()}",
+        abilities=abilities(),
+    )
 
 
 def abilities() -> list[str]:
@@ -116,14 +115,12 @@ def keras_settings() -> dict[str, str]:
     return {"floatx": keras.config.floatx(), "image_data_format": keras.config.image_data_format()}
 
 
-def stamp(experiment: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """What every file of evidence begins with, followed by `content`."""
+def stamp() -> dict[str, Any]:
+    """The fields of `Origin` that are the same for all that is measured here and now."""
     return {
         "schema": SCHEMA,
-        "recipe": experiment,
         "machine": machine(),
         "versions": versions(),
         "keras": keras_settings(),
         "commit": commit(),
-        **content,
     }

@@ -1,19 +1,21 @@
 """Records on disk: a JSON file a run, an `evidence.json` an invocation."""
 
-import base64
 import json
 import os
 import re
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
+import msgspec
 
-SCHEMA = 3
-Record = dict[str, Any]
-LOOKS = (10, 20, 40, 80)  # Numbers of seeds at which verdicts are looked at.
+from lab.evidence.schemas import LOOKS, SCHEMA, Record, Trial, pack_bits, unpack_bits
+
+__all__ = ["LOOKS", "SCHEMA", "Record", "pack_bits", "unpack_bits"]  # Temporary: where others still look for them.
+
+Kind = TypeVar("Kind")
+AnyRecord = TypeVar("AnyRecord", bound=Trial)
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
@@ -25,7 +27,7 @@ def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
+            json.dump(msgspec.to_builtins(content), file, indent=1, allow_nan=False)
             file.write("\n")
             file.flush()
             if durable:
@@ -37,42 +39,41 @@ def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
         raise
 
 
+def read(path: Path, kind: type[Kind], remedy: str = "delete it and measure again") -> Kind:
+    """Read a JSON file as a type of `lab.evidence.schemas`.
+
+    Raises:
+        EvidenceError: it is missing, broken, or not of that type. The sentence names the field, and ends with `remedy`.
+    """
+    try:
+        if path.exists() and not path.is_file():  # Reading a pipe would wait for ever.
+            raise EvidenceError(f"{path} is no file: move it away.")
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise EvidenceError(f"{path} can't be read: {error.strerror}.") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise EvidenceError(f"{path} can't be used ({error}): {remedy}.") from error
+
+
 def read_json(path: Path) -> Any:
-    """Read a JSON file.
+    """Read any JSON file.
 
     Raises:
         EvidenceError: it is missing or broken.
     """
-    try:
-        if path.exists() and not path.is_file():  # Reading a pipe would wait for ever.
-            raise EvidenceError(f"The evidence {path} is no file: take away what stands there.")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EvidenceError(f"The evidence {path} can't be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise EvidenceError(f"The evidence {path} is not whole ({error}): delete it and measure again.") from error
+    return read(path, Any)
 
 
 class EvidenceError(Exception):
     """Evidence that is missing, broken, or not of the code at hand. Commands print the sentence and exit with 1."""
 
 
-def pack_bits(bits: np.ndarray) -> str:
-    """bool (n,) as base64 text, eight to a byte."""
-    return base64.b64encode(np.packbits(bits).tobytes()).decode("ascii")
-
-
-def unpack_bits(text: str, n: int) -> np.ndarray:
-    """The bool (n,) that `pack_bits` packed."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(text), dtype=np.uint8), count=n).astype(bool)
-
-
-def finished(records: Iterable[Record]) -> list[Record]:
+def finished(records: Iterable[AnyRecord]) -> list[AnyRecord]:
     """The records that count: all but the failed ones. A diverged run is a result."""
     return [record for record in records if record["status"] != "failed"]
 
 
-def values_of(records: Iterable[Record], metric: str) -> dict[str, dict[int, float]]:
+def values_of(records: Iterable[Trial], metric: str) -> dict[str, dict[int, float]]:
     """variant -> seed -> value of `metric`, of the records that count and have it."""
     values: dict[str, dict[int, float]] = {}
     for record in finished(records):
@@ -81,7 +82,7 @@ def values_of(records: Iterable[Record], metric: str) -> dict[str, dict[int, flo
     return values
 
 
-def levels_of(records: Iterable[Record], metric: str, timed: bool) -> dict[str, dict[int, float]]:
+def levels_of(records: Iterable[Trial], metric: str, timed: bool) -> dict[str, dict[int, float]]:
     """The same as a table or a figure shows it, where variants stand beside one another and are not paired by seed.
 
     What is `timed` counts over the seeds that all variants have, if there are any: a machine is quicker on some days,

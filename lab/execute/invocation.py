@@ -3,15 +3,20 @@
 import contextlib
 import dataclasses
 import fcntl
+import json
 import os
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lab.evidence import code_hash
 from lab.evidence.provenance import stamp
-from lab.evidence.records import EvidenceError, Record, read_json, write_json
+from lab.evidence.records import EvidenceError, read, write_json
+from lab.evidence.schemas import Images, Origin, Record
 from lab.execute.job import Job
 from lab.execute.own_model import model_digest
 from lab.experiment import Experiment
@@ -32,7 +37,7 @@ class Invocation:
     settings: Settings
     config: Any
     folder: Path
-    header: dict[str, Any]
+    header: Origin
     together: bool = False  # With other recipes.
     started: float = dataclasses.field(default_factory=time.perf_counter)
     took_over: bool = False  # Runs that other commands have finished.
@@ -49,27 +54,25 @@ class Invocation:
         """
         data = sources.verify(settings.data)
         sweep = experiment.sweep if settings.action == "tune" else None
-        header: dict[str, Any] = {
-            "kind": "tuning" if sweep else "comparison",
-            "budget": settings.budget,
-            "config": {} if sweep and experiment.table else dataclasses.asdict(config),
-            "data": dataclasses.asdict(settings.data),
-            "data_digest": data.digest,
-            "test_images": len(data.held_back),
-            "classes": len(data.classes),
-            "code": experiment.code,
-            "parts": experiment.parts,
-        }
-        if settings.model:
-            header["model"] = f"{settings.model} {model_digest(settings.model)}"
-        if experiment.table and not sweep:
-            header["table"] = experiment.table.digest(experiment.name)
-        if together:
-            header["together"] = True
-        header = stamp(experiment.name, header)
+        header = Origin(
+            **stamp(),
+            recipe=experiment.name,
+            kind="tuning" if sweep else "comparison",
+            budget=settings.budget,
+            config={} if sweep and experiment.table else dataclasses.asdict(config),
+            data=Images(**dataclasses.asdict(settings.data)),
+            data_digest=data.digest,
+            test_images=len(data.held_back),
+            classes=len(data.classes),
+            code=experiment.code,
+            parts=experiment.parts,
+            command=command,
+            model=f"{settings.model} {model_digest(settings.model)}" if settings.model else "",
+            table=experiment.table.digest(experiment.name) if experiment.table and not sweep else "",
+            together=together,
+        )
         home = settings.home / experiment.name
         folder = _find(home, header) if settings.resume else _new_folder(home)
-        header = {**header, "command": command}
         _lock(folder)
         if not settings.resume:
             write_json(folder / "invocation.json", header)
@@ -102,13 +105,13 @@ class Invocation:
             module=self.experiment.module,
             variants=variants,
             seed=seed,
-            config={**self.header["config"], **fields},
+            config={**self.header.config, **fields},
             data=self.settings.data,
             folder=str(folder),
             code=self.experiment.code,
-            data_digest=self.header["data_digest"],
+            data_digest=self.header.data_digest,
             model=self.settings.model,
-            model_digest=self.header.get("model", "").rpartition(" ")[2],
+            model_digest=self.header.model.rpartition(" ")[2],
             logging=self.settings.log and folder == self.folder,
             profile=self.settings.profile,
             save=self.settings.save,
@@ -128,8 +131,8 @@ class Invocation:
 
     def tuned_otherwise(self, record: Record) -> bool:
         """Whether a run had other tuned settings than the recipe has now."""
-        now = self.experiment.settings(record["variant"], getattr(self.config, "tuned_at", "quick"))
-        return record["settings"] != _as_json(now)
+        now = self.experiment.settings(record.variant, getattr(self.config, "tuned_at", "quick"))
+        return record.settings != json.loads(json.dumps(now))
 
     def elapsed(self) -> float | None:
         """Seconds since the command began; None where it took runs over and so only part of the time that it needs, and
@@ -144,7 +147,7 @@ class Invocation:
             CodeChangedError: they are not as they were when the command began.
         """
         code_hash.forget()
-        if not code_hash.is_as_loaded() or self.header["code"] != self.experiment.code:
+        if not code_hash.is_as_loaded() or self.header.code != self.experiment.code:
             raise CodeChangedError(
                 f"The code of {self.experiment.name} was changed while the command ran: what it measured is of no one "
                 f"version and no evidence is written: run it again. The runs are in {self.folder}."
@@ -157,34 +160,27 @@ SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "tab
 SAME_PLACE = ("machine", "versions", "keras")
 
 
-def _find(home: Path, header: dict[str, Any]) -> Path:
-    wanted = _as_json({key: header.get(key) for key in SAME + SAME_PLACE})
+def same(one: Origin, other: Origin, names: Sequence[str]) -> bool:
+    """Whether two measurements have the same values of some fields, as files hold them."""
+    return all(msgspec.json.encode(getattr(one, name)) == msgspec.json.encode(getattr(other, name)) for name in names)
+
+
+def _find(home: Path, header: Origin) -> Path:
     for folder in sorted(home.glob("*/"), reverse=True):
         if folder.is_symlink() or not (folder / "invocation.json").exists():
             continue
         if any(path.is_symlink() for path in folder.iterdir()):  # What is written here would go elsewhere.
             continue
         try:
-            found = read_json(folder / "invocation.json")
+            found = read(folder / "invocation.json", Origin)
         except EvidenceError:  # Of an invocation that did not get far; another may do.
             continue
-        if isinstance(found, dict) and {key: found.get(key) for key in SAME + SAME_PLACE} == wanted:
+        if same(found, header, SAME + SAME_PLACE):
             return folder
     raise UsageError(
         f"There is nothing to resume under {home}: no invocation with the same settings, code, data, machine and "
         "versions; run without --resume."
     )
-
-
-def _as_json(content: dict[str, Any]) -> dict[str, Any]:
-    """Content as it will be read back: JSON knows no tuples."""
-    return {key: _plain(value) for key, value in content.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _as_json(value)
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _new_folder(home: Path) -> Path:

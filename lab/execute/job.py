@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from lab.core.callbacks import Stopwatch
 from lab.core.memory import PeakMemory
 from lab.core.run import Run
 from lab.evidence.code_hash import is_as_loaded
 from lab.evidence.provenance import gpus
-from lab.evidence.records import EvidenceError, Record, explain, pack_bits
-from lab.evidence.schemas import complaint_of_progress, read_whole
+from lab.evidence.records import EvidenceError, explain, read
+from lab.evidence.schemas import Block, Progress, Record, Status, pack_bits
 from lab.execute.own_model import model_digest, own_model
 from lab.experiment import Experiment
 from lab.table import Table
@@ -96,8 +98,8 @@ def carry_out(job: Job) -> list[Record]:
     records = []
     for variant in job.variants:
         record = record_of(job, variant, cause, metrics.get(variant, {}), runs.get(variant), seconds)
-        record["settings"] = settings.get(variant, {})
-        record["peak_memory_mib"] = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
+        memory = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
+        record = replace(record, settings=_as_read_back(settings.get(variant, {})), peak_memory_mib=memory)
         if variant in runs and job.logging:
             callback.write_hparams(runs[variant].folder, record)
         records.append(record)
@@ -106,7 +108,7 @@ def carry_out(job: Job) -> list[Record]:
 
 def failed(job: Job, cause: str) -> list[Record]:
     """The records of a job that left none itself, because its worker died."""
-    return [{**record_of(job, variant, cause, {}, None, 0.0), "settings": {}} for variant in job.variants]
+    return [record_of(job, variant, cause, {}, None, 0.0) for variant in job.variants]
 
 
 def perform(
@@ -132,21 +134,28 @@ def record_of(
     job: Job, variant: str, cause: str | None, metrics: Mapping[str, float], run: Run | None, seconds: float
 ) -> Record:
     diverged = run is not None and (run.diverged or not all(map(math.isfinite, metrics.values())))
-    status = "failed" if cause else "diverged" if diverged else "finished"
-    return {
-        "variant": variant,
-        "seed": job.seed,
-        "config": json.loads(json.dumps(dict(job.config))),  # As it will be read back: a tuple is a list.
-        "status": status,
-        "cause": cause or ("the loss or the outputs were not finite" if diverged else None),
-        "metrics": {name: value for name, value in metrics.items() if math.isfinite(value)},
-        "curves": run.curves if run else {},
-        "correct": pack_bits(run.correct) if run and run.correct is not None and status == "finished" else None,
-        "seconds": {"total": seconds, **run.watch.seconds} if run else {},
-        "peak_memory_mib": None,
-        "weights": run.weights if run else None,
-        "blocks": run.blocks if run else [],
-    }
+    status: Status = "failed" if cause else "diverged" if diverged else "finished"
+    return Record(
+        variant=variant,
+        seed=job.seed,
+        config=_as_read_back(dict(job.config)),
+        status=status,
+        cause=cause or ("the loss or the outputs were not finite" if diverged else None),
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        curves=run.curves if run else {},
+        correct=pack_bits(run.correct) if run and run.correct is not None and status == "finished" else None,
+        seconds={"total": seconds, **run.watch.seconds} if run else {},
+        peak_memory_mib=None,
+        settings={},
+        weights=run.weights if run else None,
+        blocks=[Block(**block) for block in run.blocks] if run else [],
+    )
+
+
+def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as a file holds them: JSON knows no tuples."""
+    read_back: dict[str, Any] = json.loads(json.dumps(settings))
+    return read_back
 
 
 def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
@@ -176,12 +185,9 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_progress(folder: Path, variant: str, seed: int) -> dict[str, Any]:
-    """What a run in flight last said of itself: its epoch and accuracy. Empty before the first epoch's end."""
+def read_progress(folder: Path, variant: str, seed: int) -> Progress | None:
+    """What a run in flight last said of itself: its epoch and accuracy. None before the first epoch's end."""
     try:
-        found: dict[str, Any] = read_whole(
-            folder / variant / f"seed-{seed}" / "progress.json", complaint_of_progress, "wait for the next epoch"
-        )
+        return read(folder / variant / f"seed-{seed}" / "progress.json", Progress)
     except EvidenceError:
-        return {}
-    return found
+        return None

@@ -1,14 +1,15 @@
 """Which jobs are to be done and which are kept, in what order, and what is put away of each as soon as it is done."""
 
 import contextlib
+import json
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from lab.evidence.provenance import cores, gpus
-from lab.evidence.records import EvidenceError, Record, read_json, write_json
-from lab.evidence.schemas import complaint_of, complaint_of_bits, complaint_of_job, sealed, unsealed
+from lab.evidence.records import EvidenceError, read, write_json
+from lab.evidence.schemas import Record
 from lab.execute import executor
 from lab.execute.invocation import Invocation
 from lab.execute.job import Job
@@ -43,9 +44,9 @@ class Work:
         for job in jobs:
             _follow_no_link(job)
             kept = [_kept(invocation, job, variant, say) for variant in job.variants]
-            whole = [record for record in kept if record is not None and record["status"] != "failed"]
+            whole = [record for record in kept if record is not None and record.status != "failed"]
             if len(whole) == len(kept):
-                work.found |= {(job.folder, record["variant"], job.seed): record for record in whole}
+                work.found |= {(job.folder, record.variant, job.seed): record for record in whole}
             else:
                 work.todo.add(job)
         if len(jobs) > len(work.todo) and invocation.settings.resume:
@@ -56,7 +57,7 @@ class Work:
         """Save the records of a job at once."""
         for record in records:
             put_away(job.folder, record)
-            self.found[job.folder, record["variant"], job.seed] = record
+            self.found[job.folder, record.variant, job.seed] = record
         self.todo.remove(job)
 
     def records(self) -> list[Record]:
@@ -70,7 +71,7 @@ def record_path(folder: str, variant: str, seed: int) -> Path:
 
 def put_away(folder: str, record: Record) -> None:
     """Write the record of a run where a command that goes on will look for it."""
-    write_json(record_path(folder, record["variant"], record["seed"]), sealed(record))
+    write_json(record_path(folder, record.variant, record.seed), record)
 
 
 def _follow_no_link(job: Job) -> None:
@@ -86,17 +87,24 @@ def _kept(invocation: Invocation, job: Job, variant: str, say: Callable[[str], N
     if not path.exists():
         return None
     try:
-        record, broken_seal = unsealed(read_json(path))
-        problem = complaint_of(record) or complaint_of_job(record, variant, job.seed, job.config)
-        problem = problem or complaint_of_bits(record, invocation.header["test_images"]) or broken_seal
-        if not problem and invocation.header["kind"] == "comparison" and invocation.tuned_otherwise(record):
+        record = read(path, Record)
+        record.check_bits(invocation.header.test_images)
+        problem = _another_run(record, variant, job)
+        if invocation.header.kind == "comparison" and invocation.tuned_otherwise(record):
             problem = "what was tuned has changed since"
-    except EvidenceError:
-        record, problem = None, "it is not whole"
+    except (EvidenceError, ValueError):
+        problem = "it is not whole"
     if problem:
         say(f"{path} can't be kept: {problem}. That run is done again.")
         return None
     return record
+
+
+def _another_run(record: Record, variant: str, job: Job) -> str:
+    """Why a record is not that of a job; empty if it is."""
+    if (record.variant, record.seed) != (variant, job.seed):
+        return f"it is of {record.variant} seed {record.seed}"
+    return "" if record.config == json.loads(json.dumps(dict(job.config))) else "it was made with other settings"
 
 
 def carry_out(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> Generator[Work, None, None]:

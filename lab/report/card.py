@@ -3,10 +3,10 @@
 import html
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from lab.claims import Judgement
 from lab.evidence.records import levels_of, printable, values_of
+from lab.evidence.schemas import Evidence, Machine, MachineSummary
 from lab.report import forest
 from lab.report.report import ASSERTED, Report, speaks_least, weakest, whole_time
 
@@ -18,7 +18,7 @@ def markdown(
     report: Report,
     with_figure: bool = True,
     note: str = "",
-    others: Sequence[dict[str, Any]] = (),
+    others: Sequence[MachineSummary] = (),
     full: Report | None = None,
 ) -> str:
     """The card. What evidence holds as text is escaped: it may come from elsewhere.
@@ -110,7 +110,7 @@ def _full(judgements: Sequence[Judgement], full: Report) -> str:
     )
 
 
-def _machines(report: Report, others: Sequence[dict[str, Any]]) -> str:
+def _machines(report: Report, others: Sequence[MachineSummary]) -> str:
     ids = [judgement.claim.id for judgement in report.judgements()]
     own = {judgement.claim.id: judgement.verdict for judgement in report.judgements()}
     rows = [[escaped(kind_of(report.found["machine"])), str(len(report.found["seeds"])), *(own[i] for i in ids)]]
@@ -121,10 +121,10 @@ def _machines(report: Report, others: Sequence[dict[str, Any]]) -> str:
     return "The verdicts above are of the first.\n\n" + markdown_table(["machine", "seeds", *ids], rows)
 
 
-def kind_of(machine: dict[str, Any]) -> str:
+def kind_of(machine: Machine) -> str:
     """A kind of machine in words: its processor, or its GPUs, and what it can do."""
-    able = ", ".join(map(str, machine.get("abilities") or [])) or "abilities unknown"
-    return f"{', '.join(map(str, machine.get('gpus') or [])) or machine.get('cpu')} ({able})"
+    able = ", ".join(machine.abilities) or "abilities unknown"
+    return f"{', '.join(machine.gpus) or machine.cpu} ({able})"
 
 
 def notes(report: Report) -> str:
@@ -225,12 +225,11 @@ def _split(seed: int | None) -> str:
     return "each seed with a split of its own" if seed is None else f"split seed {seed}"
 
 
-def _machine(machine: dict[str, Any]) -> str:
-    gpus = ", ".join(map(str, machine.get("gpus") or [])) or "no GPU"
-    return f"{machine.get('cpu')}, {machine.get('cores')} cores, {gpus}"
+def _machine(machine: Machine) -> str:
+    return f"{machine.cpu}, {machine.cores} cores, {', '.join(machine.gpus) or 'no GPU'}"
 
 
-def _provenance(found: dict[str, Any]) -> str:
+def _provenance(found: Evidence) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     data, machine = found["data"], found["machine"]
     images = f"{data['train_images']:,}" if data["train_images"] else "all"

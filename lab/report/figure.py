@@ -29,7 +29,7 @@ class Picture:
     records: Sequence[Record]
     names: tuple[str, ...]
     units: Any  # From a name to its `Unit`.
-    tuning: Mapping[str, Any] | None = None
+    tuning: Any = None
     swept: str = ""
 
     def style(self, variant: str) -> dict[str, Any]:
@@ -292,7 +292,7 @@ def _spread(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def write_parallel(trials: Sequence[Mapping[str, Any]], objective: str, title: str, path: Path) -> None:
+def write_parallel(trials: Sequence[Any], objective: str, title: str, path: Path) -> None:
     """Draw a search's trials as parallel coordinates: a line for each, through its settings to what it reached.
 
     A trial has `settings` by name, and a number under `objective`. The better it is, the darker its line.

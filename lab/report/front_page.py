@@ -1,13 +1,14 @@
 """README's generated parts, the ledger of all claims and the picture of them, from the recipes' summaries alone."""
 
 import hashlib
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from lab.evidence.records import EvidenceError
-from lab.evidence.schemas import complaint_of_summary, read_whole
+import msgspec
+
+from lab.evidence.records import EvidenceError, read
+from lab.evidence.schemas import Summary
 from lab.report import forest
 from lab.report.card import escaped, markdown_table
 from lab.report.published import STALE
@@ -32,7 +33,7 @@ SURPRISING = ("refuted", "refuted in direction", "no practical difference")
 MOST_SURPRISES = 6
 MOST_TURNS = 5
 
-Summaries = dict[str, dict[str, Any]]
+Summaries = dict[str, Summary]
 
 
 def summaries(results: Path) -> Summaries:
@@ -40,7 +41,7 @@ def summaries(results: Path) -> Summaries:
     names = [name for chapter in CHAPTERS.values() for name in chapter]
     remedy = "restore it from git, or publish that recipe again"
     paths = results.glob("*/summary.json")
-    found = {path.parent.name: read_whole(path, complaint_of_summary, remedy) for path in paths}
+    found = {path.parent.name: read(path, Summary, remedy) for path in paths}
     return {name: found[name] for name in [*names, *sorted(set(found) - set(names))] if name in found}
 
 
@@ -51,7 +52,7 @@ def has_chapter(name: str) -> bool:
 
 def fingerprint(found: Summaries) -> str:
     """A hash of what the picture is drawn from; it is stored in the picture."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(found, order="sorted")).hexdigest()
 
 
 def marks(part: str) -> tuple[str, str]:

@@ -10,20 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from lab.claims import Comparison, Judgement
 from lab.evidence.provenance import ROOT, without_folder
-from lab.evidence.records import (
-    EvidenceError,
-    Record,
-    read_json,
-    values_of,
-    write_json,
-)
+from lab.evidence.records import EvidenceError, read, values_of, write_json
 from lab.evidence.schemas import (
-    complaint_of_evidence,
-    complaint_of_machine,
-    complaint_of_summary,
-    read_whole,
+    ClaimSummary,
+    Effect,
+    Evidence,
+    Floor,
+    Floors,
+    MachineSummary,
+    Record,
+    Summary,
+    TuningSweep,
+    check_recipe,
 )
 from lab.experiment import BUDGETS, Experiment
 from lab.report import advice, forest, front_page, in_place
@@ -65,9 +67,10 @@ def publish(experiment: Experiment, paths: list[Path], results: Path = RESULTS) 
             shutil.copytree(folder, new)
         new.mkdir(exist_ok=True)
         for path in paths:
-            found = read_json(path)
-            place = new / "full" if found["budget"] == "full" else new
-            write_json(place / path.name, {**found, "command": without_folder(found["command"])})
+            kind: type[Evidence | TuningSweep] = TuningSweep if path.name == "tuning.json" else Evidence
+            found = read(path, kind)
+            place = new / "full" if found.budget == "full" else new
+            write_json(place / path.name, structs.replace(found, command=without_folder(found.command)))
         done = _generate(experiment, new)
         in_place.put(new, folder)
     _write_reference(experiment, results, reference_of(experiment, results))
@@ -98,8 +101,8 @@ def _generate(experiment: Experiment, folder: Path) -> str:
     if published.stale:
         text = _without_label((folder / CARD).read_text(encoding="utf-8"))
         (folder / CARD).write_text(label(experiment) + text, encoding="utf-8")
-        summary = read_whole(folder / "summary.json", complaint_of_summary, "measure again, or restore it from git")
-        write_json(folder / "summary.json", {**summary, "stale": True})
+        summary = read(folder / "summary.json", Summary, "measure again, or restore it from git")
+        write_json(folder / "summary.json", structs.replace(summary, stale=True))
         return f"labelled as {STALE}, since {published.stale}"
     report = Report(experiment, published.evidence, published.tuning)
     if wrong := advice.complaints(report):
@@ -119,20 +122,21 @@ def _generate(experiment: Experiment, folder: Path) -> str:
     return "generated from its evidence"
 
 
-def machines(folder: Path, report: Report) -> list[dict[str, Any]]:
+def machines(folder: Path, report: Report) -> list[MachineSummary]:
     """Keep the verdicts of this kind of machine in a file of its own, and return those of all others.
 
     What was measured there with an earlier version of the recipe is left out: its verdicts are not of this code.
     """
-    own = folder / f"machine-{re.sub('[^a-z0-9]+', '-', kind_of(report.found['machine']).lower()).strip('-')}.json"
-    machine, commit = report.found["machine"], report.found["commit"]
-    write_json(own, {**summary_of(report), "machine": machine, "commit": commit, "code": report.found["code"]})
+    own = folder / f"machine-{re.sub('[^a-z0-9]+', '-', kind_of(report.found.machine).lower()).strip('-')}.json"
+    machine, commit, code = report.found.machine, report.found.commit, report.found.code
+    summary = structs.asdict(summary_of(report))
+    write_json(own, MachineSummary(**summary, machine=machine, commit=commit, code=code))
     others = [
-        read_whole(path, complaint_of_machine, "delete it, or restore it from git")
+        read(path, MachineSummary, "delete it, or restore it from git")
         for path in sorted(folder.glob("machine-*.json"))
         if path != own
     ]
-    return [other for other in others if other["code"] == report.found["code"]]
+    return [other for other in others if other.code == code]
 
 
 def label(experiment: Experiment) -> str:
@@ -145,40 +149,36 @@ def _without_label(text: str) -> str:
     return text.split("\n\n", 1)[1] if text.startswith("> **This was ") else text
 
 
-def summary_of(report: Report, full: Report | None = None) -> dict[str, Any]:
+def summary_of(report: Report, full: Report | None = None) -> Summary:
     """What README's table and `python -m recipes` show of a recipe, so that neither needs TensorFlow."""
     found = report.found
     at_full = {judgement.claim.id: judgement for judgement in full.judgements()} if full else {}
-    return {
-        "question": report.experiment.question,
-        "answer": advice.entry(report.experiment.docstring, "Answer"),
-        "seeds": len(found["seeds"]),
-        "quick_seconds": _quick_seconds(found, report.experiment),
-        "stale": False,
-        "claims": [
-            {
-                "id": judgement.claim.id,
-                "text": judgement.claim.text,
-                "source": judgement.claim.source,
-                "said": judgement.claim.said,
-                "verdict": judgement.verdict,
-                **(
-                    {"machine": kind_of(found["machine"])}
-                    if report.experiment.by_machine and judgement.claim.metric
-                    else {}
-                ),
-                "numbers": _numbers(report, judgement),
+    return Summary(
+        question=report.experiment.question,
+        answer=advice.entry(report.experiment.docstring, "Answer"),
+        seeds=len(found.seeds),
+        quick_seconds=_quick_seconds(found, report.experiment),
+        stale=False,
+        claims=[
+            ClaimSummary(
+                id=judgement.claim.id,
+                text=judgement.claim.text,
+                source=judgement.claim.source,
+                said=judgement.claim.said,
+                verdict=judgement.verdict,
+                machine=kind_of(found.machine) if report.experiment.by_machine and judgement.claim.metric else None,
+                numbers=_numbers(report, judgement),
+                effects=_effects(judgement, weakest(judgement)),
+                drawn=_effects(judgement, [speaks_least(judgement)] if judgement.comparisons else []),
                 **(
                     _beside(report, judgement, full, at_full[judgement.claim.id])
                     if full and judgement.claim.id in at_full
                     else {}
                 ),
-                "effects": _effects(judgement, weakest(judgement)),
-                "drawn": _effects(judgement, [speaks_least(judgement)] if judgement.comparisons else []),
-            }
+            )
             for judgement in report.judgements()
         ],
-    }
+    )
 
 
 def _beside(quick: Report, at_quick: Judgement, full: Report, at_full: Judgement) -> dict[str, Any]:
@@ -187,17 +187,17 @@ def _beside(quick: Report, at_quick: Judgement, full: Report, at_full: Judgement
     if at_full.comparisons:
         least = speaks_least(at_full)
         before = at_quick.comparisons[at_full.comparisons.index(least)]
-        said["at_quick_and_full"] = [
+        said["at_quick_and_full"] = (
             quick.words(at_quick, before, brief=True),
             full.words(at_full, least, brief=True),
-        ]
+        )
     return said
 
 
-def _effects(judgement: Judgement, comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+def _effects(judgement: Judgement, comparisons: Sequence[Comparison]) -> list[Effect]:
     """Comparisons in multiples of what matters."""
     rows = forest.rows([dataclasses.replace(judgement, comparisons=tuple(comparisons))])
-    return [{"mean": row.mean, "low": row.low, "high": row.high, "word": row.word} for row in rows]
+    return [Effect(mean=row.mean, low=row.low, high=row.high, word=row.word) for row in rows]
 
 
 def _numbers(report: Report, judgement: Judgement) -> list[str]:
@@ -207,16 +207,16 @@ def _numbers(report: Report, judgement: Judgement) -> list[str]:
     return [*numbers, *([f"and {more} more, no less clear"] if more else [])] or ["arithmetic"]
 
 
-def _quick_seconds(found: dict[str, Any], experiment: Experiment) -> int:
+def _quick_seconds(found: Evidence, experiment: Experiment) -> int:
     """About how long a plain run takes: the share of its variants and seeds in the time that all of them took.
 
     Where the evidence was measured in several goes, its runs' own seconds say it.
     """
-    first, usual = found["seeds"][: BUDGETS["quick"].seeds], experiment.usual("quick")
-    mine = [record for record in found["records"] if record["seed"] in first and record["variant"] in usual]
+    first, usual = found.seeds[: BUDGETS["quick"].seeds], experiment.usual("quick")
+    mine = [record for record in found.records if record.seed in first and record.variant in usual]
     plain = runs_time(found, mine, experiment)
     if elapsed := whole_time(found, experiment):
-        return round(elapsed * plain / runs_time(found, found["records"], experiment))
+        return round(elapsed * plain / runs_time(found, found.records, experiment))
     return round(plain)
 
 
@@ -289,7 +289,7 @@ def status_of(experiment: Experiment, results: Path = RESULTS) -> list[str]:
     Of stale evidence also what has changed, what mends it, and how many minutes that takes.
     """
     published = Published.read(experiment, results)
-    parts = {"evidence": (published.evidence, published.stale)}
+    parts: dict[str, tuple[Any, str]] = {"evidence": (published.evidence, published.stale)}
     if experiment.sweep:
         parts["table" if experiment.table else "tuning"] = published.tuning, published.stale_tuning
     if experiment.floor:
@@ -305,9 +305,9 @@ def status_of(experiment: Experiment, results: Path = RESULTS) -> list[str]:
             continue
         if changed := changed_parts(experiment, found):
             lines.append(f"{'':<9} changed: {', '.join(changed)}")
-        minutes = (whole_time(found, experiment) or runs_time(found, found["records"], experiment)) / 60
+        minutes = (whole_time(found, experiment) or runs_time(found, found.records, experiment)) / 60
         lines.append(f"{'':<9} `{experiment.measure_again}` measures again (about {minutes:.0f} minutes);")
-        share = 2 / max(1, len(found["seeds"]))
+        share = 2 / max(1, len(found.seeds))
         lines.append(
             f"{'':<9} if no number changes, `python -m recipes attest {experiment.name}` carries it over (about "
             f"{max(1, share * minutes):.0f} on the machine that measured it, twice as long on another)."
@@ -342,7 +342,7 @@ def _same_picture(a: Path, b: Path) -> bool:
 
 def floors(
     records: list[Record], metric: str, fails: tuple[str, ...], chance: float, test_images: int
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Floor]:
     """variant -> its recorded values of the metric, and the floor below which a test fails, or for variants whose point
     is that they fail, the ceiling above which it does: the mean minus, or plus, five standard deviations.
 
@@ -352,21 +352,22 @@ def floors(
     Raises:
         EvidenceError: seeds scatter a variant so widely that no floor would mean anything.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Floor] = {}
     least = FLOOR_OVER_CHANCE * chance
     for variant, by_seed in values_of(records, metric).items():
         values = list(by_seed.values())
         mean, deviation = statistics.mean(values), statistics.stdev(values)
-        found[variant] = {"values": values, "mean": mean, "standard_deviation": deviation}
+        bound: dict[str, float]
         if variant in fails:
-            found[variant]["ceiling"] = mean + FLOOR_DEVIATIONS * max(deviation, of_a_draw(mean, test_images))
+            bound = {"ceiling": mean + FLOOR_DEVIATIONS * max(deviation, of_a_draw(mean, test_images))}
         elif mean - LEAST_DEVIATIONS * deviation < least:
             raise EvidenceError(
                 f"A floor of {variant} would lie below {FLOOR_OVER_CHANCE} times chance and mean nothing: give the "
                 "recipe a longer training at smoke, or name the variant in `fails` if its point is that it fails."
             )
         else:
-            found[variant]["floor"] = max(mean - FLOOR_DEVIATIONS * deviation, least)
+            bound = {"floor": max(mean - FLOOR_DEVIATIONS * deviation, least)}
+        found[variant] = Floor(values=values, mean=mean, standard_deviation=deviation, **bound)
     return found
 
 
@@ -381,22 +382,28 @@ def write_floors(experiment: Experiment, path: Path, results: Path = RESULTS) ->
     Raises:
         EvidenceError: another budget, too few seeds, runs that ended as they should not, or floors that mean nothing.
     """
-    found = read_json(path)
-    if problem := complaint_of_evidence(found, experiment.name, experiment.names):
+    found = read(path, Evidence)
+    if problem := check_recipe(found, experiment.name, experiment.names):
         raise EvidenceError(f"{path} can't be used: {problem}.")
     clean = all(
-        record["status"] == "finished" or (record["status"] == "diverged" and record["variant"] in experiment.fails)
-        for record in found["records"]
+        record.status == "finished" or (record.status == "diverged" and record.variant in experiment.fails)
+        for record in found.records
     )
-    if found["budget"] != "smoke" or len(found["seeds"]) < LEAST_SEEDS or not clean:
+    if found.budget != "smoke" or len(found.seeds) < LEAST_SEEDS or not clean:
         raise EvidenceError(
             f"{path} gives no floors: they need a whole invocation of budget smoke with at least {LEAST_SEEDS} seeds."
         )
-    keys = ("command", "commit", "machine", "versions", "config", "data", "data_digest")
-    values = floors(
-        found["records"], experiment.floor, tuple(experiment.fails), 1 / found["classes"], found["test_images"]
-    )
     target = results / experiment.name / "floors.json"
-    content = {key: found[key] for key in keys} | {"command": without_folder(found["command"])}
-    write_json(target, {**content, "code": experiment.code, "settings": all_settings(experiment), "floors": values})
+    content = Floors(
+        command=without_folder(found.command),
+        commit=found.commit,
+        machine=found.machine,
+        versions=found.versions,
+        config=found.config,
+        data=found.data,
+        data_digest=found.data_digest,
+        settings=all_settings(experiment),
+        floors=floors(found.records, experiment.floor, tuple(experiment.fails), 1 / found.classes, found.test_images),
+    )
+    write_json(target, content)
     return target

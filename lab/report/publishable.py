@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from lab.evidence import lineage
+from msgspec.structs import replace
+
+from lab.evidence.lineage import read_followed
 from lab.evidence.provenance import is_commit
 from lab.evidence.records import EvidenceError, read_json
-from lab.evidence.schemas import complaint_of_evidence, complaint_of_tuning
+from lab.evidence.schemas import Evidence, Images, Origin, TuningSweep, check_recipe
 from lab.experiment import Experiment
 from lab.report.published import (
     FULL_DIGEST,
@@ -46,45 +48,45 @@ def budget_of(path: Path) -> str:
 def objections(experiment: Experiment, path: Path) -> list[str]:
     """Why a file of evidence may not be published, in sentences; empty if it may."""
     try:
-        found = lineage.read(path)
+        if path.name == "tuning.json":
+            return _objections_to_tuning(experiment, read_followed(path, TuningSweep))
+        found = read_followed(path, Evidence)
     except EvidenceError as error:
         return [str(error)]
-    if path.name == "tuning.json":
-        return _objections_to_tuning(experiment, found)
-    if problem := complaint_of_evidence(found, experiment.name, experiment.names):
+    if problem := check_recipe(found, experiment.name, experiment.names):
         return [f"It can't be used: {problem}."]
     reasons = _objections_to_origin(experiment, found)
     if others := set_otherwise(experiment, found):
-        reasons.append(f"Its {', '.join(others)} are not those of budget {found['budget']}.")
+        reasons.append(f"Its {', '.join(others)} are not those of budget {found.budget}.")
     elif why := staleness(experiment, found):
         reasons.append(f"It is stale: {why}. Measure again.")
-    if set(found["variants"]) != set(experiment.published_at(found["budget"])):
+    if set(found.variants) != set(experiment.published_at(found.budget)):
         reasons.append("It lacks some of the variants.")
-    if any(record["status"] == "failed" for record in found["records"]):
+    if any(record.status == "failed" for record in found.records):
         reasons.append("It has failed runs: add --resume to its command.")
-    first, many = experiment.first_seed, len(found["seeds"])
-    least = LEAST_SEEDS.get(found["budget"], 10)
-    if found["seeds"] != list(range(first, first + many)) or many < least:
+    first, many = experiment.first_seed, len(found.seeds)
+    least = LEAST_SEEDS.get(found.budget, 10)
+    if found.seeds != list(range(first, first + many)) or many < least:
         reasons.append(f"It has {many} seeds, and {least} from {first} on are the least.")
     return reasons
 
 
-def _objections_to_origin(experiment: Experiment, found: dict[str, Any]) -> list[str]:
+def _objections_to_origin(experiment: Experiment, found: Origin) -> list[str]:
     """Of which code, images and settings a file of evidence or of a sweep is."""
     reasons = []
-    budget = found.get("budget")
-    source, digest = IMAGES.get(str(budget), IMAGES["quick"])
+    budget = found.budget
+    source, digest = IMAGES.get(budget, IMAGES["quick"])
     if budget not in ("quick", "full") or (budget == "full" and not experiment.at_full):
         reasons.append("It is not of budget quick" + (", nor of full." if experiment.at_full else "."))
-    if found.get("data") != {"source": source, "train_images": None, "split_seed": None, "image_size": None}:
+    if found.data != Images(source=source, train_images=None, split_seed=None):
         reasons.append(f"Its images are not those of budget {budget}.")
-    elif found.get("data_digest") != digest:
+    elif found.data_digest != digest:
         reasons.append("Its images are not the bundled ones, or not those of all of CIFAR-10, by their digest.")
-    if found.get("keras") != {"floatx": "float32", "image_data_format": "channels_last"}:
+    if found.keras != {"floatx": "float32", "image_data_format": "channels_last"}:
         reasons.append("It was measured with other settings of Keras.")
-    if found.get("model"):
+    if found.model:
         reasons.append("It is of a reader's own model.")
-    commit = str(found.get("commit"))
+    commit = str(found.commit)
     if commit.endswith("+changes"):
         reasons.append("It was measured by code that is not committed.")
     elif not is_commit(commit):
@@ -92,23 +94,23 @@ def _objections_to_origin(experiment: Experiment, found: dict[str, Any]) -> list
     return reasons
 
 
-def _objections_to_tuning(experiment: Experiment, found: Any) -> list[str]:
-    if problem := complaint_of_tuning(found, experiment.name):
+def _objections_to_tuning(experiment: Experiment, found: TuningSweep) -> list[str]:
+    if problem := check_recipe(found, experiment.name):
         return [f"It can't be used: {problem}."]
     reasons = _objections_to_origin(experiment, found)
-    budget = "full" if found.get("budget") == "full" else "quick"
+    budget = "full" if found.budget == "full" else "quick"
     if why := staleness_of_tuning(experiment, found):
         reasons.append(f"It is stale: {why}. Measure again.")
     if experiment.tuning:
         defaults = _as_read_back(experiment.config_at(budget))
         if others := set_otherwise(experiment, found):
             reasons.append(f"Its {', '.join(others)} are not those of budget {budget}.")
-        whole = [{**record, "config": {**defaults, **record["config"]}} for record in found["search"]]
-        if found.get("winners") != experiment.tuning.at(budget).winners(whole):
+        whole = [replace(record, config={**defaults, **record.config}) for record in found.search]
+        if found.winners != experiment.tuning.at(budget).winners(whole):
             reasons.append("Its winners are not those of its own trials.")
-    if set(found["variants"]) != set(experiment.swept_at(budget)) and not experiment.table:
+    if set(found.variants) != set(experiment.swept_at(budget)) and not experiment.table:
         reasons.append("It lacks some of the variants.")
-    if any(record["status"] == "failed" for record in found["search"] + found["curve"]):
+    if any(record.status == "failed" for record in found.search + found.curve):
         reasons.append("It has failed runs: add --resume to its command.")
     return reasons
 

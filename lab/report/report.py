@@ -1,16 +1,17 @@
 """`Report`: what evidence says, in numbers, tables and words."""
 
 import hashlib
-import json
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from lab.claims import Comparison, Judgement, judge, test_set_margin
-from lab.evidence.records import LOOKS, Record, levels_of, unpack_bits, values_of
+from lab.evidence.records import levels_of, values_of
+from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep, unpack_bits
 from lab.experiment import Experiment
 from lab.panels import Sweep
 from lab.report import figure, forest
@@ -24,7 +25,7 @@ ASSERTED = "Arithmetic, not statistics: asserted each time that the recipe is lo
 class Report:
     """What evidence says, in numbers and words."""
 
-    def __init__(self, experiment: Experiment, found: dict[str, Any], tuning: dict[str, Any] | None) -> None:
+    def __init__(self, experiment: Experiment, found: Evidence, tuning: TuningSweep | None) -> None:
         self.experiment, self.found, self.tuning = experiment, found, tuning
         self.records = found["records"]
 
@@ -193,17 +194,17 @@ class Report:
 
     def fingerprint(self) -> str:
         """A hash of what the figure is drawn from; it is stored in the figure."""
-        content = json.dumps([self.records, self.tuning], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
+        content = msgspec.json.encode([self.records, self.tuning], order="sorted")
+        return hashlib.sha256(content).hexdigest()
 
 
-def whole_time(found: dict[str, Any], experiment: Experiment) -> float | None:
+def whole_time(found: Evidence, experiment: Experiment) -> float | None:
     """Seconds that all runs took; None where the command that wrote the evidence did only a part of them."""
     elapsed: float | None = found.get("elapsed_seconds")
     return elapsed if elapsed and runs_time(found, found["records"], experiment) <= 1.05 * elapsed else None
 
 
-def runs_time(found: dict[str, Any], records: Iterable[Record], experiment: Experiment) -> float:
+def runs_time(found: Evidence, records: Iterable[Record], experiment: Experiment) -> float:
     """Seconds that runs of some evidence need by their own account."""
     # Runs beside one another are as many as cores, and variants that are compared in one process share its seconds.
     shares = len(found["variants"]) if experiment.compare else found["machine"]["cores"]

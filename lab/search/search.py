@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import keras_tuner as kt
+from msgspec import structs
 from rich.console import Console
 
 from lab.cli import live_table
 from lab.evidence.provenance import cores, gpus
-from lab.evidence.records import EvidenceError, Record, read_json, write_json
-from lab.evidence.schemas import complaint_of, complaint_of_search, read_whole, unsealed
+from lab.evidence.records import EvidenceError, read, write_json
+from lab.evidence.schemas import Record, Search, SearchTrial
 from lab.execute.invocation import Invocation
 from lab.execute.job import read_progress
 from lab.execute.scheduler import Work, carry_out
@@ -40,7 +41,7 @@ FACTOR = 2  # Hyperband goes on with the better half.
 
 def search(
     invocation: Invocation, tuner: Tuner, trials: int, console: Console, say: Callable[[str], None]
-) -> dict[str, list[dict[str, Any]]]:
+) -> dict[str, list[SearchTrial]]:
     """Search for each variant's settings by validation accuracy, write what was found, and return it.
 
     Variant -> its trials, the best one first; a trial has `trial`, `settings`, `epochs`, `validation_accuracy` (None
@@ -58,27 +59,27 @@ def search(
         raise UsageError("A search that processes share is of one variant: name it with --variants.")
     for variant in invocation.variants:
         found[variant] = _search_one(invocation, variant, tuner, trials, console, say)
-        finished = [trial for trial in found[variant] if trial[OBJECTIVE] is not None]
+        finished = [trial for trial in found[variant] if trial.validation_accuracy is not None]
         figure.write_parallel(finished, OBJECTIVE, variant, invocation.folder / f"search-{variant}.png")
     if invocation.settings.log:
-        fields = list(invocation.header["config"])
+        fields = list(invocation.header.config)
         callback.write_overview(invocation.folder, invocation.variants, [SEED], fields, [OBJECTIVE])
     invocation.check_code()
-    write_json(invocation.folder / "search.json", {**invocation.header, "tuner": tuner, "found": found})
+    write_json(invocation.folder / "search.json", Search(**structs.asdict(invocation.header), tuner=tuner, found=found))
     return found
 
 
-def _found_before(invocation: Invocation) -> dict[str, list[dict[str, Any]]]:
+def _found_before(invocation: Invocation) -> dict[str, list[SearchTrial]]:
     """What was found for other variants, where a search goes on."""
     path = invocation.folder / "search.json"
     if not path.exists():
         return {}
-    return dict(read_whole(path, complaint_of_search, "delete it; what the trials found is kept beside it")["found"])
+    return read(path, Search, "delete it; what the trials found is kept beside it").found
 
 
 def _search_one(
     invocation: Invocation, variant: str, tuner: Tuner, trials: int, console: Console, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
+) -> list[SearchTrial]:
     whole = getattr(invocation.config, "epochs", 1)
     oracle = make_oracle(tuner, invocation.experiment.space_of(variant), trials, whole)
     oracle.verbose = 0
@@ -158,12 +159,12 @@ def _is_as_recorded(oracle: kt.Oracle, trial: Any) -> bool:
     if len(paths) != 1:
         return False
     try:
-        record, problem = unsealed(read_json(paths[0]))
+        record = read(paths[0], Record)
     except EvidenceError:
         return False
-    if problem or complaint_of(record) or record["metrics"].get(OBJECTIVE) != trial.score:
+    if record.metrics.get(OBJECTIVE) != trial.score:
         return False
-    return all(record["config"].get(name) == value for name, value in _settings_of(trial).items())
+    return all(record.config.get(name) == value for name, value in _settings_of(trial).items())
 
 
 def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int) -> kt.Oracle:
@@ -265,25 +266,25 @@ def _run(
 
 def _report(books: Any, trial: Any, record: Record) -> None:
     """Tell the oracle how a trial went."""
-    value = record["metrics"].get(OBJECTIVE)
-    if record["status"] == "finished" and value is not None:
+    value = record.metrics.get(OBJECTIVE)
+    if record.status == "finished" and value is not None:
         books.update_trial(trial.trial_id, {OBJECTIVE: value})
         trial.status = "COMPLETED"
     else:
-        trial.status, trial.message = "FAILED", str(record["cause"])
+        trial.status, trial.message = "FAILED", str(record.cause)
     books.end_trial(trial)
 
 
-def _trials_of(oracle: kt.Oracle) -> list[dict[str, Any]]:
+def _trials_of(oracle: kt.Oracle) -> list[SearchTrial]:
     found = [
-        {
-            "trial": trial.trial_id,
-            "settings": _settings_of(trial),
-            "epochs": trial.hyperparameters.values.get("tuner/epochs"),
-            OBJECTIVE: trial.score if trial.status == "COMPLETED" else None,
-            "status": trial.status.lower(),
-        }
+        SearchTrial(
+            trial=trial.trial_id,
+            settings=_settings_of(trial),
+            epochs=trial.hyperparameters.values.get("tuner/epochs"),
+            validation_accuracy=trial.score if trial.status == "COMPLETED" else None,
+            status=trial.status.lower(),
+        )
         for trial in oracle.trials.values()
     ]
     # Of Hyperband's, those that ran to the end come first.
-    return sorted(found, key=lambda trial: (-(trial["epochs"] or 0), -(trial[OBJECTIVE] or 0.0)))
+    return sorted(found, key=lambda trial: (-(trial.epochs or 0), -(trial.validation_accuracy or 0.0)))
