@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec import structs
 
-from lab.claims import Judgement, undecided
 from lab.cli.validate import check_with_images
 from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep
 from lab.execute.invocation import SAME, SAME_PLACE, Invocation, same
@@ -15,6 +14,7 @@ from lab.execute.scheduler import Work, carry_out, put_away
 from lab.experiment import Experiment
 from lab.report.published import Published
 from lab.report.report import Report
+from lab.statistics import Judgement, undecided
 from pipelines.errors import UsageError
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lab import claims
-from lab.claims import Claim, judge
+from lab import statistics
+from lab.claims import Claim
 from lab.report.report import Report, weakest
+from lab.statistics import judge
 from tests.toys import dice
 
 
@@ -60,7 +61,7 @@ def test_the_words_of_a_difference_and_their_order(mean, word, note):
 def test_an_interval_that_covers_both_zero_and_what_matters_is_open():
     found = judge(claim(**HIGHER), values(a=differences(0.4, spread=1.0), b=[0.0] * 10), 6)
     assert (found.verdict, found.comparisons[0].n) == ("open", 10)
-    assert claims.undecided(found) == found.comparisons
+    assert statistics.undecided(found) == found.comparisons
 
 
 def test_lower_is_the_mirror_image_of_higher():
@@ -260,7 +261,7 @@ def test_a_claim_must_make_one_comparison(kind):
 @pytest.mark.parametrize("noise", [0.5, 2.0])
 def test_a_recipe_has_a_false_verdict_in_at_most_5_percent_all_looks_included(monkeypatch, effect, noise):
     """A recipe of six claims, whose true effect is none, or just what matters; noise is in multiples of that."""
-    monkeypatch.setattr(claims, "_seeds_needed", lambda *_: None)  # No word depends on it, and it takes most time.
+    monkeypatch.setattr(statistics, "_seeds_needed", lambda *_: None)  # No word depends on it, and it takes most time.
     sides = [claim(equal=("a", "b"), side=side, by=1.0) for side in ("both", "below", "above")]
     tests = [*[claim(**HIGHER, by=1.0)] * 2, claim(higher="a", than=("b", "c"), by=1.0), *sides]
     rng, false, repeats = np.random.default_rng(7), 0, 1500
@@ -307,5 +308,5 @@ def test_the_test_sets_share_of_the_uncertainty():
     a = rng.random((1, 4000)) < 0.6
     b = rng.random((1, 4000)) < 0.6
     expected = 1.96 * math.sqrt(2 * 0.6 * 0.4 / 4000)
-    assert claims.test_set_margin(a, b) == pytest.approx(expected, rel=0.05)
-    assert claims.test_set_margin(a, a) == 0.0
+    assert statistics.test_set_margin(a, b) == pytest.approx(expected, rel=0.05)
+    assert statistics.test_set_margin(a, a) == 0.0

@@ -14,7 +14,6 @@ from rich.console import Console
 from scipy import stats
 
 from lab import Claim, Experiment, Run, Unit, grid
-from lab.claims import judge
 from lab.cli import live_table
 from lab.core import scoring, timing
 from lab.core.callbacks import Stopwatch
@@ -23,6 +22,7 @@ from lab.experiments import load
 from lab.panels import Against, Bars, Lines, Sweep
 from lab.report import card, figure, forest
 from lab.report.report import Report
+from lab.statistics import judge
 from pipelines import sources
 from tests.toys import guess, made_up
 

@@ -4,11 +4,11 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 
-from lab.claims import Judgement
 from lab.evidence.records import levels_of, printable, values_of
 from lab.evidence.schemas import Evidence, Machine, MachineSummary
 from lab.report import forest
 from lab.report.report import ASSERTED, Report, speaks_least, weakest, whole_time
+from lab.statistics import Judgement
 
 ADVICE = ("Answer", "In practice")
 LABELS = ("Answer", "In practice", "Open", "Use it when", "It hurts when", "Sources")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.claims import Comparison, Judgement
+from lab.statistics import Comparison, Judgement
 
 EDGE = 8.0  # Multiples; what lies beyond is drawn at the edge, with its number.
 MANY = 5

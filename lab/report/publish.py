@@ -12,7 +12,6 @@ from typing import Any
 
 from msgspec import structs
 
-from lab.claims import Comparison, Judgement
 from lab.evidence.provenance import ROOT, without_folder
 from lab.evidence.records import EvidenceError, read, values_of, write_json
 from lab.evidence.schemas import (
@@ -40,6 +39,7 @@ from lab.report.published import (
     floors_of,
 )
 from lab.report.report import Report, runs_time, speaks_least, weakest, whole_time
+from lab.statistics import Comparison, Judgement
 from lab.tensorboard import comparison
 
 README = ROOT / "README.md"

@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lab.claims import Comparison, Judgement, judge, test_set_margin
 from lab.evidence.records import levels_of, values_of
 from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep, unpack_bits
 from lab.experiment import Experiment
 from lab.panels import Sweep
 from lab.report import figure, forest
+from lab.statistics import Comparison, Judgement, judge, test_set_margin
 from lab.tuning import good_decades
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
