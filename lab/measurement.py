@@ -14,10 +14,10 @@ from lab.cli import live_table
 from lab.cli.validate import check, check_with_images, default_config, seeds_of, variants_of
 from lab.evidence.records import read, write_json
 from lab.evidence.schemas import LOOKS, Evidence, Record, Summary, Trial, TuningSweep
-from lab.execute.executor import starts_a_cluster
 from lab.execute.invocation import Invocation
 from lab.execute.job import Job, read_progress
-from lab.execute.scheduler import Work, carry_out
+from lab.execute.ray import starts_a_cluster
+from lab.execute.scheduler import Work, run_jobs
 from lab.experiment import BudgetName, Experiment
 from lab.report.card import markdown, markdown_table
 from lab.report.published import RESULTS, STALE, Published
@@ -143,7 +143,7 @@ def measure(
     command = f"measure({experiment.name}.EXPERIMENT, budget={budget!r}, …)"
     invocation = Invocation.begin(experiment, settings, chosen, command)
     try:
-        (work,) = carry_out([begin_comparison(invocation, console.print)], watcher(console))
+        (work,) = run_jobs([begin_comparison(invocation, console.print)], watcher(console))
         return conclude(invocation, work.records())
     finally:
         invocation.end()
@@ -258,7 +258,7 @@ def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -
         for variant, seed, fields in wanted:
             name = ",".join(f"{key}={value:g}" for key, value in fields.items())
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
-        (work,) = carry_out([Work.of(invocation, jobs, say)], watcher(console))
+        (work,) = run_jobs([Work.of(invocation, jobs, say)], watcher(console))
         return work.records()
 
     search, curve = sweep.carry_out(invocation.variants, trials)

@@ -10,7 +10,7 @@ from lab.cli.validate import check_with_images
 from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep
 from lab.execute.invocation import SAME, SAME_PLACE, Invocation, same
 from lab.execute.job import Job
-from lab.execute.scheduler import Work, carry_out, put_away
+from lab.execute.scheduler import Work, put_away, run_jobs
 from lab.experiment import Experiment
 from lab.report.published import Published
 from lab.report.report import Report
@@ -39,7 +39,7 @@ def until_decided(
     names: Sequence[str] = every
     for look in LOOKS[: LOOKS.index(most) + 1]:
         jobs = _jobs(invocation, names, look)
-        (work,) = carry_out([Work.of(invocation, jobs, say)], watch)
+        (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
         records |= {(record.variant, record.seed): record for record in work.records()}
         found = Evidence(
             **structs.asdict(structs.replace(invocation.header, until_decided=most)),

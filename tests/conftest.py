@@ -17,7 +17,7 @@ import pytest
 
 import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
 from lab.execute import executor
-from lab.execute.job import carry_out
+from lab.execute.job import run_job
 from lab.experiments import NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,7 +171,7 @@ def started(monkeypatch):
         for job in work:
             tell(job)
             begun.append(job)
-            yield job, carry_out(dataclasses.replace(job, alone=True))
+            yield job, run_job(dataclasses.replace(job, alone=True))
 
     monkeypatch.setattr(executor, "side_by_side", one_by_one)
     return begun

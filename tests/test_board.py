@@ -11,7 +11,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lab.core.callbacks import Stopwatch
-from lab.execute.job import Job, carry_out
+from lab.execute.job import Job, run_job
 from lab.tensorboard import callback, pictures
 from pipelines import sources
 from recipes.optimizers import Config
@@ -27,7 +27,7 @@ def folder(tmp_path_factory):
     logs = tmp_path_factory.mktemp("logs")
     config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH))
     job = Job("recipes.optimizers", ("adam",), 1, config, REQUEST, str(logs), alone=True)
-    (record,) = carry_out(job)
+    (record,) = run_job(job)
     assert record["status"] == "finished", record["cause"]
     callback.write_overview(logs, ["adam", "sgd"], [1], ["rate"], ["test_accuracy"])
     callback.write_text(logs, "card", "# A card")
@@ -68,7 +68,7 @@ def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(folder):
 def test_a_constant_rate_is_there_at_every_step_too(tmp_path):
     config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH, target=None, rate=0.01))
     job = Job("recipes.optimizers", ("adam_race",), 1, config, REQUEST, str(tmp_path), alone=True)
-    carry_out(job)
+    run_job(job)
     steps, rates = series(events(tmp_path / "adam_race" / "seed-1" / "train"), "learning_rate/by_step")
     assert steps == list(range(EPOCHS * STEPS))
     assert set(rates) == {np.float32(0.01)}
@@ -146,7 +146,7 @@ def test_overview_lays_variants_over_one_another(folder):
 def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
     config = dataclasses.asdict(Config(epochs=1, batch_size=BATCH))
     job = Job("recipes.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, alone=True)
-    (record,) = carry_out(job)
+    (record,) = run_job(job)
     assert record["status"] == "finished"
     assert not list(tmp_path.rglob("events.*"))
 

@@ -17,7 +17,7 @@ from lab import Claim, Experiment, Run, Unit, grid
 from lab.cli import live_table
 from lab.core import scoring, timing
 from lab.core.callbacks import Stopwatch
-from lab.execute.job import Job, carry_out
+from lab.execute.job import Job, run_job
 from lab.experiments import load
 from lab.panels import Against, Bars, Lines, Sweep
 from lab.report import card, figure, forest
@@ -261,7 +261,7 @@ def curves_of(tmp_path, seed: int) -> dict:
     request = sources.Request(train_images=1000)
     folder = str(tmp_path / f"{seed}")
     job = Job("recipes.sequential", ("dense_65",), seed, config, request, folder, logging=False, alone=True)
-    (record,) = carry_out(job)
+    (record,) = run_job(job)
     return record["curves"]
 
 

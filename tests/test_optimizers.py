@@ -12,7 +12,7 @@ import pytest
 
 from lab.cli import commands
 from lab.evidence.records import read_json
-from lab.execute.job import Job, carry_out
+from lab.execute.job import Job, run_job
 from lab.experiments import optimizers as optimizers_experiment
 from lab.report.published import RESULTS
 from pipelines import sources
@@ -41,7 +41,7 @@ def in_process(tmp_path, variant, **config):
     config = {**dataclasses.asdict(optimizers_experiment.EXPERIMENT.config_at("smoke")), **config}
     request = sources.Request(train_images=2000)
     job = Job("recipes.optimizers", (variant,), 1, config, request, str(tmp_path), logging=False, alone=True)
-    return carry_out(job)[0]
+    return run_job(job)[0]
 
 
 @pytest.mark.parametrize("variant", ["momentum", "adam"])

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from lab import measure
 from lab.cli import commands
-from lab.execute.job import Job, carry_out
+from lab.execute.job import Job, run_job
 from lab.experiments import NAMES, load
 from pipelines import encoded, folders, sources
 from pipelines.errors import RequestError
@@ -130,7 +130,7 @@ def test_every_recipe_of_images_runs_on_digits(digits, tmp_path, name):
         config["target"] = None
     variants = experiment.usual("smoke")[-2:] if experiment.compare else experiment.names[:1]
     job = Job(experiment.module, variants, 1, config, request, str(tmp_path), alone=True)
-    for record in carry_out(job):
+    for record in run_job(job):
         assert record["status"] == "finished", record["cause"]
 
 

@@ -17,7 +17,7 @@ from lab.cli import exits, summary, validate
 from lab.cli.flags import Options, Searching
 from lab.evidence.records import Record, printable
 from lab.execute.invocation import CodeChangedError, Invocation
-from lab.execute.scheduler import Work, carry_out
+from lab.execute.scheduler import Work, run_jobs
 from lab.experiment import BUDGETS, Experiment
 from lab.experiments import load
 from lab.settings import Action, Settings, images_of
@@ -92,7 +92,7 @@ def _run(recipes: Sequence[Experiment], arguments: list[str]) -> int:
                         todo.append(measurement.begin_comparison(invocation, say))
             begun[:] = [work.invocation for work in todo]  # The others have had their say.
             served = _board(begun, say) if not any(invocation.alone for invocation in begun) else None
-            outcomes = carry_out(todo, measurement.watcher(console))
+            outcomes = run_jobs(todo, measurement.watcher(console))
             with _explained(codes, begun, console), contextlib.closing(outcomes) as complete:
                 for work in complete:
                     with _explained(codes, [work.invocation], console):

@@ -2,15 +2,14 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
-import os
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import filelock
 import msgspec
 
 from lab.evidence import code_hash
@@ -39,6 +38,7 @@ class Invocation:
     folder: Path
     header: Origin
     together: bool = False  # With other recipes.
+    lock: filelock.BaseFileLock | None = None
     started: float = dataclasses.field(default_factory=time.perf_counter)
     took_over: bool = False  # Runs that other commands have finished.
 
@@ -73,15 +73,15 @@ class Invocation:
         )
         home = settings.home / experiment.name
         folder = _find(home, header) if settings.resume else _new_folder(home)
-        _lock(folder)
+        lock = _locked(folder)
         if not settings.resume:
             write_json(folder / "invocation.json", header)
-        return cls(experiment, settings, config, folder, header, together)
+        return cls(experiment, settings, config, folder, header, together, lock)
 
     def end(self) -> None:
         """Give the folder free."""
-        with contextlib.suppress(OSError):
-            (self.folder / LOCK).unlink()
+        if self.lock:
+            self.lock.release()
 
     @property
     def variants(self) -> tuple[str, ...]:
@@ -154,7 +154,6 @@ class Invocation:
             )
 
 
-LOCK = "lock"
 # What must be the same where runs are to be taken over.
 SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table", "together")
 SAME_PLACE = ("machine", "versions", "keras")
@@ -167,10 +166,6 @@ def same(one: Origin, other: Origin, names: Sequence[str]) -> bool:
 
 def _find(home: Path, header: Origin) -> Path:
     for folder in sorted(home.glob("*/"), reverse=True):
-        if folder.is_symlink() or not (folder / "invocation.json").exists():
-            continue
-        if any(path.is_symlink() for path in folder.iterdir()):  # What is written here would go elsewhere.
-            continue
         try:
             found = read(folder / "invocation.json", Origin)
         except EvidenceError:  # Of an invocation that did not get far; another may do.
@@ -210,40 +205,16 @@ def _second_of(name: str) -> datetime | None:
     return second if second.year < LAST_YEAR else None
 
 
-def _lock(folder: Path) -> None:
-    """Put this process's number into the folder.
+def _locked(folder: Path) -> filelock.BaseFileLock:
+    """Hold the folder until this process ends, however it ends, or gives it free.
 
     Raises:
-        UsageError: another process that is alive works there.
+        UsageError: another process holds it.
     """
-    path = folder / LOCK
-    descriptor = os.open(folder, os.O_RDONLY)
+    lock = filelock.FileLock(folder / "lock", blocking=False)
     try:
-        with contextlib.suppress(OSError):  # Some file systems have no locks.
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # Else two could find the number of a process that was killed.
-        owner = _owner(path)
-        if owner != os.getpid() and _is_alive(owner):
-            raise UsageError(f"{folder} is being worked on by process {owner}: wait for it, or end it.")
-        path.write_text(str(os.getpid()))
-    finally:
-        os.close(descriptor)
-
-
-def _owner(path: Path) -> int:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
-
-
-def _is_alive(process: int) -> bool:
-    """Whether there is a process of this number."""
-    if not 0 < process < 2**31:
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # It is somebody else's.
-        return True
-    return True
+        with contextlib.suppress(OSError, NotImplementedError):  # Some file systems have no locks.
+            lock.acquire()
+    except filelock.Timeout as error:
+        raise UsageError(f"Another command is working in {folder}: wait for it, or end it.") from error
+    return lock

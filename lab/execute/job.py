@@ -60,7 +60,7 @@ class Job:
         return f"{'+'.join(self.variants)} seed {self.seed}"
 
 
-def carry_out(job: Job) -> list[Record]:
+def run_job(job: Job) -> list[Record]:
     """Do `job` in this process and return one record for each of its variants. Never raises for what a recipe does."""
     start = time.perf_counter()
     peak = PeakMemory()

@@ -13,7 +13,7 @@ from lab.evidence.schemas import Record
 from lab.execute import executor
 from lab.execute.invocation import Invocation
 from lab.execute.job import Job
-from pipelines.errors import UsageError
+from lab.execute.ray import on_ray
 
 
 class Watcher(Protocol):
@@ -35,14 +35,9 @@ class Work:
 
     @classmethod
     def of(cls, invocation: Invocation, jobs: list[Job], say: Callable[[str], None]) -> "Work":
-        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again.
-
-        Raises:
-            UsageError: a run's folder, which is emptied before the run, is a symbolic link.
-        """
+        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again."""
         work = cls(invocation, jobs, set(), {})
         for job in jobs:
-            _follow_no_link(job)
             kept = [_kept(invocation, job, variant, say) for variant in job.variants]
             whole = [record for record in kept if record is not None and record.status != "failed"]
             if len(whole) == len(kept):
@@ -74,14 +69,6 @@ def put_away(folder: str, record: Record) -> None:
     write_json(record_path(folder, record.variant, record.seed), record)
 
 
-def _follow_no_link(job: Job) -> None:
-    for variant in job.variants:
-        folder = record_path(job.folder, variant, job.seed).parent
-        for path in (folder, folder.parent, Path(job.folder)):
-            if path.is_symlink():
-                raise UsageError(f"{path} is a symbolic link, which is not followed: take it away.")
-
-
 def _kept(invocation: Invocation, job: Job, variant: str, say: Callable[[str], None]) -> Record | None:
     path = record_path(job.folder, variant, job.seed)
     if not path.exists():
@@ -107,7 +94,7 @@ def _another_run(record: Record, variant: str, job: Job) -> str:
     return "" if record.config == json.loads(json.dumps(dict(job.config))) else "it was made with other settings"
 
 
-def carry_out(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> Generator[Work, None, None]:
+def run_jobs(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> Generator[Work, None, None]:
     """Do what is to be done, and yield each work as soon as nothing of it is left to do.
 
     `watch(jobs, how many at a time)` gives a context manager of a `Watcher`.
@@ -124,7 +111,7 @@ def carry_out(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> 
         at_once = 1  # Times are measured with nothing beside them.
     with watch(ordered, at_once) as watcher:
         if settings.backend == "ray":
-            outcomes = _on_ray(ordered, at_once, devices, watcher.started)
+            outcomes = on_ray(ordered, at_once, devices, watcher.started)
         else:
             at_once = min(at_once, devices or at_once)
             outcomes = executor.side_by_side(ordered, at_once, devices, watcher.started, settings.start)
@@ -134,12 +121,3 @@ def carry_out(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> 
                 watcher.finished(job, records)
                 if not owners[job].todo:
                     yield owners[job]
-
-
-def _on_ray(
-    jobs: list[Job], at_once: int, devices: int, started: Callable[[Job], None]
-) -> Generator[executor.Outcome, None, None]:
-    try:
-        yield from executor.on_ray(jobs, at_once, devices, started)
-    except ImportError as error:
-        raise UsageError("--backend ray needs Ray: install the extra with `pip install -e '.[ray]'`.") from error

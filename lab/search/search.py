@@ -24,7 +24,7 @@ from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import Record, Search, SearchTrial
 from lab.execute.invocation import Invocation
 from lab.execute.job import read_progress
-from lab.execute.scheduler import Work, carry_out
+from lab.execute.scheduler import Work, run_jobs
 from lab.report import figure
 from lab.search.kills import ENDED
 from lab.search.trials import order_again
@@ -260,7 +260,7 @@ def _run(
     if not jobs:
         return []
     watch = lambda jobs, at_once: live_table.watching(console, jobs, at_once, read_progress)  # noqa: E731
-    (work,) = carry_out([Work.of(invocation, jobs, say)], watch)
+    (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
     return work.records()
 
 

@@ -326,7 +326,7 @@ def begun(tmp_path_factory):
     begun = invocation.Invocation.begin(guess.EXPERIMENT, settings, guess.Config(), "python")
     work = scheduler.Work.of(begun, begun.plan(), print)
     for one in list(work.jobs):
-        records = job.carry_out(dataclasses.replace(one, alone=True))
+        records = job.run_job(dataclasses.replace(one, alone=True))
         work.finish(one, records)
     one = work.jobs[0]
     path = scheduler.record_path(one.folder, one.variants[0], one.seed)
@@ -362,14 +362,6 @@ def test_no_broken_invocation_blocks_a_good_one(begun, data):
         assert invocation._find(invocation_.folder.parent, invocation_.header) in (newer, invocation_.folder)
     finally:
         shutil.rmtree(newer)
-
-
-@given(st.one_of(st.binary(max_size=30), texts.map(lambda text: text.encode("utf-8", "surrogatepass"))))
-def test_whatever_the_lock_says_a_folder_is_free_or_another_process_has_it(begun, content):
-    folder = begun[0].folder
-    (folder / invocation.LOCK).write_bytes(content)
-    with contextlib.suppress(UsageError):
-        invocation._lock(folder)
 
 
 @given(spoiled({"part": "", "epoch": 3, "epochs": 5, "accuracy": 0.5}))
@@ -413,7 +405,7 @@ def in_this_process():
     def one_by_one(work, jobs, gpus, started, start=None):
         for one in work:
             started(one)
-            yield one, job.carry_out(dataclasses.replace(one, alone=True))
+            yield one, job.run_job(dataclasses.replace(one, alone=True))
 
     executor.side_by_side = one_by_one
     try:

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import filelock
 import pytest
 
-from lab import settings
 from lab.cli import commands
 from lab.cli import cookbook as whole
 from lab.evidence import records
-from lab.execute import executor, invocation
+from lab.execute import invocation
 from lab.experiments import load
 from lab.report import in_place
 from pipelines import cifar10, download, scratch, terminal
@@ -107,7 +107,7 @@ def test_no_room_in_shared_memory_is_a_sentence(with_disks, tmp_path):
     fill = "mount -t tmpfs -o size=4k tmpfs /dev/shm; dd if=/dev/zero of=/dev/shm/full bs=4k count=1 2> /dev/null"
     done = on_a_disk(with_disks, tmp_path, "50m", f"{fill}; $P -m tests.toys.guess --seeds 1 --no-log --logdir $D")
     assert done.returncode == 1
-    assert "fair seed 1 failed: there is no room in /dev/shm, through which processes talk" in done.stdout
+    assert "/dev/shm" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -129,32 +129,6 @@ def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path):
     found = {record["variant"]: record for record in evidence_in(logs)["records"]}
     assert found["sgd"]["status"] == "finished"
     assert found["adam"]["cause"].startswith("out of memory")
-
-
-def test_a_worker_that_stands_still_is_noticed_and_ended(monkeypatch, tmp_path):
-    monkeypatch.setattr(executor, "MOST_STOPPED", 2.0)
-    folder = invocation.Invocation.begin(
-        guess.EXPERIMENT,
-        settings.Settings("quick", (1, 2), (), settings.images_of("quick"), tmp_path, log=False),
-        guess.Config(seconds=3.0),
-        "python",
-    )
-    jobs = folder.plan()
-
-    def stop(job) -> None:
-        (mark,) = (path for path in [Path(job.folder) / job.variants[0] / f"seed-{job.seed}" / "pid"])
-        deadline = time.monotonic() + 100
-        while not (mark.exists() and mark.read_text()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(int(mark.read_text()), signal.SIGSTOP)
-
-    stopper = threading.Thread(target=stop, args=[jobs[0]])
-    stopper.start()
-    found = {job.name: record for job, (record,) in executor.side_by_side(jobs, 2, 0, lambda job: None)}
-    stopper.join()
-    folder.end()
-    assert found[jobs[0].name]["cause"] == "its worker was stopped for 2 s by a signal, and was ended"
-    assert [found[job.name]["status"] for job in jobs[1:]] == ["finished"] * 3
 
 
 def test_a_clock_that_was_set_back_does_not_make_old_invocations_the_newest(tmp_path):
@@ -255,7 +229,7 @@ def test_a_file_system_without_locks_or_without_renaming(monkeypatch, tmp_path, 
     def refused(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(invocation.fcntl, "flock", refused)
+    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
     assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "a")]) == 0
 
     def unnamed(self: Path, target: Path) -> None:

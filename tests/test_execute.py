@@ -1,0 +1,441 @@
+"""Runs in real processes, on recipes without a model: what dies, diverges, is killed and goes on."""
+
+import dataclasses
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import pytest
+
+from lab.cli import commands
+from lab.evidence import records
+from lab.execute import executor, invocation, job, own_model, scheduler
+from lab.execute import ray as on_ray
+from lab.execute import start as starting
+from lab.execute.job import run_job
+from tests.conftest import ROOT, evidence_in, numbers
+from tests.toys import guess, pair
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Carry tasks out right here: what is tested is neither processes nor how they end."""
+
+    def one_by_one(work, jobs, gpus, started, start):
+        for one in work:
+            started(one)
+            yield one, run_job(dataclasses.replace(one, alone=True))
+
+    monkeypatch.setattr(executor, "side_by_side", one_by_one)
+
+
+@pytest.mark.parametrize("backend", ["local", "ray"])
+def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, backend):
+    flags = ["--seeds", "3", "--jobs", "2", "--backend", backend, "--logdir", str(tmp_path)]
+    done = command("tests.toys.guess", *flags, "--kill", "fair:2")
+    records = evidence_in(tmp_path)["records"]
+    bad = [(r["variant"], r["seed"], r["status"]) for r in records if r["status"] != "finished"]
+    assert bad == [("fair", 2, "failed")]
+    assert len(records) == 6
+    assert done.returncode == 1
+    assert "fair seed 2 failed: its worker died" in done.stdout
+    assert "3, 1 failed" in done.stdout
+    if backend == "local":
+        assert "signal 9" in done.stdout
+
+
+@pytest.mark.parametrize("address", [None, "local", "10.0.0.1:6379"])
+def test_a_ray_cluster_of_our_own_takes_orders_only_from_who_knows_its_token(monkeypatch, address):
+    """Its servers listen on all addresses. A cluster of the user's own has its own rules, and keeps them."""
+    monkeypatch.setattr(on_ray, "_check_reached", lambda address: None)
+    seen = {}
+
+    class Ray(types.ModuleType):
+        def is_initialized(self):
+            return False
+
+        def init(self, **settings):
+            names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN")
+            seen.update(settings, variables=[os.environ.get(name) for name in names])
+
+        def remote(self, **settings):
+            return lambda function: function
+
+        def shutdown(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "ray", Ray("ray"))
+    for name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "")  # So that all of them are as they were after the test.
+        monkeypatch.delenv(name)
+    if address:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    assert list(on_ray.on_ray([], 2, 0, lambda job: None)) == []
+    mode, token = seen.pop("variables")
+    if address == "10.0.0.1:6379":
+        assert (mode, token) == (None, None)
+        assert "num_cpus" not in seen
+    else:
+        assert mode == "token"
+        assert len(token) == 64
+        assert seen["num_cpus"] == 2
+
+
+def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, capsys, tmp_path):
+    flags = ["--seeds", "3", "--logdir", str(tmp_path), "--fail", "fair:1", "--diverge", "loaded:2"]
+    assert commands.run(guess.EXPERIMENT, flags) == 1
+    printed = capsys.readouterr().out
+    found = {(r["variant"], r["seed"]): r for r in evidence_in(tmp_path)["records"]}
+    assert found["fair", 1]["status"] == "failed"
+    assert found["fair", 1]["cause"] == "ValueError: the coin rolled under the table"
+    assert found["loaded", 2]["status"] == "diverged"
+    assert found["loaded", 2]["metrics"]["test_accuracy"] == 0.1
+    assert "n = 2" in printed  # The failed run's pair is missing, the diverged one's is not.
+    assert "fair seed 1 failed: ValueError: the coin rolled under the table" in printed
+    assert "loaded seed 2 diverged" in printed
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere, workers are not forked")
+@pytest.mark.parametrize(("module", "begins"), [("recipes.sequential", True), ("recipes", False)])
+def test_the_process_that_workers_are_forked_from_begins_with_the_command(module, begins):
+    """With --help no worker is needed: if that process is there, it is because of the module's name."""
+    running = subprocess.Popen([sys.executable, "-m", module, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL)
+    seen = False
+    while running.poll() is None:
+        seen = seen or any(b"forkserver" in command for command in children(running.pid))
+        time.sleep(0.01)
+    assert running.returncode == 0
+    assert seen == begins
+
+
+def children(pid: int) -> list[bytes]:
+    """The command lines of a process's children; none when it has ended."""
+    try:
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [Path(f"/proc/{child}/cmdline").read_bytes() for child in pids]
+    except OSError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_resume_does_failed_runs_again(in_process, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "fair"]) == 0
+    (path,) = tmp_path.rglob("record.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "status": "failed"}))
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
+    assert [r["status"] for r in evidence_in(tmp_path)["records"]] == ["finished", "finished"]
+
+
+def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path):
+    assert commands.run(pair.EXPERIMENT, ["--seeds", "2", "--logdir", str(tmp_path)]) == 0
+    by_seed = {}
+    for record in evidence_in(tmp_path)["records"]:
+        by_seed.setdefault(record["seed"], set()).add(record["metrics"]["process"])
+    assert [len(processes) for processes in by_seed.values()] == [1, 1]
+
+
+def test_tuning_widens_the_grid_prints_the_winners_and_resumes(in_process, capsys, tmp_path):
+    assert commands.run(guess.EXPERIMENT, ["--tune", "--logdir", str(tmp_path)]) == 0
+    (path,) = tmp_path.rglob("tuning.json")
+    found = json.loads(path.read_text())
+    assert found["winners"]["fair"]["rate"] == 1.0
+    assert "fair  rate 1," in capsys.readouterr().out
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
+    assert commands.run(guess.EXPERIMENT, ["--tune", "--logdir", str(tmp_path), "--resume"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")} == before
+
+
+def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tmp_path):
+    real, written = records.write_json, []
+
+    def fills_up(path, content):
+        if path.name == "record.json" and len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, content)
+        written.extend([path] * (path.name == "record.json"))
+
+    def at_once(work, jobs, gpus, started, start):
+        for one in work:
+            started(one)
+            yield one, [{**RECORD, "variant": one.variants[0], "seed": one.seed}]
+
+    monkeypatch.setattr(executor, "side_by_side", at_once)
+    monkeypatch.setattr(scheduler, "write_json", fills_up)
+    assert commands.run(guess.EXPERIMENT, ["--logdir", str(tmp_path), "--no-log"]) == 1
+    printed = capsys.readouterr()
+    assert "No space left on device. The disk is full: free some space, then add --resume." in printed.err
+    assert "2 finished runs are kept" in printed.out
+    assert "--resume" in printed.out
+    assert len(list(tmp_path.rglob("record.json"))) == 2
+
+
+RECORD = {
+    "config": dataclasses.asdict(guess.Config()),
+    "status": "finished",
+    "cause": None,
+    "metrics": {"test_accuracy": 0.5},
+    "curves": {},
+    "correct": None,
+    "seconds": {},
+    "peak_memory_mib": 1.0,
+}
+
+
+def test_each_worker_takes_a_gpu_of_its_own_and_one_that_died_frees_its(monkeypatch, tmp_path):
+    """On stand-ins: this says which calls are made, not that a GPU obeys them."""
+    import tensorflow as tf
+
+    calls = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"{kind}:0", f"{kind}:1"])
+    monkeypatch.setattr(tf.config, "set_visible_devices", lambda *call: calls.append(call))
+    monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *call: calls.append(call))
+    take = f"from lab.execute.executor import *; print(_take_gpu(Path({str(tmp_path)!r}), 2), flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", take], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"0\n"
+    executor._see_only(executor._take_gpu(tmp_path, 2))
+    assert calls == [("GPU:1", "GPU"), ("GPU:1", True)]
+    other.kill()
+    other.wait()
+    assert executor._take_gpu(tmp_path, 2) == 0
+
+
+def test_several_recipes_share_workers_at_smoke_and_each_gets_its_own_evidence(capsys, tmp_path):
+    flags = ["--budget", "smoke", "--jobs", "2", "--logdir", str(tmp_path)]
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
+    printed = capsys.readouterr().out
+    for experiment in (pair.EXPERIMENT, guess.EXPERIMENT):
+        found = evidence_in(tmp_path / experiment.name)["records"]
+        assert [record["status"] for record in found] == ["finished"] * 2
+        assert experiment.question in printed
+        assert list((tmp_path / experiment.name).rglob("figure.png"))
+        assert list((tmp_path / experiment.name).rglob("workers.log"))
+    assert "3/3" in printed
+    assert "guess fair seed 1" in printed
+
+
+def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tmp_path):
+    flags = ["--budget", "smoke", "--seeds", "2", "--logdir", str(tmp_path)]
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
+    for name in ("pair", "guess"):
+        found = evidence_in(tmp_path / name)
+        assert found["together"]
+        assert found["elapsed_seconds"] is None
+        assert found["command"].startswith("python -m recipes pair guess --all --budget smoke")
+    (card,) = (tmp_path / "pair").rglob("card.md")
+    assert "with nothing beside it" not in card.read_text()
+    capsys.readouterr()
+    assert commands.run(pair.EXPERIMENT, [*flags, "--resume"]) == 2
+    assert "There is nothing to resume" in capsys.readouterr().err
+    assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], [*flags, "--resume"]) == 0
+    assert "Kept 4 finished runs" in capsys.readouterr().out
+
+
+def spoil(change):
+    """A change to what a record holds, as a change to its file."""
+
+    def to_file(path):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return to_file
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_text("{"), "it is not whole"),
+        (lambda path: path.write_text("[]"), "it is no record of a run"),
+        (spoil(lambda record: record["config"].update(rate=0.5)), "it was made with other settings"),
+        (spoil(lambda record: record.update(seed=7)), "it is of fair seed 7"),
+        (spoil(lambda record: record["metrics"].update(test_accuracy=1e308)), "finite numbers"),
+        (spoil(lambda record: record.pop("status")), "it lacks 'status'"),
+    ],
+)
+def test_a_record_that_cannot_be_kept_is_said_and_that_run_done_again(in_process, capsys, tmp_path, damage, words):
+    flags = ["--seeds", "2", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, flags) == 0
+    (path,) = tmp_path.rglob("fair/seed-1/record.json")
+    whole = json.loads(path.read_text())
+    damage(path)
+    capsys.readouterr()
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert words in printed
+    assert "That run is done again." in printed
+    assert "Kept 3 finished runs" in printed
+    assert numbers([json.loads(path.read_text())]) == numbers([whole])
+
+
+def test_one_broken_newer_invocation_does_not_block_resuming(in_process, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, flags) == 0
+    newer = tmp_path / "guess" / "99990101-000000"
+    newer.mkdir()
+    (newer / "invocation.json").write_text("{")
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
+
+
+def test_a_folder_that_another_process_works_in_is_named_and_one_that_was_killed_holds_none(
+    in_process, capsys, tmp_path
+):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, flags) == 0
+    (folder,) = (tmp_path / "guess").iterdir()
+    hold = f"from lab.execute.invocation import *; held = _locked(Path({str(folder)!r})); print(1, flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"1\n"
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 2
+    assert str(folder) in capsys.readouterr().err
+    other.kill()
+    other.wait()
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
+
+
+def test_invocations_of_the_same_second_have_folders_of_their_own(tmp_path):
+    assert len({invocation._new_folder(tmp_path) for _ in range(20)}) == 20
+
+
+def test_code_that_is_changed_while_a_command_runs_fails_its_runs(in_process, capsys, monkeypatch, tmp_path):
+    """A worker that is renewed imports the new file: it must not pass for the old one."""
+    monkeypatch.setattr(job, "is_as_loaded", lambda: False)
+    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
+    found = evidence_in(tmp_path)["records"]
+    assert {record["status"] for record in found} == {"failed"}
+    assert "the code that makes the numbers was changed" in capsys.readouterr().out
+
+
+def test_code_that_was_changed_at_the_end_leaves_no_evidence(in_process, capsys, monkeypatch, tmp_path):
+    check = invocation.Invocation.check_code
+
+    def with_another_hash(self):
+        self.header = {**self.header, "code": "another"}
+        check(self)
+
+    monkeypatch.setattr(invocation.Invocation, "check_code", with_another_hash)
+    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--logdir", str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "was changed while the command ran" in printed.err
+    assert "--resume" not in printed.out
+    assert not list(tmp_path.rglob("evidence.json"))
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("is_as_loaded", "the code that makes the numbers was changed"),
+        ("code", "the code that makes the numbers was changed"),
+        ("data_digest", "the images were changed"),
+        ("model_digest", "the file of --model was changed"),
+    ],
+)
+def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, tmp_path, what, words):
+    from pipelines import sources
+
+    (tmp_path / "mine.py").write_text("def f(variant, data): ...")
+    meant = {"data_digest": sources.load().digest, "model": f"{tmp_path / 'mine.py'}:f"}
+    meant["model_digest"] = own_model.model_digest(meant["model"])
+    if what == "is_as_loaded":
+        monkeypatch.setattr(job, what, lambda: False)
+        meant = {"code": guess.EXPERIMENT.code}
+    else:
+        meant[what] = "another"
+    one = job.Job("tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, alone=True)
+    (record,) = run_job(one)
+    assert record["status"] == "failed"
+    assert words in record["cause"]
+
+
+@pytest.mark.parametrize("variable", ["KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"])
+def test_limits_of_the_environment_do_not_reach_the_numbers(variable):
+    code = "import pipelines, keras; print(keras.config.max_epochs(), keras.config.max_steps_per_epoch())"
+    environment = {**os.environ, variable: "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "None None\n", done.stderr
+
+
+def test_what_resume_takes_over_was_measured_by_the_same_code_on_the_same_images(in_process, capsys, tmp_path):
+    flags = ["--seeds", "1", "--logdir", str(tmp_path)]
+    for field in ("code", "data_digest", "keras", "versions", "machine"):
+        shutil.rmtree(tmp_path / "guess", ignore_errors=True)
+        assert commands.run(guess.EXPERIMENT, flags) == 0
+        (path,) = tmp_path.rglob("invocation.json")
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({**content, field: "another"}))
+        assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 2, field
+        assert "There is nothing to resume" in capsys.readouterr().err
+
+
+def test_workers_can_be_spawned(tmp_path):
+    """As they are where there is nothing to fork from."""
+    flags = ["--seeds", "2", "--jobs", "2", "--start", "spawn", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, flags) == 0
+    assert {record["status"] for record in evidence_in(tmp_path)["records"]} == {"finished"}
+
+
+@pytest.mark.parametrize("available", [["spawn"], ["spawn", "fork", "forkserver"]])
+def test_without_a_server_to_fork_from_workers_are_spawned(monkeypatch, available):
+    monkeypatch.setattr(starting.multiprocessing, "get_all_start_methods", lambda: available)
+    method = starting.worker_context(0).get_start_method()
+    assert method == ("forkserver" if "forkserver" in available and sys.platform == "linux" else "spawn")
+
+
+SCRIPT = """
+from lab import measure
+from tests.toys.guess import EXPERIMENT
+
+found = measure(EXPERIMENT, budget="smoke", logdir="logs", log=False)
+print(found.table())
+"""
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_script_that_measures_is_not_run_again_by_its_workers(tmp_path, start):
+    """Without `if __name__ == "__main__"`, and however workers start."""
+    path = tmp_path / "mine.py"
+    here = "import sys\nfrom lab.execute import start\n"
+    path.write_text((here + "start.can_fork = lambda: False\n" if start == "spawn" else "") + SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "80.35" in done.stdout
+    assert len(list(tmp_path.rglob("evidence.json"))) == 1
+
+
+def test_processes_of_the_readers_own_are_told_what_main_is():
+    """Also once workers were started: theirs alone are not."""
+    from multiprocessing import spawn
+
+    told = spawn.get_preparation_data("mine")
+    assert "init_main_from_name" in told or "init_main_from_path" in told
+
+
+def test_keras_settings_of_the_user_do_not_reach_the_numbers(tmp_path):
+    home = tmp_path / "home" / ".keras"
+    home.mkdir(parents=True)
+    settings = {"floatx": "float16", "image_data_format": "channels_first", "epsilon": 0.1, "backend": "jax"}
+    (home / "keras.json").write_text(json.dumps(settings))
+    code = (
+        "import pipelines, keras; from lab.evidence import provenance;"
+        "print(keras.config.backend(), keras.config.epsilon(), provenance.keras_settings(),"
+        " keras.layers.Dense(1).compute_dtype)"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "KERAS_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    expected = "tensorflow 1e-07 {'floatx': 'float32', 'image_data_format': 'channels_last'} float32\n"
+    assert done.stdout == expected, done.stderr
