@@ -36,6 +36,7 @@ def in_process(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["local", "ray"])
+@pytest.mark.processes
 def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, backend):
     flags = ["--seeds", "3", "--jobs", "2", "--backend", backend, "--logdir", str(tmp_path)]
     done = command("tests.toys.guess", *flags, "--kill", "fair:2")
@@ -103,6 +104,7 @@ def test_exceptions_and_divergence_are_recorded_with_their_cause(in_process, cap
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere, workers are not forked")
 @pytest.mark.parametrize(("module", "begins"), [("recipes.sequential", True), ("recipes", False)])
+@pytest.mark.processes
 def test_the_process_that_workers_are_forked_from_begins_with_the_command(module, begins):
     """With --help no worker is needed: if that process is there, it is because of the module's name."""
     running = subprocess.Popen([sys.executable, "-m", module, "--help"], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -140,6 +142,7 @@ def test_resume_does_failed_runs_again(in_process, tmp_path):
     assert [r["status"] for r in evidence_in(tmp_path)["records"]] == ["finished", "finished"]
 
 
+@pytest.mark.processes
 def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path):
     assert commands.run(pair.EXPERIMENT, ["--seeds", "2", "--logdir", str(tmp_path)]) == 0
     by_seed = {}
@@ -195,6 +198,7 @@ RECORD = {
 }
 
 
+@pytest.mark.processes
 def test_each_worker_takes_a_gpu_of_its_own_and_one_that_died_frees_its(monkeypatch, tmp_path):
     """On stand-ins: this says which calls are made, not that a GPU obeys them."""
     import tensorflow as tf
@@ -203,7 +207,7 @@ def test_each_worker_takes_a_gpu_of_its_own_and_one_that_died_frees_its(monkeypa
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [f"{kind}:0", f"{kind}:1"])
     monkeypatch.setattr(tf.config, "set_visible_devices", lambda *call: calls.append(call))
     monkeypatch.setattr(tf.config.experimental, "set_memory_growth", lambda *call: calls.append(call))
-    take = f"from lab.execute.executor import *; print(_take_gpu(Path({str(tmp_path)!r}), 2), flush=True); input()"
+    take = f"from lab.execute.executor import _take_gpu, Path; print(_take_gpu(Path({str(tmp_path)!r}), 2), flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", take], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"0\n"
     executor._see_only(executor._take_gpu(tmp_path, 2))
@@ -213,6 +217,7 @@ def test_each_worker_takes_a_gpu_of_its_own_and_one_that_died_frees_its(monkeypa
     assert executor._take_gpu(tmp_path, 2) == 0
 
 
+@pytest.mark.processes
 def test_several_recipes_share_workers_at_smoke_and_each_gets_its_own_evidence(capsys, tmp_path):
     flags = ["--budget", "smoke", "--jobs", "2", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
@@ -227,6 +232,7 @@ def test_several_recipes_share_workers_at_smoke_and_each_gets_its_own_evidence(c
     assert "guess fair seed 1" in printed
 
 
+@pytest.mark.processes
 def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tmp_path):
     flags = ["--budget", "smoke", "--seeds", "2", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
@@ -290,13 +296,14 @@ def test_one_broken_newer_invocation_does_not_block_resuming(in_process, tmp_pat
     assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
 
 
+@pytest.mark.processes
 def test_a_folder_that_another_process_works_in_is_named_and_one_that_was_killed_holds_none(
     in_process, capsys, tmp_path
 ):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
     assert commands.run(guess.EXPERIMENT, flags) == 0
     (folder,) = (tmp_path / "guess").iterdir()
-    hold = f"from lab.execute.invocation import *; held = _locked(Path({str(folder)!r})); print(1, flush=True); input()"
+    hold = f"from lab.execute.invocation import _locked, Path; held = _locked(Path({str(folder)!r})); print(1, flush=True); input()"
     other = subprocess.Popen([sys.executable, "-c", hold], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"1\n"
     assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 2
@@ -361,6 +368,7 @@ def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, t
 
 
 @pytest.mark.parametrize("variable", ["KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"])
+@pytest.mark.processes
 def test_limits_of_the_environment_do_not_reach_the_numbers(variable):
     code = "import pipelines, keras; print(keras.config.max_epochs(), keras.config.max_steps_per_epoch())"
     environment = {**os.environ, variable: "1"}
@@ -380,6 +388,7 @@ def test_what_resume_takes_over_was_measured_by_the_same_code_on_the_same_images
         assert "There is nothing to resume" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_workers_can_be_spawned(tmp_path):
     """As they are where there is nothing to fork from."""
     flags = ["--seeds", "2", "--jobs", "2", "--start", "spawn", "--logdir", str(tmp_path)]
@@ -425,6 +434,7 @@ def test_processes_of_the_readers_own_are_told_what_main_is():
     assert "init_main_from_name" in told or "init_main_from_path" in told
 
 
+@pytest.mark.processes
 def test_keras_settings_of_the_user_do_not_reach_the_numbers(tmp_path):
     home = tmp_path / "home" / ".keras"
     home.mkdir(parents=True)
