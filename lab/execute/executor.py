@@ -103,7 +103,7 @@ def _prepare(scratch: str, gpus: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _print_to(os.devnull)
     if gpus:
-        _see_only(_take_gpu(Path(scratch), gpus))
+        see_only(take_gpu(Path(scratch), gpus))
 
 
 def _end_with_parent() -> None:
@@ -130,7 +130,7 @@ def _print_to(path: str) -> None:
 _held: list[filelock.FileLock] = []  # The lock on this worker's GPU, which the system takes back when it ends.
 
 
-def _take_gpu(scratch: Path, gpus: int) -> int:
+def take_gpu(scratch: Path, gpus: int) -> int:
     """The position of a GPU that no other worker has. One that ended frees its own, however it ended."""
     while True:
         for gpu in range(gpus):
@@ -144,7 +144,7 @@ def _take_gpu(scratch: Path, gpus: int) -> int:
         time.sleep(0.1)
 
 
-def _see_only(gpu: int) -> None:
+def see_only(gpu: int) -> None:
     """Use one of the machine's GPUs, by its position, and no more of its memory than is needed."""
     import tensorflow as tf
 

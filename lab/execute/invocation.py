@@ -73,7 +73,7 @@ class Invocation:
         )
         home = settings.home / experiment.name
         folder = _find(home, header) if settings.resume else _new_folder(home)
-        lock = _locked(folder)
+        lock = locked(folder)
         if not settings.resume:
             write_json(folder / "invocation.json", header)
         return cls(experiment, settings, config, folder, header, together, lock)
@@ -205,7 +205,7 @@ def _second_of(name: str) -> datetime | None:
     return second if second.year < LAST_YEAR else None
 
 
-def _locked(folder: Path) -> filelock.BaseFileLock:
+def locked(folder: Path) -> filelock.BaseFileLock:
     """Hold the folder until this process ends, however it ends, or gives it free.
 
     Raises:
@@ -213,8 +213,9 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
     """
     lock = filelock.FileLock(folder / "lock", blocking=False)
     try:
-        with contextlib.suppress(OSError, NotImplementedError):  # Some file systems have no locks.
-            lock.acquire()
+        lock.acquire()
     except filelock.Timeout as error:
         raise UsageError(f"Another command is working in {folder}: wait for it, or end it.") from error
+    except (OSError, NotImplementedError):  # Some file systems have no locks.
+        pass
     return lock

@@ -144,7 +144,7 @@ def record_of(
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         curves=run.curves if run else {},
         correct=pack_bits(run.correct) if run and run.correct is not None and status == "finished" else None,
-        seconds={"total": seconds, **run.watch.seconds} if run else {},
+        seconds={"total": seconds, **(run.watch.seconds if run else {})},
         peak_memory_mib=None,
         settings={},
         weights=run.weights if run else None,

@@ -79,8 +79,8 @@ def _kept(invocation: Invocation, job: Job, variant: str, say: Callable[[str], N
         problem = _another_run(record, variant, job)
         if invocation.header.kind == "comparison" and invocation.tuned_otherwise(record):
             problem = "what was tuned has changed since"
-    except (EvidenceError, ValueError):
-        problem = "it is not whole"
+    except (EvidenceError, ValueError) as error:
+        problem = str(error)
     if problem:
         say(f"{path} can't be kept: {problem}. That run is done again.")
         return None
