@@ -228,7 +228,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         card = markdown(report, with_figure=False)
         callback.write_text(folder, "card", card)
         data = sources.load(invocation.settings.data)
-        comparison.write_finished(folder, report, card, data.held_back, data.classes, samples_of(invocation, data))
+        comparison.write_finished(folder, report, card, data.test, data.classes, samples_of(invocation, data))
     return Measured(report, folder, published)
 
 

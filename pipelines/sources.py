@@ -92,17 +92,33 @@ class Split:
             yield self.images[start : start + size]
 
 
+class Sealed:
+    """The test part in a closure, so that no attribute leads to it while a run is under way."""
+
+    def __init__(self, split: Split) -> None:
+        def open_() -> Split:
+            if _closed and _closed[-1]:
+                raise RuntimeError("the test set is read by `run.scores` alone, after the last epoch")
+            return split
+
+        self.open = open_
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """The three parts, per-channel mean and standard deviation float32 (3,) of the training part, and class names."""
 
     train: Split
     validation: Split
-    held_back: Split  # The test part.
+    sealed: Any  # The test part, given as a `Split` and kept as a `Sealed`.
     mean: np.ndarray
     std: np.ndarray
     classes: tuple[str, ...]
     digest: str  # Of all images and labels before they were split.
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sealed, Split):
+            object.__setattr__(self, "sealed", Sealed(self.sealed))
 
     @property
     def test(self) -> Split:
@@ -111,9 +127,7 @@ class Data:
         Raises:
             RuntimeError: a recipe asked for it.
         """
-        if _closed:
-            raise RuntimeError("the test set is read by `run.scores` alone, after the last epoch")
-        return self.held_back
+        return self.sealed.open()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -121,13 +135,26 @@ class Data:
         return tuple(self.train.images.shape[1:])
 
 
-_closed: list[bool] = []  # One for each run that is under way in this process.
+_closed: list[bool] = []  # The innermost of the contexts below that this process is in comes last.
 
 
 @contextmanager
 def test_set_closed() -> Iterator[None]:
     """While a run is under way, `Data.test` can't be read."""
-    _closed.append(True)
+    with _set_closed(True):
+        yield
+
+
+@contextmanager
+def test_set_open() -> Iterator[None]:
+    """Within a run, read the test set all the same: for `run.open_test_set`, after which nothing can be trained."""
+    with _set_closed(False):
+        yield
+
+
+@contextmanager
+def _set_closed(closed: bool) -> Iterator[None]:
+    _closed.append(closed)
     try:
         yield
     finally:

@@ -69,7 +69,7 @@ def test_floors_come_from_the_recorded_distribution_of_this_code_and_mean_someth
         assert len(values) >= 10
         five = 5 * np.std(values, ddof=1)
         if variant in experiment.fails:
-            draw = (np.mean(values) * (1 - np.mean(values)) / len(DATA.held_back)) ** 0.5
+            draw = (np.mean(values) * (1 - np.mean(values)) / len(DATA.test)) ** 0.5
             assert floor["ceiling"] == pytest.approx(np.mean(values) + max(five, 5 * draw)), variant
         else:
             assert floor["floor"] == pytest.approx(max(np.mean(values) - five, 1.5 * 0.1)), variant

@@ -155,7 +155,8 @@ class Run:
     def open_test_set(self, data: sources.Data) -> sources.Split:
         """The test images, for what is measured after the last epoch; from now on nothing can be trained."""
         self._test_was_read = True
-        return data.held_back
+        with sources.test_set_open():
+            return data.test
 
     def interleaved(self, steps: Mapping[str, timing.Step], *, rounds: int = 1, **shape: int) -> timing.Blocks:
         """Time each variant's `step()` in blocks, as `timing.interleaved`, and record how disturbed they were."""

@@ -62,7 +62,7 @@ class Invocation:
             config={} if sweep and experiment.table else dataclasses.asdict(config),
             data=Images(**dataclasses.asdict(settings.data)),
             data_digest=data.digest,
-            test_images=len(data.held_back),
+            test_images=len(data.test),
             classes=len(data.classes),
             code=experiment.code,
             parts=experiment.parts,

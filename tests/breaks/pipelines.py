@@ -39,8 +39,8 @@ ROWS = [
     *of(
         "pipelines/sources.py",
         (
-            "        if _closed:\n",
-            "        if not _closed and False:\n",
+            "            if _closed and _closed[-1]:\n",
+            "            if False:\n",
             "tests/test_data.py::test_while_a_run_is_under_way",
         ),
         (

@@ -1,0 +1,99 @@
+"""What is said of a trained model is true of it: recomputed from the model and from the named part of the data."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lab import measure
+from lab.cli import commands
+from lab.execute.job import Job, carry_out
+from pipelines import sources
+from tests import recomputing
+from tests.conftest import evidence_in
+from tests.toys import tiny, tiny_pair, tiny_table
+
+SMALL = sources.Request(train_images=500)
+FEW = ["--train-images", "500", "--budget", "smoke", "--jobs", "1"]
+
+
+def carried_out(name: str, variants: tuple[str, ...], folder, *, images=SMALL, seed: int = 1, **config):
+    """The records of one job of a module, done in this process, and what was watched of it."""
+    with recomputing.watch(images, seed) as watched:
+        job = Job(name, variants, seed, config, images, str(folder), logging=False, alone=True)
+        return carry_out(job), watched
+
+
+# A toy of each kind
+
+
+@pytest.mark.parametrize("module", [tiny, tiny_pair], ids=["train", "compare"])
+def test_a_comparison_says_of_its_models_what_they_are(started, tmp_path, module):
+    with recomputing.watch(SMALL, 1) as watched:
+        found = measure(module.EXPERIMENT, budget="smoke", train_images=500, seeds=[1], logdir=tmp_path, log=False)
+    recomputing.check_fits(watched)
+    assert [done.run.variant for done in watched.scored] == ["linear", "hidden"]
+    records = evidence_in(tmp_path)["records"]
+    card = (found.folder / "card.md").read_text(encoding="utf-8")
+    for record, scored in zip(records, watched.scored, strict=True):
+        recomputing.check_record(record, scored)
+        assert f"{100 * scored.recomputed['test_accuracy']:.2f}" in card
+    gain = watched.scored[1].recomputed["test_accuracy"] - watched.scored[0].recomputed["test_accuracy"]
+    assert f"{100 * gain:+.2f}" in card
+
+
+def test_a_table_holds_the_validation_of_each_epoch(started, tmp_path):
+    with recomputing.watch(SMALL, 1) as watched:
+        assert commands.run(tiny_table.EXPERIMENT, ["--tune", "--no-log", "--logdir", str(tmp_path), *FEW]) == 0
+    recomputing.check_fits(watched)
+    (path,) = tmp_path.rglob("tuning.json")
+    search = json.loads(path.read_text(encoding="utf-8"))["search"]
+    assert len(search) == len(watched.fits) == 4
+    for record, done in zip(search, watched.fits, strict=True):
+        assert record.metrics["epoch_2"] == recomputing.close_to(done.validation["val_accuracy"])
+
+
+def test_a_search_scores_its_trials_by_validation(started, tmp_path):
+    flags = ["--search", "grid", "--trials", "2", "--variants", "hidden", "--no-log", "--logdir", str(tmp_path)]
+    with recomputing.watch(SMALL, 0) as watched:
+        assert commands.run(tiny.EXPERIMENT, [*flags, *FEW]) == 0
+    recomputing.check_fits(watched)
+    (path,) = tmp_path.rglob("search.json")
+    trials = json.loads(path.read_text(encoding="utf-8"))["found"]["hidden"]
+    by_rate = {scored.run.config.rate: scored.validation["val_accuracy"] for scored in watched.scored}
+    assert len(trials) == len(by_rate) == 2
+    for trial in trials:
+        assert trial["validation_accuracy"] == recomputing.close_to(by_rate[trial["settings"]["rate"]])
+    assert trials[0]["validation_accuracy"] == max(trial["validation_accuracy"] for trial in trials)
+
+
+def test_a_run_that_diverges_after_a_good_epoch_counts_as_a_guess(tmp_path):
+    """Not as the last accuracy that it had."""
+    (record,), _ = carried_out("tests.toys.tiny", ("hidden",), tmp_path, epochs=3, diverge=3)
+    assert record.curves["val_accuracy"][1] > 0.15
+    assert record.status == "diverged"
+    for metric in ("test_accuracy", "validation_accuracy", "train_accuracy"):
+        assert record.metrics[metric] == 0.1
+    assert record.correct is None
+
+
+def test_no_name_leads_to_the_test_set_while_a_run_is_open():
+    data = sources.load(SMALL)
+    wanted, refused = data.test.images, set()
+    with sources.test_set_closed():
+        for name in [*dir(data), "held_back"]:
+            try:
+                value = getattr(data, name, None)
+            except RuntimeError:
+                refused.add(name)
+                continue
+            for part in (value, *getattr(value, "__dict__", {}).values()):
+                assert not (isinstance(part, sources.Split) and np.array_equal(part.images, wanted)), name
+        with pytest.raises(RuntimeError):
+            data.sealed.open()
+        with sources.test_set_open():
+            assert np.array_equal(data.test.images, wanted)
+        with pytest.raises(RuntimeError):
+            sources.load(SMALL).test  # noqa: B018
+    assert refused == {"test"}
+    assert np.array_equal(data.test.images, wanted)

@@ -1,0 +1,39 @@
+"""Does a hidden layer help, side by side?
+
+A toy with a model in the form of `compare`: one variant is trained by `fit`, the other by a loop of its own.
+"""
+
+import sys
+from collections.abc import Mapping
+
+import keras
+
+from lab import Claim, Experiment, Run, main
+from pipelines import batches, sources
+from tests.toys import tiny
+from tests.toys.tiny import VARIANTS, Config
+
+
+def by_hand(variant: str, config: Config, run: Run, data: sources.Data) -> dict[str, float]:
+    model = tiny.build_model(variant, data)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(config.rate), loss, metrics=["accuracy"])
+    feed = batches.training(data.train, config.batch_size, seed=run.seed)
+    for _ in run.epochs(model, data, config.epochs):
+        for images, labels in feed:
+            found = model.train_on_batch(images, labels, return_dict=True)
+        run.epoch(batches.evaluation(data.validation), **found)
+    return run.scores(model, data)
+
+
+def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
+    data = sources.load(next(iter(runs.values())).data)
+    trained = {"linear": tiny.train, "hidden": by_hand}
+    return {name: trained[name](name, config, run, data) for name, run in runs.items()}
+
+
+CLAIMS = [Claim("T2", "A hidden layer helps", "us", "test_accuracy", by=0.01, higher="hidden", than="linear")]
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, compare=compare)
+
+if __name__ == "__main__":
+    main("tests.toys.tiny_pair")
