@@ -16,6 +16,8 @@ import hypothesis
 import pytest
 
 import pipelines  # noqa: F401  Quiets TensorFlow before a test imports it.
+from lab.evidence.records import read
+from lab.evidence.schemas import Evidence
 from lab.execute import executor
 from lab.execute.job import run_job
 from lab.experiments import NAMES
@@ -143,6 +145,12 @@ def evidence_in(logs: Path) -> dict:
     """The one evidence.json under `logs`."""
     (path,) = logs.rglob("evidence.json")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def typed_evidence_in(logs: Path) -> Evidence:
+    """The same, checked and typed."""
+    (path,) = logs.rglob("evidence.json")
+    return read(path, Evidence)
 
 
 def numbers(records: list[dict]) -> dict:

@@ -1,16 +1,16 @@
 """What is said of a trained model is true of it: recomputed from the model and from the named part of the data."""
 
-import json
-
 import numpy as np
 import pytest
 
 from lab import measure
 from lab.cli import commands
+from lab.evidence.records import read
+from lab.evidence.schemas import Search, TuningSweep
 from lab.execute.job import Job, carry_out
 from pipelines import sources
 from tests import recomputing
-from tests.conftest import evidence_in
+from tests.conftest import typed_evidence_in
 from tests.toys import tiny, tiny_pair, tiny_table
 
 SMALL = sources.Request(train_images=500)
@@ -33,7 +33,7 @@ def test_a_comparison_says_of_its_models_what_they_are(started, tmp_path, module
         found = measure(module.EXPERIMENT, budget="smoke", train_images=500, seeds=[1], logdir=tmp_path, log=False)
     recomputing.check_fits(watched)
     assert [done.run.variant for done in watched.scored] == ["linear", "hidden"]
-    records = evidence_in(tmp_path)["records"]
+    records = typed_evidence_in(tmp_path).records
     card = (found.folder / "card.md").read_text(encoding="utf-8")
     for record, scored in zip(records, watched.scored, strict=True):
         recomputing.check_record(record, scored)
@@ -47,8 +47,8 @@ def test_a_table_holds_the_validation_of_each_epoch(started, tmp_path):
         assert commands.run(tiny_table.EXPERIMENT, ["--tune", "--no-log", "--logdir", str(tmp_path), *FEW]) == 0
     recomputing.check_fits(watched)
     (path,) = tmp_path.rglob("tuning.json")
-    search = json.loads(path.read_text(encoding="utf-8"))["search"]
-    assert len(search) == len(watched.fits) == 4
+    search = read(path, TuningSweep).search
+    assert len(search) == len(watched.fits) == 2
     for record, done in zip(search, watched.fits, strict=True):
         assert record.metrics["epoch_2"] == recomputing.close_to(done.validation["val_accuracy"])
 
@@ -59,12 +59,12 @@ def test_a_search_scores_its_trials_by_validation(started, tmp_path):
         assert commands.run(tiny.EXPERIMENT, [*flags, *FEW]) == 0
     recomputing.check_fits(watched)
     (path,) = tmp_path.rglob("search.json")
-    trials = json.loads(path.read_text(encoding="utf-8"))["found"]["hidden"]
+    trials = read(path, Search).found["hidden"]
     by_rate = {scored.run.config.rate: scored.validation["val_accuracy"] for scored in watched.scored}
     assert len(trials) == len(by_rate) == 2
     for trial in trials:
-        assert trial["validation_accuracy"] == recomputing.close_to(by_rate[trial["settings"]["rate"]])
-    assert trials[0]["validation_accuracy"] == max(trial["validation_accuracy"] for trial in trials)
+        assert trial.validation_accuracy == recomputing.close_to(by_rate[trial.settings["rate"]])
+    assert trials[0].validation_accuracy == max(trial.validation_accuracy for trial in trials)
 
 
 def test_a_run_that_diverges_after_a_good_epoch_counts_as_a_guess(tmp_path):

@@ -281,7 +281,7 @@ def _trials_of(oracle: kt.Oracle) -> list[SearchTrial]:
             trial=trial.trial_id,
             settings=_settings_of(trial),
             epochs=trial.hyperparameters.values.get("tuner/epochs"),
-            validation_accuracy=trial.score if trial.status == "COMPLETED" else None,
+            validation_accuracy=float(trial.score) if trial.status == "COMPLETED" else None,
             status=trial.status.lower(),
         )
         for trial in oracle.trials.values()
