@@ -6,6 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from msgspec import structs
 from scipy import stats
 
 from lab.cli import commands
@@ -13,18 +14,13 @@ from lab.evidence.records import read_json, write_json
 from lab.experiments import sequential as sequential_experiment
 from lab.report import published, replication
 from lab.report.report import Report
-from tests.toys import dice
+from tests.toys import dice, made_up
 
-MACHINE = {"cpu": "abacus", "abilities": []}
+MACHINE = structs.replace(made_up.MACHINE, cpu="abacus")
 
 
 def report(values: dict[str, list[float]], *, experiment=dice.EXPERIMENT, machine=MACHINE) -> Report:
-    records = [
-        {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value}}
-        for name, of_it in values.items()
-        for seed, value in enumerate(of_it, start=1)
-    ]
-    return Report(experiment, {"records": records, "machine": machine, "seeds": [1], "variants": list(values)}, None)
+    return Report(experiment, made_up.of_values(values, machine=machine), None)
 
 
 def test_the_chance_is_that_of_the_prediction_interval():
@@ -69,7 +65,7 @@ def test_what_depends_on_the_machine_is_compared_on_one_kind_only():
             record["metrics"]["log_time"] = record["metrics"]["test_accuracy"]
         return found
 
-    other = {**MACHINE, "cpu": "slide rule"}
+    other = structs.replace(MACHINE, cpu="slide rule")
     assert {a.metric for a in replication.agreement(timed(MACHINE), timed(MACHINE))} == {"test_accuracy", "log_time"}
     assert {a.metric for a in replication.agreement(timed(other), timed(MACHINE))} == {"test_accuracy"}
 

@@ -12,7 +12,7 @@ from lab.report import front_page, publish
 from lab.report.report import Report
 from pipelines import sources
 from tests.test_measures import Table, part
-from tests.toys import dice
+from tests.toys import dice, made_up
 
 SEEDS = range(1, 11)
 IMAGES = 20
@@ -40,20 +40,11 @@ def summary():
     ]
     experiment = dataclasses.replace(dice.EXPERIMENT, claims=claims)
     records = [
-        {
-            "variant": name, "seed": seed, "status": "finished", "metrics": metrics(right), "seconds": {"total": 1.0},
-            "curves": {}, "correct": None, "blocks": [],
-        }
+        made_up.record(name, seed, metrics=metrics(right))
         for name, of_seeds in RIGHT.items()
         for seed, right in zip(SEEDS, of_seeds, strict=True)
-    ]  # fmt: skip
-    found = {
-        "records": records,
-        "seeds": list(SEEDS),
-        "variants": list(RIGHT),
-        "elapsed_seconds": 20.0,
-        "machine": {"cores": 2},
-    }
+    ]
+    found = made_up.evidence(records, elapsed_seconds=20.0)
     return publish.summary_of(Report(experiment, found, None))
 
 
@@ -84,10 +75,11 @@ def test_the_ledger_says_what_was_worked_out_by_hand(summary):
 
 def test_the_picture_is_turned_in_the_claims_direction(summary):
     mean, low, high = interval()  # In points, which are what matters.
-    effects = {claim["id"]: claim["effects"][0] for claim in summary["claims"]}
+    effects = {claim.id: claim.effects[0] for claim in summary.claims}
     for name in ("C1", "C3"):
-        assert [effects[name][k] for k in ("mean", "low", "high")] == pytest.approx([mean, low, high])
-    assert [effects["C2"][k] for k in ("mean", "low", "high")] == pytest.approx([-mean, -high, -low])
+        assert (effects[name].mean, effects[name].low, effects[name].high) == pytest.approx((mean, low, high))
+    mirrored = effects["C2"]
+    assert (mirrored.mean, mirrored.low, mirrored.high) == pytest.approx((-mean, -high, -low))
 
 
 def test_readme_counts_and_lists_them(summary):
@@ -103,6 +95,6 @@ def test_how_long_a_plain_run_takes_is_worked_out_by_hand(elapsed, seconds):
 
     That all twenty took 5 s can't be: the command went on from others' runs.
     """
-    records = [{"variant": name, "seed": seed, "seconds": {"total": 1.0}} for name in RIGHT for seed in SEEDS]
-    found = {"records": records, "seeds": list(SEEDS), "elapsed_seconds": elapsed, "machine": {"cores": 2}}
+    records = [made_up.record(name, seed) for name in RIGHT for seed in SEEDS]
+    found = made_up.evidence(records, elapsed_seconds=elapsed)
     assert publish._quick_seconds(found, dice.EXPERIMENT) == seconds

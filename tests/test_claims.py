@@ -11,7 +11,7 @@ from lab import statistics
 from lab.claims import Claim
 from lab.report.report import Report, weakest
 from lab.statistics import judge
-from tests.toys import dice
+from tests.toys import dice, made_up
 
 
 def values(**variants: list[float]) -> dict[str, dict[int, float]]:
@@ -237,7 +237,7 @@ def test_what_it_takes_is_named_by_the_look_that_would_read_it(seeds, says):
     found = judge(experiment.claims[0], values(clear=noisy(0.9, 10, 2.0), fair=[0.0] * 10), 1)
     (comparison,) = found.comparisons
     assert comparison.word == "open"
-    text = Report(experiment, {"records": [], "seeds": []}, None).words(
+    text = Report(experiment, made_up.evidence([]), None).words(
         found, dataclasses.replace(comparison, seeds_needed=seeds)
     )
     assert text.endswith(f"; {says}.")

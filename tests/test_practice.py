@@ -10,7 +10,7 @@ from lab.evidence.records import EvidenceError
 from lab.report import advice, front_page, publish
 from lab.report.report import Report
 from tests.test_published import COMMIT, clean, commits, measured  # noqa: F401  Fixtures.
-from tests.toys import dice, guess
+from tests.toys import dice, guess, made_up
 
 DOCSTRING = """Why?
 
@@ -34,15 +34,15 @@ def complaints(monkeypatch, numbers=NUMBERS, docstring=DOCSTRING, more=(), **uni
     tuning = types.SimpleNamespace(found=("RATES",))
     experiment = dataclasses.replace(dice.EXPERIMENT, numbers=numbers, tuning=tuning, units=units)
     records = [
-        {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value, "log_time": value}}
+        made_up.record(name, seed, metrics={"test_accuracy": value, "log_time": value})
         for name, values in {"clear": (0.59, 0.60), "fair": (0.49, 0.51)}.items()
         for seed, value in enumerate(values, 1)
     ]
-    return advice.complaints(Report(experiment, {"records": [*records, *more]}, None))
+    return advice.complaints(Report(experiment, made_up.evidence([*records, *more]), None))
 
 
 def test_a_level_of_time_is_over_the_seeds_that_all_variants_have(monkeypatch):
-    slow_day = {"variant": "clear", "seed": 3, "status": "finished", "metrics": {"log_time": 9.0}}
+    slow_day = made_up.record("clear", 3, metrics={"log_time": 9.0})
     numbers, docstring = {"0.595 s": "log_time: clear"}, "Why?\n\nAnswer         It takes 0.595 s.\n"
     for timed in (True, False):
         found = complaints(monkeypatch, numbers, docstring, [slow_day], log_time=Unit("time", digits=3, timed=timed))
@@ -108,10 +108,10 @@ def test_a_ratio_of_logarithms_is_one_of_what_they_are_of(monkeypatch):
 
 def test_a_level_beside_another_is_over_the_seeds_that_both_have():
     def record(name, seed, value):
-        return {"variant": name, "seed": seed, "status": "finished", "metrics": {"test_accuracy": value}}
+        return made_up.record(name, seed, metrics={"test_accuracy": value})
 
     records = [record("fair", 1, 0.49), record("fair", 2, 0.51), record("fair", 3, 0.2), record("clear", 2, 0.6)]
-    report = Report(dice.EXPERIMENT, {"records": records}, None)
+    report = Report(dice.EXPERIMENT, made_up.evidence(records), None)
     assert advice._value(report, "test_accuracy: fair beside clear") == pytest.approx(51)
     assert advice._value(report, "test_accuracy: fair") == pytest.approx(40)
 
