@@ -7,7 +7,7 @@ from lab import measure
 from lab.cli import commands
 from lab.evidence.records import read
 from lab.evidence.schemas import Search, TuningSweep
-from lab.execute.job import Job, carry_out
+from lab.execute.job import Job, run_job
 from pipelines import sources
 from tests import recomputing
 from tests.conftest import typed_evidence_in
@@ -21,7 +21,7 @@ def carried_out(name: str, variants: tuple[str, ...], folder, *, images=SMALL, s
     """The records of one job of a module, done in this process, and what was watched of it."""
     with recomputing.watch(images, seed) as watched:
         job = Job(name, variants, seed, config, images, str(folder), logging=False, alone=True)
-        return carry_out(job), watched
+        return run_job(job), watched
 
 
 # A toy of each kind
