@@ -1,24 +1,21 @@
-"""From what was asked to what was found: `measure(RECIPE, budget="smoke")` in Python, and the command line's work."""
+"""From a request to what was found: `measure("optimizers", budget="smoke")` in Python, and the work of commands."""
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msgspec import structs
-from rich.console import Console
 
-from lab.cli import live_table
-from lab.cli.validate import check, check_with_images, default_config, seeds_of, variants_of
 from lab.evidence.records import read, write_json
 from lab.evidence.schemas import LOOKS, Evidence, Record, Summary, Trial, TuningSweep
 from lab.execute.invocation import Invocation
-from lab.execute.job import Job, read_progress
+from lab.execute.job import Job
 from lab.execute.ray import starts_a_cluster
 from lab.execute.scheduler import Work, run_jobs
 from lab.experiment import BudgetName, Experiment
+from lab.experiments import load
 from lab.report.card import markdown, markdown_table
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
@@ -27,18 +24,36 @@ from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
 
+Say = Callable[[str], None]
+Watch = Callable[[list[Job], int], Any]
 
-@dataclasses.dataclass(frozen=True)
+
+class MeasurementError(RuntimeError):
+    """Every run failed, so there is nothing to return."""
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Measured:
-    """What was found: all of it is also in `folder`, with TensorBoard's files beside it."""
+    """What was found. All of it is also in `folder`, with TensorBoard's files beside it."""
 
     report: Report
     folder: Path
     published: Published
 
+    def __repr__(self) -> str:
+        found = self.report.found
+        variants = found.variants
+        shown = ", ".join(variants[:6]) + (f" and {len(variants) - 6} more" if len(variants) > 6 else "")
+        unfinished = sum(record.status != "finished" for record in self.records)
+        return (
+            f"{self.report.experiment.name} at {found.budget}: {len(variants)} variants ({shown}), "
+            f"{len(found.seeds)} seeds{f', {unfinished} runs not finished' if unfinished else ''}\n"
+            f"in {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
+        )
+
     @property
     def records(self) -> list[Record]:
-        """A record a run: variant, seed, metrics, curves and more."""
+        """A record for each run: variant, seed, metrics, curves and more."""
         return self.report.records
 
     def table(self) -> Any:
@@ -57,47 +72,42 @@ class Measured:
         return self.report.figure()
 
     def verdicts(self) -> dict[str, str]:
-        """Claim's id -> what these runs say of it."""
+        """Claim's id -> the verdict of these runs."""
         return {judgement.claim.id: judgement.verdict for judgement in self.report.judgements()}
 
 
 class Rows(list):
-    """Dicts with the same keys, that a notebook shows as a table."""
+    """Dicts with the same keys, which a notebook shows as a table."""
 
     def _repr_markdown_(self) -> str:
         return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
 
 
-def advice(experiment: Experiment) -> Rows:
-    """The recipe's claims as they are published, each with its verdict and numbers: a table for notebooks.
-
-    Raises:
-        UsageError: nothing of the recipe is published.
-    """
-    path = RESULTS / experiment.name / "summary.json"
-    if not path.exists():
-        raise UsageError(f"Nothing of {experiment.name} is published yet: measure it first.")
+def advice(experiment: Experiment, results: Path | None = None) -> Rows:
+    """The published claims and verdicts of a recipe, which a notebook shows as a table."""
+    path = (results or RESULTS) / experiment.name / "summary.json"
     summary = read(path, Summary, f"git checkout results/{experiment.name}/summary.json")
-    stale = f" ({STALE})" if summary["stale"] else ""
+    stale = f" ({STALE})" if summary.stale else ""
     return Rows(
         {
-            "claim": claim["id"],
-            "advice": claim["text"],
-            "verdict": claim["verdict"] + stale,
-            "measured": "; ".join(claim["numbers"]),
+            "claim": claim.id,
+            "advice": claim.text,
+            "verdict": claim.verdict + stale,
+            "measured": "; ".join(claim.numbers),
         }
-        for claim in summary["claims"]
+        for claim in summary.claims
     )
 
 
 def measure(
-    experiment: Experiment,
+    experiment: Experiment | str,
     *,
     budget: BudgetName = "quick",
     variants: Sequence[str] = (),
     seeds: int | Sequence[int] | None = None,
     data: str | None = None,
     train_images: int | None = None,
+    split_seed: int | None = None,
     image_size: int | None = None,
     model: str = "",
     save: str | Path = "",
@@ -109,24 +119,29 @@ def measure(
     """Run a recipe as its command line does, with a live view in a notebook, and return what was found.
 
     Args:
-        variants: which; by default those that a plain run of the recipe has, and all of them with ["all"].
+        experiment: the recipe's name, such as "optimizers", or an `Experiment` of your own.
+        variants: which; by default those of a plain run, and all of them with ["all"].
         seeds: how many, from the recipe's first one on, or which.
         data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
-        model: a function of your own in the place of the recipe's `build_model`, as "FILE.py:FUNCTION".
-        save: a folder for the trained models, one `.keras` file a run.
+        model: your own function in place of the recipe's `build_model`, as "FILE.py:FUNCTION".
+        save: a folder for the trained models, one `.keras` file per run.
         config: fields of the recipe's Config.
 
     Raises:
-        UsageError, RequestError: what was asked for can't be.
+        UsageError, RequestError: the request can't be done.
         DataError: the images are missing or broken.
+        MeasurementError: every run failed.
     """
-    if experiment.module == "__main__":
-        raise UsageError("A recipe that is defined in a notebook can't be sent to other processes: put it in a module.")
-    images = images_of(budget, source=data, train_images=train_images, image_size=image_size)
+    from rich.console import Console
+
+    from lab.cli import live_table, validate  # This function is a front door, as the command line is.
+
+    experiment = _found(experiment)
+    images = images_of(budget, data, train_images, split_seed, image_size)
     settings = Settings(
         budget=budget,
-        seeds=seeds_of(experiment, budget, seeds),
-        variants=variants_of(experiment, budget, variants),
+        seeds=validate.seeds_of(experiment, budget, seeds),
+        variants=validate.variants_of(experiment, budget, variants),
         data=images,
         logdir=Path(logdir),
         jobs=jobs,
@@ -135,73 +150,72 @@ def measure(
         log=log,
     )
     try:
-        chosen = dataclasses.replace(default_config(experiment, budget, images), **config)
+        chosen = dataclasses.replace(validate.default_config(experiment, budget, images), **config)
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
-    check(experiment, settings, chosen)
+    validate.check(experiment, settings, chosen)
     console = Console()
-    command = f"measure({experiment.name}.EXPERIMENT, budget={budget!r}, …)"
-    invocation = Invocation.begin(experiment, settings, chosen, command)
+    invocation = Invocation.begin(experiment, settings, chosen, f"measure({experiment.name!r}, budget={budget!r}, …)")
     try:
-        (work,) = run_jobs([begin_comparison(invocation, console.print)], watcher(console))
-        return conclude(invocation, work.records())
+        validate.check_with_images(experiment, settings, chosen)
+        (work,) = run_jobs([begin_comparison(invocation, console.print)], live_table.watcher(console))
+        records = work.records()
+        if all(record.status == "failed" for record in records):
+            cause, log_file = records[0].cause, invocation.folder / "workers.log"
+            raise MeasurementError(f"All {len(records)} runs failed, the first with: {cause}. See {log_file}.")
+        return conclude(invocation, records)
     finally:
         invocation.end()
 
 
-def watcher(console: Console) -> Callable[[list[Job], int], Any]:
-    """What shows jobs under way on a console."""
+def _found(experiment: Experiment | str) -> Experiment:
+    if isinstance(experiment, str):
+        from lab.experiments import NAMES
 
-    @contextlib.contextmanager
-    def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
-        with live_table.watching(console, jobs, at_once, read_progress) as shown:
-            if not any(job.logging for job in jobs):
-                yield shown
-                return
-            from lab.tensorboard.following import following
-
-            with following(shown, jobs) as follower:
-                yield follower
-
-    return watch
+        if "." not in experiment and experiment not in NAMES:
+            raise UsageError(f"There is no recipe {experiment!r}: use one of {', '.join(NAMES)}.")
+        experiment = load(experiment)
+    assert isinstance(experiment, Experiment)
+    if experiment.module == "__main__":
+        raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
+    return experiment
 
 
-def begin_comparison(invocation: Invocation, say: Callable[[str], None]) -> Work:
+def begin_comparison(invocation: Invocation, say: Say) -> Work:
     """The work of a comparison: what is to be done of it, and what is kept."""
-    check_with_images(invocation.experiment, invocation.settings, invocation.config)
+    experiment = invocation.experiment
     if len(invocation.settings.seeds) >= LOOKS[0]:
         say_if_not_committed(invocation, say)
     say_what_listens(invocation, say)
-    if opening := [name for name in invocation.variants if name in invocation.experiment.opens]:
+    if opening := [name for name in invocation.variants if name in experiment.opens]:
         say(
-            f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, whatever they are "
-            "told, and do what anyone tells them who reaches them. They end with the runs."
+            f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, which "
+            "can't be changed, and obey anyone who reaches them. They end with the runs."
         )
     return Work.of(invocation, invocation.plan(), say)
 
 
-def say_what_listens(invocation: Invocation, say: Callable[[str], None]) -> None:
-    """Say before it starts that a cluster of Ray's is reached from other machines."""
+def say_what_listens(invocation: Invocation, say: Say) -> None:
+    """Say before a local Ray cluster starts that other machines reach it."""
     if invocation.settings.backend == "ray" and starts_a_cluster():
         say(
-            "Ray's servers listen on all addresses of this machine, whatever they are told, and do what anyone tells "
-            "them who knows the token that is made for this command. They end with the runs."
+            "Ray's servers listen on all addresses of this machine, which can't be changed, and obey anyone who "
+            "knows the token that is made for this command. They end with the runs."
         )
 
 
-def say_if_not_committed(invocation: Invocation, say: Callable[[str], None]) -> None:
+def say_if_not_committed(invocation: Invocation, say: Say) -> None:
     """Say before a long measurement, and not when it is to be published, that it can't be."""
     if str(invocation.header.commit).endswith("+changes"):
-        say("The code is not committed: what is measured by it can't be published.")
+        say("The code is not committed, so what it measures can't be published.")
 
 
 def conclude(invocation: Invocation, records: list[Record]) -> Measured:
-    """Write the evidence, the card and the figure, and what TensorBoard lays variants side by side with.
+    """Write the evidence, the card, the figures and TensorBoard's comparison of the variants.
 
     Raises:
         EvidenceError: the code was changed while the command ran.
     """
-    experiment, folder = invocation.experiment, invocation.folder
     invocation.check_code()
     found = Evidence(
         **structs.asdict(invocation.header),
@@ -210,30 +224,40 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         elapsed_seconds=invocation.elapsed(),
         records=records,
     )
-    write_json(folder / "evidence.json", found)
-    published = Published.read(experiment, budget=invocation.settings.budget)
+    write_json(invocation.folder / "evidence.json", found)
+    published = Published.read(invocation.experiment, budget=invocation.settings.budget)
     applies = invocation.is_as_published and not published.stale_tuning
-    report = Report(experiment, found, published.tuning if applies else None)
+    report = Report(invocation.experiment, found, published.tuning if applies else None)
+    _write_pictures(report, invocation.folder)
+    if invocation.settings.log:
+        _write_board(invocation, report)
+    return Measured(report, invocation.folder, published)
+
+
+def _write_pictures(report: Report, folder: Path) -> None:
     report.write_figure(folder / "figure.png")
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
     if any(comparison.n > 1 for judgement in report.judgements() for comparison in judgement.comparisons):
         report.write_forest(folder / "forest.png")
-    if invocation.settings.log:
-        from lab.tensorboard import callback, comparison
 
-        configs = [record["config"] for record in records]
-        columns = list(dict.fromkeys(name for config in configs for name in config if config[name] is not None))
-        metrics = list(dict.fromkeys(name for record in records for name in record["metrics"]))
-        callback.write_overview(folder, invocation.variants, invocation.settings.seeds, columns, metrics)
-        card = markdown(report, with_figure=False)
-        callback.write_text(folder, "card", card)
-        data = sources.load(invocation.settings.data)
-        comparison.write_finished(folder, report, card, data.test, data.classes, samples_of(invocation, data))
-    return Measured(report, folder, published)
+
+def _write_board(invocation: Invocation, report: Report) -> None:
+    from lab.tensorboard import callback, comparison
+
+    folder, records = invocation.folder, report.records
+    configs = [record.config for record in records]
+    columns = list(dict.fromkeys(name for config in configs for name in config if config[name] is not None))
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
+    callback.write_overview(folder, invocation.variants, invocation.settings.seeds, columns, metrics)
+    card = markdown(report, with_figure=False)
+    callback.write_text(folder, "card", card)
+    data = sources.load(invocation.settings.data)
+    samples = samples_of(invocation, data)
+    comparison.write_finished(folder, report, card, data.test, data.classes, samples)
 
 
 def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarray]:
-    """Some of the images that each variant is trained on, as its feed hands them on, where the recipe says how."""
+    """Some of the images that each variant is trained on, as its feed delivers them, where the recipe has a feed."""
     feed, config = invocation.experiment.feed, invocation.config
     if feed is None:
         return {}
@@ -243,22 +267,20 @@ def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarr
         return {}
 
 
-def tune(invocation: Invocation, console: Console, say: Callable[[str], None]) -> tuple[TuningSweep, list[Record]]:
+def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, list[Record]]:
     """Do the recipe's tuning sweep and write it; return what was written, and the records of trials that failed."""
     experiment, sweep = invocation.experiment, invocation.experiment.sweep
     assert sweep is not None
     if isinstance(sweep, Tuning):
         sweep = sweep.at(invocation.settings.budget)
-    check_with_images(experiment, invocation.settings, invocation.config)
     say_if_not_committed(invocation, say)
-    say_what_listens(invocation, say)
 
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[Record]:
         jobs = []
         for variant, seed, fields in wanted:
             name = ",".join(f"{key}={value:g}" for key, value in fields.items())
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
-        (work,) = run_jobs([Work.of(invocation, jobs, say)], watcher(console))
+        (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
         return work.records()
 
     search, curve = sweep.carry_out(invocation.variants, trials)
@@ -286,13 +308,3 @@ def _brief(experiment: Experiment, record: Record) -> Trial:
         cause=record.cause,
         metrics={key: value for key, value in record.metrics.items() if "second" not in key},
     )
-
-
-@contextlib.contextmanager
-def ended(invocations: Sequence[Invocation]) -> Generator[None, None, None]:
-    """Give the invocations' folders free at the end of the block."""
-    try:
-        yield
-    finally:
-        for invocation in invocations:
-            invocation.end()

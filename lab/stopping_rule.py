@@ -1,4 +1,4 @@
-"""`--until-decided`: more seeds where a comparison is open, from the published ones on."""
+"""`extend`: add seeds to the published ones where a comparison is undecided."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -6,7 +6,6 @@ from typing import Any
 
 from msgspec import structs
 
-from lab.cli.validate import check_with_images
 from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep
 from lab.execute.invocation import SAME, SAME_PLACE, Invocation, same
 from lab.execute.job import Job
@@ -18,50 +17,45 @@ from lab.statistics import Judgement, undecided
 from pipelines.errors import UsageError
 
 
-def until_decided(
-    invocation: Invocation, say: Callable[[str], None], watch: Callable[[list[Job], int], Any]
-) -> list[Record]:
-    """Measure look by look, up to as many seeds as were asked for, and return all records: the published ones and those
-    that were added.
+def extend(invocation: Invocation, say: Callable[[str], None], watch: Callable[[list[Job], int], Any]) -> list[Record]:
+    """Measure look by look up to `settings.to` seeds; return all records, the published ones included.
 
-    All variants have the seeds of the first look. From then on a variant gets more only while a comparison that it is
-    in is open. A verdict keeps the look that decided it.
+    All variants have the seeds of the first look. After that a variant gets more only while a comparison that it takes
+    part in is undecided. A verdict keeps the look that decided it.
 
     Raises:
-        UsageError: what is published was measured elsewhere: a pair is of one machine.
+        UsageError: the published runs come from another machine. All runs of a seed come from one.
     """
     experiment, most = invocation.experiment, invocation.settings.to
-    first = experiment.first_seed
-    check_with_images(experiment, invocation.settings, invocation.config)
+    invocation.header = structs.replace(invocation.header, until_decided=most)
     tuning = _begin_with_the_published(invocation, say)
-    records: dict[tuple[str, int], Record] = {}
     every = experiment.published_at(invocation.settings.budget)
     names: Sequence[str] = every
+    records: dict[tuple[str, int], Record] = {}
+    seeds: tuple[int, ...] = ()
     for look in LOOKS[: LOOKS.index(most) + 1]:
-        jobs = _jobs(invocation, names, look)
-        (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
+        seeds = tuple(range(experiment.first_seed, experiment.first_seed + look))
+        (work,) = run_jobs([Work.of(invocation, _jobs(invocation, names, seeds), say)], watch)
         records |= {(record.variant, record.seed): record for record in work.records()}
         found = Evidence(
-            **structs.asdict(structs.replace(invocation.header, until_decided=most)),
+            **structs.asdict(invocation.header),
             variants=list(every),
-            seeds=list(range(first, first + look)),
+            seeds=list(seeds),
             elapsed_seconds=None,
             records=list(records.values()),
         )
         judgements = Report(experiment, found, tuning).judgements()
         names = open_variants(experiment, judgements)
         still = [judgement.claim.id for judgement in judgements if undecided(judgement)]
-        say(f"{look} seeds: {'open are ' + ', '.join(still) if still else 'all is decided'}.")
+        say(f"{look} seeds: {'undecided are ' + ', '.join(still) if still else 'all is decided'}.")
         if not names:
             break
-    seeds = tuple(range(first, first + look))
     invocation.settings = dataclasses.replace(invocation.settings, seeds=seeds, variants=every)
-    invocation.header = structs.replace(invocation.header, until_decided=most)
     return sorted(records.values(), key=lambda record: (record.seed, experiment.names.index(record.variant)))
 
 
 def open_variants(experiment: Experiment, judgements: Sequence[Judgement]) -> list[str]:
-    """The variants of comparisons for which seeds are wanted, in the recipe's order."""
+    """The variants whose comparisons need more seeds, in the recipe's order."""
     wanted: set[str] = set()
     for judgement in judgements:
         claim = judgement.claim
@@ -72,25 +66,25 @@ def open_variants(experiment: Experiment, judgements: Sequence[Judgement]) -> li
 
 def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]) -> TuningSweep | None:
     """Put the published records where finished runs are kept; return the published sweep."""
-    published = Published.read(invocation.experiment)  # Of quick: at full all seeds are one look.
+    published = Published.read(invocation.experiment)  # At quick; at full all seeds are one look.
     evidence, header = published.evidence, invocation.header
-    if evidence is None or published.stale or not same(evidence, header, SAME):
-        say("Begins with the first seed: what is published, if anything, is of other code, images or settings.")
+    if evidence is None:
+        say("Nothing is published yet: measuring from the first seed.")
+    elif published.stale or not same(evidence, header, SAME):
+        say("What is published has other code, images or settings: measuring from the first seed.")
     elif not same(evidence, header, SAME_PLACE):
         raise UsageError(
-            f"What is published was measured on another machine or with other versions, and a pair is of one machine: "
-            f"measure {invocation.experiment.name} anew, with --seeds 10."
+            "What is published was measured on another machine or with other versions, and all runs of a seed must "
+            f"come from one: measure {invocation.experiment.name} again from the start, with --seeds 10."
         )
     else:
         for record in evidence.records:
             put_away(str(invocation.folder), record)
         invocation.took_over = True
-        say(f"Goes on from the published {len(evidence.seeds)} seeds.")
+        say(f"Going on from the {len(evidence.seeds)} published seeds.")
     return None if published.stale_tuning else published.tuning
 
 
-def _jobs(invocation: Invocation, names: Sequence[str], look: int) -> list[Job]:
+def _jobs(invocation: Invocation, names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
     groups = [(name,) for name in names] if invocation.experiment.train else [tuple(names)]
-    first = invocation.experiment.first_seed
-    seeds = range(first, first + look)
     return [invocation.job(group, seed, {}, invocation.folder) for seed in seeds for group in groups if group]

@@ -126,7 +126,7 @@ def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.Complet
         told, logs = folder / "told.json", folder / "logs"
         with filelock.FileLock(folder / "lock"):
             if not told.exists():
-                start = [sys.executable, "-m", "recipes", *names, "--all", "--budget", "smoke", "--logdir", str(logs)]
+                start = [sys.executable, "-m", "recipes", "run", *names, "--budget", "smoke", "--logdir", str(logs)]
                 done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=1800)
                 told.write_text(json.dumps([start, done.returncode, done.stdout, done.stderr]))
             return subprocess.CompletedProcess(*json.loads(told.read_text())), logs

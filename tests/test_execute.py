@@ -153,13 +153,13 @@ def test_the_exclusive_form_does_all_variants_of_a_seed_in_one_process(tmp_path)
 
 
 def test_tuning_widens_the_grid_prints_the_winners_and_resumes(in_process, capsys, tmp_path):
-    assert commands.run(guess.EXPERIMENT, ["--tune", "--logdir", str(tmp_path)]) == 0
+    assert commands.run(guess.EXPERIMENT, ["tune", "--logdir", str(tmp_path)]) == 0
     (path,) = tmp_path.rglob("tuning.json")
     found = json.loads(path.read_text())
     assert found["winners"]["fair"]["rate"] == 1.0
     assert "fair  rate 1," in capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")}
-    assert commands.run(guess.EXPERIMENT, ["--tune", "--logdir", str(tmp_path), "--resume"]) == 0
+    assert commands.run(guess.EXPERIMENT, ["tune", "--logdir", str(tmp_path), "--resume"]) == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("record.json")} == before
 
 
@@ -229,7 +229,7 @@ def test_recipes_together_say_so_and_resume_as_they_began(in_process, capsys, tm
         found = evidence_in(tmp_path / name)
         assert found["together"]
         assert found["elapsed_seconds"] is None
-        assert found["command"].startswith("python -m recipes pair guess --all --budget smoke")
+        assert found["command"].startswith("python -m recipes run pair guess --budget smoke")
     (card,) = (tmp_path / "pair").rglob("card.md")
     assert "with nothing beside it" not in card.read_text()
     capsys.readouterr()

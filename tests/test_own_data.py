@@ -142,9 +142,9 @@ def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tm
     command = [sys.executable, "-m", "recipes.optimizers", *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "What is published does not apply: these are your own images and model." in done.stdout
+    assert "The published results do not apply: these are your own images and model." in done.stdout
     assert "To find your own:" in done.stdout
-    assert "--tune" in done.stdout
+    assert " tune --variants momentum adam_race " in done.stdout
     assert "Published, from" not in done.stdout
     assert "no better than a guess" not in done.stdout
     found = evidence_in(tmp_path / "logs")

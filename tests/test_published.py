@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from lab import measurement
-from lab.cli.cookbook import listing, publish_all
+from lab.cli import laboratory
+from lab.cli.cookbook import listing
 from lab.evidence.records import EvidenceError, read_json, write_json
 from lab.experiments import NAMES, load
 from lab.report import front_page, publish, publishable
@@ -373,7 +374,7 @@ def test_publishing_from_a_folder_that_is_not_there_says_so(capsys, tmp_path, mo
     monkeypatch.setattr(publish, "README", tmp_path / "README.md")
     front(tmp_path).rename(publish.README)
     monkeypatch.setattr(publish, "RESULTS", results)
-    assert publish_all([PUBLISHED[0]], tmp_path / "nowhere") == 1
+    assert laboratory.publish((PUBLISHED[0],), logdir=tmp_path / "nowhere") == 1
     assert f"There is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
 
 
@@ -449,22 +450,20 @@ def test_the_list_shows_verdicts_and_what_is_stale():
 
 
 def test_a_recipe_in_no_chapter_is_said_to_be_missing_from_readme(monkeypatch, tmp_path, capsys):
-    from lab.cli import cookbook as everything
     from lab.report import front_page, publish
 
     monkeypatch.setattr(publish, "publish", lambda *_: "done")
     monkeypatch.setattr(publish, "publish_front", lambda: None)
-    assert everything.publish_all(["sequential"], tmp_path) == 0
+    assert laboratory.publish(("sequential",), logdir=tmp_path) == 0
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(front_page, "CHAPTERS", {"Other": ("optimizers",)})
-    assert everything.publish_all(["sequential"], tmp_path) == 1
+    assert laboratory.publish(("sequential",), logdir=tmp_path) == 1
     assert "sequential is in no chapter of README: add it to CHAPTERS" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("seeds", "commit", "said"), [(10, "+changes", 1), (10, "", 0), (3, "+changes", 0)])
 def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(monkeypatch, seeds, commit, said):
     monkeypatch.setattr(measurement.Work, "of", lambda *_: None)
-    monkeypatch.setattr(measurement, "check_with_images", lambda *_: None)
     invocation = SimpleNamespace(
         experiment=guess.EXPERIMENT,
         settings=SimpleNamespace(seeds=tuple(range(seeds)), data=None, model="", backend="local"),

@@ -52,7 +52,7 @@ def test_every_recipe_that_trains_can_be_searched(name):
 
 
 def test_hyperband_from_the_command_line(started, capsys, tmp_path):
-    flags = ["--search", "hyperband", "--trials", "2", "--epochs", "4", "--variants", "fair", "--no-log"]
+    flags = ["search", "hyperband", "--trials", "2", "--epochs", "4", "--variants", "fair", "--no-log"]
     assert commands.run(runner.EXPERIMENT, [*flags, "--logdir", str(tmp_path)]) == 0
     trials = found_in(tmp_path)["fair"]
     assert {trial["epochs"] for trial in trials} == {1, 2, 4}  # Whole trials, and the better half of shorter ones.
@@ -107,7 +107,7 @@ def test_hyperband_takes_about_as_many_epochs_as_the_others(trials, epochs, tmp_
 
 @pytest.mark.parametrize("tuner", ["grid", "random", "bayesian"])
 def test_a_search_finds_the_best_of_its_trials_and_says_what_to_run_next(started, capsys, tmp_path, tuner):
-    flags = ["--search", tuner, "--trials", "3", "--variants", "fair", "--logdir", str(tmp_path), "--no-log"]
+    flags = ["search", tuner, "--trials", "3", "--variants", "fair", "--logdir", str(tmp_path), "--no-log"]
     assert commands.run(guess.EXPERIMENT, flags) == 0
     found = found_in(tmp_path)
     reached = [trial["validation_accuracy"] for trial in found["fair"]]
@@ -124,7 +124,7 @@ def test_a_search_finds_the_best_of_its_trials_and_says_what_to_run_next(started
 
 
 def test_failed_trials_stop_no_search_and_a_search_without_a_success_says_so(started, capsys, tmp_path):
-    flags = ["--search", "random", "--trials", "4", "--logdir", str(tmp_path), "--no-log", "--fail", "fair:0"]
+    flags = ["search", "random", "--trials", "4", "--logdir", str(tmp_path), "--no-log", "--fail", "fair:0"]
     assert commands.run(guess.EXPERIMENT, flags) == 1
     found = found_in(tmp_path)
     assert [trial["status"] for trial in found["fair"]] == ["failed"] * 4
@@ -136,7 +136,7 @@ def test_failed_trials_stop_no_search_and_a_search_without_a_success_says_so(sta
 
 @pytest.mark.parametrize("tuner", ["grid", "random"])
 def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, monkeypatch, tmp_path, tuner):
-    flags = ["--search", tuner, "--trials", "3", "--variants", "fair", "--jobs", "1", "--no-log"]
+    flags = ["search", tuner, "--trials", "3", "--variants", "fair", "--jobs", "1", "--no-log"]
     assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
     whole = [job.config["rate"] for job in started]
     started.clear()
@@ -176,7 +176,7 @@ def interrupted_search(tmp_path, monkeypatch, flags: list[str], fails: int = 0) 
     return [*flags, "--resume"]
 
 
-FOUR = ["--search", "random", "--trials", "4", "--variants", "fair", "--jobs", "1", "--no-log", "--logdir"]
+FOUR = ["search", "random", "--trials", "4", "--variants", "fair", "--jobs", "1", "--no-log", "--logdir"]
 
 
 def test_what_failed_before_an_interruption_is_done_again(started, monkeypatch, tmp_path):
@@ -204,31 +204,26 @@ def test_broken_books_get_a_sentence(started, monkeypatch, capsys, tmp_path, con
 
 
 @pytest.mark.parametrize(
-    ("flags", "sentence"),
+    ("flags", "named"),
     [
-        (["--tune"], "--tune and --search are two ways to find settings: leave one of them out."),
-        (["--seeds", "3"], "--search has seeds of its own: leave --seeds out."),
-        (["--rate", "0.5"], "--search chooses rate itself: leave --rate out."),
-        (["--variants", "heads"], "There is no variant 'heads': use any of fair, loaded, or all."),
-        (["--trials", "0"], "--trials must be from 1 to 10,000, not 0."),
-        (["--trials", "10001"], "--trials must be from 1 to 10,000, not 10001."),
-        (["--search", "hyperband"], "Hyperband stops trials early, by --epochs, which guess lacks: use another tuner."),
-        (["--save", "x"], "--search keeps numbers only: leave --save out."),
+        (["random", "--seeds", "3"], "--seeds"),
+        (["random", "--rate", "0.5"], "--rate"),
+        (["random", "--save", "x"], "--save"),
+        (["random", "--variants", "heads"], "'heads'"),
+        (["random", "--trials", "0"], "--trials"),
+        (["random", "--trials", "10001"], "--trials"),
+        (["hyperband"], "--epochs"),
+        ([], "grid,random,bayesian,hyperband"),
     ],
 )
-def test_what_a_search_has_no_use_for_is_refused(started, capsys, tmp_path, flags, sentence):
-    assert commands.run(guess.EXPERIMENT, ["--search", "random", "--logdir", str(tmp_path), *flags]) == 2
-    assert capsys.readouterr().err.strip() == sentence
+def test_what_a_search_has_no_use_for_is_refused(started, capsys, tmp_path, flags, named):
+    assert commands.run(guess.EXPERIMENT, ["search", *flags, "--logdir", str(tmp_path)]) == 2
+    assert named in capsys.readouterr().err
     assert not started
 
 
-def test_trials_without_a_search_are_refused(started, capsys, tmp_path):
-    assert commands.run(guess.EXPERIMENT, ["--trials", "5", "--logdir", str(tmp_path)]) == 2
-    assert "add that, or leave --trials out" in capsys.readouterr().err
-
-
 def test_a_search_for_other_variants_adds_to_what_was_found(started, tmp_path):
-    flags = ["--search", "random", "--trials", "2", "--logdir", str(tmp_path), "--no-log"]
+    flags = ["search", "random", "--trials", "2", "--logdir", str(tmp_path), "--no-log"]
     assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "fair"]) == 0
     assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "loaded", "--resume"]) == 0
     assert {variant: len(trials) for variant, trials in found_in(tmp_path).items()} == {"fair": 2, "loaded": 2}
@@ -238,7 +233,7 @@ def test_a_search_for_other_variants_adds_to_what_was_found(started, tmp_path):
 def test_half_an_address_of_a_chief_is_refused(started, capsys, monkeypatch, tmp_path, variables):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    flags = ["--search", "random", "--variants", "fair", "--logdir", str(tmp_path)]
+    flags = ["search", "random", "--variants", "fair", "--logdir", str(tmp_path)]
     assert commands.run(guess.EXPERIMENT, flags) == 2
     assert "set all three variables, or none" in capsys.readouterr().err
 
@@ -248,7 +243,7 @@ def test_processes_share_a_search_of_a_chief(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
-    flags = ["--search", "random", "--trials", "4", "--variants", "fair", "--no-log"]
+    flags = ["search", "random", "--trials", "4", "--variants", "fair", "--no-log"]
     processes = {}
     for name in ("chief", "worker-1", "worker-2"):
         command = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / name)]

@@ -97,7 +97,7 @@ def test_a_sweep_at_full_is_about_what_is_published_there():
         ("optimizers", "full", ("sgd", "momentum", "rmsprop", "adam", "adamw", "muon")),
         ("gradients", "full", tuple(load("gradients").tuning.grids)),  # It publishes nothing at full.
     ):
-        asked, _ = commands.parse(load(name), ["--tune", "--budget", budget])
+        asked, _ = commands.parse(load(name), ["tune", "--budget", budget])
         assert asked.variants == expected, (name, budget)
 
 

@@ -1,17 +1,5 @@
-"""All recipes at once: list them, run them, publish their evidence.
+"""`python -m recipes`: list the recipes, run several of them, look at their TensorBoard files, time them."""
 
-python -m recipes                        every recipe: its question, its verdicts, how long it takes
-python -m recipes --all --budget smoke   run them; further flags go to each of them
-python -m recipes NAME NAME --all        run some of them
-python -m recipes status [NAME ...]      what is published, what of it is stale, and what mends it
-python -m recipes attest [NAME ...]      carry it over a change of code that changes no number
-python -m recipes publish [NAME ...]     newest evidence in logs/ -> results/NAME/ -> README
-python -m recipes floors NAME            measure what the convergence test may expect
-python -m recipes benchmark              images/s through training, paired with other ways to do it
-python -m recipes board [NAME ...]       TensorBoard on the newest runs, on this machine alone
-"""
-
-import argparse
 import ast
 import itertools
 import json
@@ -19,7 +7,9 @@ import sys
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -27,117 +17,73 @@ from lab.cli import start
 from lab.experiments import NAMES, load
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
-COMMANDS = ("list", "status", "attest", "publish", "floors", "benchmark", "board")
 LOGS = Path("logs")
 ROOT = Path(__file__).parents[2]
+Names = tyro.conf.Positional[tuple[str, ...]]
+Commands = dict[str, Callable[..., int]]
+LABORATORY = ("publish", "status", "attest", "floors")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(given: list[str] | None = None) -> int:
     """Return the exit code, as `lab.cli.exits` has it."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["benchmark"]:
-        from benchmarks import throughput
+    arguments = (sys.argv[1:] if given is None else given) or ["list"]
+    first = arguments[0]
+    if first in LABORATORY:
+        return refuse(f"`python -m recipes {first}` is now `python -m lab {first}`.")
+    if "--all" in arguments:
+        return refuse("There is no flag --all: write `python -m recipes run [NAME ...] [FLAGS]`.")
+    if first == "run" and not {"-h", "--help"} & set(arguments[1:2]):
+        names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments[1:]))
+        return run_command(lambda: run_all(known(names) or NAMES, arguments[1 + len(names) :]))
+    commands: Commands = {"list": show, "run": run, "board": board, "benchmark": benchmark}
+    if first not in commands and first not in ("-h", "--help"):
+        arguments = ["list", *arguments]
+    return run_command(lambda: dispatch("python -m recipes", __doc__, commands, arguments))
 
-        return explained(lambda: throughput.main(arguments[1:]))
-    words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes",
-        usage="python -m recipes [list | status | attest | publish | floors | benchmark | board] "
-        "[NAME ...] [--all] [--reference] [--open] [--picture PATH] [--port PORT] [--logdir LOGDIR] [-h]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+
+def dispatch(prog: str, description: str | None, commands: Commands, arguments: list[str]) -> int:
+    """Call the subcommand that the arguments name, with its flags; return the exit code."""
+    return tyro.extras.subcommand_cli_from_dict(
+        commands, prog=prog, description=description, args=arguments, use_underscores=False
     )
-    parser.add_argument("--all", action="store_true", help="run all recipes, or those that are named")
-    help_ = "where the evidence is, or goes with --all"
-    parser.add_argument("--logdir", type=Path, default=LOGS, help=help_)
-    parser.add_argument("--reference", action="store_true", help="with board: the published curves, too")
-    parser.add_argument("--open", action="store_true", help="with board: open it in a browser")
-    parser.add_argument("--picture", type=Path, help="with board: save its first screen, and end")
-    parser.add_argument("--port", type=int, default=0, help="with board: default, any free one")
-    options, rest = parser.parse_known_args(arguments[len(words) :])
-    options.logdir = options.logdir.expanduser()  # No shell does it behind an equals sign.
-    command = words.pop(0) if words and words[0] in COMMANDS else "list"
-
-    if rest and not rest[0].startswith("-"):
-        parser.error(f"{rest[0]!r} stands behind a flag: names come first")
-    if rest and not options.all:
-        parser.error(f"unknown flag {rest[0]}: a recipe's own flags go with --all")
-    if options.all and command != "list":
-        parser.error(f"{command} runs no recipe: leave --all out")
-    if unknown := [name for name in words if name not in NAMES]:
-        parser.error(f"there is no recipe {unknown[0]!r}: use any of {', '.join(NAMES)}")
-    names = words or NAMES
-    if command == "board":
-        return explained(lambda: board(words, options))
-    if options.reference or options.open or options.picture or options.port:
-        parser.error("--reference, --open, --picture and --port go with board")
-    if options.all:
-        return run_all(names, rest if options.logdir == LOGS else [*rest, "--logdir", str(options.logdir)])
-    if command == "list":
-        Console().print(listing(names))
-        return 0
-    return explained(lambda: carry_out(command, names, options.logdir))
 
 
-def board(names: list[str], options: argparse.Namespace) -> int:
-    """Serve the newest runs of recipes, by default of all that have any, and with --reference published curves."""
-    from lab.tensorboard import server
-
-    if not 0 <= options.port < 65_536:
-        print(f"--port must be from 0 to 65535, not {options.port}.", file=sys.stderr)
-        return 2
-    if options.picture and not options.picture.parent.is_dir():
-        print(f"--picture: there is no folder {options.picture.parent}.", file=sys.stderr)
-        return 2
-    folders, seeds, missing = {}, {}, []
-    for name in names or NAMES:
-        newest = server.newest(options.logdir, name)
-        if newest is not None:
-            folders[f"{name}/here"], seeds[name] = newest / server.comparison.FOLDER, newest
-        if options.reference:
-            folders |= server.references([name])
-        if not any(key.startswith(f"{name}/") for key in folders):
-            missing.append(name)
-    if missing and (names or not folders):
-        print(
-            f"There are no TensorBoard files of {', '.join(missing)} under {options.logdir}: run "
-            f"`python -m recipes.{missing[0]}` first, or look at the published curves with --reference.",
-            file=sys.stderr,
-        )
-        return 1
-    address = server.serve(folders, seeds, print, options.port)
-    if options.picture:
-        server.take_picture(address, options.picture)
-        return 0
-    if options.open:
-        webbrowser.open(address)
-    server.wait(print)
-    return 0
-
-
-def carry_out(command: str, names: list[str], logs: Path) -> int:
-    """Do what concerns evidence."""
-    work = {
-        "status": status,
-        "attest": attest_all,
-        "publish": publish_all,
-        "floors": measure_floors,
-    }[command]
-    return work(names, logs)
-
-
-def explained(work: Callable[[], int]) -> int:
+def run_command(work: Callable[[], int]) -> int:
     """Do something, turn what goes wrong into a sentence, and return the exit code."""
     try:
         return work()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         from lab.cli import exits
 
         code = exits.say(error)
         if code is None:  # A mistake of ours: its traceback is what helps.
             raise
         return code
+
+
+def refuse(sentence: str) -> int:
+    print(sentence, file=sys.stderr)
+    return 2
+
+
+def known(names: Any) -> list[str]:
+    """The names as a list.
+
+    Raises:
+        UsageError: there is no such recipe.
+    """
+    from pipelines.errors import UsageError
+
+    for name in names:
+        if name not in NAMES:
+            raise UsageError(f"There is no recipe {name!r}: use any of {', '.join(NAMES)}.")
+    return list(names)
+
+
+def show(names: Names = (), /) -> int:
+    """Every recipe: its question, its verdicts, how long it takes. This is what happens without a subcommand."""
+    Console().print(listing(known(names) or NAMES))
+    return 0
 
 
 def listing(names: list[str]) -> Table:
@@ -166,8 +112,13 @@ def summarized(found: dict) -> tuple[str, str]:
     return "\n".join(lines), f"about {seconds / 60:.1f} min" if seconds else ""
 
 
+def run(names: Names = (), /) -> int:
+    """Run several recipes, by default all; the flags of `python -m recipes.NAME run` may follow."""
+    return run_all(list(names), [])
+
+
 def run_all(names: list[str], flags: list[str]) -> int:
-    """Run recipes from one process, since importing TensorFlow takes long; the worst exit code."""
+    """Run recipes from one process, since importing TensorFlow takes long; return the worst exit code."""
     if "--help" not in flags and "-h" not in flags:
         start.fork_early()
     from lab.cli import commands
@@ -175,79 +126,86 @@ def run_all(names: list[str], flags: list[str]) -> int:
     return commands.run_all([load(name) for name in names], flags)
 
 
-def status(names: list[str], logs: Path) -> int:
-    """Print what of each recipe is current, stale or missing."""
-    from lab.report import publish
+def board(
+    names: Names = (),
+    /,
+    reference: bool = False,
+    open: bool = False,
+    picture: Path | None = None,
+    port: int = 0,
+    logdir: Path = LOGS,
+) -> int:
+    """TensorBoard on the newest runs, on this machine alone.
 
-    for name in names:
-        for line in publish.status_of(load(name)):
-            print(f"{name:<20} {line}")
+    Args:
+        names: which recipes; by default all that have been run.
+        reference: show the published curves as well.
+        open: open it in a browser.
+        picture: save its first screen here as a PNG, and end.
+        port: the port to listen on; by default any free one.
+        logdir: where the runs are.
+    """
+    from lab.tensorboard import server
+    from pipelines.errors import UsageError
+
+    if not 0 <= port < 65_536:
+        raise UsageError(f"--port must be from 0 to 65535, not {port}.")
+    if picture and not picture.parent.is_dir():
+        raise UsageError(f"--picture: there is no folder {picture.parent}.")
+    logdir = logdir.expanduser()  # No shell does it behind an equals sign.
+    folders, seeds, missing = {}, {}, []
+    for name in known(names) or NAMES:
+        newest = server.newest(logdir, name)
+        if newest is not None:
+            folders[f"{name}/here"], seeds[name] = newest / server.comparison.FOLDER, newest
+        if reference:
+            folders |= server.references([name])
+        if not any(key.startswith(f"{name}/") for key in folders):
+            missing.append(name)
+    if missing and (names or not folders):
+        print(
+            f"There are no TensorBoard files of {', '.join(missing)} under {logdir}: run "
+            f"`python -m recipes.{missing[0]}` first, or look at the published curves with --reference.",
+            file=sys.stderr,
+        )
+        return 1
+    address = server.serve(folders, seeds, print, port)
+    if picture:
+        server.take_picture(address, picture)
+        return 0
+    if open:
+        webbrowser.open(address)
+    server.wait(print)
     return 0
 
 
-def attest_all(names: list[str], logs: Path) -> int:
-    """Carry the evidence of each recipe over to the code at hand, where that changes no number."""
-    from lab.cli import exits
-    from lab.evidence.carry_over import carry_over
-    from lab.evidence.records import EvidenceError
-
-    code = 0
-    for name in names:
-        try:
-            print(f"{name} {carry_over(load(name), print)}.")
-        except EvidenceError as error:
-            code = exits.say(error) or code
-    return code
+FLAGS = "--variants sgd momentum rmsprop adam adamw muon --epochs 5 --seeds 2"
 
 
-def publish_all(names: list[str], logs: Path) -> int:
-    """Publish the newest evidence of each recipe and make README's parts anew."""
-    from lab.cli import exits
-    from lab.evidence.records import EvidenceError, printable
-    from lab.report import front_page, publish, publishable
+def benchmark(
+    rounds: int | None = None,
+    torch: str = sys.executable,
+    against: Path | None = None,
+    ours: str = FLAGS,
+    theirs: str = FLAGS,
+) -> int:
+    """Images/s through training, paired with other ways to do it.
 
-    code = 0
-    if not logs.is_dir():
-        print(f"There is no folder {logs}: nothing new is published.", file=sys.stderr)
-        code = 1
-    for name in names:
-        experiment, paths = load(name), []
-        for kind, budget in itertools.product(("tuning.json", "evidence.json"), ("quick", "full")):
-            path, passed_over = publishable.find(experiment, logs, kind, budget)
-            paths += [path] if path else []
-            for sentence in passed_over:
-                print(printable(sentence), file=sys.stderr)
-                code = 1
-        try:
-            done = publish.publish(experiment, paths)
-        except EvidenceError as error:
-            code = exits.say(error) or code
-            continue
-        print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
-        if not front_page.has_chapter(name):
-            print(f"{name} is in no chapter of README: add it to {front_page.WHERE}.", file=sys.stderr)
-            code = 1
-    publish.publish_front()
-    return code
+    Args:
+        rounds: by default 11 epochs, or 3 whole commands.
+        torch: a Python interpreter that has PyTorch.
+        against: another checkout of this project, whose whole commands are timed in turn with this one's.
+        ours: flags of recipes.optimizers here, with --against.
+        theirs: flags of recipes.optimizers there.
+    """
+    from benchmarks import throughput
+    from pipelines.errors import UsageError
 
-
-def measure_floors(names: list[str], logs: Path) -> int:
-    """Run recipes at budget smoke with ten seeds and store the floors of their convergence test."""
-    from lab.report import publish
-
-    with_floors = [name for name in names if load(name).floor]
-    flags = [
-        "--budget",
-        "smoke",
-        "--seeds",
-        str(publish.LEAST_SEEDS),
-        "--no-log",
-        "--logdir",
-        str(logs),
-    ]
-    if code := run_all(with_floors, flags):
-        return code
-    for name in with_floors:
-        newest = max((logs / name).glob("*/evidence.json"))
-        print(f"{name}: {publish.write_floors(load(name), newest)}")
-    return 0
+    if rounds is not None and rounds < 1:
+        raise UsageError(f"--rounds must be at least 1, not {rounds}.")
+    if against is None:
+        throughput.report_race(throughput.race(rounds or 11, torch))
+        return 0
+    if not (against / "recipes" / "optimizers.py").is_file():
+        raise UsageError(f"--against: {against} is no checkout of this project, since it has no recipes/optimizers.py.")
+    return throughput.compare(against, ours, theirs, rounds or 3)

@@ -1,7 +1,6 @@
-"""How a command ends when something goes wrong: in which words, and with which exit code. It is decided here;
-before a command has come so far, and where it is interrupted, by `pipelines.terminal`.
+"""How a command ends when something goes wrong: in which words, and with which exit code.
 
-0 is for what was done, 1 for a failure, 2 for usage, 130 for Ctrl-C and 143 for being told to end.
+0 is done, 1 a failure, 2 usage, 130 Ctrl-C and 143 that it was told to end (`pipelines.terminal` has those two).
 """
 
 import errno
@@ -15,16 +14,16 @@ FAILURE, USAGE = 1, 2
 
 def explanation(error: BaseException) -> tuple[int | None, str]:
     """Exit code and sentence for what a user can mend; no code for anything else."""
-    if isinstance(error, SystemExit):  # Of a parser of flags, which has said why.
+    if isinstance(error, SystemExit):  # tyro has printed why.
         return (error.code if isinstance(error.code, int) else FAILURE if error.code else 0), ""
     if isinstance(error, (UsageError, RequestError)):
         return USAGE, str(error)
     if isinstance(error, (DataError, EvidenceError, MachineError, LibraryError)):
         return FAILURE, str(error)
     if isinstance(error, MemoryError):
-        return FAILURE, "There is not enough memory for that: ask for less at a time, such as --jobs 1."
+        return FAILURE, "There is not enough memory: ask for less at a time, such as --jobs 1."
     if isinstance(error, (ConnectionError, TimeoutError)) and error.filename is None:
-        return FAILURE, f"A connection failed ({error}): try again."
+        return FAILURE, "" if isinstance(error, BrokenPipeError) else f"A connection failed ({error}): try again."
     if isinstance(error, OSError):
         full = " The disk is full: free some space, then add --resume." if error.errno == errno.ENOSPC else ""
         return FAILURE, f"{error.filename or 'A file'} could not be written or read: {error.strerror or error}.{full}"

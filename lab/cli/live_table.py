@@ -6,7 +6,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lab.evidence.records import Record, printable
+from lab.execute.job import Job, read_progress
 
 Progress = Callable[[Path, str, int], Any]
 
@@ -48,16 +49,16 @@ class View:
         is_trial = "=" in Path(job.folder).name  # Its folder is named after its settings.
         # What is to be chosen by validation is shown by validation.
         part = "validation" if is_trial else "test"
-        accuracy = record["metrics"].get(f"{part}_accuracy")
-        metric, value = next(iter(record["metrics"].items()), ("", 0.0))
+        accuracy = record.metrics.get(f"{part}_accuracy")
+        metric, value = next(iter(record.metrics.items()), ("", 0.0))
         ending = (
             f"{part} accuracy {accuracy:.1%}" if accuracy is not None else f"{metric.replace('_', ' ')} {value:.4g}"
         )
-        if record["status"] != "finished":
-            ending = f"{record['status']}: {printable(str(record['cause']))}"
+        if record.status != "finished":
+            ending = f"{record.status}: {printable(str(record.cause))}"
         place = f"{len(self.durations)}/{len(self.jobs)}"
         setting = f" {Path(job.folder).name}" if is_trial else ""
-        name = self.name(job, record["variant"])
+        name = self.name(job, record.variant)
         return f"{place:>7}  {name}{setting}: {ending}, {self.left()}"
 
     def name(self, job: Any, variant: str) -> str:
@@ -102,3 +103,20 @@ def watching(console: Console, jobs: list[Any], at_once: int, progress: Progress
         return
     with Live(view, console=console, refresh_per_second=2, transient=True):
         yield view
+
+
+def watcher(console: Console) -> Callable[[list[Job], int], Any]:
+    """What shows jobs under way on a console, and keeps the comparison in TensorBoard up to date."""
+
+    @contextlib.contextmanager
+    def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
+        with watching(console, jobs, at_once, read_progress) as shown:
+            if not any(job.logging for job in jobs):
+                yield shown
+                return
+            from lab.tensorboard.following import following
+
+            with following(shown, jobs) as follower:
+                yield follower
+
+    return watch

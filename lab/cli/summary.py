@@ -1,57 +1,58 @@
-"""What a command prints when its runs are done, or when it is stopped. Nothing is decided here."""
+"""What a command prints when its runs are done or when it is stopped. Nothing is decided here."""
 
 import importlib.util
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.cli.validate import default_config
-from lab.evidence.records import LOOKS, Record, printable
-from lab.evidence.schemas import SearchTrial, TuningSweep
-from lab.execute.invocation import Invocation
+from lab.cli.validate import default_config, flag
+from lab.evidence.records import printable
+from lab.evidence.schemas import LOOKS, Record, SearchTrial, TuningSweep
+from lab.execute.invocation import Invocation, same
 from lab.measurement import Measured
 from lab.report import replication
 from lab.report.card import kind_of
 from lab.report.published import STALE, Published
 from lab.report.report import Report
-from lab.settings import LOGS, Settings
+from lab.settings import LOGS, Settings, images_of
 from lab.tensorboard.profile import words_in
+from lab.tuning import Tuning
 
 SHOWN_TRIALS = 10
 
 
 def say_where(invocations: Sequence[Invocation], console: Console) -> None:
-    """After an interruption: nothing is lost, and how to go on."""
+    """After an interruption: where the finished runs are, and how to go on."""
     for invocation in invocations:
         done = len(list(invocation.folder.rglob("record.json")))
         console.print(f"\nStopped. {done} finished runs are kept in {invocation.folder}.")
-    for command in dict.fromkeys(invocation.header["command"] for invocation in invocations):
+    for command in dict.fromkeys(invocation.header.command for invocation in invocations):
         console.print(f"Go on with\n  {command} --resume")
 
 
-def say_measured(invocation: Invocation, measured: Measured, console: Console) -> None:
+def say_measured(invocation: Invocation, measured: Measured, console: Console, say_once: Callable[[str], None]) -> None:
     """The published answer and whether these runs agree with it, their own table, and where everything is."""
     experiment, folder, ours = invocation.experiment, measured.folder, measured.report
     if invocation.together:
         console.print(f"\n{invocation.title()}")
     why_not = _not_applying(invocation, measured.published)
     if why_not:
-        console.print(f"\nWhat is published does not apply: {why_not}.")
+        say_once(f"\nThe published results do not apply: {why_not}.")
     elif measured.published.evidence is not None:
         theirs = Report(experiment, measured.published.evidence, measured.published.tuning)
-        seeds = len(theirs.found["seeds"])
-        console.print(f"\nPublished, from {seeds} seeds on {kind_of(theirs.found['machine'])}:")
+        seeds = len(theirs.found.seeds)
+        console.print(f"\nPublished, from {seeds} seeds on {kind_of(theirs.found.machine)}:")
         for line in [*theirs.brief_lines(), *replication.words(replication.agreement(ours, theirs), theirs)]:
             console.print(line)
-    console.print(f"\nYour runs, {len(ours.found['seeds'])} seed{'s' if len(ours.found['seeds']) > 1 else ''}:")
-    console.print(_closing_table(ours.table()))
-    for line in _remarks(invocation, ours):
-        console.print(line)
-    if why_not or len(ours.found["seeds"]) >= LOOKS[0]:
+    seeds = len(ours.found.seeds)
+    console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")
+    console.print(_table(*ours.table()))
+    _say_remarks(invocation, ours, console, say_once)
+    if why_not or seeds >= LOOKS[0]:
         for line in ours.verdict_lines():
             console.print(line)
     console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
@@ -79,64 +80,53 @@ def _say_profiled(invocation: Invocation, console: Console) -> None:
 
 
 def _not_applying(invocation: Invocation, published: Published) -> str:
-    """Why published numbers are not about what was run, as the end of a sentence; empty if they are."""
-    experiment, asked = invocation.experiment, invocation.settings
-    of_them = {"images": not asked.data.is_cifar10, "model": asked.model}
-    if own := " and ".join(name for name, is_own in of_them.items() if is_own):
-        return f"these are your own {own}"
+    """Why the published numbers are not about these runs, as the end of a sentence; empty if they are."""
+    experiment, settings = invocation.experiment, invocation.settings
+    own = {"images": not settings.data.is_cifar10, "model": settings.model}
+    if words := " and ".join(name for name, is_own in own.items() if is_own):
+        return f"these are your own {words}"
     if published.evidence is None:
-        return f"nothing of {experiment.name} is published yet" + (" at full" if asked.budget == "full" else "")
+        return f"nothing of {experiment.name} is published yet" + (" at full" if settings.budget == "full" else "")
     if published.stale:
-        return f"it was {STALE}"
-    if asked.budget != published.evidence["budget"]:
-        return f"it is of budget {published.evidence['budget']}, and this is {asked.budget}"
-    usual = vars(default_config(experiment, asked.budget, asked.data))
-    changed = [f"--{name.replace('_', '-')}" for name, value in vars(invocation.config).items() if value != usual[name]]
-    if changed:
-        return f"you changed {', '.join(changed)}"
-    of_images = [
-        {**header["data"], "digest": header["data_digest"]} for header in (invocation.header, published.evidence)
-    ]
-    if of_images[0] != of_images[1]:
-        return "it is of other images, or of another number or split of them"
+        return f"they were {STALE}"
+    if settings.budget != published.evidence.budget:
+        return f"they are of budget {published.evidence['budget']}, and this is {settings.budget}"
+    if changed := _changed(invocation):
+        return f"you changed {', '.join(map(flag, changed))}"
+    if not same(invocation.header, published.evidence, ("data", "data_digest")):
+        return "they are of other images, or of another number or split of them"
     return ""
 
 
-def _own(asked: Settings) -> list[str]:
-    """The flags that say what images and which model are the reader's own."""
-    flags = [] if asked.data.is_cifar10 else ["--data", asked.data.source]
-    flags += ["--image-size", str(asked.data.image_size)] if asked.data.image_size else []
-    return [*flags, *(["--model", asked.model] if asked.model else [])]
-
-
-def _remarks(invocation: Invocation, ours: Report) -> list[str]:
+def _say_remarks(invocation: Invocation, ours: Report, console: Console, say_once: Callable[[str], None]) -> None:
     """What a reader should know of the numbers above."""
-    experiment, asked = invocation.experiment, invocation.settings
-    if invocation.is_as_published or not experiment.tuning:
-        return []
-    again = shlex.join(["python", "-m", experiment.command, *_own(asked), "--tune"])
-    swept = experiment.tuning.swept
-    lines = []
+    experiment = invocation.experiment
+    if invocation.is_as_published or not isinstance(experiment.sweep, Tuning):
+        return
+    swept, second = experiment.sweep.swept, experiment.sweep.second
     if stuck := [name for name in _no_better_than_a_guess(ours) if name not in experiment.fails]:
-        too_high = f"{'its' if len(stuck) == 1 else 'their'} {swept} may be too high for what you gave"
-        lines.append(f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it (--{swept}).")
-    return [*lines, f"The {swept}s are the recipe's, tuned on CIFAR-10. To find your own: {again}"]
+        too_high = f"{'its' if len(stuck) == 1 else 'their'} {swept} may be too high for your images or model"
+        console.print(f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it (--{swept}).")
+    if variants := [name for name in invocation.variants if name in experiment.swept_at(invocation.settings.budget)]:
+        say_once(f"Each {swept} is the recipe's, tuned on CIFAR-10. To find your own:")
+        chosen = {swept, *(name for name, _ in second.values())}
+        console.print(f"  {command_of(invocation, ['tune', '--variants', *variants], but=chosen)}")
 
 
 def _no_better_than_a_guess(ours: Report) -> list[str]:
     """The variants whose mean test accuracy lies within three standard errors of that of guessing, or below."""
-    guess, images = 1 / ours.found["classes"], ours.found["test_images"]
+    guess, images = 1 / ours.found.classes, ours.found.test_images
     at_most = guess + 3 * (guess * (1 - guess) / images) ** 0.5
     accuracies: dict[str, list[float]] = {}
-    for record in ours.found["records"]:
-        if "test_accuracy" in record["metrics"]:
-            accuracies.setdefault(record["variant"], []).append(record["metrics"]["test_accuracy"])
+    for record in ours.found.records:
+        if "test_accuracy" in record.metrics:
+            accuracies.setdefault(record.variant, []).append(record.metrics["test_accuracy"])
     return [name for name, values in accuracies.items() if sum(values) / len(values) <= at_most]
 
 
 def say_tuned(invocation: Invocation, found: TuningSweep, failures: Iterable[Record], console: Console) -> None:
     """Each variant's winning settings."""
-    for variant, settings in found["winners"].items():
+    for variant, settings in found.winners.items():
         shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
         console.print(f"{variant:>16}  {shown}")
     console.print(f"Evidence     {invocation.folder / 'tuning.json'}")
@@ -146,36 +136,60 @@ def say_tuned(invocation: Invocation, found: TuningSweep, failures: Iterable[Rec
 def say_searched(invocation: Invocation, found: dict[str, list[SearchTrial]], console: Console) -> None:
     """For each variant its best trials, and the command that goes on with the best one."""
     for variant, trials in found.items():
-        if not trials:  # A worker of a shared search: its chief tells.
+        if not trials:  # In a worker of a shared search: the chief prints them.
             continue
         rows, best = [], trials[0]
         for trial in trials[:SHOWN_TRIALS]:
-            reached = trial["validation_accuracy"]
-            epochs = [str(trial["epochs"])] if trial["epochs"] else []
-            outcome = trial["status"] if reached is None else f"{reached:.2%}"
-            settings = [_shown(trial["settings"][name], 3) for name in best["settings"]]
-            rows.append([trial["trial"], *settings, *epochs, outcome])
-        header = ["trial", *best["settings"], *(["epochs"] if best["epochs"] else []), "validation accuracy"]
+            reached = trial.validation_accuracy
+            epochs = [str(trial.epochs)] if trial.epochs else []
+            outcome = trial.status if reached is None else f"{reached:.2%}"
+            settings = [_shown(trial.settings[name], 3) for name in best.settings]
+            rows.append([trial.trial, *settings, *epochs, outcome])
+        header = ["trial", *best.settings, *(["epochs"] if best.epochs else []), "validation accuracy"]
         console.print(f"\n{variant}: the best {len(rows)} of {len(trials)} trials")
-        console.print(_closing_table((header, rows)))
-        if best["validation_accuracy"] is not None:
-            command = ["python", "-m", invocation.experiment.command, "--variants", variant]
-            for name, value in best["settings"].items():
-                command += [f"--{name.replace('_', '-')}", _shown(value, 6)]
-            command += [*_own(invocation.settings), *_changed(invocation, set(best["settings"]))]
-            console.print(f"Next         {shlex.join(command)}")
+        console.print(_table(header, rows))
+        if best.validation_accuracy is not None:
+            words = ["--variants", variant]
+            for name, value in best.settings.items():
+                words += [flag(name), _shown(value, 6)]
+            console.print(f"Next         {command_of(invocation, words, but=set(best['settings']))}")
             console.print(f"Figure       {invocation.folder / f'search-{variant}.png'}")
     console.print(f"\nEvidence     {invocation.folder / 'search.json'}")
 
 
-def _changed(invocation: Invocation, but: set[str]) -> list[str]:
-    """The flags for what else is not as by default: the budget, and settings but those that were searched."""
-    flags = [] if invocation.settings.budget == "quick" else ["--budget", invocation.settings.budget]
-    usual = vars(default_config(invocation.experiment, invocation.settings.budget, invocation.settings.data))
-    for name, value in vars(invocation.config).items():
-        if name not in but and value != usual[name]:
-            flags += [f"--{name.replace('_', '-')}", str(value)]
-    return flags
+def command_of(invocation: Invocation, words: Sequence[str], but: Container[str] = ()) -> str:
+    """A command for the same experiment that measures under the same conditions.
+
+    `words` come first; the fields of Config in `but` are left to them.
+    """
+    settings = invocation.settings
+    images = images_of(settings.budget, settings.data.source)
+    usual, flags = Settings("quick", (), (), images), list(words)
+    for name in ("budget", "model", "jobs", "backend", "start", "logdir"):
+        if (value := getattr(settings, name)) != getattr(usual, name):
+            flags += [flag(name), str(value)]
+    if settings.data.source != images_of(settings.budget).source:
+        flags += ["--data", settings.data.source]
+    for name in ("train_images", "split_seed", "image_size"):
+        if (value := getattr(settings.data, name)) != getattr(images, name):
+            flags += [flag(name), str(value)]
+    for name, value in _changed(invocation).items():
+        if name not in but:
+            flags += _spelled(name, value)
+    return shlex.join(["python", "-m", invocation.experiment.command, *flags])
+
+
+def _changed(invocation: Invocation) -> dict[str, Any]:
+    """The fields of the recipe's Config that are not as by default."""
+    settings = invocation.settings
+    usual = vars(default_config(invocation.experiment, settings.budget, settings.data))
+    return {name: value for name, value in vars(invocation.config).items() if value != usual[name]}
+
+
+def _spelled(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [flag(name) if value else flag(f"no_{name}")]
+    return [flag(name), *(map(str, value) if isinstance(value, (tuple, list)) else [str(value)])]
 
 
 def _shown(value: Any, digits: int) -> str:
@@ -184,13 +198,12 @@ def _shown(value: Any, digits: int) -> str:
 
 def _say_unfinished(records: Iterable[Record], console: Console) -> None:
     for record in records:
-        if record["status"] != "finished":
-            cause = printable(str(record["cause"]))
-            console.print(Text(f"{record['variant']} seed {record['seed']} {record['status']}: {cause}", "red"))
+        if record.status != "finished":
+            cause = printable(str(record.cause))
+            console.print(Text(f"{record.variant} seed {record.seed} {record.status}: {cause}", "red"))
 
 
-def _closing_table(content: tuple[list[str], list[list[str]]]) -> Table:
-    header, rows = content
+def _table(header: list[str], rows: list[list[str]]) -> Table:
     table = Table(title=None)
     for i, column in enumerate(header):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)

@@ -207,7 +207,7 @@ from {module} import EXPERIMENT
 from lab import main
 fields = {{name: (value,) for name, value in json.loads(sys.argv[1]).items()}}
 table = dataclasses.replace(EXPERIMENT.table, fields=fields)
-main(dataclasses.replace(EXPERIMENT, table=table), ["--tune", "--no-log", "--logdir", sys.argv[2]])
+main(dataclasses.replace(EXPERIMENT, table=table), ["tune", "--logdir", sys.argv[2]])
 """
 
 

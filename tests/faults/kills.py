@@ -49,10 +49,10 @@ class Kind:
 SMOKE = ("--budget", "smoke", "--jobs", "2")
 KINDS = {
     "run": Kind("recipes.sequential", (*SMOKE, "--variants", "linear", "dense_65", "convnet"), "evidence.json"),
-    "tuning": Kind("recipes.sequential", (*SMOKE, "--tune", "--variants", "linear", "--no-log"), "tuning.json"),
+    "tuning": Kind("recipes.sequential", ("tune", *SMOKE, "--variants", "linear", "--no-log"), "tuning.json"),
     "search": Kind("recipes.search", (*SMOKE, "--variants", "grid", "random"), "evidence.json"),
     "trials": Kind(
-        "recipes.optimizers", (*SMOKE, "--variants", "adam", "--search", "bayesian", "--trials", "4"), "search.json"
+        "recipes.optimizers", ("search", "bayesian", "--trials", "4", *SMOKE, "--variants", "adam"), "search.json"
     ),
     "distributed": Kind("recipes.distributed", (*SMOKE, "--variants", "one_device", "workers_2"), "evidence.json"),
 }

@@ -9,15 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.cli import commands
-from lab.cli import cookbook as whole
-from lab.cli.flags import Options, Searching
+from lab.cli import commands, cookbook, laboratory
+from lab.cli.flags import ACTIONS, OLD
 from lab.execute.invocation import Invocation
-from lab.experiments import load
+from lab.experiments import NAMES, load
 from pipelines.errors import UsageError
 from tests.conftest import ROOT, examples
 from tests.faults.spoiling import ESCAPES
-from tests.toys import guess
+from tests.toys import guess, pair
 
 RECIPES = [guess.EXPERIMENT, *map(load, ("optimizers", "search_replayed", "distributed"))]
 # What one argument of a command can be: no NUL, and bytes that are no UTF-8 as Python shows them.
@@ -34,19 +33,20 @@ words = st.one_of(
 
 
 def flags_of(experiment) -> list[str]:
-    """All flags of a recipe's command line."""
-    parts = [Options, experiment.config, *([Searching] if experiment.searched else [])]
-    return [f"--{field.name.replace('_', '-')}" for part in parts for field in dataclasses.fields(part)]
+    """All flags of a recipe's subcommands."""
+    fields = [field for part in (*ACTIONS.values(), experiment.config) for field in dataclasses.fields(part)]
+    return sorted({f"--{field.name.replace('_', '-')}" for field in fields})
 
 
 @st.composite
 def command_lines(draw) -> tuple:
     experiment = draw(st.sampled_from(RECIPES))
-    arguments: list[str] = []
-    for flag in draw(st.lists(st.sampled_from([*flags_of(experiment), "--help", "--no-such-flag", "-x"]), max_size=3)):
+    arguments: list[str] = draw(st.sampled_from([[], *([name] for name in ACTIONS), ["search", "random"]]))
+    others = ["--help", "--no-such-flag", "-x", *OLD]
+    for flag in draw(st.lists(st.sampled_from([*flags_of(experiment), *others]), max_size=3)):
         values = draw(st.lists(words, max_size=2))
         joined = draw(st.booleans()) and len(values) == 1
-        arguments += [f"{flag}={values[0]}"] if joined else [flag, *values]
+        arguments = [*arguments, *([f"{flag}={values[0]}"] if joined else [flag, *values])]
     return experiment, arguments
 
 
@@ -70,7 +70,7 @@ def print_as_commands_do() -> None:
 
 
 def printed_of(capsys, arguments=()) -> str:
-    """What was printed: no control character but those that were typed, which the parsers of flags repeat."""
+    """What was printed: no control character but those that were typed, which tyro repeats."""
     printed = capsys.readouterr()
     text = printed.err + printed.out
     assert "Traceback" not in text
@@ -83,68 +83,101 @@ def printed_of(capsys, arguments=()) -> str:
 def test_any_flag_value_is_taken_or_refused_in_a_sentence(nothing_begins, capsys, line):
     experiment, arguments = line
     print_as_commands_do()
-    try:
-        code = commands.run(experiment, arguments)
-    except SystemExit as error:  # Of the parser, which has said why.
-        code = error.code
+    code = commands.run(experiment, arguments)
     assert code == 2 or (code == 0 and {"--help", "-h"} & set(arguments))
     assert len(printed_of(capsys, arguments)) > 10
 
 
-@given(st.lists(st.one_of(words, st.sampled_from([*whole.COMMANDS, *whole.NAMES, "--logdir", "--port"])), max_size=4))
-@examples(200)
-def test_any_words_behind_python_m_recipes_are_taken_or_refused(nothing_done, capsys, arguments):
+SUBCOMMANDS = ["list", "run", "board", "benchmark", "status", "attest", "publish", "floors"]
+
+
+@pytest.mark.parametrize("front", [cookbook, laboratory])
+@given(st.lists(st.one_of(words, st.sampled_from([*SUBCOMMANDS, *NAMES, "--logdir", "--port"])), max_size=4))
+@examples(100)
+def test_any_words_behind_the_other_commands_are_taken_or_refused(nothing_done, capsys, front, arguments):
     print_as_commands_do()
-    try:
-        code = whole.main(arguments)
-    except SystemExit as error:
-        code = error.code
-    assert code in (0, 1, 2)
+    assert front.main(arguments) in (0, 1, 2)
     printed_of(capsys, arguments)
 
 
 @pytest.fixture(scope="module")
 def nothing_done():
     with pytest.MonkeyPatch.context() as patched:
-        for name in ("status", "attest_all", "publish_all", "measure_floors", "run_all"):
-            patched.setattr(whole, name, lambda *_: 0)
         from benchmarks import throughput
+        from lab.evidence import carry_over
+        from lab.report import publish, publishable
         from lab.tensorboard import server
 
+        patched.setattr(cookbook, "run_all", lambda *_: 0)
+        patched.setattr(laboratory, "run_all", lambda *_: 1)
+        patched.setattr(carry_over, "carry_over", lambda *_: "done")
+        patched.setattr(publishable, "find", lambda *_: (None, []))
+        for name in ("publish", "publish_front", "status_of"):
+            patched.setattr(publish, name, lambda *_: "done")
         patched.setattr(throughput, "race", lambda *_: [])
         patched.setattr(throughput, "report_race", lambda *_: None)
-        patched.setattr(server, "serve", lambda *_: "http://127.0.0.1")
-        patched.setattr(server, "wait", lambda *_: None)
-        patched.setattr(server, "take_picture", lambda *_: None)
-        patched.setattr(whole.webbrowser, "open", lambda *_: None)
+        for name in ("serve", "wait", "take_picture"):
+            patched.setattr(server, name, lambda *_: "http://127.0.0.1")
+        patched.setattr(cookbook.webbrowser, "open", lambda *_: None)
         yield
 
 
 @pytest.mark.parametrize(
-    ("flags", "sentence"),
+    ("flags", "named"),
     [
-        (["--first-seed", "5000000000"], "from 0 to 4,294,967,295"),
-        (["--first-seed", "4294967295", "--seeds", "2"], "from 0 to 4,294,967,295"),
-        (["--split-seed", "-1"], "--split-seed must be from 0 to 4,294,967,295, not -1."),
+        (["--first-seed", "5000000000"], "4,294,967,295"),
+        (["--first-seed", "4294967295", "--seeds", "2"], "4,294,967,295"),
+        (["--seeds", "0"], "--seeds must be from 1 to 10,000"),
+        (["--split-seed", "-1"], "--split-seed must be from 0 to 4,294,967,295"),
         (["--jobs", "10000"], "--jobs must be from 1 to "),
-        (["--seconds", "1e7"], "--seconds must be from 0 to 1,000,000, not 10000000.0."),
-        (["--seconds", "-inf"], "--seconds must be from 0 to 1,000,000, not -inf."),
-        (["--logdir", "logs/new\nline"], "has a character that can't be printed"),
-        (["--logdir", "logs/\udcff"], "has a character that can't be printed"),
-        (["--logdir", "x" * 5000], "can't be looked at (File name too long)"),
-        (["--save", "models/\x1b[31m"], "has a character that can't be printed"),
+        (["--seconds", "1e7"], "--seconds must be from 0 to 1,000,000"),
+        (["--seconds", "nan"], "--seconds must be from 0 to 1,000,000"),
+        (["search", "random", "--trials", "0"], "--trials must be from 1 to 10,000"),
+        (["--logdir", "logs/new\nline"], "--logdir"),
+        (["--logdir", "logs/\udcff"], "--logdir"),
+        (["--logdir", "x" * 5000], "File name too long"),
+        (["--logdir", "pyproject.toml"], "--logdir"),
+        (["--save", "models/\x1b[31m"], "--save"),
+        (["--reference"], "--board"),
+        (["--board", "--no-log"], "--no-log"),
+        (["tune", "--rate", "7"], "--rate"),
+        (["tune", "--seeds", "7"], "--seeds"),
+        (["tune", "--save", "models"], "--save"),
+        (["--tune"], "python -m tests.toys.guess tune"),
+        (["--search", "random"], "python -m tests.toys.guess search TUNER"),
+        (["--until-decided=20"], "python -m tests.toys.guess extend"),
+        (["tnue"], "tnue"),
     ],
 )
-def test_bounds_and_names(nothing_begins, capsys, flags, sentence):
+def test_a_refusal_names_the_flag_and_what_would_do(nothing_begins, capsys, flags, named):
     assert commands.run(guess.EXPERIMENT, flags) == 2
-    assert sentence in printed_of(capsys)
+    assert named in printed_of(capsys)
+
+
+def test_a_recipe_has_the_subcommands_that_it_can_use(nothing_begins, capsys):
+    assert commands.run(pair.EXPERIMENT, ["tune"]) == 2
+    assert "'tune'" in printed_of(capsys)
+    assert commands.run(pair.EXPERIMENT, ["--help"]) == 0
+    shown = printed_of(capsys)
+    assert "run" in shown
+    assert "tune" not in shown
+
+
+def test_without_a_subcommand_it_is_run(nothing_begins):
+    assert commands.parse(guess.EXPERIMENT, ["--seeds", "4"]) == commands.parse(guess.EXPERIMENT, ["run", "--seeds=4"])
+    settings, config = commands.parse(guess.EXPERIMENT, ["search", "bayesian", "--seconds", "1"])
+    assert (settings.action, settings.tuner, settings.seeds, config.seconds) == ("search", "bayesian", (), 1.0)
+    assert type(config) is guess.Config
 
 
 def test_a_home_is_put_in_the_place_of_a_tilde(nothing_done, monkeypatch, tmp_path):
     """No shell does it behind an equals sign."""
+    from lab.report import publishable
+
     monkeypatch.setenv("HOME", str(tmp_path))
-    seen = []
-    monkeypatch.setattr(whole, "publish_all", lambda names, logs: seen.append(logs) or 0)
-    assert whole.main(["publish", "optimizers", "--logdir=~/logs"]) == 0
-    asked, _ = commands.parse(guess.EXPERIMENT, ["--logdir=~/logs"])
-    assert seen == [asked.logdir] == [tmp_path / "logs"]
+    (tmp_path / "logs").mkdir()
+    seen = set()
+    monkeypatch.setattr(publishable, "find", lambda experiment, logs, *_: (seen.add(logs), ())[1:] * 2)
+    assert laboratory.main(["publish", "optimizers", "--logdir=~/logs"]) == 0
+    settings, _ = commands.parse(guess.EXPERIMENT, ["--logdir=~/logs"])
+    assert seen == {settings.logdir} == {tmp_path / "logs"}

@@ -393,7 +393,7 @@ def searched(tmp_path_factory):
     return logs, read_json(path)["found"]
 
 
-SEARCH = ["--variants", "fair", "--search", "random", "--trials", "3", "--no-log", "--jobs", "1"]
+SEARCH = ["search", "random", "--variants", "fair", "--trials", "3", "--no-log", "--jobs", "1"]
 
 
 @contextlib.contextmanager

@@ -245,10 +245,10 @@ def test_what_listens_everywhere_says_so_first(tmp_path):
 def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
     script = tmp_path / "search.py"
     flags = [
+        "search",
+        "random",
         "--variants",
         "fair",
-        "--search",
-        "random",
         "--trials",
         "2",
         "--no-log",

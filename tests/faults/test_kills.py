@@ -18,12 +18,12 @@ from tests.toys import guess, runner
 SLOWLY = ("--jobs", "2", "--no-log", "--seconds")
 TOYS = {
     "run": (guess.EXPERIMENT, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY, "0.2"), "evidence.json")),
-    "tuning": (guess.EXPERIMENT, Kind("tests.toys.guess", ("--tune", *SLOWLY, "0.1"), "tuning.json")),
+    "tuning": (guess.EXPERIMENT, Kind("tests.toys.guess", ("tune", *SLOWLY, "0.1"), "tuning.json")),
     "trials": (
         runner.EXPERIMENT,
         Kind(
             "tests.toys.runner",
-            ("--variants", "fair", "--search", "bayesian", "--trials", "8", *SLOWLY, "0.2"),
+            ("search", "bayesian", "--variants", "fair", "--trials", "8", *SLOWLY, "0.2"),
             "search.json",
         ),
     ),

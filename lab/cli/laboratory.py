@@ -1,0 +1,96 @@
+"""`python -m lab`: what concerns the published evidence."""
+
+import itertools
+import sys
+from pathlib import Path
+
+from lab.cli.cookbook import LOGS, Commands, Names, dispatch, known, run_all, run_command
+from lab.experiments import NAMES, load
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return the exit code, as `lab.cli.exits` has it."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    commands: Commands = {"status": status, "publish": publish, "attest": attest, "floors": floors}
+    return run_command(lambda: dispatch("python -m lab", __doc__, commands, arguments or ["--help"]))
+
+
+def status(names: Names = (), /) -> int:
+    """What of each recipe is published, what is stale, and which command mends it."""
+    from lab.report import publish
+
+    for name in known(names) or NAMES:
+        for line in publish.status_of(load(name)):
+            print(f"{name:<20} {line}")
+    return 0
+
+
+def attest(names: Names = (), /) -> int:
+    """Carry evidence over a change of code that changes no number."""
+    from lab.cli import exits
+    from lab.evidence.carry_over import carry_over
+    from lab.evidence.records import EvidenceError
+
+    code = 0
+    for name in known(names) or NAMES:
+        try:
+            print(f"{name} {carry_over(load(name), print)}.")
+        except EvidenceError as error:
+            code = exits.say(error) or code
+    return code
+
+
+def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
+    """Publish the newest evidence of each recipe: logs/ to results/NAME/, README and the other generated pages.
+
+    Args:
+        names: which recipes; by default all.
+        logdir: where the evidence is.
+    """
+    from lab.cli import exits
+    from lab.evidence.records import EvidenceError, printable
+    from lab.report import front_page, publishable
+    from lab.report import publish as publishing
+
+    code, logdir = 0, logdir.expanduser()  # No shell does it behind an equals sign.
+    if not logdir.is_dir():
+        print(f"There is no folder {logdir}: nothing new is published.", file=sys.stderr)
+        code = 1
+    for name in known(names) or NAMES:
+        experiment, paths = load(name), []
+        for kind, budget in itertools.product(("tuning.json", "evidence.json"), ("quick", "full")):
+            path, passed_over = publishable.find(experiment, logdir, kind, budget)
+            paths += [path] if path else []
+            for sentence in passed_over:
+                print(printable(sentence), file=sys.stderr)
+                code = 1
+        try:
+            done = publishing.publish(experiment, paths)
+        except EvidenceError as error:
+            code = exits.say(error) or code
+            continue
+        print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
+        if not front_page.has_chapter(name):
+            print(f"{name} is in no chapter of README: add it to {front_page.WHERE}.", file=sys.stderr)
+            code = 1
+    publishing.publish_front()
+    return code
+
+
+def floors(names: Names, /, logdir: Path = LOGS) -> int:
+    """Measure what the convergence tests may expect: run recipes at budget smoke with ten seeds.
+
+    Args:
+        names: which recipes.
+        logdir: where the runs go.
+    """
+    from lab.report import publish as publishing
+
+    with_floors = [name for name in known(names) or NAMES if load(name).floor]
+    flags = ["--budget", "smoke", "--seeds", str(publishing.LEAST_SEEDS), "--no-log", "--logdir", str(logdir)]
+    if code := run_all(with_floors, flags):
+        return code
+    for name in with_floors:
+        newest = max((logdir / name).glob("*/evidence.json"))
+        print(f"{name}: {publishing.write_floors(load(name), newest)}")
+    return 0
