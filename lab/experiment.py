@@ -82,9 +82,9 @@ class Experiment:
             uint8 (batch, height, width, channels) and labels: TensorBoard shows a sample of it.
         smoke, full: fields of `config` that differ at that budget.
         least: the smallest values of fields of `config`, over and above the usual ones.
-        tuning: how `--tune` finds each variant's settings.
-        space: fields of `config` that `--search` chooses, beside those that `tuning` sweeps.
-        table: what the recipe looks results up in, and `--tune` measures; a recipe has this or `tuning`, if any.
+        tuning: how `tune` finds each variant's settings.
+        space: fields of `config` that `search` chooses, beside those that `tuning` sweeps.
+        table: what the recipe looks results up in, and `tune` measures; a recipe has this or `tuning`, if any.
         floor: the metric that the convergence test looks at.
         left_out: variants that a plain run leaves out, to answer sooner: they are run where they are named, by
             `--variants all`, and at smoke. What is published has all of them.
@@ -159,12 +159,12 @@ class Experiment:
         return tuple(name for name in self.names if budget != "full" or name in self.at_full)
 
     def swept_at(self, budget: str) -> tuple[str, ...]:
-        """The variants that `--tune` is about at a budget: of those published there, the ones that have a grid."""
+        """The variants that `tune` is about at a budget: of those published there, the ones that have a grid."""
         published = self.published_at(budget) or self.names
         return tuple(name for name in published if self.tuning is None or name in self.tuning.grids)
 
     def space_of(self, variant: str) -> Space:
-        """What `--search` chooses from for a variant: its grid, or what is between the ends of it, and `space`."""
+        """What `search` chooses from for a variant: its grid, or what is between the ends of it, and `space`."""
         found: dict[str, Range | tuple[Any, ...]] = {}
         if self.tuning and variant in self.tuning.grids:
             grid = tuple(sorted(self.tuning.grids[variant]))
@@ -176,7 +176,7 @@ class Experiment:
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The variants that `--search` is about: those whose settings win by validation accuracy."""
+        """The variants that `search` is about: those whose settings win by validation accuracy."""
         by_accuracy = "validation_accuracy"
         return tuple(
             name
@@ -192,7 +192,7 @@ class Experiment:
 
     @property
     def sweep(self) -> Tuning | Table | None:
-        """What `--tune` does."""
+        """What `tune` does."""
         return self.tuning or self.table
 
     @property

@@ -1,4 +1,4 @@
-"""What `--search` may choose from: the space that a recipe declares."""
+"""What `search` may choose from: the space that a recipe declares."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ class Table:
         whole = set(itertools.product(table, self.seeds))
         if tried != whole or any(len(rows) != len(self.seeds) for rows in table.values()):
             raise EvidenceError(
-                f"The table of {experiment} is not whole: `python -m recipes.{experiment} --tune` measures it again."
+                f"The table of {experiment} is not whole: `python -m recipes.{experiment} tune` measures it again."
             )
         return {setting: np.array(rows) for setting, rows in table.items()}
 

@@ -1,4 +1,4 @@
-"""`--tune`: find each variant's settings by validation, then draw how sensitive it is to them.
+"""`tune`: find each variant's settings by validation, then draw how sensitive it is to them.
 
 Every variant gets the same number of trials. On seed 0 they are the grid of the swept field, then two more about its
 winner, the grid's finer neighbours or, where the variant has one, two values of a second field. Where a winner lies at
@@ -58,7 +58,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What `--tune` tries: `swept` is a field of the recipe's Config, `grids` its values for each variant.
+    """What `tune` tries: `swept` is a field of the recipe's Config, `grids` its values for each variant.
 
     `objective` says what wins, for all variants or for each. `second` gives some variants another field and two values
     of it to try where the swept field was best; all other trials have its value of `fixed`. `found` are the names in

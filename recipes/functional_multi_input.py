@@ -53,7 +53,7 @@ VARIANTS = {
     "colour": ("colour",),
     "two_heads": ("image", "numbers"),
 }
-# Adam's rates that won on validation: `python -m recipes.functional_multi_input --tune`.
+# Adam's rates that won on validation: `python -m recipes.functional_multi_input tune`.
 RATES = {
     "image": 0.0032,
     "numbers": 0.0057,

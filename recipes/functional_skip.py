@@ -64,7 +64,7 @@ VARIANTS = grid(
     },
 )
 
-# Peak rates that won on validation: `python -m recipes.functional_skip --tune` finds them again.
+# Peak rates that won on validation: `python -m recipes.functional_skip tune` finds them again.
 RATES = {
     "plain_shallow": 0.056,
     "plain_shallow_norm": 0.32,

@@ -54,7 +54,7 @@ class Config:
 
 NOISE = {"noise_weak": 0.3, "noise": 1.0, "noise_strong": 3.0}  # Times the gradient's norm.
 CLIPS = {"clipped": "usual_clip", "clipped_often": "tight_clip", "high_clipped": "rescue_clip"}
-# Peak rates that won on validation: `python -m recipes.gradients --tune` finds them again. What is
+# Peak rates that won on validation: `python -m recipes.gradients tune` finds them again. What is
 # not here has that of "plain", so that it differs from it by its gradients alone.
 RATES = {
     "plain": 0.032,

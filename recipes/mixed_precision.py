@@ -54,7 +54,7 @@ VARIANTS = {
     **grid(policy=POLICIES, how={"": "fit"}, filters={"small": 16, "large": 32}),
     **grid(policy=POLICIES, how={"loop": "loop"}, filters={"small": 16}),
 }
-# That won on validation: `python -m recipes.mixed_precision --tune` finds them again. A loop takes
+# That won on validation: `python -m recipes.mixed_precision tune` finds them again. A loop takes
 # the steps of `fit`, and has its rate.
 RATES = {
     "float32_small": 0.028,

@@ -52,7 +52,7 @@ class Config:
     tuned_at: str = "quick"  # Or "full": the budget that those below were tuned at.
 
 
-# Rates that won on validation, peaks or in a race constant: `--tune` finds them again.
+# Rates that won on validation, peaks or in a race constant: `tune` finds them again.
 RATES = {
     "sgd": 0.56,
     "momentum": 0.18,

@@ -51,7 +51,7 @@ class Config:
     tuned_at: str = "quick"  # Or "full": the budget that those below were tuned at.
 
 
-# Strengths that won on validation: `python -m recipes.regularization --tune` finds them again.
+# Strengths that won on validation: `python -m recipes.regularization tune` finds them again.
 STRENGTHS = {
     "dropout": 0.5,  # The share of features that are left out.
     "l2": 0.0001,

@@ -50,7 +50,7 @@ class Config:
     tuned_at: str = "quick"  # Or "full": the budget that those below were tuned at.
 
 
-# Peaks that won on validation: `python -m recipes.schedules --tune` finds them again.
+# Peaks that won on validation: `python -m recipes.schedules tune` finds them again.
 RATES = {
     "constant": 0.032,
     "exponential": 0.1,

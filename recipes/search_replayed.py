@@ -1,7 +1,7 @@
 """Which search finds a good setting in the fewest epochs: grid, random, Bayesian or Hyperband?
 
 A handful of trained trials decides nothing, so each of KerasTuner's four tuners is replayed many
-times on a table of trainings made beforehand (`--tune`): a setting is seen with one of the table's
+times on a table of trainings made beforehand (`tune`): a setting is seen with one of the table's
 seeds and judged by the other three. All have as many epochs as twenty whole trials, `random_twice`
 as forty. What a search has chosen is as good as what random search is expected to choose after so
 many trials, and these are counted in doublings. A search's luck bends this scale: settings can't be

@@ -39,7 +39,7 @@ class Config:
     rate: float | None = None  # None: the variant's own below.
 
 
-# Adam's rates that won on validation: `python -m recipes.sequential --tune` finds them again.
+# Adam's rates that won on validation: `python -m recipes.sequential tune` finds them again.
 RATES = {
     "linear": 0.001,
     "ten_linear": 0.0057,

@@ -40,7 +40,7 @@ class Config:
     rate: float | None = None  # None: the variant's own below.
 
 
-# Adam's peak rates that won on validation: `python -m recipes.shuffling --tune` finds them again.
+# Adam's peak rates that won on validation: `python -m recipes.shuffling tune` finds them again.
 RATES = {
     "shuffled": 0.0057,
     "buffer_half": 0.0032,

@@ -220,7 +220,7 @@ def test_a_change_that_changes_no_number_is_carried_over(project):
     status = python(project, "-m", "recipes", "status", "dice").stdout
     assert "stale: the code that makes the numbers has changed since" in status
     assert "recipes.dice.train, recipes.dice.worth" in status
-    assert "`python -m recipes attest dice` carries it over" in status
+    assert "`python -m lab attest dice` carries it over" in status
     done = python(project, "-m", "recipes", "attest", "dice")
     assert done.returncode == 0, done.stderr
     assert "dice is carried over: 8 runs are the same to the bit, which are those that are published." in done.stdout

@@ -1,24 +1,30 @@
 """What Markdown points to is there: files, headings within them, and commands that the code at hand understands."""
 
+import ast
 import functools
 import importlib
 import importlib.util
+import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
 
 from lab.cli import commands as command_line
-from lab.cli import cookbook as everything
+from lab.cli import cookbook, laboratory
+from lab.experiments import load
 from tests.conftest import ROOT
 
 TRACKED = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")[:-1]
 PAGES = sorted(name for name in TRACKED if name.endswith(".md"))
 NOTEBOOKS = sorted(name for name in TRACKED if name.endswith(".ipynb"))
 OF_OTHERS = {"pip", "venv", "pytest", "ruff", "mypy"}  # Their flags are theirs to check.
+QUICK = {("recipes",), ("lab", "status")}
 MEANT = {"NAME": "optimizers", "RECIPE": "optimizers"}  # What stands for any recipe.
 
 
@@ -65,51 +71,149 @@ def test_the_checks_find_what_is_wrong():
     assert len({target for page in PAGES for target in links(page)}) > 80
 
 
+def blocks(page: str, language: str = r"\w*") -> list[str]:
+    """The fenced blocks of a page."""
+    whole = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", whole)
+
+
+def text_of_notebook(page: str) -> str:
+    """What a notebook's text cells hold, and the lines of its code cells that are commands."""
+    cells = json.loads((ROOT / page).read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    code = [line for cell in cells if cell["cell_type"] == "code" for line in cell["source"]]
+    return "\n".join([*texts, *(f"`{line[1:].strip()}`" for line in code if line.startswith("!"))])
+
+
 def commands(page: str) -> list[list[str]]:
     """The words after each `python -m` of a page, in blocks of code and in the text."""
-    whole = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    is_notebook = page.endswith(".ipynb")
+    whole = text_of_notebook(page) if is_notebook else (ROOT / page).read_text(encoding="utf-8")
+    whole = whole.replace("\\\n", " ")
     found = [line for block in re.findall(r"(?ms)^```\w*\n(.*?)^```", whole) for line in block.splitlines()]
     found += [span.replace("\n", " ") for span in re.findall(r"`([^`]+)`", re.sub(r"(?ms)^```.*?^```", "", whole))]
     for line in found:
         for after in re.split(r"\bpython3? -m ", line)[1:]:
             ended = re.split(r" (?:&&|&|\||;|#)|[;&]$", re.sub(r" \[[^]]*\.\.\.\]", "", after))[0]
             ended = ended.replace(".NAME", ".optimizers")
-            if ended.count("'") % 2:  # Of a command within quotes, the second one.
+            if ended.count("'") % 2:  # The second command within quotes.
                 ended = ended.rstrip("'")
             yield [MEANT.get(word, word) for word in shlex.split(ended, comments=True)]
 
 
-ALL = sorted({tuple(words) for page in PAGES for words in commands(page)})
+ALL = sorted(
+    {tuple(words) for page in [*PAGES, *NOTEBOOKS] if not page.startswith("results/") for words in commands(page)}
+)
 
 
 def test_there_are_commands():
-    assert len(ALL) > 60
-    assert {words[0] for words in ALL} >= {"recipes", "recipes.optimizers", "pip", "pytest"}
+    assert len(ALL) > 40
+    assert {words[0] for words in ALL} >= {"recipes", "recipes.optimizers", "lab", "pip", "pytest"}
+    assert ("recipes.optimizers", "search", "bayesian", "--variants", "adam", "--trials", "12") in ALL  # Of a notebook.
 
 
 @pytest.mark.parametrize("words", ALL, ids=" ".join)
 def test_every_command_is_understood(words, monkeypatch, tmp_path):
     module, *arguments = words
     assert importlib.util.find_spec(module) is not None
-    if module == "recipes":
-        for name in ("board", "carry_out", "run_all"):  # All that comes after the flags have been understood.
-            monkeypatch.setattr(everything, name, lambda *_: 0)
-        monkeypatch.setattr("benchmarks.throughput.main", lambda *_: 0)
-        assert everything.main(arguments) == 0
+    if module in ("recipes", "lab"):
+        called = []  # All that comes after the flags have been understood.
+        for name in ("run_all", "show", "board", "benchmark", "status", "publish", "attest", "floors"):
+            for front in (cookbook, laboratory):
+                if hasattr(front, name):
+                    monkeypatch.setattr(front, name, stand_in(getattr(front, name), called))
+        assert (laboratory if module == "lab" else cookbook).main(arguments) == 0
+        assert len(called) == 1
     elif module.startswith("recipes.") and module.count(".") == 1:
         (tmp_path / "cats").mkdir()  # What is the reader's own.
         (tmp_path / "mine.py").write_text("def my_model(variant, data): ...\n")
         own = {"folder:digits": f"folder:{tmp_path}", "mine.py:my_model": f"{tmp_path}/mine.py:my_model"}
         given = [own.get(argument, argument) for argument in arguments]
-        if given == ["--help"]:
+        experiment = load(module.rpartition(".")[2])
+        if "--help" in given:
             with pytest.raises(SystemExit, match="0"):
-                command_line.parse(importlib.import_module(module).EXPERIMENT, given)
-            return
-        command_line.parse(importlib.import_module(module).EXPERIMENT, given)
+                command_line.parse(experiment, given)
+        else:
+            command_line.parse(experiment, given)
     elif module not in OF_OTHERS:
-        ours = ("pipelines.subset", "lab.search.supervise", "tests.breaks")
-        assert module in (*ours, "tests.faults.kills", "tests.faults.load")
+        ours = ("pipelines.subset", "lab.search.supervise", "tests.breaks", "tests.faults.kills", "tests.faults.load")
+        assert module in ours
         source = Path(importlib.util.find_spec(module).origin)
         source = source.with_name("__main__.py") if source.stem == "__init__" else source
         for flag in (argument for argument in arguments if argument.startswith("--")):
-            assert f'"{flag}"' in source.read_text(encoding="utf-8")
+            assert re.search(rf"\b{flag[2:].replace('-', '_')}\b|{flag}", source.read_text(encoding="utf-8"))
+
+
+def stand_in(function, called: list):
+    """A function with the same signature, for tyro to read, which only notes that it was called."""
+
+    @functools.wraps(function)
+    def noted(*_, **__):
+        called.append(function)
+        return 0
+
+    return noted
+
+
+@pytest.mark.parametrize(
+    "words", [("recipes", "run", "--no-such-flag=3"), ("lab", "publish", "--all"), ("recipes", "x")]
+)
+def test_a_command_that_is_wrong_is_found(words, capsys):
+    assert (laboratory if words[0] == "lab" else cookbook).main(list(words[1:])) == 2
+
+
+PYTHON = [(page, number) for page in PAGES for number in range(len(blocks(page, "python")))]
+
+
+@pytest.mark.parametrize(("page", "number"), PYTHON)
+def test_python_in_the_text_compiles_and_imports_what_there_is(page, number):
+    tree = ast.parse(blocks(page, "python")[number])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert all(importlib.util.find_spec(name.name) for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name) or importlib.util.find_spec(f"{node.module}.{name.name}"), name.name
+
+
+@functools.cache
+def of_the_docs() -> dict[str, str]:
+    """The examples of docs/your-data.md as files, by name."""
+    found = {re.match(r"# (\S+)", block)[1]: block for block in blocks("docs/your-data.md", "python")[:2]}
+    return found | {"example.py": blocks("docs/your-data.md", "python")[2]}
+
+
+@pytest.mark.processes
+def test_the_example_of_measure_runs_as_a_script(tmp_path):
+    """It has no main guard, and workers do not import it again."""
+    (tmp_path / "example.py").write_text(of_the_docs()["example.py"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("optimizers at smoke: 2 variants (adam, muon), 2 seeds") == 1
+
+
+@pytest.mark.processes
+def test_the_digits_and_the_model_of_the_docs_are_measured(tmp_path):
+    for name in ("write_digits.py", "mine.py"):
+        (tmp_path / name).write_text(of_the_docs()[name])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = functools.partial(subprocess.run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run([sys.executable, "write_digits.py"]).returncode == 0
+    (line,) = (line for line in blocks("docs/your-data.md", "console")[0].splitlines() if "recipes.optimizers" in line)
+    few = ["--variants", "adam", "--seeds", "1", "--epochs", "1"]
+    done = run([sys.executable, *line.removeprefix("$ python ").split(), *few])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "folder:digits" in (next_tune := re.search(r"python -m recipes.optimizers tune .*", done.stdout)[0])
+    assert "mine.py:my_model" in next_tune
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("words", [words for words in ALL if words in QUICK or "--help" in words], ids=" ".join)
+def test_what_takes_seconds_is_run(words):
+    done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout
+    assert done.stderr == ""

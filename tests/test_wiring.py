@@ -44,7 +44,7 @@ def test_a_comparison_says_of_its_models_what_they_are(started, tmp_path, module
 
 def test_a_table_holds_the_validation_of_each_epoch(started, tmp_path):
     with recomputing.watch(SMALL, 1) as watched:
-        assert commands.run(tiny_table.EXPERIMENT, ["--tune", "--no-log", "--logdir", str(tmp_path), *FEW]) == 0
+        assert commands.run(tiny_table.EXPERIMENT, ["tune", "--logdir", str(tmp_path), *FEW]) == 0
     recomputing.check_fits(watched)
     (path,) = tmp_path.rglob("tuning.json")
     search = read(path, TuningSweep).search

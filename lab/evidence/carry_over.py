@@ -1,4 +1,4 @@
-"""`python -m recipes attest`: carry evidence over a change of code that changes no number.
+"""`python -m lab attest`: carry evidence over a change of code that changes no number.
 
 Some of the published runs are done again, by the code at hand and by the code that they were measured with; all that
 they record must be the same to the bit. Where machine and versions are the published ones, what is published stands for

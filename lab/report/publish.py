@@ -309,7 +309,7 @@ def status_of(experiment: Experiment, results: Path = RESULTS) -> list[str]:
         lines.append(f"{'':<9} `{experiment.measure_again}` measures again (about {minutes:.0f} minutes);")
         share = 2 / max(1, len(found.seeds))
         lines.append(
-            f"{'':<9} if no number changes, `python -m recipes attest {experiment.name}` carries it over (about "
+            f"{'':<9} if no number changes, `python -m lab attest {experiment.name}` carries it over (about "
             f"{max(1, share * minutes):.0f} on the machine that measured it, twice as long on another)."
         )
     return lines

@@ -84,7 +84,7 @@ def floors_of(experiment: Experiment, results: Path | None = None) -> tuple[Floo
     folder = (results or RESULTS) / experiment.name
     if not (folder / "floors.json").exists():
         return None, ""
-    found = read(folder / "floors.json", Floors, f"`python -m recipes floors {experiment.name}`")
+    found = read(folder / "floors.json", Floors, f"`python -m lab floors {experiment.name}`")
     if found.settings != all_settings(experiment):
         return found, "what was tuned has changed since"
     usual = json.loads(json.dumps(vars(experiment.config_at("smoke"))))

@@ -1,4 +1,4 @@
-"""`--search`: KerasTuner over the space that a recipe declares. Each trial is a run of the recipe, in a worker.
+"""`search`: KerasTuner over the space that a recipe declares. Each trial is a run of the recipe, in a worker.
 
 KerasTuner's oracle says what to try next and keeps the books; a search that was killed goes on from them. Where the
 variables KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set, processes share one search: a
