@@ -1,21 +1,21 @@
 """`python -m lab attest`: carry evidence over a change of code that changes no number.
 
-Some of the published runs are done again, by the code at hand and by the code that they were measured with; all that
-they record must be the same to the bit. Where machine and versions are the published ones, what is published stands for
-the old code's runs, and is so audited as well.
+Some of the published runs are done again, by the code at hand and by the code that they were measured with. All that
+they record must be the same to the bit. On the machine and with the versions of the published runs, these themselves
+stand for the old code's, which audits them as well.
 """
 
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lab.evidence import lineage
-from lab.evidence.provenance import ROOT, commit, is_commit, machine, versions
+from lab.evidence.provenance import ROOT, commit, environment, is_commit, machine, versions
 from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import Evidence, Link, Origin, Record, Trial, TuningSweep, check_recipe
 from lab.experiment import Experiment
@@ -28,7 +28,7 @@ COMPARED = ("status", "curves", "correct", "weights", "settings")
 
 
 def carry_over(experiment: Experiment, say: Say, results: Path | None = None) -> str:
-    """Link the published evidence's version to the one at hand, and say what was done.
+    """Link the published evidence's code to the code at hand, and say what was done.
 
     Raises:
         EvidenceError: a number is another one, or it can't be told.
@@ -37,88 +37,81 @@ def carry_over(experiment: Experiment, say: Say, results: Path | None = None) ->
     if not (folder / "evidence.json").exists():
         raise EvidenceError(f"Nothing of {experiment.name} is published: there is nothing to attest.")
     if experiment.table:
-        carry_table_over(experiment, folder, say)
+        say(f"The table of {experiment.name} {_carry_table_over(experiment, folder, say)}.")
     found = lineage.read_followed(folder / "evidence.json", Evidence)
     if found.code == experiment.code:
         return "is of the code at hand"
-    now, before = _clean(commit()), _clean(found.carried or found.commit)
     dropped = check_can_carry(experiment, found)
-    chosen = drawn(found, now, together=experiment.compare is not None)
-    same_place = found.machine == machine() and found.versions == versions()
-    with checked_out(before) as old:
-        _check_code(old, experiment, found)
-        new_runs = _run(ROOT, experiment, found.budget, chosen, say)
-        if same_place:
-            published = {(record.variant, record.seed): record for record in found.records}
-            old_runs = {run: published[run] for run in chosen}
-        else:
-            old_runs = _run(old, experiment, found.budget, chosen, say)
-    if wrong := differences(old_runs, new_runs, experiment.timed):
-        raise EvidenceError(f"{experiment.name} is not carried over. " + " ".join(wrong))
-    link = _link(
+    chosen = drawn(found, _clean(commit()), together=experiment.compare is not None)
+    return _link(
         experiment,
+        folder,
         found,
-        config=next(iter(new_runs.values())).config,
-        dropped=dropped,
-        runs=len(new_runs),
-        seeds=sorted({seed for _, seed in chosen}),
-        weights={f"{variant} {seed}": run.weights for (variant, seed), run in new_runs.items()},
+        [record for record in found.records if (record.variant, record.seed) in chosen],
+        lambda tree: _run(tree, experiment, found.budget, chosen, say),
+        dropped,
     )
-    write_json(folder / lineage.NAME, [*lineage.links(folder), link])
-    audited = ", which are those that are published" if same_place else ""
-    return f"is carried over: {len(new_runs)} runs are the same to the bit{audited}"
 
 
-def carry_table_over(experiment: Experiment, folder: Path, say: Say) -> None:
-    """Link the version that a table was measured with to the one at hand, by one of its settings, measured again.
-
-    Raises:
-        EvidenceError: a number is another one, or it can't be told.
-    """
+def _carry_table_over(experiment: Experiment, folder: Path, say: Say) -> str:
+    """The same of a table, of which one setting that the commit decides is measured again at all seeds."""
     assert experiment.table is not None
     found = lineage.read_followed(folder / "tuning.json", TuningSweep)
     if found.code == experiment.code:
-        return
+        return "is of the code at hand"
+    number = int(_clean(commit()), 16)
+    setting = {name: values[number % len(values)] for name, values in experiment.table.fields.items()}
+    words = ["-c", ONE_SETTING.format(module=experiment.module), json.dumps(setting)]
+    published = [trial for trial in found.search if trial.config == setting]
+    again = lambda tree: _measured(tree, experiment, "tuning.json", TuningSweep, words, say).search  # noqa: E731
+    return _link(experiment, folder, found, published, again, [])
+
+
+def _link(
+    experiment: Experiment,
+    folder: Path,
+    found: Origin,
+    published: Sequence[Trial],
+    again: Callable[[Path], Sequence[Trial]],
+    dropped: list[str],
+) -> str:
+    """Do some published runs `again` with both versions of the code, compare them, and write the link."""
     now, before = _clean(commit()), _clean(found.carried or found.commit)
-    setting = {name: values[int(now, 16) % len(values)] for name, values in experiment.table.fields.items()}
     with checked_out(before) as old:
         _check_code(old, experiment, found)
-        new = _entries(ROOT, experiment, setting, say)
-        if found.machine == machine() and found.versions == versions():
-            entries = [entry for entry in found.search if entry.config == setting]
-        else:
-            entries = _entries(old, experiment, setting, say)
-    if new != entries:
-        raise EvidenceError(f"The table of {experiment.name} is not carried over: it has other numbers at {setting}.")
-    link = _link(experiment, found, config={}, dropped=[], runs=len(new), setting=setting)
-    write_json(folder / lineage.NAME, [*lineage.links(folder), link])
-    say(f"{experiment.name}: the table is carried over, {len(new)} of its runs are the same to the bit")
-
-
-def _link(experiment: Experiment, found: Origin, **compared: Any) -> Link:
-    return Link(
+        new_runs = again(ROOT)
+        here = found.machine == machine() and found.versions == versions() and found.environment == environment()
+        old_runs = published if here else again(old)
+    if wrong := differences(old_runs, new_runs, experiment.timed):
+        raise EvidenceError(f"{experiment.name} is not carried over. " + " ".join(wrong))
+    link = Link(
         before=found.code,
         after=experiment.code,
-        commit=_clean(commit()),
-        from_commit=_clean(found.carried or found.commit),
-        audited=found.machine == machine() and found.versions == versions(),
+        config=new_runs[0].config if isinstance(found, Evidence) else {},
+        commit=now,
+        from_commit=before,
+        dropped=dropped,
+        seeds=sorted({run.seed for run in new_runs}),
+        runs=len(new_runs),
+        audited=here,
         machine=machine(),
         versions=versions(),
-        **compared,
     )
+    write_json(folder / lineage.NAME, [*lineage.links(folder), link])
+    audited = ", which are those that are published" if here else ""
+    return f"is carried over: {len(new_runs)} runs are the same to the bit{audited}"
 
 
 def check_can_carry(experiment: Experiment, found: Evidence) -> list[str]:
     """The metrics that stay behind, since no two runs have the same.
 
     Raises:
-        EvidenceError: claims are about nothing else, or the recipe was changed in what no run can show.
+        EvidenceError: claims are about nothing else, or the experiment was changed in what no run can show.
     """
     if problem := check_recipe(found, experiment.name):
         raise EvidenceError(f"What is published of {experiment.name} can't be carried over: {problem}. Measure again.")
-    timed = experiment.timed
     claimed = {claim.metric for claim in experiment.claims if claim.metric and not claim.from_tuning}
-    if claimed and claimed <= set(timed):
+    if claimed and claimed <= experiment.timed:
         raise EvidenceError(
             f"{experiment.name} is about times, which never repeat: `{experiment.measure_again}` measures them."
         )
@@ -126,7 +119,7 @@ def check_can_carry(experiment: Experiment, found: Evidence) -> list[str]:
         raise EvidenceError(f"{experiment.name} has other variants now ({', '.join(sorted(gone))}): measure again.")
     if others := tuned_otherwise(experiment, found.records):
         raise EvidenceError(f"What was tuned for {', '.join(others)} has changed since: measure again.")
-    return sorted(timed & {name for record in found.records for name in record.metrics})
+    return sorted(experiment.timed & {name for record in found.records for name in record.metrics})
 
 
 def drawn(found: Evidence, now: str, together: bool) -> list[Run]:
@@ -144,15 +137,16 @@ def drawn(found: Evidence, now: str, together: bool) -> list[Run]:
     return sorted((r.variant, r.seed) for r in found.records if r.seed in chosen or r.status == "diverged")
 
 
-def differences(old: Mapping[Run, Record], new: Mapping[Run, Record], timed: Collection[str]) -> list[str]:
+def differences(old: Iterable[Trial], new: Iterable[Trial], timed: Collection[str]) -> list[str]:
     """What differs between runs, a sentence for each of them; `timed` metrics are never the same, and don't count."""
+    before, after = ({(run.variant, run.seed): run for run in runs} for runs in (old, new))
     wrong = []
-    for variant, seed in sorted({*old, *new}):
-        a, b = old.get((variant, seed)), new.get((variant, seed))
+    for variant, seed in sorted({*before, *after}):
+        a, b = before.get((variant, seed)), after.get((variant, seed))
         if a is None or b is None:
             wrong.append(f"{variant} seed {seed} was run on one side only.")
             continue
-        parts = [name for name in COMPARED if getattr(a, name) != getattr(b, name)]
+        parts = [name for name in COMPARED if getattr(a, name, None) != getattr(b, name, None)]
         names = {*a.metrics, *b.metrics} - set(timed)
         parts += sorted(name for name in names if a.metrics.get(name) != b.metrics.get(name))
         parts += sorted(f"--{name}" for name in {*a.config} & {*b.config} if a.config[name] != b.config[name])
@@ -185,56 +179,47 @@ def checked_out(name: str) -> Generator[Path, None, None]:
 
 
 def _check_code(tree: Path, experiment: Experiment, found: Origin) -> None:
-    """Check that the code in a folder is what evidence says that it was measured with."""
+    """Check that the code in a folder is the code that evidence says it was measured with."""
     if not (tree / "lab" / "evidence").exists():
         raise EvidenceError(
-            f"{experiment.name} was measured before the laboratory moved to lab/, whose code can't be run beside the "
-            f"code at hand: `{experiment.measure_again}` measures it again."
+            f"{experiment.name} was measured before the laboratory moved to lab/, and that code can't be run beside "
+            f"the code at hand: `{experiment.measure_again}` measures it again."
         )
     asked = f"from {experiment.module} import EXPERIMENT; print(EXPERIMENT.code)"
     done = subprocess.run([sys.executable, "-c", asked], cwd=tree, capture_output=True, text=True)
     if done.returncode:
-        raise EvidenceError(
-            f"The code of {experiment.name} in {tree} can't be asked for its hash: {done.stderr[-300:]}"
-        )
+        raise EvidenceError(f"The code of {experiment.name} in {tree} does not say its hash: {done.stderr[-300:]}")
     if (hashed := done.stdout.split()[-1]) != found.code:
         raise EvidenceError(f"{experiment.name}: its commit has the code {hashed}, not {found.code}.")
 
 
-_ONE_SETTING = """
+ONE_SETTING = """
 import dataclasses, json, sys
 from {module} import EXPERIMENT
-from lab import main
+from lab.cli.commands import run
 fields = {{name: (value,) for name, value in json.loads(sys.argv[1]).items()}}
 table = dataclasses.replace(EXPERIMENT.table, fields=fields)
-main(dataclasses.replace(EXPERIMENT, table=table), ["tune", "--logdir", sys.argv[2]])
+run(dataclasses.replace(EXPERIMENT, table=table), ["tune", *sys.argv[2:]])
 """
 
 
-def _entries(tree: Path, experiment: Experiment, setting: Mapping[str, Any], say: Say) -> list[Trial]:
-    """A table's entries for one setting, at all of its seeds, measured by the code in a folder."""
-    say(f"{experiment.name}: a setting of its table with the code in {tree}")
-    command = ["-c", _ONE_SETTING.format(module=experiment.module), json.dumps(setting)]
-    return _measured(tree, experiment, "tuning.json", TuningSweep, command).search
-
-
-def _run(tree: Path, experiment: Experiment, budget: str, chosen: Sequence[Run], say: Say) -> dict[Run, Record]:
+def _run(tree: Path, experiment: Experiment, budget: str, chosen: Sequence[Run], say: Say) -> list[Record]:
     """Some runs, by the code in a folder."""
-    runs: dict[Run, Record] = {}
+    runs: list[Record] = []
     for seed in sorted({seed for _, seed in chosen}):
-        say(f"{experiment.name} seed {seed} with the code in {tree}")
         names = [variant for variant, its_seed in chosen if its_seed == seed]
         flags = ["--budget", budget, "--seeds", "1", "--first-seed", str(seed), "--variants", *names, "--no-log"]
-        command = ["-m", experiment.command, *flags, "--logdir"]
-        found = _measured(tree, experiment, "evidence.json", Evidence, command)
-        runs |= {(record.variant, record.seed): record for record in found.records}
+        words = ["-m", experiment.command, *flags]
+        runs += _measured(tree, experiment, "evidence.json", Evidence, words, say).records
     return runs
 
 
-def _measured(tree: Path, experiment: Experiment, name: str, kind: type[Kind], command: Sequence[str]) -> Kind:
-    """The file that a command of Python's writes, where it is started in `tree` and given a folder for its logs."""
+def _measured(tree: Path, experiment: Experiment, name: str, kind: type[Kind], words: Sequence[str], say: Say) -> Kind:
+    """The file of a name that a command of Python's leaves in its logs, started in a folder."""
+    say(f"{experiment.name} is measured with the code in {tree}: {' '.join(words[2:])}")
     with tempfile.TemporaryDirectory() as logs:
-        done = subprocess.run([sys.executable, *command, logs], cwd=tree, capture_output=True, text=True)
+        command = [sys.executable, *words, "--logdir", logs]
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
         written = list(Path(logs).rglob(name))
         if not written:
             raise EvidenceError(f"{experiment.name} could not be measured in {tree}: {done.stderr[-300:]}")

@@ -1,6 +1,6 @@
 """A hash of the code that makes an experiment's numbers.
 
-It covers the recipe and the recipes that it imports, `lab/core`, `pipelines/batches.py`, how images are split, and the
+It covers the recipe and the recipes that it imports, `lab/core`, `pipelines/batches.py`, `pipelines/splits.py`, and the
 experiment's own measuring functions: each function, class and constant as a syntax tree. Comments, docstrings,
 annotations, error texts, imports and the file that something is in do not count.
 """
@@ -10,13 +10,16 @@ import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a module of `lab.experiments` declares; all else in it measures, if a function or a class in it needs it.
+# What a module of `lab.experiments` declares. All else in it counts, if a function or a class in it needs it.
 DECLARED = {"CLAIMS", "EXPERIMENT", "PANELS", "TUNING", "UNITS"}
+DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+UNCOUNTED = ("annotation", "returns", "type_comment", "type_params")
+Definitions = dict[str, list[ast.stmt]]
 
 
 def shared_files() -> list[Path]:
@@ -51,18 +54,23 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     found: dict[str, str] = {}
     for path in shared_files():
         found |= _hashes(path, _definitions(path))
-    own = _path_of(recipe)
-    for path in dict.fromkeys([own, *_recipes_imported(own)]):
-        kept = {name: nodes for name, nodes in _definitions(path).items() if name not in {*tuned, *DECLARED}}
-        found |= _hashes(path, kept)
-    if (path := _path_of(experiment)) != own:
-        found |= _hashes(path, _measuring(_definitions(path)))
+    own, measuring = _path_of(recipe), _path_of(experiment)
+    for path in dict.fromkeys([own, *_recipes_imported([own, measuring])]):
+        found |= _hashes(path, _definitions(path, but={*tuned, *DECLARED}))
+    if measuring != own:
+        found |= _hashes(measuring, _needed_by_functions(_definitions(measuring, but={*tuned, *DECLARED})))
     return found
 
 
 def forget() -> None:
     """Read the files again the next time."""
     parts.cache_clear()
+
+
+def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """The names of parts that are new, gone or other than before; what was only moved is left out."""
+    found = {name for name in before if before[name] not in now.values()}
+    return sorted(found | {name for name in now if now[name] not in before.values()})
 
 
 def _path_of(module: str) -> Path:
@@ -72,83 +80,97 @@ def _path_of(module: str) -> Path:
     return Path(spec.origin)
 
 
-def _recipes_imported(path: Path) -> Iterator[Path]:
-    """The files of other recipes that a recipe imports, and that those import."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names: list[str] = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            other = ROOT / f"{name.replace('.', '/')}.py"
-            if name.startswith("recipes.") and other.exists() and other != path:
-                yield other
-                yield from _recipes_imported(other)
-
-
-def _definitions(path: Path) -> dict[str, list[ast.stmt]]:
-    """What a module defines, by name; statements that define nothing are under an empty name. Imports are left out."""
-    found: dict[str, list[ast.stmt]] = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.Import, ast.ImportFrom)) or _is_text(node) or _is_main(node):
-            continue
-        for name in _names(node) or {""}:
-            found.setdefault(name, []).append(node)
+def _recipes_imported(paths: Iterable[Path]) -> list[Path]:
+    """The recipes that some files import, and those that these import."""
+    found: list[Path] = []
+    todo = list(paths)
+    while todo:
+        for node in ast.walk(_tree(todo.pop())):
+            names: list[str] = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for path in (ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("recipes.")):
+                if path.exists() and path not in found:
+                    found.append(path)
+                    todo.append(path)
     return found
 
 
-def _names(node: ast.stmt) -> set[str]:
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return {node.name}
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
-        return {part.id for part in ast.walk(node.targets[0].value) if isinstance(part, ast.Name)}
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _is_text(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _definitions(path: Path, but: Iterable[str] = ()) -> Definitions:
+    """What a module defines, by name. Statements that define nothing are under an empty name."""
+    found: Definitions = {}
+    for node in _tree(path).body:
+        if not _says_nothing(node):
+            for name in _names(node) or [""]:
+                found.setdefault(name, []).append(node)
+    return {name: nodes for name, nodes in found.items() if name not in but}
 
 
-def _is_main(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and "__main__" in ast.dump(node.test)
+def _names(node: ast.stmt) -> list[str]:
+    """The names that a statement of a module defines or changes: X in `X = 1`, `X["a"] = 1` and `X.update(a=1)`."""
+    if isinstance(node, DEFINING):
+        return [node.name]
+    if isinstance(node, ast.Expr):
+        return [_root(node.value)]
+    return sorted({_root(part) for part in ast.walk(node) if isinstance(getattr(part, "ctx", None), ast.Store)} - {""})
 
 
-def _measuring(definitions: Mapping[str, list[ast.stmt]]) -> dict[str, list[ast.stmt]]:
-    """The functions and classes of an experiment, and the constants that they name."""
-    functions = (ast.FunctionDef, ast.ClassDef)
-    todo = [name for name, nodes in definitions.items() if isinstance(nodes[0], functions)]
-    found: dict[str, list[ast.stmt]] = {}
+def _root(node: ast.AST) -> str:
+    """X of `X`, `X["a"].b` and `X.update()`; empty if it is of nothing that has a name."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Starred, ast.Call)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _needed_by_functions(definitions: Definitions) -> Definitions:
+    """The functions and classes of a module, and the constants that they name."""
+    todo = [name for name, nodes in definitions.items() if isinstance(nodes[0], DEFINING)]
+    found: Definitions = {}
     while todo:
         name = todo.pop()
-        if name in found or name not in definitions:
-            continue
-        found[name] = definitions[name]
-        todo += [part.id for node in found[name] for part in ast.walk(node) if isinstance(part, ast.Name)]
+        if name in definitions and name not in found:
+            found[name] = definitions[name]
+            todo += [part.id for node in found[name] for part in ast.walk(node) if isinstance(part, ast.Name)]
     return found
 
 
-def _hashes(path: Path, definitions: Mapping[str, Collection[ast.stmt]]) -> dict[str, str]:
+def _hashes(path: Path, definitions: Definitions) -> Iterator[tuple[str, str]]:
     where = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
-    found = {}
     for name, nodes in definitions.items():
         content = json.dumps([_canonical(node) for node in nodes])
-        found[f"{where}: {name}".rstrip(": ")] = hashlib.sha256(content.encode()).hexdigest()[:16]
-    return found
+        yield f"{where}: {name}".rstrip(": "), hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _says_nothing(node: ast.stmt) -> bool:
+    """Whether a statement makes no number: an import, a docstring, an annotation, or what runs only as a script."""
+    if isinstance(node, ast.AnnAssign):
+        return node.value is None
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    if isinstance(node, ast.If):
+        return any(name in ast.dump(node.test) for name in ("'__main__'", "'TYPE_CHECKING'"))
+    return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 def _canonical(node: Any) -> Any:
     """A syntax tree as lists and strings that are the same in every version of Python."""
     if isinstance(node, list):
-        kept = (item for item in node if not isinstance(item, (ast.Import, ast.ImportFrom)))
-        return [_canonical(item) for item in kept if not (isinstance(item, ast.stmt) and _is_text(item))]
+        return [_canonical(part) for part in node if not (isinstance(part, ast.stmt) and _says_nothing(part))]
     if not isinstance(node, ast.AST):
         return repr(node)
-    if isinstance(node, ast.AnnAssign):
-        node = ast.Assign([node.target], node.value) if node.value else ast.Pass()
+    if isinstance(node, ast.AnnAssign) and node.value:
+        node = ast.Assign([node.target], node.value)
     if isinstance(node, ast.Raise):  # The kind of an error counts, its text does not.
         return ["Raise", _canonical(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)]
-    fields = {
-        name: value for name, value in ast.iter_fields(node) if name not in ("annotation", "returns", "type_comment")
-    }
+    fields = {name: value for name, value in ast.iter_fields(node) if name not in UNCOUNTED}
+    if isinstance(node, ast.Assert):
+        del fields["msg"]
+    if isinstance(node, ast.ClassDef):  # A dataclass has fields that are only annotated.
+        fields["fields"] = [part.target for part in node.body if isinstance(part, ast.AnnAssign) and not part.value]
     return [type(node).__name__, {name: _canonical(value) for name, value in fields.items() if value not in (None, [])}]

@@ -1,6 +1,7 @@
-"""Where numbers come from: the machine, the versions, the commit, and what of Keras' own settings was in force."""
+"""Where numbers come from: the machine, the versions, the commit, and the settings of TensorFlow and Keras in force."""
 
 import importlib.metadata
+import math
 import os
 import platform
 import re
@@ -9,10 +10,12 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from lab.evidence.schemas import SCHEMA, Machine
+from lab.evidence.schemas import SCHEMA, SWITCHES, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 CPUINFO = Path("/proc/cpuinfo")
+OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
 ABILITIES = {
     "avx512f": "AVX-512",
     "avx512_bf16": "AVX512-BF16",
@@ -56,8 +59,37 @@ def _compute_capability(gpu: Any) -> tuple[int, int]:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores that this process may use: its affinity, and at most a container's quota, rounded up."""
+    if hasattr(os, "process_cpu_count"):  # Python 3.13.
+        there = os.process_cpu_count() or 1
+    else:
+        there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(there, _quota())))
+
+
+def _quota() -> float:
+    """Cores' worth of CPU time that control groups (version 1 or 2) leave to this process; infinite without one."""
+    quotas = [math.inf]
+    for line in OWN_GROUPS.read_text().splitlines() if OWN_GROUPS.exists() else ():
+        _, controllers, group = line.split(":", 2)
+        roots = [GROUPS / controllers, GROUPS / "cpu"] if "cpu" in controllers.split(",") else []
+        for root in roots if controllers else [GROUPS]:
+            folder = root / group.lstrip("/")
+            while folder.is_relative_to(root):  # The quota of a group is shared by the groups in it.
+                quotas.append(_quota_of(folder))
+                folder = folder.parent
+    return min(quotas)
+
+
+def _quota_of(folder: Path) -> float:
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        return int(quota) / int(period) if int(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):  # "max" is no number either.
+        return math.inf
 
 
 def gpus() -> list[Any]:
@@ -115,6 +147,12 @@ def keras_settings() -> dict[str, str]:
     return {"floatx": keras.config.floatx(), "image_data_format": keras.config.image_data_format()}
 
 
+def environment() -> dict[str, str]:
+    """TensorFlow's switches that change bits, "1" or "0", as variables of the environment set them."""
+    given = {name: os.environ.get(name) or usual for name, usual in SWITCHES.items()}
+    return {name: "1" if value.lower() in ("1", "true") else "0" for name, value in given.items()}
+
+
 def stamp() -> dict[str, Any]:
     """The fields of `Origin` that are the same for all that is measured here and now."""
     return {
@@ -122,5 +160,6 @@ def stamp() -> dict[str, Any]:
         "machine": machine(),
         "versions": versions(),
         "keras": keras_settings(),
+        "environment": environment(),
         "commit": commit(),
     }

@@ -9,6 +9,8 @@ from msgspec import Meta
 
 SCHEMA = 3
 LOOKS = (10, 20, 40, 80)  # Numbers of seeds at which verdicts are looked at.
+# TensorFlow's switches that change bits, and what they are where nobody sets them.
+SWITCHES = {"TF_ENABLE_ONEDNN_OPTS": "1", "TF_DETERMINISTIC_OPS": "0", "TF_USE_LEGACY_KERAS": "0"}
 LARGEST = 3.5e38  # Just above the largest float32, which the loss of a diverging training comes near.
 
 Number = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | Annotated[float, Meta(gt=-LARGEST, lt=LARGEST)]
@@ -131,6 +133,7 @@ class Origin(Fields, frozen=True, kw_only=True):
     machine: Machine
     versions: dict[str, str]
     keras: dict[str, str]
+    environment: dict[str, str] = msgspec.field(default_factory=SWITCHES.copy)
     commit: str | None
     kind: Literal["comparison", "tuning"]
     budget: Budget
@@ -249,7 +252,8 @@ class MachineSummary(Summary, frozen=True, kw_only=True):
 class Link(Fields, frozen=True, kw_only=True):
     """One entry of `attested.json`: evidence of the code `before` is evidence of the code `after`.
 
-    `dropped` are the metrics that could not be compared. `seeds`, `weights` and `setting` say which runs were compared.
+    Some runs at `seeds` were the same to the bit, but for the metrics in `dropped`. They were `audited` if the
+    published runs themselves stood for those of the old code.
     """
 
     before: str = msgspec.field(name="from")
@@ -258,13 +262,11 @@ class Link(Fields, frozen=True, kw_only=True):
     commit: str
     from_commit: str
     dropped: list[str]
+    seeds: list[Count] = []
     runs: Count
     audited: bool
     machine: Machine
     versions: dict[str, str]
-    seeds: list[Count] = []
-    weights: dict[str, str | None] = {}
-    setting: Config = {}
 
 
 class Floor(Fields, frozen=True, kw_only=True):

@@ -156,7 +156,7 @@ class Invocation:
 
 # What must be the same where runs are to be taken over.
 SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table", "together")
-SAME_PLACE = ("machine", "versions", "keras")
+SAME_PLACE = ("machine", "versions", "keras", "environment")
 
 
 def same(one: Origin, other: Origin, names: Sequence[str]) -> bool:
