@@ -1,54 +1,61 @@
-"""Records on disk, the validator of what is read back, and hashes of code."""
+"""Records on disk, what is checked when they are read back, where they say that they come from, and the code's hash."""
 
-import copy
 import json
+import os
+import shutil
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from lab.evidence import code_hash, records, schemas
-from lab.evidence.records import EvidenceError
+from lab.evidence import code_hash, provenance, records, schemas
+from lab.evidence.records import EvidenceError, read, write_json
+from lab.evidence.schemas import Evidence, Trial, TuningSweep, pack_bits, unpack_bits
+from lab.execute import invocation
+from lab.experiments import NAMES
+from lab.report.published import RESULTS
+from tests.toys import made_up
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "a" / "record.json"
-    records.write_json(path, {"x": 1})
+    write_json(path, {"x": 1})
     with pytest.raises(ValueError, match="JSON compliant"):
-        records.write_json(path, {"x": float("nan")})
+        write_json(path, {"x": float("nan")})
     assert json.loads(path.read_text()) == {"x": 1}
     assert [p.name for p in path.parent.iterdir()] == ["record.json"]  # No scratch file is left.
 
 
-def test_broken_evidence_gets_a_sentence(tmp_path):
+def test_what_was_written_is_read_back(tmp_path):
+    correct = pack_bits(np.arange(10) < 6)
+    record = made_up.record(metrics={"test_accuracy": 0.6, "steps": 3}, correct=correct, curves={"loss": [2.0, None]})
+    trial = Trial(variant="a", seed=1, config={"rate": 0.1}, status="failed", cause="out of memory", metrics={})
     path = tmp_path / "evidence.json"
-    with pytest.raises(EvidenceError, match=r"can't be read: No such file"):
-        records.read_json(path)
-    path.write_text('{"x": ')
-    with pytest.raises(EvidenceError, match="not whole"):
-        records.read_json(path)
+    for found in (made_up.evidence([record]), made_up.sweep(search=[trial])):
+        write_json(path, found)
+        kind = type(found)
+        assert msgspec.json.encode(read(path, kind)) == msgspec.json.encode(found)
 
 
 def test_bits_survive_packing():
     bits = np.random.default_rng(0).random(4001) < 0.5
-    assert (records.unpack_bits(records.pack_bits(bits), 4001) == bits).all()
+    assert (unpack_bits(pack_bits(bits), 4001) == bits).all()
 
 
 def test_a_failed_run_has_no_value_and_a_diverged_one_has():
     found = [
-        {"variant": "a", "seed": 1, "status": "finished", "metrics": {"m": 0.6}},
-        {"variant": "a", "seed": 2, "status": "diverged", "metrics": {"m": 0.1}},
-        {"variant": "a", "seed": 3, "status": "failed", "metrics": {}},
+        made_up.record(seed=1, metrics={"m": 0.6}),
+        made_up.record(seed=2, metrics={"m": 0.1}, status="diverged"),
+        made_up.record(seed=3, status="failed"),
     ]
     assert records.values_of(found, "m") == {"a": {1: 0.6, 2: 0.1}}
+    assert len(records.finished(found)) == 2
 
 
 def test_times_are_shown_over_the_seeds_that_all_variants_have():
     def found(**seconds):
-        return [
-            {"variant": variant, "seed": seed, "status": "finished", "metrics": {"m": second}}
-            for variant, of_seeds in seconds.items()
-            for seed, second in of_seeds.items()
-        ]
+        return [made_up.record(name, seed, metrics={"m": s}) for name, by in seconds.items() for seed, s in by.items()]
 
     more = found(a={1: 2.0, 2: 2.2, 3: 9.0}, b={1: 1.0, 2: 1.2})  # A slow day added a third to one of them.
     assert records.levels_of(more, "m", timed=True) == {"a": {1: 2.0, 2: 2.2}, "b": {1: 1.0, 2: 1.2}}
@@ -72,236 +79,376 @@ def test_what_is_printed_holds_no_escape_sequences(text, shown):
     assert records.printable(text) == shown
 
 
-RIGHT = np.arange(10) < 6
-RECORD = {
-    "variant": "a",
-    "seed": 1,
-    "config": {"epochs": 2},
-    "status": "finished",
-    "cause": None,
-    "metrics": {"test_accuracy": 0.6},
-    "curves": {"loss": [2.0, None]},
-    "correct": records.pack_bits(RIGHT),
-    "seconds": {"total": 1.0},
-    "peak_memory_mib": None,
-    "settings": {},
-    "weights": None,
-    "blocks": [],
-}
-EVIDENCE = {
-    "schema": records.SCHEMA,
-    "recipe": "toy",
-    "kind": "comparison",
-    "budget": "quick",
-    "config": {"epochs": 2},
-    "data": {"source": "subset", "train_images": None, "split_seed": 0},
-    "data_digest": "0",
-    "test_images": 10,
-    "classes": 10,
-    "commit": None,
-    "keras": {},
-    "elapsed_seconds": None,
-    "machine": {"cpu": "a", "cores": 2, "gpus": [], "memory_gib": None, "system": "Linux"},
-    "versions": {},
-    "code": "0",
-    "command": "python",
-    "variants": ["a"],
-    "seeds": [1],
-    "records": [RECORD],
-}
+# What is checked when evidence is read
 
 
-def complaint(change) -> str:
-    found = copy.deepcopy(EVIDENCE)
-    change(found)
-    return schemas.complaint_of_evidence(found, "toy", ("a", "b"))
+def spoilt(tmp_path, change) -> EvidenceError:
+    """What reading evidence says after a change of its JSON."""
+    right = made_up.record(
+        config={"epochs": 2}, metrics={"test_accuracy": 0.6}, correct=pack_bits(np.arange(10) < 6), curves={"l": [1.0]}
+    )
+    content = msgspec.to_builtins(made_up.evidence([right], variants=["a"]))
+    path = tmp_path / "evidence.json"
+    write_json(path, content)
+    read(path, Evidence)
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(EvidenceError) as raised:
+        read(path, Evidence)
+    return raised.value
 
 
-def test_whole_evidence_is_not_complained_of():
-    assert complaint(lambda found: None) == ""
-
-
-def set_record(**fields):
+def of_record(**fields):
     return lambda found: found["records"][0].update(fields)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "field"),
     [
-        (lambda found: found.update(experiment="other"), "of recipe 'other'"),
-        (lambda found: found.update(schema=99), "not of schema"),
-        (lambda found: found.update(variants=["a", "z"]), "no variant 'z'"),
-        (lambda found: found.update(records=[]), "one record for each"),
-        (lambda found: found["records"].append(found["records"][0]), "one record for each"),
-        (lambda found: found.update(seeds=[1, 1]), "each once"),
-        (lambda found: found.update(seeds=[1, 2]), "one record for each"),
-        (lambda found: found.update(machine=None), "its 'machine' should be"),
-        (lambda found: found.pop("test_images"), "lacks 'test_images'"),
-        (lambda found: found["records"].insert(0, None), "no record of a run"),
-        (lambda found: found["records"][0].pop("curves"), "lacks 'curves'"),
-        (set_record(metrics={"test_accuracy": 50.0}), "is no share"),
-        (set_record(metrics={"test_accuracy": 0.7}), "its own bits say 0.6000"),
-        (set_record(metrics={"test_accuracy": float("nan")}), "finite numbers"),
-        (set_record(metrics={"steps": 1e308}), "finite numbers"),
-        (set_record(metrics={"steps": "many"}), "finite numbers"),
-        (set_record(curves={"loss": [[1.0]]}), "lists of numbers"),
-        (set_record(correct="no base64 *"), "packed bits"),
-        (set_record(correct=records.pack_bits(np.ones(100, bool))), "not that of 10 images"),
-        (set_record(status="well"), "one of finished"),
-        (set_record(seed=-1), "a whole number"),
-        (set_record(variant=""), "a name"),
-        (set_record(variant="b"), "one record for each"),
-        (set_record(seconds={}), "how many seconds"),
-        (lambda found: found.pop("commit"), "lacks 'commit'"),
-        (lambda found: found.pop("elapsed_seconds"), "lacks 'elapsed_seconds'"),
-        (lambda found: found.update(variants=["a", "a"]), "stands in it twice"),
+        (lambda found: found.update(schema=99), "schema"),
+        (lambda found: found.update(records=[]), "records"),
+        (lambda found: found["records"].append(found["records"][0]), "records"),
+        (lambda found: found.update(seeds=[1, 1]), "seeds"),
+        (lambda found: found.update(variants=["a", "a"]), "variants"),
+        (lambda found: found.update(until_decided=20), "10, 20, 40 or 80 seeds of a"),
+        (of_record(metrics={"test_accuracy": 50.0}), "test_accuracy"),
+        (of_record(metrics={"test_accuracy": 0.7}), "`correct` gives 0.6000"),
+        (of_record(metrics={"test_accuracy": float("nan")}), "can't be used"),
+        (of_record(metrics={"steps": 1e39}), "metrics"),
+        (of_record(correct="no base64 *"), "correct"),
+        (of_record(correct="AAAA"), "correct"),
+        (of_record(seed=-1), "seed"),
+        (of_record(variant=""), "variant"),
+        (of_record(variant="b"), "records"),
+        (of_record(seconds={}), "seconds"),
     ],
 )
-def test_what_is_wrong_with_evidence_is_said(change, words):
-    assert words in complaint(change)
+def test_what_no_type_can_say_is_checked(tmp_path, change, field):
+    assert field in str(spoilt(tmp_path, change))
 
 
-@pytest.mark.parametrize("content", [None, [], {}, 3, "text"])
-def test_what_is_no_evidence_at_all(content):
-    assert schemas.complaint_of_evidence(content, "toy", ("a",))
-    assert schemas.complaint_of(content)
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"text"', "\x00", '{"schema": 3'])
+def test_what_is_no_evidence_at_all(tmp_path, text):
+    path = tmp_path / "evidence.json"
+    path.write_text(text)
+    with pytest.raises(EvidenceError, match=str(path)):
+        read(path, Evidence)
 
 
-def test_a_record_of_another_run_is_told_from_that_of_the_job():
-    assert schemas.complaint_of_job(RECORD, "a", 1, {"epochs": 2}) == ""
-    assert "it is of a seed 1" in schemas.complaint_of_job(RECORD, "a", 2, {"epochs": 2})
-    assert "other settings" in schemas.complaint_of_job(RECORD, "a", 1, {"epochs": 3})
-    depths = {**RECORD, "config": {"depths": [1, 2]}}
-    assert schemas.complaint_of_job(depths, "a", 1, {"depths": (1, 2)}) == ""  # JSON knows no tuples.
+def test_a_missing_file_and_a_pipe_are_sentences(tmp_path):
+    with pytest.raises(EvidenceError, match="No such file"):
+        read(tmp_path / "none.json", Evidence)
+    os.mkfifo(tmp_path / "pipe.json")  # Reading it would wait for ever.
+    with pytest.raises(EvidenceError, match="is no file"):
+        read(tmp_path / "pipe.json", Evidence)
 
 
-ONE = """\"\"\"Why?\"\"\"
+def test_evidence_of_another_recipe_or_of_unknown_variants_is_told():
+    found = made_up.evidence([made_up.record()])
+    assert schemas.check_recipe(found, "toy", ("a", "b")) == ""
+    assert "'toy'" in schemas.check_recipe(found, "other")
+    assert "'a'" in schemas.check_recipe(found, "toy", ("b",))
+
+
+def test_all_that_is_published_is_read():
+    kinds = {"evidence": Evidence, "tuning": TuningSweep, "summary": schemas.Summary, "floors": schemas.Floors}
+    kinds["attested"] = list[schemas.Link]
+    for path in RESULTS.rglob("*.json"):
+        read(path, kinds.get(path.stem, schemas.MachineSummary))
+
+
+# Where it was measured
+
+
+def control_groups(monkeypatch, folder: Path, own: str, files: dict[str, str], affinity: int = 8) -> int:
+    (folder / "own").write_text(own)
+    for name, text in files.items():
+        (folder / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "groups" / name).write_text(text)
+    monkeypatch.setattr(provenance, "OWN_GROUPS", folder / "own")
+    monkeypatch.setattr(provenance, "GROUPS", folder / "groups")
+    monkeypatch.delattr(os, "process_cpu_count", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
+    return provenance.cores()
+
+
+V1 = "5:cpuset:/\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n"
+QUOTA = {"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"}
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "1000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "1600000 100000\n"}, 8),
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3),
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "100000 100000"}, 1),
+        ("0::/../other\n", {"cpu.max": "200000 100000"}, 2),
+        (V1, {f"cpu,cpuacct/docker/abc/{name}": text for name, text in QUOTA.items()}, 3),
+        (V1, {f"cpu,cpuacct/{name}": text for name, text in QUOTA.items()}, 3),  # As a container sees its own group.
+        (V1, {f"cpu/{name}": text for name, text in QUOTA.items()}, 3),
+        (V1, {f"cpu,cpuacct/{name}": text for name, text in {**QUOTA, "cpu.cfs_quota_us": "-1"}.items()}, 8),
+        (V1, {f"cpuset/{name}": text for name, text in QUOTA.items()}, 8),
+        ("0::/\n", {"cpu.max": "broken"}, 8),
+        ("", {}, 8),
+    ],
+)
+def test_cores_are_those_that_a_container_may_use(monkeypatch, tmp_path, own, files, cores):
+    assert control_groups(monkeypatch, tmp_path, own, files) == cores
+
+
+def test_cores_are_no_more_than_the_affinity_whoever_says_it(monkeypatch, tmp_path):
+    assert control_groups(monkeypatch, tmp_path, "0::/\n", {"cpu.max": "400000 100000"}, affinity=1) == 1
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 3, raising=False)  # Python 3.13.
+    assert provenance.cores() == 3
+
+
+@pytest.mark.parametrize(("given", "switch"), [("", "1"), ("0", "0"), ("False", "0"), ("true", "1"), ("1", "1")])
+def test_a_switch_of_tensorflows_is_recorded_as_it_is_in_force(monkeypatch, given, switch):
+    for name in schemas.SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+    assert provenance.environment() == schemas.SWITCHES
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", given)
+    assert provenance.environment()["TF_ENABLE_ONEDNN_OPTS"] == switch
+
+
+@pytest.mark.parametrize("name", schemas.SWITCHES)
+def test_runs_with_other_switches_are_not_gone_on_with(name):
+    here = made_up.evidence([], command="one")
+    there = msgspec.structs.replace(here, command="other")
+    assert invocation.same(here, there, invocation.SAME + invocation.SAME_PLACE)
+    switched = {**schemas.SWITCHES, name: "01"[schemas.SWITCHES[name] == "0"]}
+    there = msgspec.structs.replace(here, environment=switched)
+    assert not invocation.same(here, there, invocation.SAME + invocation.SAME_PLACE)
+
+
+# The hash of the code
+
+RECIPE = '''"""Why?"""
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
-from pipelines import batches, sources
+
+from recipes import other_toy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 RATES = {"a": 1}
 BASE: int = 2
-OTHER = 3
 TABLE = {}
 TABLE["a"] = 4
-class Net:
-    \"\"\"A net.\"\"\"
-    size = 5
-    def __init__(self): self.depth = 6
-    def used(self): return 7
-    def unused(self): return 8
-class Layer(np.ndarray):
-    def call(self): return 9
-def helper(x: int = 10) -> int:
-    \"\"\"Say how.\"\"\"
-    if x > 11: raise ValueError(f"{x} is too much")
-    return x + BASE  # remark
-def train(variant, config, run):
-    return helper(RATES[variant]) + Net().used() + Layer() + sources.SIZE + TABLE["a"]
-def compare(config, runs): return OTHER + len(batches.__name__)
+
+
+@dataclass
+class Config:
+    """Settings."""
+
+    depth: int
+    width: int
+    epochs: int = 5
+
+
+def helper(x: int = 10, *, scale: float = 1.5) -> "Mapping":
+    """Say how."""
+    total: float
+    if x > 11:
+        raise ValueError(f"{x} is too much")
+    assert x, "x is nothing"
+    total = (x + BASE) * scale  # remark
+    return total
+
+
+def unused():
+    return 8
+
+
+if __name__ == "__main__":
+    print(1)
+'''
+OTHER = "def of_another(x):\n    return x + 1\n"
+EXPERIMENT = '''"""What is compared."""
+from recipes import hashed_toy as recipe
+
+STEPS = {"a": 3}
+STEPS.update(b=4)
+NOTHING = 6
+
+
+def compare(config, runs):
+    return recipe.helper(STEPS["a"])
+
+
 CLAIMS = ["one"]
-"""
+EXPERIMENT = [compare, CLAIMS]
+'''
+BATCHES = '"""Batches."""\nSIZE = 128\n\n\ndef cut(images, size=SIZE):\n    """Cut."""\n    return images[:size]\n'
+SPLITS = "def split(n, share=0.2):\n    return int(n * share)\n"
 
 
 @pytest.fixture
-def hashed(tmp_path, monkeypatch):
-    """A function: the hash of `train` in a module of this text."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(code_hash, "OURS", (*code_hash.OURS, "reached_module."))
+def project(tmp_path, monkeypatch):
+    """A small copy of the project's layout; a function that edits a file and gives the hash."""
+    files = {
+        "recipes/hashed_toy.py": RECIPE,
+        "recipes/other_toy.py": OTHER,
+        "lab/experiments/hashed_toy.py": EXPERIMENT,
+        "lab/core/run.py": "class Run:\n    def scores(self):\n        return 1\n",
+        "lab/core/scoring.py": "",
+        "pipelines/batches.py": BATCHES,
+        "pipelines/splits.py": SPLITS,
+        "lab/report/card.py": "def card():\n    return 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(code_hash, "ROOT", tmp_path)
+    monkeypatch.setattr(code_hash, "_path_of", lambda module: tmp_path / f"{module.replace('.', '/')}.py")
 
-    def of(text, settings=("RATES",)):
-        (tmp_path / "reached_module.py").write_text(text)
+    def parts(file="", old="", new=""):
+        if file:
+            text = (tmp_path / file).read_text()
+            assert text.count(old) == 1 or not old, old
+            (tmp_path / file).write_text(text.replace(old, new) if old else text + new)
         code_hash.forget()
-        return code_hash.code_hash("reached_module", "train", settings)
+        return code_hash.parts("recipes.hashed_toy", "lab.experiments.hashed_toy", ("RATES",))
 
-    yield of
+    yield parts
     code_hash.forget()
+
+
+TOY, MEASURING = "recipes/hashed_toy.py", "lab/experiments/hashed_toy.py"
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "changes"),
+    ("file", "old", "new"),
     [
-        ("Why?", "Why not?", False),
-        ("Say how.", "Say it.", False),
-        ("A net.", "A network.", False),
-        ("  # remark", "", False),
-        ("x + BASE", "(x + BASE)", False),
-        (": int = 2", " = 2", False),
-        ("x: int = 10) -> int", "x=10)", False),
-        ("is too much", "is more than 11", False),
-        ('["one"]', '["two"]', False),
-        ('{"a": 1}', '{"a": 2}', False),
-        ("OTHER = 3", "OTHER = 4", False),
-        ("return OTHER", "return 0", False),
-        ("return 8", "return 0", False),
-        ("import batches, sources", "import sources", False),
-        ("= 2", "= 1", True),
-        ("= 4", "= 5", True),
-        ("size = 5", "size = 6", True),
-        ("depth = 6", "depth = 7", True),
-        ("return 7", "return 0", True),
-        ("return 9", "return 0", True),
-        ("int = 10", "int = 9", True),
-        ("x > 11", "x > 12", True),
-        ("raise ValueError", "raise TypeError", True),
-        ("x + BASE", "x - BASE", True),
-        ("+ sources.SIZE", "", True),
-        ("helper(RATES", "abs(RATES", True),
+        (TOY, "Why?", "Why not?"),
+        (TOY, "Say how.", "Say it."),
+        (TOY, '    """Settings."""\n\n', ""),
+        (TOY, "  # remark", ""),
+        (TOY, "(x + BASE) * scale", "((x + BASE)) * (scale)"),
+        (TOY, ": int = 2", " = 2"),
+        (TOY, 'x: int = 10, *, scale: float = 1.5) -> "Mapping"', "x=10, *, scale=1.5)"),
+        (TOY, "    total: float\n", ""),
+        (TOY, "is too much", "is more than 11"),
+        (TOY, '"x is nothing"', '"no x"'),
+        (TOY, "import numpy as np\n", "import numpy as np\nimport os\n"),
+        (TOY, "    from collections.abc import Mapping", "    from collections.abc import Mapping, Sequence"),
+        (TOY, "print(1)", "print(2)"),
+        (TOY, '{"a": 1}', '{"a": 2}'),  # What was tuned: it is recorded with each run.
+        (MEASURING, "What is compared.", "What."),
+        (MEASURING, "NOTHING = 6", "NOTHING = 7"),
+        (MEASURING, '["one"]', '["two"]'),
+        (MEASURING, "[compare, CLAIMS]", "[CLAIMS, compare]"),
+        ("pipelines/batches.py", '"""Cut."""', '"""Cut it."""'),
+        ("lab/report/card.py", "return 1", "return 2"),
     ],
 )
-def test_what_train_reaches_counts_and_nothing_else(hashed, old, new, changes):
-    assert old in ONE
-    assert (hashed(ONE) != hashed(ONE.replace(old, new, 1))) == changes
-
-
-def test_a_call_at_import_counts(hashed):
-    assert hashed(ONE) != hashed(ONE + "np.seterr(all='raise')\n") != hashed(ONE + "np.seterr(all='warn')\n")
-
-
-def test_what_was_tuned_is_no_code(hashed):
-    assert hashed(ONE, ()) != hashed(ONE.replace('{"a": 1}', '{"a": 2}'), ())
+def test_what_makes_no_number_leaves_the_hash(project, file, old, new):
+    before = project()
+    after = project(file, old, new)
+    assert code_hash.hash_of(after) == code_hash.hash_of(before)
+    assert code_hash.changed(before, after) == []
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "changes"),
+    ("file", "old", "new", "name"),
     [
-        ("batches.py", "1 + 2 * shift", "1 + 3 * shift", True),
-        ("splits.py", 'f"{seed}/{name}"', 'f"{name}/{seed}"', True),
-        ("task.py", "train_accuracy - test_accuracy", "test_accuracy - train_accuracy", True),
-        ("callbacks.py", ">= self.target", "> self.target", True),
-        ("job.py", "set_random_seed(job.seed)", "set_random_seed(0)", True),
-        ("job.py", "set_intra_op_parallelism_threads(1)", "set_intra_op_parallelism_threads(2)", True),
-        ("job.py", "split_seed(run.data, job.seed)", "split_seed(run.data, 0)", True),
-        ("run.py", "epochs * self.watch.epoch_seconds()", "epochs", True),
-        ("timing.py", "steps - left_out", "steps", False),  # Nothing is timed in blocks there.
-        ("folders.py", "import", "import os\nimport", False),
-        ("board.py", "import", "import os\nimport", False),
-        ("invocation.py", "import", "import os\nimport", False),
+        (TOY, "x: int = 10", "x: int = 9", "helper"),
+        (TOY, "scale: float = 1.5", "scale: float = 1.6", "helper"),
+        (TOY, "x > 11", "x > 12", "helper"),
+        (TOY, "raise ValueError", "raise TypeError", "helper"),
+        (TOY, "x + BASE", "x - BASE", "helper"),
+        (TOY, "= 2", "= 3", "BASE"),
+        (TOY, "= 4", "= 5", "TABLE"),
+        (TOY, "return 8", "return 9", "unused"),
+        (TOY, "epochs: int = 5", "epochs: int = 6", "Config"),
+        (TOY, "    depth: int\n    width: int\n", "    width: int\n    depth: int\n", "Config"),
+        (TOY, "", "np.seterr(all='raise')\n", "np"),
+        ("recipes/other_toy.py", "x + 1", "x + 2", "of_another"),
+        (MEASURING, '{"a": 3}', '{"a": 2}', "STEPS"),
+        (MEASURING, "b=4", "b=5", "STEPS"),
+        (MEASURING, 'STEPS["a"]', 'STEPS["b"]', "compare"),
+        ("lab/core/run.py", "return 1", "return 2", "Run"),
+        ("lab/core/scoring.py", "", "def score():\n    return 1\n", "score"),
+        ("pipelines/batches.py", "128", "64", "SIZE"),
+        ("pipelines/batches.py", "images[:size]", "images[size:]", "cut"),
+        ("pipelines/splits.py", "0.2", "0.1", "split"),
     ],
 )
-def test_the_feed_and_what_is_done_around_a_run_count(monkeypatch, file, old, new, changes):
-    module, settings = "recipes.optimizers", ("RATES", "WEIGHT_DECAYS")
-    before, real = code_hash.code_hash(module, "train", settings), code_hash.Path.read_text
-    code_hash.forget()
-    seen = []
-
-    def changed(self, **how):
-        text = real(self, **how)
-        if self.name != file or "tests" in self.parts:
-            return text
-        seen.append(self)
-        assert old in text
-        return text.replace(old, new)
-
-    monkeypatch.setattr(code_hash.Path, "read_text", changed)
-    after = code_hash.code_hash(module, "train", settings)
-    monkeypatch.undo()
-    code_hash.forget()
-    assert (after != before) == changes
-    assert seen or not changes
+def test_what_makes_a_number_changes_the_hash_and_is_named(project, file, old, new, name):
+    before = project()
+    after = project(file, old, new)
+    assert code_hash.hash_of(after) != code_hash.hash_of(before)
+    assert code_hash.changed(before, after) == [f"{file}: {name}"]
 
 
-def test_what_is_timed_depends_on_how():
-    names = set(code_hash.parts("recipes.input_pipeline", "compare"))
-    assert {f"lab.core.timing.{name}" for name in ("interleaved", "_block", "_busy_seconds")} <= names
-    assert "lab.core.run.Run.interleaved" in names
-    assert not any("reporting" in name or ".declaring." in name for name in names)
+def test_moving_code_between_covered_files_changes_nothing(project):
+    before = project()
+    project("pipelines/splits.py", SPLITS, "")
+    project("lab/core/scoring.py", "", "\n" + SPLITS)
+    after = project("pipelines/splits.py")
+    assert code_hash.hash_of(after) == code_hash.hash_of(before)
+    assert code_hash.changed(before, after) == []
+    assert "lab/core/scoring.py: split" in after
+
+
+def test_moving_a_file_changes_nothing(project):
+    before = project()
+    shutil.move(code_hash.ROOT / "lab/core/run.py", code_hash.ROOT / "lab/core/one_run.py")
+    assert code_hash.hash_of(project()) == code_hash.hash_of(before)
+
+
+def test_moving_code_to_where_nothing_is_covered_changes_the_hash(project):
+    before = project()
+    after = project("pipelines/splits.py", SPLITS, "")
+    assert code_hash.changed(before, after) == ["pipelines/splits.py: split"]
+
+
+SYNTAX = '''
+async def all_kinds(a, /, b=1e-3, *c, d: int = 0x10, **e) -> None:
+    """Not counted."""
+    x, *y = [1, 2.5, 3j, b"4", "five", ..., None, True, -6]
+    z = f"{x:>{d}} {y!r}" f"{b=}"
+    w = {**e, "k": {v for v in c if v} | {i: j for i, j in zip(c, c)}}
+    async with a as g, a:
+        del w["k"], g.h
+    try:
+        (lambda q, *r: q if r else not q)(x)
+    except (ValueError, OSError) as error:
+        raise RuntimeError("text") from error
+    finally:
+        global Z
+    while (n := x) < 1 <= 2 @ 3:
+        n //= 2; continue
+    match x:
+        case {"k": [1, *_]} | str(): pass
+        case _: yield a[1:2, ::3]
+'''
+
+
+def test_the_hash_is_the_same_in_every_version_of_python(tmp_path):
+    """The value was computed by Python 3.10, 3.11, 3.12 and 3.13."""
+    path = tmp_path / "syntax.py"
+    path.write_text(SYNTAX)
+    assert dict(code_hash._hashes(path, code_hash._definitions(path))) == {"syntax.py: all_kinds": "15e9c7bf09d24df8"}
+
+
+def test_each_recipe_has_a_hash_of_its_own_and_of_what_is_shared():
+    found = {name: code_hash.parts(f"recipes.{name}", f"lab.experiments.{name}") for name in NAMES}
+    assert len({code_hash.hash_of(parts) for parts in found.values()}) == len(NAMES)
+    shared = set.intersection(*(set(parts) for parts in found.values()))
+    assert {name.partition(": ")[0] for name in shared} > {"lab/core/run.py", "pipelines/batches.py"}
+    assert {"pipelines/splits.py: split", "lab/core/scoring.py: score"} <= shared
+
+
+def test_a_shared_file_that_changes_while_a_command_runs_is_noticed(project, monkeypatch):
+    monkeypatch.setattr(code_hash, "LOADED", code_hash._digest_of_files())
+    assert code_hash.is_as_loaded()
+    project("lab/core/run.py", "return 1", "return 2")
+    assert not code_hash.is_as_loaded()

@@ -51,9 +51,7 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     `recipe` and `experiment` are modules. The names in `tuned` hold what was tuned: that is recorded with each run, and
     is no code.
     """
-    found: dict[str, str] = {}
-    for path in shared_files():
-        found |= _hashes(path, _definitions(path))
+    found = dict(_shared_parts())
     own, measuring = _path_of(recipe), _path_of(experiment)
     for path in dict.fromkeys([own, *_recipes_imported([own, measuring])]):
         found |= _hashes(path, _definitions(path, but={*tuned, *DECLARED}))
@@ -62,9 +60,15 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     return found
 
 
+@functools.cache
+def _shared_parts() -> dict[str, str]:
+    return {name: value for path in shared_files() for name, value in _hashes(path, _definitions(path))}
+
+
 def forget() -> None:
     """Read the files again the next time."""
     parts.cache_clear()
+    _shared_parts.cache_clear()
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -171,6 +175,8 @@ def _canonical(node: Any) -> Any:
     fields = {name: value for name, value in ast.iter_fields(node) if name not in UNCOUNTED}
     if isinstance(node, ast.Assert):
         del fields["msg"]
+    if isinstance(node, ast.JoinedStr):  # Python 3.12.1 ends some with an empty text.
+        fields["values"] = [part for part in node.values if getattr(part, "value", None) != ""]
     if isinstance(node, ast.ClassDef):  # A dataclass has fields that are only annotated.
         fields["fields"] = [part.target for part in node.body if isinstance(part, ast.AnnAssign) and not part.value]
     return [type(node).__name__, {name: _canonical(value) for name, value in fields.items() if value not in (None, [])}]
