@@ -242,18 +242,11 @@ def _write_pictures(report: Report, folder: Path) -> None:
 
 
 def _write_board(invocation: Invocation, report: Report) -> None:
-    from lab.tensorboard import callback, comparison
+    from lab.tensorboard import comparison
 
-    folder, records = invocation.folder, report.records
-    configs = [record.config for record in records]
-    columns = list(dict.fromkeys(name for config in configs for name in config if config[name] is not None))
-    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))
-    callback.write_overview(folder, invocation.variants, invocation.settings.seeds, columns, metrics)
-    card = markdown(report, with_figure=False)
-    callback.write_text(folder, "card", card)
     data = sources.load(invocation.settings.data)
-    samples = samples_of(invocation, data)
-    comparison.write_finished(folder, report, card, data.test, data.classes, samples)
+    card, samples = markdown(report, with_figure=False), samples_of(invocation, data)
+    comparison.write_finished(invocation.folder, report, card, data.test, data.classes, samples)
 
 
 def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarray]:

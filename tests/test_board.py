@@ -1,18 +1,20 @@
-"""TensorBoard's files, read back with TensorBoard's own reader."""
+"""What a run leaves for TensorBoard in its own folder, read back with TensorBoard's own reader."""
 
+import contextlib
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.optimizers import schedules
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.hparams import plugin_data_pb2
 
 from lab.core.callbacks import Stopwatch
 from lab.execute.job import Job, run_job
-from lab.tensorboard import callback, pictures
+from lab.tensorboard import callback
+from lab.tensorboard.events import NOTES
 from pipelines import sources
 from recipes.optimizers import Config
 
@@ -22,16 +24,13 @@ STEPS = 1000 // BATCH  # An epoch, in calls of 16 and of 4.
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The logs of one short run of the real recipe, in this process."""
+def logged(tmp_path_factory):
+    """The folder of one short run of a real recipe, in this process, and its record."""
     logs = tmp_path_factory.mktemp("logs")
     config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH))
-    job = Job("recipes.optimizers", ("adam",), 1, config, REQUEST, str(logs), alone=True)
-    (record,) = run_job(job)
-    assert record["status"] == "finished", record["cause"]
-    callback.write_overview(logs, ["adam", "sgd"], [1], ["rate"], ["test_accuracy"])
-    callback.write_text(logs, "card", "# A card")
-    return logs, record
+    (record,) = run_job(Job("lab.experiments.optimizers", ("adam",), 1, config, REQUEST, str(logs), alone=True))
+    assert record.status == "finished", record.cause
+    return logs / "adam" / "seed-1", record
 
 
 def events(path) -> EventAccumulator:
@@ -43,117 +42,201 @@ def series(accumulator, tag) -> tuple[list[int], list[float]]:
     return [e.step for e in found], [float(tf.make_ndarray(e.tensor_proto)) for e in found]
 
 
-def test_loss_and_accuracy_of_both_parts(folder):
-    logs, record = folder
+def test_loss_and_accuracy_of_both_parts(logged):
+    folder, record = logged
     for part, prefix in (("train", ""), ("validation", "val_")):
-        found = events(logs / "adam" / "seed-1" / part)
+        found = events(folder / part)
         for name in ("loss", "accuracy"):
             steps, numbers = series(found, f"epoch_{name}")
             assert steps == list(range(EPOCHS))
-            assert numbers == pytest.approx(record["curves"][prefix + name])
+            assert numbers == pytest.approx(record.curves[prefix + name])
+    assert not (folder / NOTES).exists()
 
 
-def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(folder):
-    logs, _ = folder
-    steps, rates = series(events(logs / "adam" / "seed-1" / "train"), "learning_rate/by_step")
+def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(logged):
+    steps, rates = series(events(logged[0] / "train"), "learning_rate/by_step")
     total = EPOCHS * STEPS
     assert steps == list(range(total))
     warm_up = total // 5
     assert rates[0] == 0
     assert max(rates) == rates[warm_up]
-    assert all(a > b for a, b in zip(rates[warm_up:], rates[warm_up + 1 :], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[warm_up:]))
     assert rates[-1] < 0.05 * max(rates)  # CosineDecay counts its steps from the end of the warm-up.
 
 
-def test_a_constant_rate_is_there_at_every_step_too(tmp_path):
-    config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH, target=None, rate=0.01))
-    job = Job("recipes.optimizers", ("adam_race",), 1, config, REQUEST, str(tmp_path), alone=True)
-    run_job(job)
-    steps, rates = series(events(tmp_path / "adam_race" / "seed-1" / "train"), "learning_rate/by_step")
-    assert steps == list(range(EPOCHS * STEPS))
-    assert set(rates) == {np.float32(0.01)}
+class Halving(schedules.LearningRateSchedule):
+    """A schedule that takes one step at a time."""
+
+    def __call__(self, step):
+        return 0.1 if step < 30 else 0.05
 
 
-def test_norms_and_histograms_by_layer(folder):
-    logs, _ = folder
-    found = events(logs / "adam" / "seed-1" / "train")
-    for layer in ("convolution_1", "normalize_1", "convolution_2", "normalize_2", "head"):
-        for norm in ("gradient_norm", "weight_norm"):
-            steps, numbers = series(found, f"{norm}/{layer}")
-            assert steps == list(range(EPOCHS))
-            assert all(number > 0 for number in numbers)
-    tags = set(found.Tags()["tensors"])
-    assert {"weights/head/kernel", "activations/relu_1", "activations/head"} <= tags
-    histogram = tf.make_ndarray(found.Tensors("activations/relu_1")[0].tensor_proto)
+class OfAll(schedules.LearningRateSchedule):
+    """Asked for several steps at once it answers, and wrongly."""
+
+    def __call__(self, step):
+        return keras.ops.max(keras.ops.cast(step, "float32")) + 0 * keras.ops.cast(step, "float32")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "each"),
+    [
+        (schedules.CosineDecay(0.1, 60, alpha=0.1), True),
+        (schedules.CosineDecay(0.01, 60, alpha=0.1, warmup_target=0.2, warmup_steps=20), True),
+        (schedules.CosineDecay(0.0, 100, warmup_target=0.2, warmup_steps=0), True),
+        (schedules.ExponentialDecay(0.1, 10, 0.5, staircase=True), True),
+        (schedules.PiecewiseConstantDecay([30], [0.1, 0.05]), False),
+        (Halving(), False),
+        (OfAll(), False),
+    ],
+    ids=["cosine", "warm-up", "no warm-up", "staircase", "piecewise", "one by one", "wrong at once"],
+)
+def test_the_rates_of_a_schedule_are_what_it_says_of_single_steps(schedule, each):
+    wanted = np.arange(10, 110)  # A training that goes on from step 10.
+    steps, rates = callback.rates_of(schedule, wanted)
+    assert rates == pytest.approx([float(schedule(int(step))) for step in steps], rel=1e-5, abs=1e-9)
+    assert (steps[0], steps[-1]) == (10, 109)
+    if each:
+        assert list(steps) == list(wanted)
+
+
+def board(folder, inputs, labels) -> callback.Board:
+    train = sources.Split(inputs, labels, np.arange(len(labels)).astype(str))
+    return callback.Board(folder, lambda _: contextlib.nullcontext(), train)
+
+
+def fit(model, folder, inputs, labels, epochs=1, more=(), **compiled):
+    """Train in batches of 8, logged to a folder; return TensorBoard's reader of its run `train`."""
+    model.compile(**{"optimizer": "sgd", "loss": keras.losses.SparseCategoricalCrossentropy(True), **compiled})
+    folder.mkdir(exist_ok=True)
+    callbacks = [board(folder, inputs, labels), *more]
+    model.fit(inputs, labels, batch_size=8, epochs=epochs, callbacks=callbacks, verbose=0)
+    return events(folder / "train")
+
+
+NUMBERS, LABELS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32), np.arange(40, dtype=np.int32) % 3
+
+
+def dense() -> keras.Model:
+    layers = [keras.Input((4,)), keras.layers.Dense(5, name="first"), keras.layers.Dense(3, name="head")]
+    return keras.Sequential(layers)
+
+
+def test_a_constant_rate_is_there_at_every_step_and_so_is_what_a_callback_makes_of_it(tmp_path):
+    later = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / (1 + epoch))
+    compiled = {"optimizer": keras.optimizers.Adam(0.01), "steps_per_execution": 2}
+    steps, rates = series(fit(dense(), tmp_path, NUMBERS, LABELS, 2, [later], **compiled), "learning_rate/by_step")
+    assert steps == list(range(10))
+    assert rates == pytest.approx(5 * [0.01] + 5 * [0.005])
+
+
+def test_a_schedule_is_asked_for_each_batch_where_gradients_are_accumulated(tmp_path):
+    adam = keras.optimizers.Adam(schedules.ExponentialDecay(0.1, 1, 0.5), gradient_accumulation_steps=5)
+    steps, rates = series(fit(dense(), tmp_path, NUMBERS, LABELS, 1, optimizer=adam), "learning_rate/by_step")
+    assert (steps, rates) == (list(range(5)), pytest.approx([0.1, 0.05, 0.025, 0.0125, 0.00625]))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "stop", "probed"), [(1, None, [0]), (4, None, [0, 3]), (7, None, [0, 3, 6]), (9, 5, [0, 4, 5])]
+)
+def test_norms_and_histograms_are_of_a_few_epochs_the_last_one_always_among_them(tmp_path, epochs, stop, probed):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == stop
+
+    found = fit(dense(), tmp_path, NUMBERS, LABELS, epochs, [Stop()])
+    for tag in ("gradient_norm/head", "weight_norm/first"):
+        steps, numbers = series(found, tag)
+        assert steps == probed
+        assert all(number > 0 for number in numbers)
+    for tag in ("weights/head/kernel", "activations/first"):
+        assert [event.step for event in found.Tensors(tag)] == probed
+    histogram = tf.make_ndarray(found.Tensors("activations/first")[0].tensor_proto)
     assert histogram.shape[1] == 3  # Left edge, right edge, count.
-    assert 0 < histogram[:, 2].sum() <= callback.HISTOGRAM_VALUES
+    assert histogram[:, 2].sum() == callback.PROBE_IMAGES * 5
 
 
-def test_pictures(folder):
-    logs, record = folder
-    found = events(logs / "adam" / "seed-1")
-    assert {"confusion_matrix", "misclassified"} <= set(found.Tags()["tensors"])
-    wide, high, *shown = tf.make_ndarray(found.Tensors("misclassified")[0].tensor_proto)
-    assert (int(wide), int(high), len(shown)) == (128, 128, pictures.SHOWN_IMAGES)
-    assert record["metrics"]["test_accuracy"] > 0.15
+def test_the_norm_of_a_layers_gradient_is_that_of_the_loss_on_the_probe(tmp_path):
+    model, stays = dense(), {"optimizer": keras.optimizers.SGD(0.0)}
+    _, (norm,) = series(fit(model, tmp_path, NUMBERS[:32], LABELS[:32], **stays), "gradient_norm/head")
+    with tf.GradientTape() as tape:
+        loss = model.loss(LABELS[:32], model(NUMBERS[:32]))
+    squares = [tf.reduce_sum(gradient**2) for gradient in tape.gradient(loss, model.layers[-1].trainable_variables)]
+    assert norm == pytest.approx(float(sum(squares)) ** 0.5, rel=1e-4)
 
 
-def cell(picture: np.ndarray, row: int, column: int) -> float:
-    """How dark a cell of a confusion matrix of few classes is, at its upper left corner, where no number is."""
-    return 255 - float(picture[80 + 36 * row + 3, 80 + 36 * column + 3].mean())
+class Embedded(keras.Model):
+    """Subclassed, with a sparse gradient, and a weight without any."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = keras.layers.Embedding(10, 4, name="table"), keras.layers.Dense(3, name="head")
+        self.unused = self.add_weight(shape=(2,), name="unused")
+
+    def call(self, tokens):
+        return self.head(keras.ops.mean(self.table(tokens), axis=1))
 
 
-def test_the_confusion_matrix_has_a_row_for_each_true_class():
-    names = ["a", "b", "c"]
-    labels, predicted = np.array([0, 0, 0, 1, 2]), np.array([1, 1, 1, 1, 2])
-    picture = pictures.confusion(labels, predicted, names)
-    dark = [[cell(picture, row, column) > 100 for column in range(3)] for row in range(3)]
-    assert dark == [[False, True, False], [False, True, False], [False, False, True]]
+def test_gradients_that_are_sparse_or_none(tmp_path):
+    model, tokens = Embedded(), np.tile(np.arange(4, dtype=np.int32), (40, 2))
+    found = fit(model, tmp_path, tokens[:32], LABELS[:32], optimizer=keras.optimizers.SGD(0.0))
+    with tf.GradientTape() as tape:
+        loss = model.loss(LABELS[:32], model(tokens[:32]))
+    gradient = tf.convert_to_tensor(tape.gradient(loss, model.table.embeddings.value))
+    assert series(found, "gradient_norm/table")[1] == pytest.approx([float(tf.norm(gradient))], rel=1e-4)
+    assert "weights/unused" in found.Tags()["tensors"]
+    assert "gradient_norm/unused" not in found.Tags()["tensors"]
+    assert not (tmp_path / NOTES).exists()
 
 
-@pytest.mark.parametrize("classes", [2, 30, 31, 1000])
-def test_a_confusion_matrix_of_any_number_of_classes(classes):
-    labels = np.arange(classes)
-    picture = pictures.confusion(labels, labels, [f"class number {i}" for i in range(classes)])
-    assert picture.shape[0] == picture.shape[1] <= 2100
+class NoConfig(keras.layers.Layer):
+    """A layer that Keras can't describe, since its arguments are no plain values and it has no `get_config`."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
 
 
-def test_hparams_hold_the_settings_and_the_final_metrics(folder):
-    logs, record = folder
-    found = events(logs / "adam" / "seed-1")
-    data = plugin_data_pb2.HParamsPluginData.FromString(
-        found.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    )
-    hparams = data.session_start_info.hparams
-    assert hparams["variant"].string_value == "adam"
-    assert hparams["seed"].number_value == 1
-    assert hparams["epochs"].number_value == EPOCHS
-    _, (accuracy,) = series(found, "final/test_accuracy")
-    assert accuracy == pytest.approx(record["metrics"]["test_accuracy"])
+def test_what_can_not_be_logged_is_noted_and_the_training_goes_on(tmp_path, monkeypatch):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(NoConfig(lambda x: x)(inputs)))
+
+    def broken(*_):
+        raise ValueError("no such function")
+
+    monkeypatch.setattr(callback, "_inspector", broken)
+    found = fit(model, tmp_path, NUMBERS, LABELS, 2)
+    notes = (tmp_path / NOTES).read_text()
+    assert "graph of the model" in notes
+    assert "gradients and activations of epoch 1: ValueError: no such function" in notes
+    assert series(found, "epoch_loss")[0] == [0, 1]
+    assert len(series(found, "learning_rate/by_step")[0]) == 10
 
 
-def test_overview_lays_variants_over_one_another(folder):
-    logs, _ = folder
-    found = events(logs)
-    content = tf.make_ndarray(found.Tensors("custom_scalars__config__")[0].tensor_proto).item()
-    layout = layout_pb2.Layout.FromString(content)
-    tags = [tag for category in layout.category for chart in category.chart for tag in chart.multiline.tag]
-    assert {"^epoch_accuracy$", "^learning_rate/by_step$", "^gradient_norm/"} <= set(tags)
-    assert "_hparams_/experiment" in found.summary_metadata
-    assert tf.make_ndarray(found.Tensors("card")[0].tensor_proto).item() == b"# A card"
+def test_a_full_disk_in_logging_does_not_end_the_training(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(callback.events, "Events", full)
+    model = dense()
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    model.fit(NUMBERS, LABELS, callbacks=[board(tmp_path, NUMBERS, LABELS)], verbose=0)
+    assert "No space left" in (tmp_path / NOTES).read_text()
 
 
 def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
     config = dataclasses.asdict(Config(epochs=1, batch_size=BATCH))
-    job = Job("recipes.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, alone=True)
+    job = Job("lab.experiments.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, alone=True)
     (record,) = run_job(job)
-    assert record["status"] == "finished"
+    assert record.status == "finished"
     assert not list(tmp_path.rglob("events.*"))
 
 
-def test_what_a_run_says_of_its_seconds_adds_up(folder):
-    _, record = folder
-    seconds = dict(record["seconds"])
+def test_what_a_run_says_of_its_seconds_adds_up(logged):
+    seconds = dict(logged[1].seconds)
     total = seconds.pop("total")
     assert {"setup", "tracing", "feed", "steps", "validation", "evaluation", "logging"} == set(seconds)
     assert all(value > 0 for value in seconds.values())

@@ -153,23 +153,7 @@ def board(
     if picture and not picture.parent.is_dir():
         raise UsageError(f"--picture: there is no folder {picture.parent}.")
     logdir = logdir.expanduser()  # No shell does it behind an equals sign.
-    folders, seeds, missing = {}, {}, []
-    for name in known(names) or NAMES:
-        newest = server.newest(logdir, name)
-        if newest is not None:
-            folders[f"{name}/here"], seeds[name] = newest / server.comparison.FOLDER, newest
-        if reference:
-            folders |= server.references([name])
-        if not any(key.startswith(f"{name}/") for key in folders):
-            missing.append(name)
-    if missing and (names or not folders):
-        print(
-            f"There are no TensorBoard files of {', '.join(missing)} under {logdir}: run "
-            f"`python -m recipes.{missing[0]}` first, or look at the published curves with --reference.",
-            file=sys.stderr,
-        )
-        return 1
-    address = server.serve(folders, seeds, print, port)
+    address = server.serve_newest(known(names), logdir, print, reference=reference, port=port)
     if picture:
         server.take_picture(address, picture)
         return 0

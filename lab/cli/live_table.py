@@ -111,12 +111,11 @@ def watcher(console: Console) -> Callable[[list[Job], int], Any]:
     @contextlib.contextmanager
     def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
         with watching(console, jobs, at_once, read_progress) as shown:
-            if not any(job.logging for job in jobs):
-                yield shown
-                return
-            from lab.tensorboard.following import following
+            if any(job.logging for job in jobs):
+                from lab.tensorboard.comparison import Refreshed
 
-            with following(shown, jobs) as follower:
-                yield follower
+                yield Refreshed(shown)
+            else:
+                yield shown
 
     return watch

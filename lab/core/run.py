@@ -127,7 +127,7 @@ class Run:
         self.weights = scoring.digest_of(model)
         if self.logging:
             with self.watch.timing("logging"):
-                callback.write_predictions(self.folder, found.logits, self.open_test_set(data), data.classes)
+                callback.write_predictions(self.folder, found.logits)
         if self.save:
             self.save.parent.mkdir(parents=True, exist_ok=True)
             model.save(self.save)

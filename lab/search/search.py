@@ -30,7 +30,6 @@ from lab.search.kills import ENDED
 from lab.search.trials import order_again
 from lab.search_space import Range, Space
 from lab.settings import Tuner
-from lab.tensorboard import callback
 from lab.tuning import SEED, half_decades
 from pipelines.errors import UsageError
 
@@ -61,9 +60,6 @@ def search(
         found[variant] = _search_one(invocation, variant, tuner, trials, console, say)
         finished = [trial for trial in found[variant] if trial.validation_accuracy is not None]
         figure.write_parallel(finished, OBJECTIVE, variant, invocation.folder / f"search-{variant}.png")
-    if invocation.settings.log:
-        fields = list(invocation.header.config)
-        callback.write_overview(invocation.folder, invocation.variants, [SEED], fields, [OBJECTIVE])
     invocation.check_code()
     write_json(invocation.folder / "search.json", Search(**structs.asdict(invocation.header), tuner=tuner, found=found))
     return found

@@ -1,6 +1,5 @@
-"""Everything that goes to TensorBoard."""
+"""What a run leaves for TensorBoard in its own folder."""
 
-import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,53 +8,32 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorboard.compat.proto import summary_pb2
+from keras.optimizers import schedules
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
-from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
 
-from lab.evidence.records import Record, write_json
-from lab.tensorboard import comparison, pictures
+from lab.evidence.records import write_json
+from lab.evidence.schemas import Record
+from lab.tensorboard import events
 from lab.tensorboard.profile import STEP, WORDS, read_profile
 from pipelines import sources
 
 PROBE_IMAGES = 32
 HISTOGRAM_VALUES = 4_096
-RATES_AN_EPOCH = 20  # That the comparison of variants shows.
-PROFILED = (2, 11)  # Calls of Keras, which may be several steps each: the first one traces.
+MOST_KEPT_RATES = 100
+FEW = 5  # Epochs.
+ASKED_STEPS = 25  # Of a schedule that takes one step at a time, which takes a millisecond.
+PROFILED = range(1, 11)  # Calls of Keras, which may be several steps each: call 0 traces.
 
 
-@functools.lru_cache(maxsize=1)
-def _rate_writer(schedule: keras.optimizers.schedules.LearningRateSchedule | None) -> Any:
-    """A compiled function that writes the rate of each step as an event, and returns them: of a schedule, or those that
-    it is given.
+class Board(keras.callbacks.Callback):
+    """Logs loss, metrics, the rate of every step, gradients, weights and activations.
 
-    As single operations, hundreds of them an epoch, this would take as long as many a training step.
-    """
-    metadata = scalar_metadata.create_summary_metadata(display_name=None, description="").SerializeToString()
-
-    @tf.function(autograph=False, reduce_retracing=True)
-    def write(writer: tf.Tensor, first: tf.Tensor, last: tf.Tensor, rates: tf.Tensor) -> tf.Tensor:
-        def one(step: tf.Tensor, written: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            rate = rates[step - first] if schedule is None else tf.cast(schedule(step), tf.float32)
-            tf.raw_ops.WriteSummary(
-                writer=writer, step=step, tensor=rate, tag="learning_rate/by_step", summary_metadata=metadata
-            )
-            return step + 1, written.write(tf.cast(step - first, tf.int32), rate)
-
-        written = tf.TensorArray(tf.float32, tf.cast(last - first, tf.int32))
-        _, written = tf.while_loop(lambda step, _: step < last, one, [first, written], parallel_iterations=1)
-        return written.stack()
-
-    return write
-
-
-class Board(keras.callbacks.TensorBoard):
-    """Keras's TensorBoard callback, and what it leaves out: the rate of every step, gradients, activations.
-
-    The folder gets `train` and `validation`. Gradient and weight norms and the histograms come once an epoch, those of
-    gradients and activations from one small probe batch, with BatchNorm as at inference, so that training itself is
-    left alone. They are summarized by numpy: as TensorFlow operations they would take many times as long.
+    The folder gets the runs `train` and `validation`. Loss and metrics are written after each epoch, the rates when the
+    training ends. Norms and histograms by layer come from one small probe batch, with BatchNorm as at inference, at the
+    first and the last epoch, and of five or more at the middle one: more often, logging would take more than 3 % of a
+    short training.
     """
 
     def __init__(
@@ -67,103 +45,118 @@ class Board(keras.callbacks.TensorBoard):
         profile: bool = False,
         prepare: Callable[[Any, Any], tuple[Any, Any]] = lambda images, labels: (images, labels),
     ) -> None:
-        super().__init__(log_dir=str(folder), write_graph=False, profile_batch=PROFILED if profile else 0)
-        self.profile = profile
-        self.timing = timing  # A context that adds what it takes to a run's seconds.
+        """`timing("logging")` is a context that adds what logging takes to a run's seconds."""
+        super().__init__()
+        self.folder, self.timing, self.profile = folder, timing, profile
         places = np.linspace(0, len(train) - 1, min(PROBE_IMAGES, len(train))).astype(int)
-        self.probe = prepare(tf.constant(train.images[places]), tf.constant(train.labels[places]))
-        self._begun = self._written = 0
-        self._curves: dict[str, list[float | None]] = {}  # For the comparison's log, as far as they are.
-        self._shown_rates: list[tuple[int, float]] = []  # The same: step and rate.
-        self._rates: list[tuple[int, float]] = []  # Of each call of Keras: up to which step, and at what rate.
+        self.probe = lambda: prepare(tf.constant(train.images[places]), tf.constant(train.labels[places]))
+        self._files: dict[str, events.Events] = {}
+        self._begun = self._calls = 0
+        self._epoch = self._probed = -1
+        self._constant: list[tuple[int, float]] = []  # The step that a call of Keras ended with, and its rate.
+        self._mark: Any = None  # Of the step in progress, where it is profiled.
         self._inspector: Any = None
-        self._marker: Any = None  # Of the step in progress, where it is profiled.
 
     def on_train_begin(self, logs: Any = None) -> None:
+        self._begun = self._steps_done()
         with self.timing("logging"):
-            super().on_train_begin(logs)
-            self._leave_model()
-        self._begun = int(self.model.optimizer.iterations)
+            if type(self.model).__name__ in ("Sequential", "Functional"):  # Others have no graph of layers.
+                with events.by_product(self.folder, "graph of the model"):
+                    (self.folder / events.MODEL).write_text(self.model.to_json(), encoding="utf-8")
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self._should_trace:  # All that Keras's own method is needed for; it takes its time at every step.
-            super().on_train_batch_begin(batch, logs)
-            if self._is_tracing:  # Keras does not tell the profiler where steps begin and end.
-                # By the number of the step, which no other one has: `batch` begins anew with each epoch.
-                self._marker = tf.profiler.experimental.Trace(STEP, step_num=self._steps_done(), _r=1)
-                self._marker.__enter__()
+        if self.profile and self._calls in PROFILED:
+            if self._calls == PROFILED[0]:
+                with events.by_product(self.folder, "profile"):
+                    tf.profiler.experimental.start(str(self.folder / "train"))
+            # The number of the step, which no other one has: `batch` begins anew with each epoch.
+            self._mark = tf.profiler.experimental.Trace(STEP, step_num=self._steps_done(), _r=1)
+            self._mark.__enter__()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self._should_trace:
-            if self._marker is not None:
-                self._marker.__exit__(None, None, None)
-                self._marker = None
-            super().on_train_batch_end(batch, logs)
+        if self._mark is not None:
+            self._mark.__exit__(None, None, None)
+            self._mark = None
+            if self._calls == PROFILED[-1]:
+                with events.by_product(self.folder, "profile"):
+                    tf.profiler.experimental.stop()
+        self._calls += 1
         rate = _rate_of(self.model)
-        if not isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-            self._rates.append((self._steps_done(), float(rate)))
+        if rate is not None and not isinstance(rate, schedules.LearningRateSchedule):
+            self._constant.append((self._steps_done(), float(keras.ops.convert_to_numpy(rate))))
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        with self.timing("logging"):
-            super().on_epoch_end(epoch, logs)
-            self._write_rates()
-            self._write(self._probed(*self.probe), epoch)
-            self._leave_curves(logs or {})
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        with self.timing("logging"), events.by_product(self.folder, "curves"):
+            self._epoch = epoch
+            logs = logs or {}
+            validation = {name[4:]: value for name, value in logs.items() if name.startswith("val_")}
+            training = {name: value for name, value in logs.items() if not name.startswith("val_")}
+            for part, values in (("train", training), ("validation", validation)):
+                if values:
+                    self._add(part, [scalar_pb(f"epoch_{name}", float(value)) for name, value in values.items()])
+            epochs = self.params.get("epochs") or 1
+            if epoch in (0, epochs - 1) or (epochs >= FEW and epoch == epochs // 2):
+                self._write_probe()
 
     def on_train_end(self, logs: Any = None) -> None:
         with self.timing("logging"):
-            super().on_train_end(logs)
-            if self.profile:
-                self._leave_profile()
+            with events.by_product(self.folder, "learning rates"):
+                self._write_rates()
+            if self._probed < self._epoch:  # The training ended early.
+                self._write_probe()
+            for file in self._files.values():
+                file.close()
+            if self.profile and self._calls > PROFILED[0]:
+                with events.by_product(self.folder, "words on the profile"):
+                    self._leave_profile()
 
-    def _steps_done(self) -> int:
-        """Training steps since the `fit` began: a call of Keras may be several."""
-        return int(self.model.optimizer.iterations) - self._begun
+    def _file(self, part: str) -> events.Events:
+        if part not in self._files:
+            self._files[part] = events.Events(self.folder / part)
+        return self._files[part]
 
-    def _write_rates(self) -> None:
-        """Write the rate of each step since the last call; a schedule is asked for all of them at once."""
-        rate = _rate_of(self.model)
-        schedule = rate if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule) else None
-        rates: list[float] = []
-        for until, constant in self._rates:
-            rates += [constant] * (until - self._written - len(rates))
-        done = self._steps_done()
-        span = [tf.constant(step, tf.int64) for step in (self._written, done)]
-        written = _rate_writer(schedule)(self._train_writer._resource, *span, tf.constant(rates, tf.float32)).numpy()
-        places = np.unique(np.linspace(0, max(0, len(written) - 1), RATES_AN_EPOCH).astype(int))[: len(written)]
-        self._shown_rates += [(self._written + int(place), float(written[place])) for place in places]
-        self._rates, self._written = [], done
-
-    def _leave_model(self) -> None:
-        """Leave the model's layers for the comparison's log; a subclassed model has none to draw."""
-        if type(self.model).__name__ in ("Sequential", "Functional"):
-            (Path(self.log_dir) / comparison.MODEL).write_text(self.model.to_json(), encoding="utf-8")
+    def _add(self, part: str, summaries: Iterable[Any]) -> None:
+        """Write what there is after an epoch."""
+        self._file(part).add(summaries, self._epoch)
+        self._file(part).flush()
 
     def _leave_profile(self) -> None:
-        """Read what was profiled, for the Text page and for the end of the command."""
-        try:
-            words = read_profile(Path(self.log_dir)).words()
-        except (FileNotFoundError, ValueError):  # Such as of a disk that is full: no reason to lose the training.
+        """Say what was profiled, for the Text page and for the end of the command."""
+        if self._calls <= PROFILED[-1]:
+            tf.profiler.experimental.stop()
+        words = read_profile(self.folder).words()
+        write_json(self.folder / WORDS, {"words": words}, durable=False)
+        with events.written(self.folder) as own:
+            own.add([text_pb("profile", words)])
+
+    def _steps_done(self) -> int:
+        """The steps that the optimizer has made: a call of Keras may be several."""
+        optimizer = _optimizer_of(self.model)
+        # Where gradients are accumulated, `iterations` counts updates, and a schedule is asked for each batch.
+        return int(getattr(optimizer, "_iterations", optimizer.iterations))
+
+    def _write_rates(self) -> None:
+        """Write the rate of each step, and leave some of them for the comparison."""
+        steps = np.arange(self._begun, self._steps_done())
+        rate = _rate_of(self.model)
+        if rate is None:
             return
-        write_json(Path(self.log_dir) / WORDS, {"words": words}, durable=False)
-        write_text(Path(self.log_dir), "profile", words)
+        if isinstance(rate, schedules.LearningRateSchedule):
+            steps, rates = rates_of(rate, steps)
+        else:
+            ends, values = np.array(self._constant).reshape(-1, 2).T
+            rates = values[np.searchsorted(ends, steps, side="right")]
+        self._file("train").add_curve("learning_rate/by_step", steps, rates)
+        kept: Any = np.unique(np.linspace(0, len(steps) - 1, MOST_KEPT_RATES).astype(int)) if len(steps) else []
+        write_json(self.folder / events.RATES, [[int(steps[i]), float(rates[i])] for i in kept], durable=False)
 
-    def _leave_curves(self, logs: Mapping[str, float]) -> None:
-        """Leave what there is of the curves for the comparison's log."""
-        for name, value in logs.items():
-            if name in comparison.TAGS:
-                self._curves.setdefault(name, []).append(float(value) if np.isfinite(value) else None)
-        kept = {"curves": self._curves, "rates": self._shown_rates}
-        write_json(Path(self.log_dir) / comparison.KEPT, kept, durable=False)
+    def _write_probe(self) -> None:
+        self._probed = self._epoch
+        with events.by_product(self.folder, f"gradients and activations of epoch {self._epoch + 1}"):
+            self._add("train", self._summaries(*self.probe()))
 
-    def _write(self, summaries: Iterable[Any], step: int) -> None:
-        """Write summaries (protocol buffers) as one event."""
-        together = summary_pb2.Summary(value=[value for summary in summaries for value in summary.value])
-        # The operation that `tf.summary.experimental.write_raw_pb` comes down to, at a tenth of the time.
-        writer = self._train_writer._resource
-        tf.raw_ops.WriteRawProtoSummary(writer=writer, step=step, tensor=together.SerializeToString())
-
-    def _probed(self, inputs: Any, targets: Any) -> Iterator[Any]:
+    def _summaries(self, inputs: Any, targets: Any) -> Iterator[Any]:
+        """Summarized by numpy: as TensorFlow operations they would take many times as long."""
         model = self.model
         if self._inspector is None:
             self._inspector = _inspector(model)
@@ -171,25 +164,59 @@ class Board(keras.callbacks.TensorBoard):
             predicted, activations = self._inspector(inputs)
             loss = model.compute_loss(inputs, targets, predicted, training=False)
         gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
-        norms: dict[str, float] = {}  # Squared, while they are being summed.
+        squares: dict[str, float] = {}
         for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-            layer = variable.path.rsplit("/", 1)[0]
-            weights = variable.numpy()
-            yield histogram_pb(f"weights/{variable.path}", weights)
-            for name, array in (("gradient_norm", gradient), ("weight_norm", weights)):
-                if array is not None:
-                    tag = f"{name}/{layer}"
-                    norms[tag] = norms.get(tag, 0.0) + float(np.sum(np.square(array)))
-        for tag, square in norms.items():
+            path, weights = variable.path.removeprefix(f"{model.name}/"), keras.ops.convert_to_numpy(variable)
+            layer = path.rpartition("/")[0] or path
+            yield histogram_pb(f"weights/{path}", weights)
+            norms = {f"weight_norm/{layer}": weights}
+            if gradient is not None:  # An embedding's, of the rows that were looked up, becomes dense.
+                norms[f"gradient_norm/{layer}"] = np.asarray(tf.convert_to_tensor(gradient))
+            for tag, array in norms.items():
+                squares[tag] = squares.get(tag, 0.0) + float(np.sum(np.square(array, dtype=np.float64)))
+        for tag, square in squares.items():
             yield scalar_pb(tag, square**0.5)
         for layer, output in activations.items():
-            values = output.numpy().ravel()
+            values = np.asarray(output, np.float32).ravel()
             yield histogram_pb(f"activations/{layer}", values[:: 1 + len(values) // HISTOGRAM_VALUES])
 
 
+def _optimizer_of(model: keras.Model) -> Any:
+    """The optimizer that has the rate and counts its steps: the one within where another scales the loss."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+
 def _rate_of(model: keras.Model) -> Any:
-    """The optimizer's rate, a variable or a schedule; that of the optimizer within where one scales the loss."""
-    return getattr(model.optimizer, "inner_optimizer", model.optimizer)._learning_rate
+    """A variable or a schedule; None of an optimizer of another kind than Keras's."""
+    return getattr(_optimizer_of(model), "_learning_rate", None)
+
+
+def rates_of(schedule: schedules.LearningRateSchedule, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A schedule's rates float32 (n,), and the steps int (n,) that they are of.
+
+    These are all `steps` where the schedule can be asked for all of them in one call, and else some of them: one call a
+    step would take longer than many a training step.
+    """
+    few = steps[np.unique(np.linspace(0, len(steps) - 1, ASKED_STEPS).astype(int))] if len(steps) else steps
+    try:
+        found = _at_once(schedule, steps)
+        checked = few[:: max(1, len(few) // 3)]
+        same = [np.isclose(found[step - steps[0]], float(schedule(int(step))), rtol=1e-5) for step in checked]
+        if found.shape == steps.shape and all(same):
+            return steps, found
+    except Exception:
+        pass  # It takes one step at a time, such as by an `if`.
+    return few, np.array([float(schedule(int(step))) for step in few], np.float32)
+
+
+def _at_once(schedule: schedules.LearningRateSchedule, steps: np.ndarray) -> np.ndarray:
+    if not isinstance(schedule, schedules.CosineDecay) or schedule.warmup_target is None:
+        return np.asarray(schedule(tf.constant(steps)), np.float32)
+    # With a warm-up, Keras's CosineDecay takes one step at a time. The two parts do not.
+    start, peak, ramp = schedule.initial_learning_rate, schedule.warmup_target, schedule.warmup_steps
+    decay = schedules.CosineDecay(peak, schedule.decay_steps, schedule.alpha)
+    after = _at_once(decay, np.maximum(0, steps - ramp))
+    return np.where(steps < ramp, start + (peak - start) * steps / max(1, ramp), after).astype(np.float32)
 
 
 def _inspector(model: keras.Model) -> Any:
@@ -197,7 +224,9 @@ def _inspector(model: keras.Model) -> Any:
     plain = [layer for layer in model.layers if not isinstance(layer, (keras.layers.InputLayer, keras.Model))]
     try:
         named = {layer.name: layer.output for layer in plain if isinstance(layer.output, keras.KerasTensor)}
-        graph = keras.Model(model.input, [model.output, named])
+        sequential = isinstance(model, keras.Sequential)  # Which Keras does not give an `input` of its own.
+        ends = (model.inputs[0], model.outputs[0]) if sequential else (model.input, model.output)
+        graph = keras.Model(ends[0], [ends[1], named])
     except (AttributeError, ValueError):  # A subclassed model, or layers that its graph does not lead through.
         return lambda inputs: (model(inputs, training=False), {})
     return lambda inputs: graph(inputs, training=False)
@@ -205,107 +234,25 @@ def _inspector(model: keras.Model) -> Any:
 
 def write_curve(folder: Path, name: str, values: Sequence[float]) -> None:
     """Write numbers as one series of scalars, a step for each, to the run's own folder."""
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        for step, value in enumerate(values):
-            tf.summary.scalar(name, value, step=step)
-    writer.close()
+    with events.by_product(folder, f"curve {name}"), events.written(folder) as own:
+        own.add_curve(name, range(len(values)), values)
 
 
 def write_histogram(folder: Path, name: str, values: Sequence[float]) -> None:
     """Write numbers as one histogram, those that are finite, to the run's own folder."""
     finite = np.asarray(values, np.float64)
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        tf.summary.histogram(name, finite[np.isfinite(finite)], step=0)
-    writer.close()
+    with events.by_product(folder, f"histogram {name}"), events.written(folder) as own:
+        own.add([histogram_pb(name, finite[np.isfinite(finite)])])
 
 
-def write_predictions(folder: Path, logits: np.ndarray, test: sources.Split, names: Sequence[str]) -> None:
-    """Write the confusion matrix and some misclassified test images, named, to the run's own folder."""
-    predicted = logits.argmax(axis=1)
-    np.save(folder / comparison.PREDICTED, predicted.astype(np.uint16))
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        tf.summary.image("confusion_matrix", pictures.confusion(test.labels, predicted, names)[None], step=0)
-        wrong = np.flatnonzero(predicted != test.labels)[: pictures.SHOWN_IMAGES]
-        if len(wrong):
-            enlarged = pictures.enlarge(test.images[wrong])
-            titles = ", ".join(f"{names[test.labels[i]]} taken for {names[predicted[i]]}" for i in wrong)
-            tf.summary.image("misclassified", enlarged, step=0, max_outputs=pictures.SHOWN_IMAGES, description=titles)
-    writer.close()
+def write_predictions(folder: Path, logits: np.ndarray) -> None:
+    """Leave the predicted classes of test images, of logits (n, classes), for the comparison's pictures."""
+    with events.by_product(folder, "predictions"):
+        np.save(folder / events.PREDICTED, logits.argmax(axis=1).astype(np.uint16))
 
 
 def write_hparams(folder: Path, record: Record) -> None:
-    """Write a run's settings and final metrics for the HParams page."""
-    from tensorboard.plugins.hparams import api
-
-    plain = (bool, int, float, str)  # All that the page can show.
-    config = {name: value for name, value in record["config"].items() if value is not None}
-    settings = {name: value if isinstance(value, plain) else str(value) for name, value in config.items()}
-    # Trials of a search, all at one seed, lie in folders such as "adam-trials/run-07"; else they would be one line.
-    run, name = folder.parents[1].name, f"seed-{record['seed']}"
-    if run.startswith("run-"):
-        name = run.replace("run-", "trial-")
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        hparams = {"variant": record["variant"], "seed": record["seed"], **settings}
-        api.hparams(hparams, trial_id=f"{record['variant']}/{name}")
-        for name, value in record["metrics"].items():
-            tf.summary.scalar(f"final/{name}", value, step=0)
-    writer.close()
-
-
-def write_overview(
-    folder: Path, variants: Sequence[str], seeds: Sequence[int], fields: Sequence[str], metrics: Sequence[str]
-) -> None:
-    """Write to an invocation's folder what the HParams and Custom Scalars pages need to lay variants side by side.
-
-    `fields` and `metrics` are the names of HParams' columns, beside variant and seed.
-    """
-    from tensorboard.plugins.custom_scalar import layout_pb2
-    from tensorboard.plugins.custom_scalar import summary as custom_scalar
-    from tensorboard.plugins.hparams import api
-
-    def chart(title: str, tag: str) -> Any:
-        return layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[tag]))
-
-    layout = layout_pb2.Layout(
-        category=[
-            layout_pb2.Category(
-                title="Variants over one another",
-                chart=[
-                    chart("accuracy", "^epoch_accuracy$"),
-                    chart("loss", "^epoch_loss$"),
-                    chart("learning rate at each step", "^learning_rate/by_step$"),
-                ],
-            ),
-            layout_pb2.Category(
-                title="By layer, on one probe batch an epoch",
-                chart=[chart("gradient norm", "^gradient_norm/"), chart("weight norm", "^weight_norm/")],
-            ),
-        ]
-    )
-    writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default():
-        api.hparams_config(
-            hparams=[
-                api.HParam("variant", api.Discrete(list(variants))),
-                api.HParam("seed", api.Discrete(list(seeds))),
-                *(api.HParam(name) for name in fields),
-            ],
-            metrics=[
-                *(api.Metric(f"final/{name}", display_name=name) for name in metrics),
-                api.Metric("epoch_accuracy", group="validation", display_name="validation accuracy by epoch"),
-            ],
-        )
-        tf.summary.experimental.write_raw_pb(custom_scalar.pb(layout).SerializeToString(), step=0)
-    writer.close()
-
-
-def write_text(folder: Path, name: str, markdown: str) -> None:
-    """Write Markdown for the Text page."""
-    writer = tf.summary.create_file_writer(str(folder), filename_suffix=f".{name}")
-    with writer.as_default():
-        tf.summary.text(name, markdown, step=0)
-    writer.close()
+    """Write a run's settings and final metrics as a row of the HParams page."""
+    settings = {"variant": record.variant, "seed": record.seed, **events.settings_of(record)}
+    with events.by_product(folder, "row of HParams"):
+        events.write_settings(folder / "final", folder, settings, record.metrics)

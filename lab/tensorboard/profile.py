@@ -7,7 +7,7 @@ Profile page (the extra `profile`) draws it; the numbers that matter first are r
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.evidence.records import read_json
+from lab.evidence.records import read
 
 WORDS = "profile.json"  # What a profiled run leaves in its folder.
 # What a step that is marked is called in it: `tf.profiler.experimental.Trace("train", step_num=…, _r=1)`. Keras's own
@@ -76,5 +76,5 @@ def read_profile(folder: Path) -> Profile:
 def words_in(folder: Path) -> str:
     """What was read of the first profiled run below a variant's folder; empty where none was profiled."""
     for path in sorted(folder.glob(f"seed-*/**/{WORDS}")):
-        return str(read_json(path)["words"])
+        return read(path, dict[str, str])["words"]
     return ""

@@ -14,42 +14,15 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lab.evidence.provenance import ROOT
-from lab.evidence.records import EvidenceError, read_json
+from lab.evidence.records import EvidenceError, read
 from lab.tensorboard import comparison
 from pipelines.errors import MachineError
 from pipelines.terminal import Ended
 
 HOST = "127.0.0.1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-REFERENCE = ROOT / "logs" / "reference"
-
-
-def newest(logs: Path, name: str) -> Path | None:
-    """The newest invocation of a recipe that has a comparison's log."""
-    found = sorted(path.parent for path in (logs / name).glob(f"*/{comparison.FOLDER}") if path.is_dir())
-    return found[-1] if found else None
-
-
-def pins(folder: Path) -> list[str]:
-    """The curves of a comparison's log that are to be seen first."""
-    try:
-        found = read_json(folder / comparison.PINS)
-    except EvidenceError:
-        return []
-    return [tag for tag in found if isinstance(tag, str)] if isinstance(found, list) else []
-
-
-def query(tags: Sequence[str], several: bool) -> str:
-    """What TensorBoard reads from its address: cards to pin, no smoothing, and where logs are `several` the same color
-    for a variant in each."""
-    wanted = {
-        "pinnedCards": json.dumps([{"plugin": "scalars", "tag": tag} for tag in tags], separators=(",", ":")),
-        "smoothing": "0",
-    }
-    if several:
-        wanted["runColorGroup"] = "regex:([^/]+)$"
-    return urllib.parse.urlencode(wanted)
+EVENTS, TRIALS = "events.out.tfevents.*", "*-trials"
+MOST_NAMED = 6
 
 
 class PortTakenError(MachineError):
@@ -60,10 +33,62 @@ class NoPictureError(MachineError):
     """There is nothing to take a picture with."""
 
 
+class NothingLoggedError(MachineError):
+    """There are no TensorBoard files to show."""
+
+
+def newest(logs: Path, name: str) -> list[Path]:
+    """A recipe's newest invocation that compares variants and its newest search, of those that left TensorBoard files.
+
+    Where no comparison was written yet, the newest runs.
+    """
+    folders = [*(logs / name).glob("*/"), *logs.glob(f"*/{name}/*/")]  # A search's are in a folder of the search.
+    left = sorted((path for path in folders if next(path.rglob(EVENTS), None)), key=lambda path: path.name)
+    searches = [path for path in left if _is_search(path)]
+    runs = [path for path in left if path not in searches]
+    compared = [path for path in runs if (path / comparison.FOLDER).is_dir()]
+    return (compared or runs)[-1:] + searches[-1:]
+
+
+def _is_search(folder: Path) -> bool:
+    return next(folder.glob(TRIALS), None) is not None
+
+
+def describe(folder: Path) -> str:
+    """What there is in an invocation's folder, such as "3 variants compared: adam, sgd, muon"."""
+    trials = []
+    for path in sorted(folder.glob(TRIALS)):
+        logged = [trial for trial in path.iterdir() if next(trial.rglob(EVENTS), None)]
+        trials.append(f"{len(logged)} of {path.name.removesuffix('-trials')}")
+    if trials:
+        return f"a search's trials: {', '.join(trials)}"
+    compared = sorted(path.name for path in (folder / comparison.FOLDER).glob("*/"))
+    compared = [name for name in compared if name not in (comparison.ANSWER, comparison.MEANS)]
+    if not compared:
+        return f"{len(list(folder.glob('*/seed-*')))} runs, none of which has ended"
+    named = ", ".join(compared[:MOST_NAMED]) + (" and more" if len(compared) > MOST_NAMED else "")
+    return f"{len(compared)} variants compared: {named}"
+
+
+def pins(folder: Path) -> list[str]:
+    """The curves of a comparison's log that are to be seen first."""
+    try:
+        return read(folder / comparison.PINS, list[str])
+    except EvidenceError:
+        return []
+
+
+def query(tags: Sequence[str]) -> str:
+    """What TensorBoard reads from its address: cards to pin, no smoothing, one color for a variant in all logs."""
+    cards = json.dumps([{"plugin": "scalars", "tag": tag} for tag in tags], separators=(",", ":"))
+    return urllib.parse.urlencode({"pinnedCards": cards, "smoothing": "0", "runColorGroup": "regex:([^/]+)$"})
+
+
 def start(folders: Mapping[str, Path], port: int = 0) -> str:
     """Start TensorBoard on folders by name, for as long as this process lives; return its URL.
 
-    Names are "RECIPE/here" and the like; where they are all of one recipe, the second part alone is shown.
+    Names are such as "optimizers/here"; where they are all of one recipe, the second part alone is shown, and of one
+    folder none.
 
     Raises:
         PortTakenError: the port is another program's.
@@ -72,8 +97,13 @@ def start(folders: Mapping[str, Path], port: int = 0) -> str:
     from tensorboard import default, program
 
     (logdir, *others) = folders.values()
-    if others:
-        logdir = _linked(folders)
+    if others or "published" in next(iter(folders)):
+        logdir = _temporary()
+        one_recipe = len({name.split("/")[0] for name in folders}) == 1
+        for name, folder in folders.items():
+            link = logdir / (name.rpartition("/")[2] if one_recipe else name)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(folder.resolve(), target_is_directory=True)
     server = program.TensorBoard(default.get_plugins())
     server.configure(("tensorboard", "--logdir", str(logdir), "--host", HOST, "--port", str(port)))
     try:
@@ -84,46 +114,99 @@ def start(folders: Mapping[str, Path], port: int = 0) -> str:
     return url
 
 
-def _linked(folders: Mapping[str, Path]) -> Path:
-    """One folder with a link to each, until this process ends."""
-    links = Path(tempfile.mkdtemp(prefix="board-"))
-    atexit.register(shutil.rmtree, links, ignore_errors=True)
-    one_recipe = len({name.split("/")[0] for name in folders}) == 1
-    for name, folder in folders.items():
-        link = links / (name.rpartition("/")[2] if one_recipe else name)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(folder.resolve(), target_is_directory=True)
-    return links
+def _temporary() -> Path:
+    """A folder that is deleted when this process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="board-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
-def serve(folders: Mapping[str, Path], seeds: Mapping[str, Path], say: Callable[[str], None], port: int = 0) -> str:
-    """Start TensorBoard on comparisons, and one more on the runs of single seeds; say where they are.
+def serve(invocations: Mapping[str, Sequence[Path]], references: Mapping[str, Path], say: Callable, port: int) -> str:
+    """Start TensorBoard on comparisons, one more on the runs of single seeds, and one on searches; say where they are.
+
+    Args:
+        invocations: folders by the recipe's name.
+        references: published curves, such as {"optimizers/published": folder}.
 
     Returns:
-        The address of the comparisons.
+        The address to open first.
     """
-    tags = list(dict.fromkeys(tag for folder in folders.values() for tag in pins(folder)))
-    address = f"{start(folders, port)}?{query(tags, len(folders) > 1)}#timeseries"
-    say(f"The variants, mean over seeds: {address}")
-    if seeds:
-        say(f"The runs of each seed, with histograms and steps: {start(seeds)}")
+    folders = [(name, folder) for name, several in invocations.items() for folder in several]
+    for name, folder in folders:
+        say(f"{name}, {folder.name}: {describe(folder)}")
+    searches = {name: folder for name, folder in folders if _is_search(folder)}
+    runs = {name: folder for name, folder in folders if searches.get(name) != folder}
+    compared = {f"{name}/here": folder / comparison.FOLDER for name, folder in runs.items()}
+    shown = {name: folder for name, folder in compared.items() if folder.is_dir()} | dict(references)
+    addresses = []
+    if shown:
+        tags = list(dict.fromkeys(tag for folder in shown.values() for tag in pins(folder)))
+        addresses.append(f"{start(shown, port)}?{query(tags)}#timeseries")
+        say(f"The variants, mean over seeds: {addresses[0]}")
+    for words, several, page in (
+        ("The runs of each seed, with histograms and steps", runs, ""),
+        ("The trials of searches", searches, "#hparams"),
+    ):
+        if several:
+            addresses.append(f"{start(several, 0 if addresses else port)}{page}")
+            say(f"{words}: {addresses[-1]}")
     sys.stdout.flush()  # Runs follow, and where this is no terminal the address would be seen when they are done.
-    return address
+    return addresses[0]
+
+
+def serve_newest(names: Iterable[str], logs: Path, say: Callable, *, reference: bool = False, port: int = 0) -> str:
+    """Serve the newest invocations of recipes and, with `reference`, what is published of them; return the address.
+
+    Without `names`, of all recipes that have any.
+
+    Raises:
+        NothingLoggedError: there is nothing to show, or nothing of a recipe that was named.
+        PortTakenError: the port is another program's.
+    """
+    from lab.experiments import NAMES
+
+    found = {name: newest(logs, name) for name in names or NAMES}
+    published = published_curves(found) if reference else {}
+    shown = {name for name, folders in found.items() if folders} | {name.split("/")[0] for name in published}
+    if missing := [name for name in found if name not in shown] if names or not shown else []:
+        there = [f"{name}: {len(list((logs / name).glob('*/')))} invocations" for name in missing]
+        raise NothingLoggedError(
+            f"There are no TensorBoard files under {logs} ({', '.join(there)}): run `python -m recipes.{missing[0]}` "
+            "without --no-log, or add --reference for the published curves. Tuning sweeps leave none."
+        )
+    return serve({name: folders for name, folders in found.items() if folders}, published, say, port)
 
 
 def serve_invocations(folders: Mapping[str, Path], say: Callable[[str], None], *, reference: bool) -> None:
-    """The same of invocations by their recipe's name, which may have just begun, and with `reference` of what is
-    published."""
+    """Serve invocations, which may have just begun, by their recipe's name; with `reference` what is published, too."""
     for folder in folders.values():
-        if not (folder / comparison.FOLDER).exists():
-            comparison.write_progress(folder, "Runs have begun.")
-    shown = {f"{name}/here": folder / comparison.FOLDER for name, folder in folders.items()}
-    serve(shown | (references(folders) if reference else {}), folders, say)
+        if not (folder / comparison.FOLDER).exists() and not _is_search(folder):
+            comparison.write_progress(folder)
+    several = {name: [folder] for name, folder in folders.items()}
+    serve(several, published_curves(folders) if reference else {}, say, 0)
 
 
-def references(names: Iterable[str]) -> dict[str, Path]:
-    """The published curves of recipes, of those that have any."""
-    return {f"{name}/published": REFERENCE / name for name in names if (REFERENCE / name).is_dir()}
+def published_curves(names: Iterable[str]) -> dict[str, Path]:
+    """Write the curves of published evidence to a temporary folder: "optimizers/published" and the like -> folder.
+
+    What was measured with an earlier version of a recipe is called so.
+    """
+    from lab.experiments import NAMES, load
+    from lab.report.published import STALE, Published
+    from lab.report.report import Report
+
+    found: dict[str, Path] = {}
+    for name in set(names) & set(NAMES):
+        experiment = load(name)
+        several = [Published.read(experiment, budget=budget) for budget in ("quick", "full")]
+        for published in several:
+            if published.evidence is None or any(shown.startswith(f"{name}/") for shown in found):
+                continue
+            label = "published, earlier version" if published.stale else "published"
+            found[f"{name}/{label}"] = folder = _temporary()
+            report = Report(experiment, published.evidence, published.tuning)
+            comparison.write_reference(folder, report, f"This was {STALE}." if published.stale else "")
+    return found
 
 
 def take_picture(address: str, path: Path) -> None:

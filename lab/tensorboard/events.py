@@ -1,0 +1,132 @@
+"""Event files: a folder with one or more of them is a run on TensorBoard's pages."""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.hparams import api
+from tensorboard.plugins.image import metadata as image_metadata
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.util import tensor_util
+
+from lab.evidence.records import explain
+from lab.evidence.schemas import Record
+
+NOTES = "notes.txt"  # In a run's folder: which by-products could not be made, and why.
+# What a run leaves for the comparison: some of its rates, its model, and the classes that it predicts for test images.
+RATES, MODEL, PREDICTED = "rates.json", "model.json", "predicted.npy"
+STAMP = re.compile(r"\d{8}-\d{6}.*")  # What an invocation's folder is called.
+
+
+class Events:
+    """An event file that is being written: points appear on TensorBoard's pages when they are flushed."""
+
+    def __init__(self, folder: Path, *, anew: bool = False, when: float | None = None) -> None:
+        """With `anew` TensorBoard forgets the points of older files. `when` is the time of all points, in seconds since
+        1970; by default each has the time when it is added."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.when = when
+        self.older = sorted(folder.glob("events.out.tfevents.*"))
+        numbers = [int(path.suffix[1:]) for path in self.older if path.suffix[1:].isdecimal()]
+        number = 1 + max(numbers, default=0)
+        from tensorflow.io import TFRecordWriter  # Which takes a tenth of the time of TensorBoard's own.
+
+        self._writer = TFRecordWriter(str(folder / f"events.out.tfevents.{number:06}"))
+        self._write(file_version="brain.Event:2")
+        if anew:
+            self._write(session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+
+    def add(self, summaries: Iterable[Any], step: int = 0) -> None:
+        """Add the values of summaries (protocol buffers), all at one step."""
+        self._write(step=step, summary=summary_pb2.Summary(value=[one for each in summaries for one in each.value]))
+
+    def add_curve(self, tag: str, steps: Iterable[int], values: Iterable[float]) -> None:
+        event = self._event(summary=scalar_pb(tag, 0.0))
+        for step, value in zip(steps, values, strict=True):  # Of hundreds of steps an epoch: one buffer for all.
+            event.step = int(step)
+            event.summary.value[0].tensor.float_val[0] = value
+            self._writer.write(event.SerializeToString())
+
+    def add_graph(self, graph: bytes) -> None:
+        """Add a serialized GraphDef."""
+        self._write(graph_def=graph)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def _write(self, **content: Any) -> None:
+        self._writer.write(self._event(**content).SerializeToString())
+
+    def _event(self, **content: Any) -> Any:
+        return event_pb2.Event(wall_time=time.time() if self.when is None else self.when, **content)
+
+
+@contextlib.contextmanager
+def written(folder: Path, *, anew: bool = False, when: float | None = None) -> Iterator[Events]:
+    """Events of a run that are written at once: beside what it has, or `anew` in the place of that."""
+    events = Events(folder, anew=anew, when=when)
+    try:
+        yield events
+    finally:
+        events.close()
+    for path in events.older if anew else ():
+        path.unlink()
+
+
+@contextlib.contextmanager
+def by_product(folder: Path, name: str) -> Iterator[None]:
+    """Whatever fails in making a by-product is noted in the run's folder, and the run goes on without it."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError), (folder / NOTES).open("a", encoding="utf-8") as file:
+            file.write(f"No {name}: {explain(error)}\n")
+
+
+def write_settings(folder: Path, of: Path, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Write a row of the HParams page: what was trained in the folder `of`, with which settings, to which metrics.
+
+    TensorBoard derives the page's columns from all rows that it finds, each with the scalars in its own run, which is
+    why `folder` holds nothing else. Columns are not declared: of several declarations under one folder the page obeys
+    one, and the rows of the other experiments would have no metrics.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    shown = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in given.items()}
+    with written(folder, anew=True) as events:
+        events.add([api.hparams_pb(shown, trial_id=_row_name(of))])
+        events.add([scalar_pb(f"final/{name}", value) for name, value in metrics.items()])
+
+
+def settings_of(record: Record) -> dict[str, Any]:
+    """What a run was trained with: its config, and what its variant has tuned."""
+    return {**record.config, **{f"tuned {name.lower()}": value for name, value in record.settings.items()}}
+
+
+def _row_name(folder: Path) -> str:
+    """Such as "adam seed-1 20260101-000000 optimizers": the page takes equal names for one row, and cuts long ones."""
+    parts = folder.parts
+    stamps = [place for place, part in enumerate(parts) if STAMP.fullmatch(part)]
+    place = stamps[-1] if stamps else max(0, len(parts) - 3)
+    return " ".join([*parts[place + 1 :], parts[place], *parts[max(0, place - 1) : place]])
+
+
+def strings_pb(tag: str, content: Any, metadata: Any) -> Any:
+    """A summary of one string or several."""
+    found = summary_pb2.Summary()
+    found.value.add(tag=tag, metadata=metadata, tensor=tensor_util.make_tensor_proto(content, dtype=np.object_))
+    return found
+
+
+def image_pb(tag: str, png: bytes) -> Any:
+    """A picture in PNG's format, whose header has its sides as two big-endian numbers, as the Images page takes it."""
+    sides = [str(int.from_bytes(png[start : start + 4], "big")).encode() for start in (16, 20)]
+    metadata = image_metadata.create_summary_metadata(display_name=None, description="")
+    return strings_pb(tag, [*sides, png], metadata)
