@@ -1,6 +1,5 @@
-"""TensorBoard, served, in a real browser: what its first screens show without a click."""
+"""TensorBoard, served: what its first screens show without a click, in a real browser, and what its server answers."""
 
-import dataclasses
 import io
 import json
 import os
@@ -17,14 +16,12 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from selenium import webdriver
 
-from lab.evidence.records import write_json
-from lab.report.report import Report
-from lab.tensorboard import comparison
-from pipelines import sources
-from tests.test_measures import found_by
-from tests.toys import dice
+from lab.experiments import sequential
+from lab.tensorboard import events
+from tests import test_comparison
+from tests.conftest import ROOT
+from tests.toys import made_up
 
 # All text of a page, also in shadow roots and frames, where TensorBoard keeps most of it.
 TEXT = """
@@ -40,51 +37,41 @@ return text(document.body);
 RUNS = """
 const rows = [...document.querySelectorAll('tb-data-table-content-row')];
 return rows.filter(row => row.querySelector('.run-color-swatch')).map(row => [
-  row.innerText.trim().split(/\\s/)[0], getComputedStyle(row.querySelector('.run-color-swatch')).backgroundColor
+  row.innerText.trim().split(/[\\n\\t]/)[0], getComputedStyle(row.querySelector('.run-color-swatch')).backgroundColor
 ]).filter(([name, color]) => name);
 """
 VARIANTS = ("red", "green", "blue", "cyan", "black", "white")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def a_browser_is_installed():
-    """A newcomer's tests pass without a browser; where everything must be tested, its absence is a failure."""
-    if shutil.which("chromedriver"):
-        return
-    sentence = "This test needs a browser: install Debian's packages chromium and chromium-driver."
-    if os.environ.get("CI") == "true":
-        pytest.fail(sentence)
-    pytest.skip(sentence)
-
-
 def invocation(folder, seeds: int, more: float = 0.0) -> None:
-    """What an invocation of six variants leaves, as far as the comparison's log is made of it."""
-    values = {name: [0.3 + 0.1 * place + 0.01 * seed for seed in range(seeds)] for place, name in enumerate(VARIANTS)}
-    found = found_by(values)
+    """What an invocation of six variants leaves."""
     model = keras.Sequential([keras.Input((2,), name="numbers"), keras.layers.Dense(2, name="head")], name="one")
-    for record in found["records"]:
-        end = record["metrics"]["test_accuracy"] + more
-        curves = {"accuracy": [end - 0.1, end - 0.05, end], "val_accuracy": [end - 0.2, end - 0.08, end]}
-        curves |= {"loss": [3 - end, 2 - end, 1 - end], "val_loss": [3.1 - end, 2.2 - end, 1.3 - end]}
-        record |= {"curves": curves, "config": {"epochs": 3, "rate": end}, "settings": {}, "seconds": {}, "blocks": []}
-        run = folder / record["variant"] / f"seed-{record['seed']}"
-        write_json(run / comparison.KEPT, {"curves": curves, "rates": [[0, 0.1], [30, 0.1 * end]]})
-        (run / comparison.MODEL).write_text(model.to_json())
-        np.save(run / comparison.PREDICTED, np.arange(4) % 2)
-    experiment = dataclasses.replace(dice.EXPERIMENT, variants=VARIANTS, claims=[])
-    test = sources.Split(np.zeros((4, 8, 8, 3), np.uint8), np.arange(4, dtype=np.int32) // 2, np.array(list("abcd")))
+    records = []
+    for place, name in enumerate(VARIANTS):
+        for seed in range(seeds):
+            end = 0.3 + 0.1 * place + 0.01 * seed + more
+            curves = {"accuracy": [end - 0.1, end - 0.05, end], "val_accuracy": [end - 0.2, end - 0.08, end]}
+            curves |= {"loss": [3 - end, 2 - end, 1 - end], "val_loss": [3.1 - end, 2.2 - end, 1.3 - end]}
+            config, metrics = {"epochs": 3, "rate": end}, {"test_accuracy": end - more}
+            record = made_up.record(name, seed, curves=curves, config=config, metrics=metrics)
+            if not more:
+                (test_comparison.leave_run(folder, record) / events.MODEL).write_text(model.to_json())
+                test_comparison.leave_rates(folder, name, seed, [[0, 0.1], [30, 0.1 * end]])
+            records.append(record)
     samples = {name: np.full((6, 8, 8, 3), 40 * place, np.uint8) for place, name in enumerate(VARIANTS)}
-    comparison.write_finished(folder, Report(experiment, found, None), "# A card", test, ("cat", "dog"), samples)
+    test_comparison.finish(folder, records, ("cat", "dog"), samples)
 
 
-def served(*arguments: str) -> tuple[subprocess.Popen, str]:
-    """`python -m recipes board`, and the address that it prints."""
+def served(*arguments: str) -> tuple[subprocess.Popen, list[str]]:
+    """`python -m recipes board`, and the addresses that it prints."""
     command = [sys.executable, "-u", "-m", "recipes", "board", *arguments]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT)
     assert server.stdout is not None
+    found = []
     for line in server.stdout:
-        if found := re.search("http://127.0.0.1.*", line):
-            return server, found.group()
+        found += re.findall(r"http://127.0.0.1.*", line)
+        if "until Ctrl-C" in line:
+            return server, found
     raise AssertionError("no address was printed")
 
 
@@ -95,18 +82,24 @@ def stop(server: subprocess.Popen) -> None:
 
 @pytest.fixture(scope="module", params=[1, 10], ids=["6 runs", "60 runs"])
 def board(request, tmp_path_factory):
-    """The folder of an invocation, and where it is served."""
+    """The folder of an invocation, and where its comparison and the runs of its seeds are served."""
     logs = tmp_path_factory.mktemp("logs")
     folder = logs / "sequential" / "20260101-000000"
     invocation(folder, request.param)
-    server, address = served("sequential", "--logdir", str(logs))
-    yield folder, address
+    server, addresses = served("sequential", "--logdir", str(logs))
+    yield folder, *addresses
     stop(server)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
+    """A newcomer's tests pass without a browser; where everything must be tested, its absence is a failure."""
     driver = shutil.which("chromedriver")
+    if driver is None:
+        sentence = "This test needs a browser: install Debian's packages chromium and chromium-driver."
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(sentence)
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or ""
     profile = tmp_path_factory.mktemp("browser")
@@ -154,16 +147,18 @@ def colors_of(browser) -> dict[str, tuple[int, ...]]:
     return {name: tuple(map(int, re.findall(r"\d+", color)[:3])) for name, color in rows}
 
 
+@pytest.mark.browser
 def test_time_series_show_each_variant_by_name_and_by_a_drawn_line(board, browser):
-    _, address = board
+    _, address, _ = board
     first = ["accuracy/validation", "loss/training", "gap/training minus validation accuracy", "Pinned"]
     lines = lambda: all(pixels(browser, 300, 1180).get(colors_of(browser).get(v, ()), 0) > 50 for v in VARIANTS)  # noqa: E731
     shown(browser, address, "timeseries", [*VARIANTS, *first], lines)
     assert lines()
 
 
+@pytest.mark.browser
 def test_custom_scalars_show_each_variant_by_name_and_drawn(board, browser):
-    _, address = board
+    _, address, _ = board
     lines = lambda: sum(count > 50 for count in pixels(browser, 360, 1500).values()) >= len(VARIANTS)  # noqa: E731
     shown(browser, address, "custom_scalars", [*VARIANTS, "Mean over seeds", f"Matches ({len(VARIANTS)})"], lines)
     assert lines()
@@ -175,19 +170,34 @@ def asked(url: str, content: dict) -> dict:
         return json.load(answer)
 
 
-def test_hparams_has_a_row_for_each_variant_and_no_empty_column(board, browser):
-    _, address = board
-    shown(browser, address, "hparams", [*VARIANTS, "rate", "test accuracy"])
-    root = f"{address.partition('?')[0]}data/plugin/hparams"
-    columns = [info["name"] for info in asked(f"{root}/experiment", {"experimentName": ""})["hparamInfos"]]
-    every = {"allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]}
-    wanted = {"experimentName": "", **every, "colParams": [], "startIndex": 0, "sliceSize": 100}
-    rows = asked(f"{root}/session_groups", wanted)["sessionGroups"]
-    assert sorted(row["hparams"]["variant"] for row in rows) == sorted(VARIANTS)
-    for column in columns:
-        assert any(row["hparams"].get(column) is not None for row in rows), column
+@pytest.mark.processes
+def test_hparams_has_a_row_for_each_variant_and_each_run_and_no_empty_column(board):
+    folder, *addresses = board
+    runs = len(list(folder.glob("*/seed-*")))
+    for address, count in zip(addresses, (len(VARIANTS), len(VARIANTS) + runs), strict=True):
+        root = f"{address.partition('?')[0]}data/plugin/hparams"
+        every = {"allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]}
+        wanted = {"experimentName": "", **every, "colParams": [], "startIndex": 0, "sliceSize": 100}
+        rows: list = []
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(rows) < count:
+            rows = asked(f"{root}/session_groups", wanted)["sessionGroups"]
+            time.sleep(0.3)
+        assert len(rows) == count
+        assert {row["hparams"]["variant"] for row in rows} == set(VARIANTS)
+        for row in rows:
+            assert [metric["name"]["tag"] for metric in row["metricValues"]] == ["final/test_accuracy"]
+        for info in asked(f"{root}/experiment", {"experimentName": ""})["hparamInfos"]:
+            assert any(row["hparams"].get(info["name"]) is not None for row in rows), info["name"]
 
 
+@pytest.mark.browser
+def test_the_hparams_page_shows_settings_and_metrics(board, browser):
+    _, address, _ = board
+    shown(browser, address, "hparams", [*VARIANTS, "rate", "final/test_accuracy"])
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(
     ("page", "wanted"),
     [
@@ -197,7 +207,7 @@ def test_hparams_has_a_row_for_each_variant_and_no_empty_column(board, browser):
     ],
 )
 def test_a_page_has_what_it_is_for(board, browser, page, wanted):
-    _, address = board
+    _, address, _ = board
     shown(browser, address, page, wanted)
 
 
@@ -209,8 +219,9 @@ def scalars(address: str, run: str, tag: str) -> list[list[float]]:
         return [[step, value] for _, step, value in json.loads(answer.read())]
 
 
+@pytest.mark.processes
 def test_what_is_written_anew_takes_the_place_of_what_was_shown(board):
-    folder, address = board
+    folder, address, _ = board
     seeds = len(list((folder / "red").glob("seed-*")))
     mean = 0.3 + 0.01 * (seeds - 1) / 2
     assert scalars(address, "red", "accuracy/validation")[-1] == pytest.approx([3, mean])
@@ -224,22 +235,26 @@ def test_what_is_written_anew_takes_the_place_of_what_was_shown(board):
     assert found == pytest.approx(np.array([[1, mean - 0.15], [2, mean - 0.03], [3, mean + 0.05]]))
 
 
+@pytest.mark.browser
 def test_published_curves_have_the_same_colors_as_ones_own(tmp_path, browser):
     folder = tmp_path / "sequential" / "20260101-000000"
     invocation(folder, 1)
-    for name, of_ours in (("linear", "red"), ("convnet", "blue")):
+    first, second = sequential.VARIANTS[:2]
+    for name, of_ours in ((first, "red"), (second, "blue")):
         (folder / "compare" / of_ours).rename(folder / "compare" / name)
-    server, address = served("sequential", "--reference", "--logdir", str(tmp_path))
+    server, (address, *_) = served("sequential", "--reference", "--logdir", str(tmp_path))
     try:
-        shown(browser, address, "timeseries", ["here/linear", "published/linear"])
+        shown(browser, address, "timeseries", [f"here/{first}"], lambda: f"here/{first}" in colors_of(browser))
         colors = colors_of(browser)
-        assert colors["here/linear"] == colors["published/linear"]
-        assert colors["here/linear"] != colors["here/convnet"]
+        (published,) = [name for name in colors if name.startswith("published") and name.endswith(f"/{first}")]
+        assert colors[f"here/{first}"] == colors[published]
+        assert colors[f"here/{first}"] != colors[f"here/{second}"]
     finally:
         stop(server)
 
 
-def test_a_picture_of_the_first_screen_can_be_saved(tmp_path):
+@pytest.mark.browser
+def test_a_picture_of_the_first_screen_can_be_saved(tmp_path, browser):
     path = tmp_path / "board.png"
     command = [sys.executable, "-m", "recipes", "board", "sequential", "--reference", "--logdir", "nowhere"]
     done = subprocess.run([*command, "--picture", str(path)], capture_output=True, text=True, timeout=120)

@@ -175,6 +175,7 @@ def test_metrics_by_hand():
     assert found["profile_log_ratio"] == pytest.approx(np.log(2))
 
 
+@pytest.mark.processes
 def test_a_profiled_run_says_what_its_profile_says(tmp_path):
     command = [sys.executable, "-m", "recipes.sequential", "--budget", "smoke", "--profile"]
     command += ["--variants", "dense_65", "--logdir", str(tmp_path)]

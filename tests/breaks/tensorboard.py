@@ -2,60 +2,71 @@
 
 from tests.breaks.row import of
 
+BOARD, COMPARISON, MONITORING = "tests/test_board.py", "tests/test_comparison.py", "tests/test_monitoring.py"
+
 ROWS = [
     *of(
         "lab/tensorboard/pictures.py",
         (
-            "np.add.at(counts, (labels, predicted), 1)",
-            "np.add.at(counts, (predicted, labels), 1)",
-            "tests/test_board.py::test_the_confusion_matrix_has",
-        ),
-        (
-            "np.flatnonzero(predicted != test.labels)",
-            "np.flatnonzero(predicted == test.labels)",
-            "tests/test_compare.py::test_misclassified_images_are",
+            "confusion_matrix(labels, predicted,",
+            "confusion_matrix(predicted, labels,",
+            f"{COMPARISON}::test_the_confusion_",
         ),
     ),
     *of(
         "lab/tensorboard/callback.py",
+        ('searchsorted(ends, steps, side="right")', "searchsorted(ends, steps)", f"{BOARD}::test_a_constant_rate_is"),
         (
-            "[constant] * (until - self._written - len(rates))",
-            "[constant]",
-            "tests/test_board.py::test_a_constant_rate_is_there",
+            'getattr(optimizer, "_iterations", optimizer.iterations)',
+            "optimizer.iterations",
+            f"{BOARD}::test_a_schedule_is",
         ),
-        ("(self._written + int(place),", "(int(place),", "tests/test_compare.py::test_a_run_leaves_the_rates"),
+        ("np.maximum(0, steps - ramp)", "steps", f"{BOARD}::test_the_rates_of_a_schedule"),
+        ("and all(same)", "", f"{BOARD}::test_the_rates_of_a_schedule"),
+        ("if self._probed < self._epoch:", "if False:", f"{BOARD}::test_norms_and_histograms"),
+        ("yield scalar_pb(tag, square**0.5)", "yield scalar_pb(tag, square)", f"{BOARD}::test_the_norm_of"),
+        ("tf.convert_to_tensor(gradient)", "gradient.values", f"{BOARD}::test_gradients_that"),
+        (
+            "sequential = isinstance(model, keras.Sequential)",
+            "sequential = False",
+            f"{BOARD}::test_norms_and_histograms",
+        ),
+    ),
+    *of(
+        "lab/tensorboard/events.py",
+        ("    except Exception as error:\n", "    except OSError as error:\n", f"{BOARD}::test_what_can_not_be_logged"),
+        ("parts[place], *parts[max(0, place - 1) : place]", "", f"{COMPARISON}::test_hparams_of_the_same"),
+        (
+            "    for path in events.older if anew else ():\n        path.unlink()\n",
+            "",
+            f"{COMPARISON}::test_the_log_is_",
+        ),
     ),
     *of(
         "lab/tensorboard/comparison.py",
-        ("else a - b for a, b", "else b - a for a, b", "tests/test_compare.py::test_a_curve_is_the_mean"),
+        ("else a - b for a, b", "else b - a for a, b", f"{COMPARISON}::test_a_curve_is_the_mean"),
         (
             "lines = {tag: np.nanmean(shown, axis=0)}",
             "lines = {tag: shown[0]}",
-            "tests/test_compare.py::test_a_curve_is_the_mean",
+            f"{COMPARISON}::test_a_curve_is_the_mean",
         ),
-        ("    for old in before:\n        old.unlink()\n", "", "tests/test_compare.py::test_what_is_written_anew"),
-        ("when=0.0)\n    write_json", ")\n    write_json", "tests/test_compare.py::test_reference_curves_are"),
+        ("FOLDER / MEANS / variant, folder", "FOLDER / variant, folder", f"{COMPARISON}::test_hparams_has"),
+        ("if job.logging and not job.alone:", "if job.logging:", f"{COMPARISON}::test_the_log_is_written_anew"),
+        (
+            "predictions[0] != test.labels",
+            "predictions[0] == test.labels",
+            f"{COMPARISON}::test_misclassified_images_are",
+        ),
     ),
     *of(
         "lab/tensorboard/server.py",
-        (
-            "    return links\n",
-            "    shutil.rmtree(links)\n    return links\n",
-            "tests/test_compare.py::test_a_board_shows_the",
-        ),
-    ),
-    *of(
-        "lab/tensorboard/following.py",
-        ("if any(job.alone for job in jobs) or", "if", "tests/test_compare.py::test_the_log_is_written_anew_while"),
-        ("    thread.start()\n", "    return\n", "tests/test_compare.py::test_the_log_is_written_anew_while"),
+        ("(compared or runs)[-1:]", "runs[-1:]", f"{COMPARISON}::test_the_newest"),
+        ('*logs.glob(f"*/{name}/*/")', "", f"{COMPARISON}::test_a_search_alone_is_served"),
+        ('if published.stale else "published"', 'if False else "published"', f"{COMPARISON}::test_published_curves"),
     ),
     *of(
         "lab/tensorboard/profile.py",
-        (
-            "if any(start <= begin < start + of_step for",
-            "if any(True for",
-            "tests/test_monitoring.py::test_a_profile_by_hand",
-        ),
-        (', "IteratorGetNextAsOptionalOp::DoCompute")', ",)", "tests/test_monitoring.py::test_a_profiled_run_says"),
+        ("if any(start <= begin < start + of_step for", "if any(True for", f"{MONITORING}::test_a_profile_by_hand"),
+        (', "IteratorGetNextAsOptionalOp::DoCompute")', ",)", f"{MONITORING}::test_a_profile_by_hand"),
     ),
 ]
