@@ -1,6 +1,5 @@
 """`Settings`: what is asked of an experiment beside its own `Config`, on a command line or by `measure`."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -59,14 +58,8 @@ class Settings:
 
     @property
     def home(self) -> Path:
-        """The folder that holds those of the experiments: a search has one of its own, such as logs/random-12.
-
-        Processes that share a search have one each, by the name that KerasTuner knows them by.
-        """
-        if self.action != "search":
-            return self.logdir
-        name = os.environ.get("KERASTUNER_TUNER_ID")
-        return self.logdir / "-".join([self.tuner, str(self.trials), *([name] if name else [])])
+        """The folder that holds those of the experiments: a search has one of its own, such as logs/random-12."""
+        return self.logdir / f"{self.tuner}-{self.trials}" if self.action == "search" else self.logdir
 
 
 def images_of(

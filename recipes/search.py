@@ -24,19 +24,24 @@ Sources        Bergstra and Bengio 2012, JMLR 13; Snoek et al. 2012, arXiv:1206.
                2018, arXiv:1603.06560
 """
 
+import hashlib
+import inspect
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import keras_tuner as kt
 from keras import layers, optimizers
 
 from lab import Run
-from lab.search.trials import ResumableGridSearch, TrialBoard
+from lab.search.kills import check_files
 from pipelines import batches, sources
 
 RATES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 DROPOUTS = (0.0, 0.15, 0.3, 0.45, 0.6)
 WIDTHS = (8, 16, 32, 48, 64)
+OBJECTIVE = "val_accuracy"  # Of Keras's own metrics KerasTuner knows which way is better.
 
 
 @dataclass(frozen=True)
@@ -85,58 +90,91 @@ class Trial(kt.HyperModel):
         feed = batches.training(
             self.data.train, self.config.batch_size, seed=self.seed, augment=True
         )
-        # The feed shuffles, anew each epoch; without shuffle=False, Keras warns.
+        # Hyperband chooses how long a trial is. In any other search it is the config, which the
+        # project is named after.
+        settings["epochs"] = hp.values.get("tuner/epochs", self.config.epochs)
         validation = batches.evaluation(self.data.validation)
+        # The feed shuffles, anew each epoch; without shuffle=False, Keras warns.
         return model.fit(feed, validation_data=validation, shuffle=False, **settings)
 
 
+class ResumableGridSearch(kt.GridSearch):
+    """KerasTuner 1.4.8 forgets the order of a grid's trials when it loads them again, and fails."""
+
+    def reload(self) -> None:
+        super().reload()
+        for trial in self.oracle.start_order:
+            self.oracle._ordered_ids.insert(trial)
+        self.oracle._populate_next = list(self.oracle.start_order)
+
+
+def project_name(variant: str, data: sources.Data, config: Config, seed: int) -> str:
+    """A name that changes with everything that a trial's score depends on.
+
+    KerasTuner goes on with the trials that it finds under a name, whatever they were trained on.
+    """
+    depends_on = (variant, config, seed, OBJECTIVE, RATES, DROPOUTS, WIDTHS, data.digest)
+    code = inspect.getsource(build_model) + inspect.getsource(Trial)
+    whole = repr((depends_on, data.train.ids.tolist(), code))
+    # A chief can't go on with what a tuner alone has begun, nor the other way round.
+    shared = "-shared" if "KERASTUNER_ORACLE_IP" in os.environ else ""
+    return f"{variant}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}{shared}"
+
+
 def make_tuner(variant: str, data: sources.Data, config: Config, seed: int, folder) -> kt.Tuner:
-    """A tuner that keeps its trials in `folder`; where there are some already, it goes on there."""
+    """A tuner that keeps its trials in `folder`, and goes on with those of the same search.
+
+    Raises:
+        ValueError: a kill has cut off one of its files.
+    """
+    name, trials = project_name(variant, data, config, seed), config.trials
+    check_files(Path(folder, name))
+    settings = len(RATES) * len(DROPOUTS) * len(WIDTHS)
+    if trials >= settings:  # Bayesian optimization would try some of them again and again.
+        print(f"There are {settings} settings, and each is tried once.")
+        variant, trials = "grid", settings
     common = {
         "hypermodel": Trial(data, config, seed),
-        "objective": "val_accuracy",
+        "objective": OBJECTIVE,
         "directory": folder,
-        "project_name": "trials",
+        "project_name": name,
         # KerasTuner draws with seed, seed + 1, …, so neighbours would walk the same settings.
         "seed": 1000 * seed + 1,
-        "max_consecutive_failed_trials": config.trials,
+        "max_consecutive_failed_trials": trials,
     }
-    if variant == "grid":  # KerasTuner's own GridSearch can't go on after it was killed.
-        return ResumableGridSearch(max_trials=config.trials, **common)
+    if variant == "grid":
+        return ResumableGridSearch(max_trials=trials, **common)
     if variant == "random":
-        return kt.RandomSearch(max_trials=config.trials, **common)
+        return kt.RandomSearch(max_trials=trials, **common)
     if variant == "bayesian":
         # By default it begins with nine random trials, and all would be random here.
-        return kt.BayesianOptimization(max_trials=config.trials, num_initial_points=3, **common)
+        return kt.BayesianOptimization(max_trials=trials, num_initial_points=3, **common)
     # Brackets that begin with few epochs and go on with the better half: a round is some 30 epochs.
-    rounds = max(1, config.trials * config.epochs // 30)
+    rounds = max(1, trials * config.epochs // 30)
     return kt.Hyperband(max_epochs=config.epochs, factor=2, hyperband_iterations=rounds, **common)
-
-
-def search(variant: str, data: sources.Data, config: Config, run: Run) -> kt.Tuner:
-    """Try what the tuner says, and keep each trial's score."""
-    folder = run.folder.with_name(f"{run.folder.name}-trials")  # It outlives a run that is killed.
-    tuner = make_tuner(variant, data, config, run.seed, folder)
-    callbacks = [TrialBoard(folder, tuner)] if run.logging else []
-    tuner.search(epochs=config.epochs, callbacks=callbacks, verbose=0)
-    return tuner
 
 
 def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     data = sources.load(run.data)
-    tuner = search(variant, data, config, run)
-    trials = tuner.oracle.trials.values()
-    scores = [trial.score for trial in trials if trial.score is not None]
-    doomed = sum(score < 1.5 / len(data.classes) for score in scores) / len(scores)
-    run.keep("trial_score", scores)
+    folder = run.folder.with_name(f"{run.folder.name}-trials")  # It outlives a run that is killed.
+    tuner = make_tuner(variant, data, config, run.seed, folder)
+    # KerasTuner loads trials in the folder's order; of equally good ones the first is the best.
+    tuner.oracle.trials = dict(sorted(tuner.oracle.trials.items()))
+    # With callbacks=[keras.callbacks.TensorBoard(tuner.project_dir)] each trial has its curves and
+    # its row on TensorBoard's HParams page. Rows are named 0, 1, …: show one search at a time.
+    tuner.search(verbose=0)
+    trials = [trial for trial in tuner.oracle.trials.values() if trial.score is not None]
+    accuracies = [trial.metrics.get_best_value("val_accuracy") for trial in trials]
+    run.keep("trial_score", [trial.score for trial in trials])
 
     best = tuner.get_best_hyperparameters()[0]
     model = tuner.hypermodel.build(best)
-    tuner.hypermodel.fit(
-        best, model, epochs=config.epochs, callbacks=run.callbacks(data), verbose=0
-    )
-    found = {"best_trial": max(scores), "trials": float(len(scores)), "doomed": doomed}
-    return run.scores(model, data) | found
+    tuner.hypermodel.fit(best, model, callbacks=run.callbacks(data), verbose=0)
+    return run.scores(model, data) | {
+        "best_trial": tuner.oracle.get_best_trials()[0].score,
+        "trials": float(len(trials)),
+        "doomed": sum(value < 1.5 / len(data.classes) for value in accuracies) / len(trials),
+    }
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ import numpy as np
 from keras import layers
 
 from lab import Run, Table
-from lab.search.trials import ResumableGridSearch
 from pipelines import batches, sources
+from recipes.search import ResumableGridSearch
 
 RATES = (
     1e-4,

@@ -1,24 +1,39 @@
-"""`--search`: KerasTuner over a recipe's own space, resumed after an interruption, and shared between processes."""
+"""`search`: KerasTuner over an experiment's own space, side by side, and resumed after a kill."""
 
 import dataclasses
+import itertools
 import json
 import os
-import socket
+import random
+import signal
 import subprocess
 import sys
+import time
+import types
+import warnings
 
 import keras_tuner as kt
 import pytest
+import threadpoolctl
 
 from lab.cli import commands
+from lab.execute import scheduler
 from lab.experiments import NAMES, load
 from lab.experiments import optimizers as optimizers_experiment
 from lab.experiments import regularization as regularization_experiment
 from lab.search import search
 from lab.search_space import Range
+from lab.tuning import Objective
 from pipelines.errors import UsageError
 from tests.conftest import ROOT
 from tests.toys import guess, runner
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As workers have it: Bayesian optimization's small matrices take five times as long on several threads."""
+    with threadpoolctl.threadpool_limits(1):
+        yield
 
 
 def found_in(logs):
@@ -51,156 +66,260 @@ def test_every_recipe_that_trains_can_be_searched(name):
     assert bool(experiment.searched) == bool(experiment.floor)
 
 
+SPACE = {"rate": Range(1e-4, 1e-1, (1e-3, 1e-2)), "decay": (0.0, 0.04)}
+FOUR = {"rate": (0.01, 0.1), "decay": (0.0, 0.04)}
+LOSS = Objective("loss", lower=True)
+
+
+def tried(tuner, space, trials, epochs=4, objective=LOSS, folder="", score=None):
+    """What a search tries, in order: (settings, epochs, score) of each trial. By default a score is the rate."""
+    oracle = search.make_oracle(tuner, space, trials, epochs, objective)
+    kt.engine.base_tuner.BaseTuner(oracle, directory=folder, project_name="x", overwrite=True)
+    batches = []
+
+    def run(batch):
+        batches.append(len(batch))
+        values = [(score or (lambda values: values["rate"]))(trial.hyperparameters.values) for trial in batch]
+        return [types.SimpleNamespace(status="finished", metrics={objective.metric: v}, cause=None) for v in values]
+
+    search.try_all(oracle, run, search.BATCH if tuner == "bayesian" else None)
+    found = search.ranked(list(oracle.trials.values()), objective.lower)
+    return sorted(found, key=lambda trial: trial.trial), found, batches
+
+
+def settings_of(trials):
+    return [tuple(trial.settings.values()) for trial in trials]
+
+
+@pytest.mark.parametrize("tuner", ["grid", "random", "bayesian", "hyperband"])
+@pytest.mark.parametrize("trials", [4, 7])
+def test_a_space_of_four_settings_is_tried_once(tuner, trials, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # Which scikit-learn has of settings that are tried twice.
+        found, _, batches = tried(tuner, FOUR, trials, folder=tmp_path)
+    assert sorted(settings_of(found)) == sorted(itertools.product(*FOUR.values()))
+    assert {trial.epochs for trial in found} == {None}  # Of Hyperband's too, all are whole.
+    assert batches == [4]
+
+
+def test_a_smaller_space_than_trials_is_said(started, capsys, tmp_path):
+    flags = ["search", "bayesian", "--trials", "7", "--variants", "fair", "--no-log", "--logdir", str(tmp_path)]
+    experiment = dataclasses.replace(guess.EXPERIMENT, tuning=None, space={"rate": (0.01, 0.1)})
+    assert commands.run(experiment, flags) == 0
+    assert "fair has 2 settings" in capsys.readouterr().out
+    assert len(found_in(tmp_path)["fair"]) == len(started) == 2
+
+
+def test_bayesian_optimization_proposes_nothing_twice(tmp_path):
+    """KerasTuner's own does. If it does no longer, DistinctBayesian can go."""
+    space = {"rate": (1, 2, 3, 4), "decay": (0, 1)}
+    found, *_ = tried("bayesian", space, 7, folder=tmp_path)
+    assert len(set(settings_of(found))) == len(found) == 7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "DistinctBayesian", kt.oracles.BayesianOptimizationOracle)
+        found, *_ = tried("bayesian", space, 7, folder=tmp_path)
+    assert len(set(settings_of(found))) < 7
+
+
+def test_random_search_reaches_the_last_settings_of_a_large_space(tmp_path):
+    """KerasTuner gives up after 20 draws that it has tried."""
+    space = {"rate": tuple(range(1, 41)), "decay": (0, 1, 2)}
+    assert len(set(settings_of(tried("random", space, 119, folder=tmp_path)[0]))) == 119
+
+
+@pytest.mark.parametrize("tuner", ["random", "bayesian", "hyperband"])
+@pytest.mark.parametrize("lower", [True, False])
+def test_the_best_trial_is_best_by_the_objectives_direction(tuner, lower, tmp_path):
+    """Also for what a tuner makes of its scores: each trial goes on from the good ones."""
+    objective = Objective("val_loss" if lower else "val_accuracy", lower)
+    _, ranked, _ = tried(tuner, {"rate": SPACE["rate"]}, 8, objective=objective, folder=tmp_path)
+    whole = [trial.score for trial in ranked if trial.epochs in (None, 4)]
+    assert whole == sorted(whole, reverse=not lower)
+    everything = [trial.score for trial in ranked]
+    best = min(everything) if lower else max(everything)
+    if tuner == "random":
+        assert ranked[0].score == best
+    else:  # The opposite end would be at the other side of the range's middle.
+        assert (ranked[0].score < 3e-3) == lower
+
+
+def test_failed_trials_rank_last_whatever_the_direction():
+    values = {"rate": 0.1}
+    trial = lambda name, score, **more: types.SimpleNamespace(  # noqa: E731
+        trial_id=name,
+        score=score,
+        status="FAILED" if score is None else "COMPLETED",
+        hyperparameters=types.SimpleNamespace(values={**values, **more}),
+    )
+    long, short = {"tuner/epochs": 4}, {"tuner/epochs": 1}
+    trials = [trial("a", None, **long), trial("b", 1.0, **long), trial("c", 2.0, **long), trial("d", 0.5, **short)]
+    assert [found.trial for found in search.ranked(trials, lower=True)] == ["b", "c", "d", "a"]
+    assert [found.trial for found in search.ranked(trials, lower=False)] == ["c", "b", "d", "a"]
+
+
+def test_each_tuner_is_the_one_of_its_name_over_the_space():
+    kinds = {
+        "random": kt.oracles.RandomSearchOracle,
+        "bayesian": search.DistinctBayesian,
+        "hyperband": kt.oracles.HyperbandOracle,
+    }
+    for tuner, kind in kinds.items():
+        oracle = search.make_oracle(tuner, SPACE, trials=12, epochs=8)
+        assert type(oracle) is kind
+        assert (oracle.objective.name, oracle.objective.direction) == ("validation_accuracy", "max")
+        rate = oracle.hyperparameters.space[0]
+        assert (rate.min_value, rate.max_value, rate.sampling) == (1e-4, 1e-1, "log")
+    assert search.make_oracle("bayesian", SPACE, 12, 8).num_initial_points == search.BATCH
+
+
+def test_a_grid_is_the_whole_grid(tmp_path):
+    found, _, batches = tried("grid", SPACE, 4, folder=tmp_path)
+    assert sorted(settings_of(found)) == sorted(itertools.product((1e-3, 1e-2), (0.0, 0.04)))
+    assert batches == [4]  # All of them side by side.
+    wide = {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}
+    with pytest.raises(UsageError, match="14 trials"):
+        search.make_oracle("grid", wide, trials=13, epochs=8)
+    assert search.make_oracle("grid", wide, 14, 8).max_trials == 14
+
+
+@pytest.mark.parametrize(("trials", "epochs"), [(12, 8), (40, 4), (12, 5), (40, 10)])
+def test_hyperband_takes_about_as_many_epochs_as_the_others(trials, epochs, tmp_path):
+    found, *_ = tried("hyperband", SPACE, trials, epochs, folder=tmp_path)
+    assert 0.5 * trials * epochs <= sum(trial.epochs for trial in found) <= 1.6 * trials * epochs
+    assert max(trial.epochs for trial in found) == epochs
+
+
+def test_hyperband_never_runs_out_of_settings(tmp_path):
+    """KerasTuner would stop in the middle of a bracket, without one whole trial."""
+    space = {"rate": (1, 2, 3, 4), "decay": (0, 1, 2, 3, 4, 5)}
+    with pytest.raises(UsageError, match="begins with 22 settings, and there are 20"):
+        search.make_oracle("hyperband", {**space, "decay": space["decay"][:5]}, 12, 8)
+    found, *_ = tried("hyperband", space, 23, 8, folder=tmp_path)
+    assert len(set(settings_of(found))) == 22
+    assert max(trial.epochs for trial in found) == 8
+
+
 def test_hyperband_from_the_command_line(started, capsys, tmp_path):
     flags = ["search", "hyperband", "--trials", "2", "--epochs", "4", "--variants", "fair", "--no-log"]
     assert commands.run(runner.EXPERIMENT, [*flags, "--logdir", str(tmp_path)]) == 0
     trials = found_in(tmp_path)["fair"]
     assert {trial["epochs"] for trial in trials} == {1, 2, 4}  # Whole trials, and the better half of shorter ones.
-    whole = [trial for trial in trials if trial["epochs"] == 4]
-    assert trials[: len(whole)] == whole
-    accuracies = [trial["validation_accuracy"] for trial in whole]
-    assert accuracies == sorted(accuracies, reverse=True)
+    assert [trial["epochs"] for trial in trials] == sorted((trial["epochs"] for trial in trials), reverse=True)
     assert sorted(job.config["epochs"] for job in started) == sorted(trial["epochs"] for trial in trials)
     assert "--variants fair" in capsys.readouterr().out
-
-
-def test_each_tuner_is_the_one_of_its_name_over_the_space():
-    space = {"rate": Range(1e-4, 1e-1, (1e-3, 1e-2)), "decay": (0.0, 0.04)}
-    kinds = {
-        "grid": kt.oracles.GridSearchOracle,
-        "random": kt.oracles.RandomSearchOracle,
-        "bayesian": kt.oracles.BayesianOptimizationOracle,
-        "hyperband": kt.oracles.HyperbandOracle,
-    }
-    for tuner, kind in kinds.items():
-        oracle = search.make_oracle(tuner, space, trials=12, epochs=8)
-        assert type(oracle) is kind
-        assert oracle.objective.direction == "max"
-        rate = oracle.hyperparameters.space[0]
-        if tuner == "grid":
-            assert rate.values == [1e-3, 1e-2]
-        else:
-            assert (rate.min_value, rate.max_value, rate.sampling) == (1e-4, 1e-1, "log")
-    assert search.make_oracle("bayesian", space, 12, 8).num_initial_points == 3  # Not six, three for each field.
-
-
-def test_a_grid_that_would_be_cut_is_refused():
-    with pytest.raises(UsageError, match="A grid of all settings has 14 trials: say --trials 14"):
-        search.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, trials=13, epochs=8)
-    assert search.make_oracle("grid", {"rate": Range(1e-4, 1e-1), "decay": (0.0, 0.04)}, 14, 8).max_trials == 14
-
-
-@pytest.mark.parametrize(("trials", "epochs"), [(12, 8), (40, 4), (12, 5), (40, 10)])
-def test_hyperband_takes_about_as_many_epochs_as_the_others(trials, epochs, tmp_path):
-    oracle = search.make_oracle("hyperband", {"rate": Range(1e-4, 1e-1)}, trials, epochs)
-    oracle.verbose = 0
-    oracle._set_project_dir(str(tmp_path), "trials")
-    spent = 0
-    while (trial := oracle.create_trial("one")).status == "RUNNING":
-        spent += trial.hyperparameters.values["tuner/epochs"]
-        oracle.update_trial(trial.trial_id, {search.OBJECTIVE: trial.hyperparameters.values["rate"]})
-        trial.status = "COMPLETED"
-        oracle.end_trial(trial)
-    assert trial.status == "STOPPED"
-    assert 0.5 * trials * epochs <= spent <= 1.6 * trials * epochs
 
 
 @pytest.mark.parametrize("tuner", ["grid", "random", "bayesian"])
 def test_a_search_finds_the_best_of_its_trials_and_says_what_to_run_next(started, capsys, tmp_path, tuner):
     flags = ["search", tuner, "--trials", "3", "--variants", "fair", "--logdir", str(tmp_path), "--no-log"]
     assert commands.run(guess.EXPERIMENT, flags) == 0
-    found = found_in(tmp_path)
-    reached = [trial["validation_accuracy"] for trial in found["fair"]]
-    assert set(found) == {"fair"}
+    found = found_in(tmp_path)["fair"]
+    reached = [trial["score"] for trial in found]
     assert reached == sorted(reached, reverse=True)
-    assert len(reached) == len(started) == 3
-    rates = {trial["settings"]["rate"]: trial["validation_accuracy"] for trial in found["fair"]}
-    assert max(rates, key=rates.get) == max(rates)  # The toy's best rate, 1, lies above all of them.
+    assert len(set(reached)) == len(started) == 3
+    rates = [trial["settings"]["rate"] for trial in found]
+    assert rates == sorted(rates, reverse=True)  # The toy's best rate, 1, lies above all of them.
+    assert sorted(job.config["rate"] for job in started) == sorted(rates)
     assert {job.seed for job in started} == {0}
-    assert (
-        f"Next         python -m tests.toys.guess --variants fair --rate {max(rates):.6g}\n" in capsys.readouterr().out
-    )
-    assert list(tmp_path.rglob("search-fair.png"))
+    assert f"-m tests.toys.guess --variants fair --rate {rates[0]:.6g} " in capsys.readouterr().out
 
 
-def test_failed_trials_stop_no_search_and_a_search_without_a_success_says_so(started, capsys, tmp_path):
+def test_failed_trials_stop_no_search_and_their_cause_is_said(started, capsys, tmp_path):
     flags = ["search", "random", "--trials", "4", "--logdir", str(tmp_path), "--no-log", "--fail", "fair:0"]
     assert commands.run(guess.EXPERIMENT, flags) == 1
     found = found_in(tmp_path)
     assert [trial["status"] for trial in found["fair"]] == ["failed"] * 4
     assert [trial["status"] for trial in found["loaded"]] == ["completed"] * 4
     printed = capsys.readouterr().out
+    assert "4 of 4 trials of fair failed: ValueError: the coin rolled under the table" in printed
     assert "--variants loaded --rate" in printed
     assert "--variants fair --rate" not in printed
 
 
-@pytest.mark.parametrize("tuner", ["grid", "random"])
-def test_an_interrupted_search_goes_on_and_ends_as_one_that_was_not(started, monkeypatch, tmp_path, tuner):
-    flags = ["search", tuner, "--trials", "3", "--variants", "fair", "--jobs", "1", "--no-log"]
-    assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
-    whole = [job.config["rate"] for job in started]
-    started.clear()
+def stopped_after(number, tmp_path, monkeypatch, flags):
+    """A search that is interrupted when so many of its trials have been put away; the rates that these had."""
+    put_away, rates = scheduler.put_away, []
 
-    report, done = search._report, []
-
-    def interrupted(*arguments):
-        if len(done) == 1:
+    def counted(folder, record):
+        if len(rates) == number:
             raise KeyboardInterrupt
-        done.append(report(*arguments))
+        put_away(folder, record)
+        rates.append(record.config["rate"])
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "_report", interrupted)
-        assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "cut")]) == 130
-    begun = len(started)
-    assert begun == 2
-    assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "cut"), "--resume"]) == 0
-    # The trial that had ended, though KerasTuner had not been told, is not done again.
-    assert [job.config["rate"] for job in started] == whole
+        patch.setattr(scheduler, "put_away", counted)
+        assert commands.run(guess.EXPERIMENT, flags) == 130
+    return rates
+
+
+@pytest.mark.parametrize(("tuner", "trials"), [("grid", 3), ("random", 5), ("bayesian", 6)])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupted_search_ends_as_one_that_was_not(started, monkeypatch, tmp_path, tuner, trials, jobs):
+    flags = ["search", tuner, "--trials", str(trials), "--variants", "fair", "--no-log"]
+    assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path / "whole")]) == 0
+    cut = [*flags, "--logdir", str(tmp_path / "cut"), "--jobs", jobs]
+    kept = stopped_after(2, tmp_path, monkeypatch, cut)
+    (folder,) = (tmp_path / "cut").glob("*/guess/*")
+    for path in folder.rglob("oracle.json"):  # What KerasTuner has written there may be cut off.
+        path.write_text("")
+    started.clear()
+    assert commands.run(guess.EXPERIMENT, [*cut, "--resume"]) == 0
+    assert len(started) == trials - 2
+    assert not {job.config["rate"] for job in started} & set(kept)
     assert found_in(tmp_path / "cut") == found_in(tmp_path / "whole")
 
 
-def interrupted_search(tmp_path, monkeypatch, flags: list[str], fails: int = 0) -> list[str]:
-    """Flags of a search that ended with `fails` of its first trials failed, and is not whole."""
-    run, done = search._run, []
+RANDOM = ["search", "random", "--trials", "4", "--variants", "fair", "--no-log", "--logdir"]
 
-    def failing(*arguments):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        records = run(*arguments)
-        done.append(records)
-        return [record | {"status": "failed"} for record in records] if len(done) <= fails else records
 
+def test_what_failed_before_an_interruption_is_run_again(started, monkeypatch, tmp_path):
+    flags = [*RANDOM, str(tmp_path)]
     with monkeypatch.context() as patch:
-        patch.setattr(search, "_run", failing)
-        assert commands.run(guess.EXPERIMENT, flags) == 130
-    return [*flags, "--resume"]
-
-
-FOUR = ["search", "random", "--trials", "4", "--variants", "fair", "--jobs", "1", "--no-log", "--logdir"]
-
-
-def test_what_failed_before_an_interruption_is_done_again(started, monkeypatch, tmp_path):
-    flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)], fails=1)
-    assert commands.run(guess.EXPERIMENT, flags) == 0
+        patch.setattr(guess, "VARIANTS", {})  # A KeyError in each trial.
+        assert commands.run(guess.EXPERIMENT, flags) == 1
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 0
     assert [trial["status"] for trial in found_in(tmp_path)["fair"]] == ["completed"] * 4
 
 
-def test_a_search_of_another_space_does_not_go_on(started, monkeypatch, capsys, tmp_path):
-    flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)])
-    wider = dataclasses.replace(guess.TUNING, grids=dict.fromkeys(guess.VARIANTS, (0.001, 1.0)))
-    capsys.readouterr()
-    assert commands.run(dataclasses.replace(guess.EXPERIMENT, tuning=wider), flags) == 2
-    assert "space has changed since that search began" in capsys.readouterr().err
+def test_trials_of_another_space_are_not_taken(started, monkeypatch, tmp_path):
+    flags = [*RANDOM, str(tmp_path)]
+    stopped_after(2, tmp_path, monkeypatch, flags)
+    started.clear()
+    wider = dataclasses.replace(guess.TUNING, grids=dict.fromkeys(guess.VARIANTS, (0.01, 1.0)))
+    assert commands.run(dataclasses.replace(guess.EXPERIMENT, tuning=wider), [*flags, "--resume"]) == 0
+    assert len(started) == 4
+    assert {trial["settings"]["rate"] for trial in found_in(tmp_path)["fair"]} == {
+        job.config["rate"] for job in started
+    }
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}"])
-def test_broken_books_get_a_sentence(started, monkeypatch, capsys, tmp_path, content):
-    flags = interrupted_search(tmp_path, monkeypatch, [*FOUR, str(tmp_path)])
-    (books,) = tmp_path.rglob("oracle.json")
-    books.write_text(content)
+@pytest.mark.parametrize("change", [["--train-images", "500"], ["--seconds", "0.001"], ["--trials", "5"]])
+def test_a_search_of_other_data_or_settings_does_not_go_on(started, capsys, tmp_path, change):
+    flags = [*RANDOM, str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, flags) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, *change, "--resume"]) == 2
+    assert "nothing to resume" in capsys.readouterr().err
+    started.clear()
+    assert commands.run(guess.EXPERIMENT, flags) == 0  # Without --resume, a new folder.
+    assert len(started) == 4
+
+
+def test_a_broken_search_json_is_named(started, capsys, tmp_path):
+    flags = [*RANDOM, str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, flags) == 0
+    (path,) = tmp_path.rglob("search.json")
+    path.write_text("{")
     capsys.readouterr()
-    assert commands.run(guess.EXPERIMENT, flags) == 1
-    assert "are broken: search anew, without --resume" in capsys.readouterr().err
+    assert commands.run(guess.EXPERIMENT, [*flags, "--resume"]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert str(path) in sentence
+
+
+def test_a_search_for_other_variants_adds_to_what_was_found(started, tmp_path):
+    flags = ["search", "random", "--trials", "2", "--logdir", str(tmp_path), "--no-log"]
+    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "fair"]) == 0
+    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "loaded", "--resume"]) == 0
+    assert {variant: len(trials) for variant, trials in found_in(tmp_path).items()} == {"fair": 2, "loaded": 2}
 
 
 @pytest.mark.parametrize(
@@ -222,41 +341,29 @@ def test_what_a_search_has_no_use_for_is_refused(started, capsys, tmp_path, flag
     assert not started
 
 
-def test_a_search_for_other_variants_adds_to_what_was_found(started, tmp_path):
-    flags = ["search", "random", "--trials", "2", "--logdir", str(tmp_path), "--no-log"]
-    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "fair"]) == 0
-    assert commands.run(guess.EXPERIMENT, [*flags, "--variants", "loaded", "--resume"]) == 0
-    assert {variant: len(trials) for variant, trials in found_in(tmp_path).items()} == {"fair": 2, "loaded": 2}
+def test_a_search_is_not_shared_through_keras_tuner(started, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    assert commands.run(guess.EXPERIMENT, [*RANDOM, str(tmp_path)]) == 2
+    assert "KERASTUNER_ORACLE_IP" in capsys.readouterr().err
+    assert not started
 
 
-@pytest.mark.parametrize("variables", [{"KERASTUNER_ORACLE_IP": "127.0.0.1"}])
-def test_half_an_address_of_a_chief_is_refused(started, capsys, monkeypatch, tmp_path, variables):
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    flags = ["search", "random", "--variants", "fair", "--logdir", str(tmp_path)]
-    assert commands.run(guess.EXPERIMENT, flags) == 2
-    assert "set all three variables, or none" in capsys.readouterr().err
-
-
-def test_processes_share_a_search_of_a_chief(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
-    flags = ["search", "random", "--trials", "4", "--variants", "fair", "--no-log"]
-    processes = {}
-    for name in ("chief", "worker-1", "worker-2"):
-        command = [sys.executable, "-m", "tests.toys.guess", *flags, "--logdir", str(tmp_path / name)]
-        variables = {**os.environ, **address, "KERASTUNER_TUNER_ID": name}
-        processes[name] = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
-    try:
-        outputs = {name: process.communicate(timeout=240)[0] for name, process in processes.items()}
-    finally:
-        for process in processes.values():
-            process.kill()
-    assert {process.returncode for process in processes.values()} == {0}
-    assert "Next         python -m tests.toys.guess --variants fair --rate" in outputs["chief"]
-    assert len(found_in(tmp_path / "chief")["fair"]) == 4
-    runs = {name: len(list((tmp_path / name).rglob("record.json"))) for name in processes}
-    assert runs["chief"] == 0
-    assert runs["worker-1"] + runs["worker-2"] == 4
+@pytest.mark.processes
+def test_a_search_that_is_killed_at_any_moment_ends_as_one_that_was_not(tmp_path):
+    draw = random.Random(5)
+    for tuner in ("random", "bayesian", "hyperband"):
+        flags = ["search", tuner, "--trials", "8", "--epochs", "4", "--variants", "fair", "--no-log", "--jobs", "2"]
+        flags = [sys.executable, "-m", "tests.toys.runner", *flags, "--seconds", "0.2", "--logdir"]
+        whole, cut = tmp_path / f"{tuner}-whole", tmp_path / f"{tuner}-cut"
+        subprocess.run([*flags, str(whole)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*flags, str(cut)], cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+        while not list(cut.rglob("record.json")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 1))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        kept = {path: path.stat().st_mtime_ns for path in cut.rglob("record.json")}
+        subprocess.run([*flags, str(cut), "--resume"], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        assert {path: path.stat().st_mtime_ns for path in kept} == kept
+        assert found_in(cut) == found_in(whole)

@@ -156,11 +156,9 @@ class Command:
     def _search(self, invocation: Invocation) -> None:
         from lab.search.search import search  # Imports KerasTuner, which only searches need.
 
-        settings = invocation.settings
-        found = search(invocation, settings.tuner, settings.trials, self.console, self.say)
+        found = search(invocation, live_table.watcher(self.console), self.say)
         summary.say_searched(invocation, found, self.console)
-        without = any(trials and trials[0].validation_accuracy is None for trials in found.values())
-        self.code = max(self.code, int(without))
+        self.code = max(self.code, int(any(trials[0].score is None for trials in found.values())))
         self.unreported.remove(invocation)
 
     def _count(self, records: Sequence[Record], fails: Sequence[str] = ()) -> None:

@@ -136,11 +136,9 @@ def say_tuned(invocation: Invocation, found: TuningSweep, failures: Iterable[Rec
 def say_searched(invocation: Invocation, found: dict[str, list[SearchTrial]], console: Console) -> None:
     """For each variant its best trials, and the command that goes on with the best one."""
     for variant, trials in found.items():
-        if not trials:  # In a worker of a shared search: the chief prints them.
-            continue
         rows, best = [], trials[0]
         for trial in trials[:SHOWN_TRIALS]:
-            reached = trial.validation_accuracy
+            reached = trial.score
             epochs = [str(trial.epochs)] if trial.epochs else []
             outcome = trial.status if reached is None else f"{reached:.2%}"
             settings = [_shown(trial.settings[name], 3) for name in best.settings]
@@ -148,12 +146,11 @@ def say_searched(invocation: Invocation, found: dict[str, list[SearchTrial]], co
         header = ["trial", *best.settings, *(["epochs"] if best.epochs else []), "validation accuracy"]
         console.print(f"\n{variant}: the best {len(rows)} of {len(trials)} trials")
         console.print(_table(header, rows))
-        if best.validation_accuracy is not None:
+        if best.score is not None:
             words = ["--variants", variant]
             for name, value in best.settings.items():
                 words += [flag(name), _shown(value, 6)]
             console.print(f"Next         {command_of(invocation, words, but=set(best['settings']))}")
-            console.print(f"Figure       {invocation.folder / f'search-{variant}.png'}")
     console.print(f"\nEvidence     {invocation.folder / 'search.json'}")
 
 

@@ -27,7 +27,8 @@ def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(msgspec.to_builtins(content), file, indent=1, allow_nan=False)
+            numpy_too = msgspec.to_builtins(content, enc_hook=lambda value: value.item())
+            json.dump(numpy_too, file, indent=1, allow_nan=False)
             file.write("\n")
             file.flush()
             if durable:

@@ -308,17 +308,17 @@ class Progress(Fields, frozen=True, kw_only=True):
 
 
 class SearchTrial(Fields, frozen=True, kw_only=True, omit_defaults=False):
-    """One setting that a search tried; `epochs` is how long Hyperband trained it."""
+    """One setting that a search tried, and the validation accuracy that it reached; `epochs` is Hyperband's."""
 
     trial: str
     settings: Config
     epochs: Count | None
-    validation_accuracy: Number | None
+    score: Number | None
     status: str
 
 
 class Search(Origin, frozen=True, kw_only=True):
-    """`search.json`: variant -> its trials, the best one first."""
+    """`search.json`: variant -> its trials, the best one first, those without a score last."""
 
     tuner: str
     found: dict[str, list[SearchTrial]]

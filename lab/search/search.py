@@ -1,286 +1,215 @@
-"""`search`: KerasTuner over the space that a recipe declares. Each trial is a run of the recipe, in a worker.
+"""`search`: KerasTuner over the space that an experiment declares. Each trial is a run of the experiment, in a worker.
 
-KerasTuner's oracle says what to try next and keeps the books; a search that was killed goes on from them. Where the
-variables KERASTUNER_ORACLE_IP, KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID are set, processes share one search: a
-chief that hands trials out, and workers that ask it for them.
+KerasTuner's oracle says what to try. A `Tuner.run_trial` would train one trial at a time; `create_trial` and
+`end_trial` hand out several, which the workers train side by side.
+
+A search that goes on asks a new oracle, from the first trial on. The same seed and scores lead it along the same
+trials, and a trial whose record is there is not trained again. So a kill costs nothing but the runs under way.
 """
 
-import contextlib
 import dataclasses
 import math
 import os
-import time
-from collections.abc import Callable, Generator
-from pathlib import Path
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras_tuner as kt
+import threadpoolctl
 from msgspec import structs
-from rich.console import Console
 
-from lab.cli import live_table
-from lab.evidence.provenance import cores, gpus
-from lab.evidence.records import EvidenceError, read, write_json
+from lab.evidence.records import read, write_json
 from lab.evidence.schemas import Record, Search, SearchTrial
 from lab.execute.invocation import Invocation
-from lab.execute.job import read_progress
 from lab.execute.scheduler import Work, run_jobs
-from lab.report import figure
-from lab.search.kills import ENDED
-from lab.search.trials import order_again
 from lab.search_space import Range, Space
 from lab.settings import Tuner
-from lab.tuning import SEED, half_decades
+from lab.tuning import SEED, Objective, half_decades
 from pipelines.errors import UsageError
 
-OBJECTIVE = "validation_accuracy"
-RANDOM_FIRST = 3  # KerasTuner's Bayesian optimization would begin with three random trials for each field.
+OBJECTIVE = Objective("validation_accuracy")  # That of the variants that can be searched.
+BATCH = 4  # Bayesian optimization begins with four random trials and then proposes four at a time, whatever --jobs is.
 FACTOR = 2  # Hyperband goes on with the better half.
 
 
 def search(
-    invocation: Invocation, tuner: Tuner, trials: int, console: Console, say: Callable[[str], None]
+    invocation: Invocation, watch: Callable[..., Any], say: Callable[[str], None]
 ) -> dict[str, list[SearchTrial]]:
-    """Search for each variant's settings by validation accuracy, write what was found, and return it.
+    """Search for each variant's settings, write `search.json`, and return what it holds.
 
-    Variant -> its trials, the best one first; a trial has `trial`, `settings`, `epochs`, `validation_accuracy` (None
-    where it failed or diverged) and `status`.
+    Variant -> its trials: the longest first, of equally long ones the best first, and those without a score last.
 
     Raises:
-        UsageError: the tuner or the sharing does not go with the recipe.
+        UsageError: the tuner does not go with the experiment.
+        EvidenceError: `search.json` of the search that goes on is broken, or the code was changed meanwhile.
     """
-    experiment, found = invocation.experiment, _found_before(invocation)
-    if tuner == "hyperband" and not hasattr(invocation.config, "epochs"):
-        raise UsageError(
-            f"Hyperband stops trials early, by --epochs, which {experiment.name} lacks: use another tuner."
-        )
-    if _sharing() and len(invocation.variants) != 1:
-        raise UsageError("A search that processes share is of one variant: name it with --variants.")
+    experiment, settings = invocation.experiment, invocation.settings
+    if settings.tuner == "hyperband" and not hasattr(invocation.config, "epochs"):
+        raise UsageError(f"Hyperband trains for fewer --epochs, which {experiment.name} lacks: use another tuner.")
+    if "KERASTUNER_ORACLE_IP" in os.environ:
+        raise UsageError("This search shares its trials by --jobs or --backend ray: unset KERASTUNER_ORACLE_IP.")
+    path, found = invocation.folder / "search.json", {}
+    if path.exists():  # Of other variants, where a search goes on.
+        found = dict(read(path, Search, "delete it; the trials' records are beside it").found)
     for variant in invocation.variants:
-        found[variant] = _search_one(invocation, variant, tuner, trials, console, say)
-        finished = [trial for trial in found[variant] if trial.validation_accuracy is not None]
-        figure.write_parallel(finished, OBJECTIVE, variant, invocation.folder / f"search-{variant}.png")
+        found[variant] = _search_one(invocation, variant, watch, say)
     invocation.check_code()
-    write_json(invocation.folder / "search.json", Search(**structs.asdict(invocation.header), tuner=tuner, found=found))
+    write_json(path, Search(**structs.asdict(invocation.header), tuner=settings.tuner, found=found))
     return found
 
 
-def _found_before(invocation: Invocation) -> dict[str, list[SearchTrial]]:
-    """What was found for other variants, where a search goes on."""
-    path = invocation.folder / "search.json"
-    if not path.exists():
-        return {}
-    return read(path, Search, "delete it; what the trials found is kept beside it").found
-
-
 def _search_one(
-    invocation: Invocation, variant: str, tuner: Tuner, trials: int, console: Console, say: Callable[[str], None]
+    invocation: Invocation, variant: str, watch: Callable[..., Any], say: Callable[[str], None]
 ) -> list[SearchTrial]:
-    whole = getattr(invocation.config, "epochs", 1)
-    oracle = make_oracle(tuner, invocation.experiment.space_of(variant), trials, whole)
-    oracle.verbose = 0
-    oracle._set_project_dir(str(invocation.folder), f"{variant}-trials")
-    trusted: Any = contextlib.nullcontext
-    if os.path.exists(oracle._get_oracle_fname()):  # noqa: PTH110 Whatever file system KerasTuner is told to use.
-        _go_on(oracle)
-        trusted = _books
-    books, shared = oracle, _sharing()
-    if shared == "chief":
-        from keras_tuner.src.distribute import oracle_chief
+    settings, epochs = invocation.settings, getattr(invocation.config, "epochs", 1)
+    space = invocation.experiment.space_of(variant)
+    oracle = make_oracle(settings.tuner, space, settings.trials, epochs)
+    if (oracle.max_trials or settings.trials) < settings.trials:
+        say(f"{variant} has {oracle.max_trials} settings to choose from: there are as many trials, each of another.")
+    oracles = str(invocation.folder / "oracles")  # KerasTuner's files, which nothing reads.
+    kt.engine.base_tuner.BaseTuner(oracle, directory=oracles, project_name=variant, overwrite=True)
 
-        oracle_chief.start_server(oracle)  # Until the last trial has ended.
-        return _trials_of(oracle)
-    if shared == "worker":
-        from keras_tuner.src.distribute import oracle_client
+    def run(trials: list[Any]) -> Sequence[Record]:
+        jobs = []
+        for trial in trials:
+            fields = _settings_of(trial)
+            if "tuner/epochs" in trial.hyperparameters.values:  # A trial that Hyperband promotes begins anew.
+                fields["epochs"] = int(trial.hyperparameters.values["tuner/epochs"])
+            folder = invocation.folder / f"{variant}-trials" / f"run-{trial.trial_id}"
+            job = invocation.job((variant,), SEED, fields, folder)
+            jobs.append(dataclasses.replace(job, logging=settings.log))
+        (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
+        return work.records()
 
-        books = oracle_client.OracleClient(oracle)
-    # A worker of a shared search does one trial at a time: a chief waits for each name that ever asked it.
-    at_once = 1 if shared else invocation.settings.jobs or len(gpus()) or cores()
-    while True:
-        with trusted(oracle):
-            batch = _next(books, at_once)
-        if batch is None:
-            break
-        for trial, record in zip(batch, _run(invocation, variant, batch, console, say), strict=True):
-            with trusted(oracle):
-                _report(books, trial, record)
-        if not batch:  # Others' trials must end before there is another.
-            time.sleep(0.5)
-    return _trials_of(oracle) if shared is None else []
+    try_all(oracle, run, at_once=BATCH if settings.tuner == "bayesian" else None)
+    trials = list(oracle.trials.values())
+    for cause, count in Counter(trial.message for trial in trials if trial.status == "FAILED").items():
+        say(f"{count} of {len(trials)} trials of {variant} failed: {cause}")
+    return ranked(trials)
 
 
-def _go_on(oracle: kt.Oracle) -> None:
-    """Read the books of a search that was interrupted; what failed in it is done again.
+def number_of_settings(space: Space) -> float:
+    """How many different settings there are; infinity where a field is a range."""
+    return math.prod(math.inf if isinstance(values, Range) else len(set(values)) for values in space.values())
 
-    Raises:
-        EvidenceError: the books are broken.
-        UsageError: they are of another space.
+
+class DistinctBayesian(kt.oracles.BayesianOptimizationOracle):
+    """Random settings take the place of those that KerasTuner's Bayesian optimization proposes again.
+
+    Relies on private methods of KerasTuner 1.4.8.
     """
-    asked = oracle.get_space().get_config()["space"]
-    with _books(oracle):
-        oracle.reload()
-        ended, waiting = oracle.end_order, oracle._retry_queue
-        if sorted([*ended, *waiting]) != sorted(oracle.trials) or sorted(oracle.start_order) != sorted(oracle.trials):
-            raise ValueError("trials are missing, or there twice")
-        if {oracle.trials[name].status for name in ended} - set(ENDED):
-            raise ValueError("a trial has ended that is under way")
-    if oracle.get_space().get_config()["space"] != asked:
-        raise UsageError("The recipe's space has changed since that search began: search anew, without --resume.")
-    for name, trial in oracle.trials.items():
-        # One that diverged has a record that says so, and ends at once; and so does one whose record is whole.
-        if trial.status == "FAILED" or not _is_as_recorded(oracle, trial):
-            trial.status, trial.score, trial.metrics = "RUNNING", None, type(trial.metrics)()
-            oracle.end_order.remove(name)
-            oracle._retry_queue.append(name)
-    with _books(oracle):
-        order_again(oracle)
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        proposed: dict[str, Any] = super().populate_space(trial_id)
+        again = proposed["status"] == "RUNNING" and self._duplicate(proposed["values"])
+        return self._random_populate_space() if again else proposed
 
 
-@contextlib.contextmanager
-def _books(oracle: kt.Oracle) -> Generator[None, None, None]:
-    """While KerasTuner works with books that were read from a file, whatever it fails with is their fault."""
-    try:
-        yield
-    except Exception as error:
-        raise EvidenceError(
-            f"The books of the search, {oracle._get_oracle_fname()}, are broken: search anew, without --resume."
-        ) from error
-
-
-def _is_as_recorded(oracle: kt.Oracle, trial: Any) -> bool:
-    """Whether the books say of a trial what its record says; where others have run it, there is no record here."""
-    if trial.status != "COMPLETED" or _sharing():
-        return True
-    paths = list(Path(oracle._project_dir, f"run-{trial.trial_id}").glob(f"*/seed-{SEED}/record.json"))
-    if len(paths) != 1:
-        return False
-    try:
-        record = read(paths[0], Record)
-    except EvidenceError:
-        return False
-    if record.metrics.get(OBJECTIVE) != trial.score:
-        return False
-    return all(record.config.get(name) == value for name, value in _settings_of(trial).items())
-
-
-def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int) -> kt.Oracle:
+def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int, objective: Objective = OBJECTIVE) -> kt.Oracle:
     """KerasTuner's oracle over `space`; the seed is that of all tuning.
+
+    Each trial has other settings than all before, and where `trials` are as many as there are settings, all are tried.
+    So a grid is drawn at random, too: KerasTuner's own grid search waits for each trial before it proposes the next.
 
     Hyperband tries more settings than `trials`, most of them for fewer than `epochs` epochs: about as many in all, but
     at least one round of its own.
 
     Raises:
-        UsageError: a grid of more settings than `trials`.
+        UsageError: a grid of more settings than `trials`, or a space too small for a round of Hyperband.
     """
+    if tuner == "grid":
+        space = {name: _grid_of(values) for name, values in space.items()}
+    different = number_of_settings(space)
+    if tuner == "grid" and different > trials:  # It would be cut at one end, and be no grid.
+        raise UsageError(f"A grid of all settings has {different} trials: say --trials {different}, or use random.")
     hyperparameters = kt.HyperParameters()
     for name, values in space.items():
-        if isinstance(values, Range) and tuner == "grid":
-            hyperparameters.Choice(name, list(values.grid or half_decades(values.low, values.high)))
-        elif isinstance(values, Range):
+        if isinstance(values, Range):
             hyperparameters.Float(name, values.low, values.high, sampling="log")
         else:
             hyperparameters.Choice(name, list(values), ordered=not isinstance(values[0], (str, bool)))
     common: dict[str, Any] = {
-        "objective": kt.Objective(OBJECTIVE, "max"),
+        "objective": kt.Objective(objective.metric, "min" if objective.lower else "max"),
         "hyperparameters": hyperparameters,
         "allow_new_entries": False,
         "tune_new_entries": False,
         "seed": SEED + 1,  # KerasTuner takes 0 for "any".
         "max_consecutive_failed_trials": 1_000_000,
     }
-    if tuner == "grid":
-        whole = math.prod(len(field.values) for field in hyperparameters.space)
-        if whole > trials:  # It would be cut at one end, and be no grid.
-            raise UsageError(f"A grid of all settings has {whole} trials: say --trials {whole}, or use another tuner.")
-        return kt.oracles.GridSearchOracle(max_trials=trials, **common)
-    if tuner == "random":
-        return kt.oracles.RandomSearchOracle(max_trials=trials, **common)
-    if tuner == "bayesian":
-        return kt.oracles.BayesianOptimizationOracle(max_trials=trials, num_initial_points=RANDOM_FIRST, **common)
-    one = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=1, **common)
-    rounds = max(1, round(trials * epochs / _epochs_of_a_round(one)))
-    return kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=rounds, **common)
-
-
-def _epochs_of_a_round(oracle: kt.oracles.HyperbandOracle) -> int:
-    """What all brackets of Hyperband take together, where each trial begins anew."""
-    steps = [(bracket, step) for bracket in range(oracle._get_num_brackets()) for step in range(bracket + 1)]
-    return sum(oracle._get_size(*step) * oracle._get_epochs(*step) for step in steps)
-
-
-def _sharing() -> str | None:
-    """Whether this process is the chief of a shared search, a worker of one, or neither."""
-    if "KERASTUNER_ORACLE_IP" not in os.environ:
-        return None
-    if missing := {"KERASTUNER_ORACLE_PORT", "KERASTUNER_TUNER_ID"} - set(os.environ):
-        raise UsageError(f"KERASTUNER_ORACLE_IP is set and {min(missing)} is not: set all three variables, or none.")
-    return "chief" if "chief" in os.environ["KERASTUNER_TUNER_ID"] else "worker"
-
-
-def _next(books: Any, at_once: int) -> list[Any] | None:
-    """The trials to be done now, at most so many: none where others' must end first; None where there are no more.
-
-    Each batch ends at a multiple of that number, so that where one was interrupted, the same trials are done together.
-    """
-    batch: list[Any] = []
-    name = os.environ.get("KERASTUNER_TUNER_ID", "tuner")
-    for slot in range(at_once):
-        again = len(getattr(books, "_retry_queue", ()))
-        if batch and not again and len(getattr(books, "trials", ())) % at_once == 0:
-            break
-        trial = books.create_trial(f"{name}-{slot}")
-        if trial.status == "STOPPED":
-            return batch or None
-        if trial.status != "RUNNING":
-            break
-        batch.append(trial)
-    return batch
-
-
-def _settings_of(trial: Any) -> dict[str, Any]:
-    return {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}
-
-
-def _run(
-    invocation: Invocation, variant: str, batch: list[Any], console: Console, say: Callable[[str], None]
-) -> list[Record]:
-    """Do some trials side by side; a promoted one of Hyperband's begins anew, as its schedule does."""
-    jobs = []
-    for trial in batch:
-        fields = _settings_of(trial)
-        if "tuner/epochs" in trial.hyperparameters.values:  # Of Hyperband.
-            fields["epochs"] = int(trial.hyperparameters.values["tuner/epochs"])
-        folder = invocation.folder / f"{variant}-trials" / f"run-{trial.trial_id}"
-        job = invocation.job((variant,), SEED, fields, folder)
-        jobs.append(dataclasses.replace(job, logging=invocation.settings.log))
-    if not jobs:
-        return []
-    watch = lambda jobs, at_once: live_table.watching(console, jobs, at_once, read_progress)  # noqa: E731
-    (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
-    return work.records()
-
-
-def _report(books: Any, trial: Any, record: Record) -> None:
-    """Tell the oracle how a trial went."""
-    value = record.metrics.get(OBJECTIVE)
-    if record.status == "finished" and value is not None:
-        books.update_trial(trial.trial_id, {OBJECTIVE: value})
-        trial.status = "COMPLETED"
+    oracle: kt.Oracle
+    if tuner in ("grid", "random") or different <= trials:
+        oracle = kt.oracles.RandomSearchOracle(max_trials=int(min(trials, different)), **common)
+    elif tuner == "bayesian":
+        oracle = DistinctBayesian(max_trials=trials, num_initial_points=BATCH, **common)
     else:
-        trial.status, trial.message = "FAILED", str(record.cause)
-    books.end_trial(trial)
+        one = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=1, **common)
+        begun, spent = _round_of(one)
+        if begun > different:
+            raise UsageError(
+                f"A round of Hyperband begins with {begun} settings, and there are {different}: say --trials "
+                f"{different}, which tries them all, or use another tuner."
+            )
+        rounds = max(1, round(trials * epochs / spent))
+        rounds = rounds if rounds * begun <= different else int(different // begun)
+        oracle = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=rounds, **common)
+    oracle.verbose = 0
+    oracle._max_collisions = 1_000_000  # KerasTuner gives up after 20 random draws that it has tried already.
+    return oracle
 
 
-def _trials_of(oracle: kt.Oracle) -> list[SearchTrial]:
+def _grid_of(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
+    return (values.grid or half_decades(values.low, values.high)) if isinstance(values, Range) else values
+
+
+def _round_of(oracle: kt.oracles.HyperbandOracle) -> tuple[int, int]:
+    """How many settings all brackets of Hyperband begin with, and their epochs if each trial begins anew."""
+    brackets = range(oracle._get_num_brackets())
+    steps = [(bracket, step) for bracket in brackets for step in range(bracket + 1)]
+    epochs = sum(oracle._get_size(*step) * oracle._get_epochs(*step) for step in steps)
+    return sum(oracle._get_size(bracket, 0) for bracket in brackets), epochs
+
+
+def try_all(oracle: kt.Oracle, run: Callable[[list[Any]], Sequence[Record]], at_once: int | None = None) -> None:
+    """Run what the oracle proposes until it stops: `at_once` trials at a time, or all that it hands out."""
+    metric = oracle.objective.name
+    while True:
+        batch: list[Any] = []
+        while at_once is None or len(batch) < at_once:
+            # Gaussian processes this small take several times as long on several threads.
+            with warnings.catch_warnings(), threadpoolctl.threadpool_limits(1):
+                warnings.filterwarnings("ignore", module="sklearn")  # A length scale at its bound is no failure.
+                trial = oracle.create_trial(f"slot-{len(batch)}")
+            if trial.status != "RUNNING":  # It waits for the batch, or the search is over.
+                break
+            batch.append(trial)
+        if not batch:
+            return
+        for trial, record in zip(batch, run(batch), strict=True):
+            value = record.metrics.get(metric)
+            if record.status == "finished" and value is not None:
+                oracle.update_trial(trial.trial_id, {metric: value})
+                trial.status = "COMPLETED"
+            else:
+                trial.status, trial.message = "FAILED", record.cause or f"it has no {metric}"
+            oracle.end_trial(trial)
+
+
+def ranked(trials: Sequence[Any], lower: bool = OBJECTIVE.lower) -> list[SearchTrial]:
+    """KerasTuner's trials as they are recorded, in the order that `search` describes."""
     found = [
         SearchTrial(
             trial=trial.trial_id,
             settings=_settings_of(trial),
             epochs=trial.hyperparameters.values.get("tuner/epochs"),
-            validation_accuracy=float(trial.score) if trial.status == "COMPLETED" else None,
+            score=float(trial.score) if trial.status == "COMPLETED" else None,
             status=trial.status.lower(),
         )
-        for trial in oracle.trials.values()
+        for trial in trials
     ]
-    # Of Hyperband's, those that ran to the end come first.
-    return sorted(found, key=lambda trial: (-(trial.epochs or 0), -(trial.validation_accuracy or 0.0)))
+    sign = 1 if lower else -1
+    return sorted(found, key=lambda trial: (trial.score is None, -(trial.epochs or 0), sign * (trial.score or 0.0)))
+
+
+def _settings_of(trial: Any) -> dict[str, Any]:
+    return {name: value for name, value in trial.hyperparameters.values.items() if not name.startswith("tuner/")}

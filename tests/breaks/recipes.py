@@ -403,6 +403,24 @@ ROWS = [
             "tests/test_search.py::test_live_hyperband_spends_no_more_epochs",
         ),
         ("        keras.utils.set_random_seed(self.seed)\n", "", "tests/test_search.py::test_each_trial_begins"),
+        ("if trials >= settings:", "if trials > settings:", "tests/test_search.py::test_a_space_of_four_settings"),
+        ("data.train.ids.tolist()", "0", "tests/test_search.py::test_a_search_goes_on_only_with"),
+        ("OBJECTIVE, RATES,", "RATES,", "tests/test_search.py::test_a_search_goes_on_only_with"),
+        (
+            'hp.values.get("tuner/epochs", self.config.epochs)',
+            "self.config.epochs",
+            "tests/test_search.py::test_each_trial_begins",
+        ),
+        (
+            "tuner.oracle.get_best_trials()[0].score",
+            "max(trial.score for trial in trials)",
+            "tests/test_search.py::test_an_objective_has_its_own_direction",
+        ),
+        (
+            "        self.oracle._populate_next = list(self.oracle.start_order)\n",
+            "",
+            "tests/test_search.py::test_a_search_that_was_stopped_goes_on",
+        ),
     ),
     *of(
         "recipes/search_replayed.py",

@@ -2,47 +2,63 @@
 
 from tests.breaks.row import of
 
+SEARCH, SEARCHING = "tests/test_search.py", "tests/test_searching.py"
 ROWS = [
     *of(
         "lab/search/kills.py",
         (
-            "for name in oracle.start_order}",
-            "for name in oracle.trials}",
-            "tests/test_search.py::test_a_search_that_was_killed_while",
+            '        if folder.name.removeprefix("trial_") not in listed:',
+            "        if False:",
+            f"{SEARCH}::test_a_search_that_was_killed_between",
         ),
-        ('Path(f"{path}.{os.getpid()}")', "Path(path)", "tests/test_search.py::test_a_search_that_was_killed_while"),
+        ("        return  # A worker", "        pass  # A worker", f"{SEARCH}::test_a_worker_leaves"),
         (
-            "        oracle._retry_queue.remove(name)\n",
-            "        continue\n",
-            "tests/test_search.py::test_a_search_that_was_killed_while",
-        ),
-        (
-            '    if "draws" in state:\n',
-            "    if False:\n",
-            "tests/test_search.py::test_a_search_that_was_stopped_goes_on",
+            "        except ValueError as error:",
+            "        except KeyError as error:",
+            f"{SEARCH}::test_a_file_that_is_cut_off",
         ),
     ),
     *of(
         "lab/search/search.py",
+        ("num_initial_points=BATCH", "num_initial_points=None", f"{SEARCHING}::test_each_tuner_is_the_one"),
+        ('"min" if objective.lower else "max"', '"max"', f"{SEARCHING}::test_the_best_trial_is_best_by"),
+        ("sign = 1 if lower else -1", "sign = -1", f"{SEARCHING}::test_the_best_trial_is_best_by"),
+        ("(trial.score is None, -(trial", "(False, -(trial", f"{SEARCHING}::test_failed_trials_rank_last"),
         (
-            "num_initial_points=RANDOM_FIRST",
-            "num_initial_points=None",
-            "tests/test_searching.py::test_each_tuner_is_the_one",
+            "or different <= trials:",
+            "or different < trials:",
+            f"{SEARCHING}::test_a_space_of_four_settings_is_tried_once",
         ),
+        ("int(min(trials, different))", "trials", f"{SEARCHING}::test_a_space_of_four_settings_is_tried_once"),
         (
-            'kt.Objective(OBJECTIVE, "max")',
-            'kt.Objective(OBJECTIVE, "min")',
-            "tests/test_searching.py::test_each_tuner_is_the_one",
+            "self._random_populate_space() if again",
+            "proposed if again",
+            f"{SEARCHING}::test_bayesian_optimization_proposes_nothing",
         ),
+        ("    oracle._max_collisions = 1_000_000", "    pass", f"{SEARCHING}::test_random_search_reaches_the_last"),
         (
-            "        order_again(oracle)\n",
-            "        pass\n",
-            "tests/test_searching.py::test_an_interrupted_search_goes_on",
+            "rounds if rounds * begun <= different else",
+            "rounds if True else",
+            f"{SEARCHING}::test_hyperband_never_runs_out",
         ),
+        ("        if begun > different:", "        if False:", f"{SEARCHING}::test_hyperband_never_runs_out"),
+        ("overwrite=True", "overwrite=False", f"{SEARCHING}::test_an_interrupted_search"),
         (
-            "-(trial[OBJECTIVE] or 0.0)",
-            "trial[OBJECTIVE] or 0.0",
-            "tests/test_searching.py::test_a_search_finds_the_best",
+            'trial.message = "FAILED", record.cause',
+            'trial.message = "FAILED", None',
+            f"{SEARCHING}::test_failed_trials_stop_no_search",
         ),
+        ('    if "KERASTUNER_ORACLE_IP" in os.environ:', "    if False:", f"{SEARCHING}::test_a_search_is_not_shared"),
+        ('fields["epochs"] = int(', 'fields["epochs"] = 1 + int(', f"{SEARCHING}::test_hyperband_from"),
+    ),
+    *of(
+        "lab/search/supervise.py",
+        ('shared["no_grpc_proxy"] = f"{direct},127.0.0.1"', "del direct", f"{SEARCH}::test_a_chief_and_two_workers"),
+        (
+            "                restarts, running[name] = restarts - 1, start(name)",
+            "                running[name] = start(name)",
+            f"{SEARCH}::test_whatever_happens",
+        ),
+        ("            process.kill()\n", "", f"{SEARCH}::test_a_signal_ends_everyone"),
     ),
 ]

@@ -1,6 +1,6 @@
 """A few kills at random moments, the same each time; `python -m tests.faults.kills` does any number of them.
 
-Those of a live search are in test_search_live.py, and those of a cluster in test_distributed.py.
+Those of searches are in test_search.py and test_searching.py, and those of a cluster in test_distributed.py.
 """
 
 import json
