@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from lab.panels import Lines as Lines
     from lab.panels import Points as Points
     from lab.report.figure import draw_models as draw_models
-    from lab.search_space import Range as Range
     from lab.table import Table as Table
     from lab.tensorboard.profile import read_profile as read_profile
     from lab.tuning import Objective as Objective
+    from lab.tuning import Range as Range
     from lab.tuning import Tuning as Tuning
     from lab.tuning import half_decades as half_decades
     from lab.variants import grid as grid
@@ -58,7 +58,7 @@ _WHERE = {
     "Measured": "lab.measurement",
     "Objective": "lab.tuning",
     "Points": "lab.panels",
-    "Range": "lab.search_space",
+    "Range": "lab.tuning",
     "Run": "lab.core.run",
     "Table": "lab.table",
     "Tuning": "lab.tuning",

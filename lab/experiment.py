@@ -8,9 +8,8 @@ from typing import Any, Literal
 from lab.claims import Claim
 from lab.evidence import code_hash
 from lab.panels import Lines, Panel
-from lab.search_space import Range, Space
 from lab.table import Table
-from lab.tuning import Tuning
+from lab.tuning import Range, Space, Tuning
 
 BudgetName = Literal["smoke", "quick", "full"]
 

@@ -276,7 +276,7 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
         (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
         return work.records()
 
-    search, curve = sweep.carry_out(invocation.variants, trials)
+    search, curve = sweep.sweep(invocation.variants, trials)
     invocation.check_code()
     found = TuningSweep(
         **structs.asdict(invocation.header),

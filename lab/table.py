@@ -11,7 +11,7 @@ import numpy as np
 
 from lab.evidence.provenance import ROOT
 from lab.evidence.records import EvidenceError, read
-from lab.evidence.schemas import Record, Trial, TuningSweep
+from lab.evidence.schemas import Config, Record, Trial, TuningSweep
 from lab.tuning import Trials
 
 
@@ -22,18 +22,18 @@ class Table:
     `measure` is a function of the recipe's module. Its runs are of variant "setting", and their config is the setting.
     """
 
-    measure: Callable[[dict[str, Any], Any], dict[str, float]]
+    measure: Callable[[Config, Any], dict[str, float]]
     fields: Mapping[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
 
     VARIANT = "setting"
 
-    def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
-        """Measure all of it, by calling `trials` with (variant, seed, config fields) triples."""
+    def sweep(self, variants: Iterable[str], do: Trials) -> tuple[list[Record], list[Record]]:
+        """Measure all of it. Like `Tuning.sweep`, which returns a curve as well."""
         settings = [dict(zip(self.fields, setting, strict=True)) for setting in self._settings()]
-        return trials([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
+        return do([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
 
-    def winners(self, search: Iterable[Trial]) -> dict[str, Any]:
+    def winners(self, search: Iterable[Trial]) -> dict[str, dict[str, Any]]:
         """Nothing wins in a table."""
         return {}
 
@@ -43,18 +43,18 @@ class Table:
         Raises:
             EvidenceError: it is missing, broken or not whole.
         """
-        table: dict[tuple[Any, ...], list[list[float]]] = {setting: [] for setting in self._settings()}
-        tried = set()
-        for record in self._published(experiment):
-            setting = tuple(record.config[name] for name in self.fields)
-            table[setting].append(list(record.metrics.values()))
-            tried.add((setting, record.seed))
-        whole = set(itertools.product(table, self.seeds))
-        if tried != whole or any(len(rows) != len(self.seeds) for rows in table.values()):
+        trials = self._published(experiment)
+        runs = sorted((tuple(trial.config.get(name) for name in self.fields), trial.seed) for trial in trials)
+        metrics = {tuple(trial.metrics) for trial in trials}
+        if runs != sorted(itertools.product(self._settings(), self.seeds)) or len(metrics) != 1:
             raise EvidenceError(
-                f"The table of {experiment} is not whole: `python -m recipes.{experiment} tune` measures it again."
+                f"The table of {experiment} lacks results, or has others than those of its settings and seeds: "
+                f"`python -m recipes.{experiment} tune` measures it again."
             )
-        return {setting: np.array(rows) for setting, rows in table.items()}
+        rows: dict[tuple[Any, ...], list[list[float]]] = {setting: [] for setting in self._settings()}
+        for trial in trials:
+            rows[tuple(trial.config[name] for name in self.fields)].append(list(trial.metrics.values()))
+        return {setting: np.array(values) for setting, values in rows.items()}
 
     def digest(self, experiment: str) -> str:
         """A hash of the published table, for the evidence of what was looked up.
@@ -67,17 +67,6 @@ class Table:
     def _settings(self) -> list[tuple[Any, ...]]:
         return list(itertools.product(*self.fields.values()))
 
-    def _published(self, experiment: str) -> list[Trial]:
-        """Its records, each of one of the settings, and all with the same metrics."""
-        path = ROOT / "results" / experiment / "tuning.json"
-        records = read(path, TuningSweep).search
-        for record in records:
-            if problem := self._complaint(record, records[0]):
-                raise EvidenceError(f"The table {path} can't be used: {problem}.")
-        return records
-
-    def _complaint(self, record: Trial, first: Trial) -> str:
-        for name, values in self.fields.items():
-            if record.config.get(name) not in values:
-                return f"{name} {record.config.get(name)!r} is none of its settings"
-        return "" if list(record.metrics) == list(first.metrics) else "its metrics are not the same everywhere"
+    @staticmethod
+    def _published(experiment: str) -> list[Trial]:
+        return read(ROOT / "results" / experiment / "tuning.json", TuningSweep).search

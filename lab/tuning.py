@@ -1,11 +1,11 @@
 """`tune`: find each variant's settings by validation, then draw how sensitive it is to them.
 
-Every variant gets the same number of trials. On seed 0 they are the grid of the swept field, then two more about its
-winner, the grid's finer neighbours or, where the variant has one, two values of a second field. Where a winner lies at
-the edge of its grid, or has the highest value of the second field, there are more. The best three are then tried at
-four more seeds, and win by their means: what one seed says of neighbouring values is mostly noise. Means within a
-standard error of the best are level, and of those the one in the middle is taken, far from where it gets bad. No winner
-lies at the edge of what was tried, unless beyond it there is nothing to try.
+Every variant gets the same number of trials. On seed 0 they are the grid of the swept setting, then two more about its
+winner: the grid's finer neighbours or, where the variant has one, two values of a second setting. A winner at the edge
+of its grid, or with the highest value of the second setting, gets more. The best three are then tried at four more
+seeds, and win by their means, since one seed says little of neighbouring values. Means within a standard error of the
+best are level. Of those the one in the middle wins, as far as possible from where it gets bad. No winner lies at the
+edge of what was tried, unless nothing beyond it can be tried.
 
 At budget full, where a trial takes a hundred times as long, the grid is what won at quick and its two neighbours, and
 the best two are tried at one more seed.
@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 
 from lab.evidence.records import finished
-from lab.evidence.schemas import Record, Trial
+from lab.evidence.schemas import Config, Record, Trial
 
 SEED = 0
-FINAL_SEEDS = (1001, 1002, 1003, 1004)  # Of no run that is published, nor of the curve.
-FIRST_OF_CURVE = 4  # What was seen at the seeds before it has led to changes of claims' experiments.
+FINAL_SEEDS = (1001, 1002, 1003, 1004)  # Neither published runs nor the curve use these.
+FIRST_OF_CURVE = 4  # Results at the seeds before it have led to changes of claims.
 GOOD = 0.02  # A rate is good within 2 points of the variant's own best.
 MOST_WIDENINGS = 4
 HALF_DECADE = math.sqrt(10)
 
-Trials = Callable[[list[tuple[str, int, dict[str, Any]]]], list[Record]]
+Trials = Callable[[list[tuple[str, int, Config]]], list[Record]]  # Does trials: a variant, a seed, and settings each.
 
 
 def half_decades(first: float, last: float) -> tuple[float, ...]:
@@ -43,36 +43,59 @@ def _rounded(rate: float) -> float:
 
 
 @dataclass(frozen=True)
+class Range:
+    """What a search may choose: any number from `low` to `high`, evenly along its logarithm.
+
+    A grid search has the values of `grid`.
+    """
+
+    low: float
+    high: float
+    grid: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low < self.high:
+            raise ValueError(f"A range along logarithms goes from above 0 upwards, not from {self.low} to {self.high}.")
+
+
+Space = Mapping[str, Range | tuple[Any, ...]]  # A field of a recipe's Config -> a range, or the values to choose from.
+
+
+@dataclass(frozen=True)
 class Objective:
     """A metric that settings are tuned for; `lower` says which way is better."""
 
     metric: str
     lower: bool = False
 
-    def best(self, records: Iterable[Trial]) -> Trial | None:
-        """The record with the best value; a diverged run has none."""
-        usable = [record for record in records if record["status"] == "finished" and self.metric in record["metrics"]]
-        key = lambda record: record["metrics"][self.metric] * (1 if self.lower else -1)  # noqa: E731
-        return min(usable, key=key, default=None)
+    def best(self, trials: Iterable[Trial]) -> Trial | None:
+        """The trial with the best value; a diverged run has none."""
+        usable = [trial for trial in trials if trial.status == "finished" and self.metric in trial.metrics]
+        return min(usable, key=lambda trial: trial.metrics[self.metric] * (1 if self.lower else -1), default=None)
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What `tune` tries: `swept` is a field of the recipe's Config, `grids` its values for each variant.
+    """What `tune` tries.
 
-    `objective` says what wins, for all variants or for each. `second` gives some variants another field and two values
-    of it to try where the swept field was best; all other trials have its value of `fixed`. `found` are the names in
-    the recipe's module that hold what was found: they are no part of the code that the sweep depends on. `curve` says
-    of variants at how many seeds, from 4 on, their sensitivity to the swept field is measured. `limits` are the lowest
-    and highest value that a variant's field can have: what would lie beyond is not tried. `won` is what won at budget
-    quick, about which a sweep at full looks; `finalists` and `final_seeds` say what is tried at more than one seed, and
-    `finer` whether the winner's finer neighbours are.
+    Args:
+        swept: a field of the recipe's Config.
+        grids: the field's values for each variant.
+        objective: what wins, for all variants or for each.
+        fixed: fields that all other trials have the same values of.
+        second: for some variants another field, and two values of it to try where the swept field was best.
+        found: the names in the recipe's module that hold what was found. They are no part of the code's hash.
+        curve: at how many seeds, from 4 on, a variant's sensitivity to the swept field is measured.
+        limits: the lowest and highest value that a variant's field can have.
+        won: what won at budget quick: a sweep at full looks about it.
+        finalists, final_seeds: how many settings are tried at more than one seed, and at which.
+        finer: whether the winner's finer neighbours are tried.
     """
 
     swept: str
     grids: Mapping[str, tuple[float, ...]]
     objective: Objective | Mapping[str, Objective]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Config = field(default_factory=dict)
     second: Mapping[str, tuple[str, tuple[float, ...]]] = field(default_factory=dict)
     found: tuple[str, ...] = ("RATES",)
     curve: Mapping[str, int] = field(default_factory=dict)
@@ -93,133 +116,122 @@ class Tuning:
         """What wins among the trials of a variant."""
         return self.objective if isinstance(self.objective, Objective) else self.objective[variant]
 
-    def carry_out(self, variants: Iterable[str], trials: Trials) -> tuple[list[Record], list[Record]]:
-        """Do the search, then the curve, by calling `trials` with (variant, seed, config fields) triples."""
-        variants = list(variants)
-        grids = {variant: list(self.grids[variant]) for variant in variants}
-        search: list[Record] = trials([(v, SEED, self._fields(rate)) for v in variants for rate in grids[v]])
-        for _ in range(MOST_WIDENINGS):
-            wider = [(v, rate) for v in variants for rate in self._beyond_edges(search, v, grids[v])]
-            if not wider:
-                break
-            for variant, rate in wider:
-                grids[variant] = sorted([*grids[variant], rate])
-            search += trials([(v, SEED, self._fields(rate)) for v, rate in wider])
-        search += trials([(v, SEED, fields) for v in variants for fields in self._second_look(search, v)])
-        for _ in range(MOST_WIDENINGS):
-            further = [(v, SEED, fields) for v in variants for fields in self._beyond_second(search, v)]
-            if not further:
-                break
-            search += trials(further)
-        best = {v: self._finalists(search, v) for v in variants}
-        seeds = self.final_seeds
-        search += trials([(v, seed, fields) for seed in seeds for v in variants for fields in best[v]])
-        for _ in range(MOST_WIDENINGS):  # By their means a winner may lie at an edge that was none by one seed.
-            beyond = [(v, fields) for v in variants for fields in self._beyond_winner(search, v)]
-            if not beyond:
-                break
-            search += trials([(v, seed, fields) for seed in (SEED, *seeds) for v, fields in beyond])
-        swept = [
-            (v, seed, self._fields(rate))
-            for v in variants
-            for seed in range(FIRST_OF_CURVE, FIRST_OF_CURVE + self.curve.get(v, 0))
-            for rate in grids[v]
+    def sweep(self, variants: Iterable[str], do: Trials) -> tuple[list[Record], list[Record]]:
+        """Do the trials of the search, then those of the curve; return the records of both."""
+        variants, search = list(variants), []
+
+        def extend(wanted: Callable[[str], list[Config]], seeds: Sequence[int] = (SEED,), times: int = 1) -> None:
+            """Do what a variant wants in view of the trials so far, again and again while there is anything."""
+            for _ in range(times):
+                settings = [(variant, config) for variant in variants for config in wanted(variant)]
+                if not settings:
+                    return
+                search.extend(do([(variant, seed, config) for seed in seeds for variant, config in settings]))
+
+        extend(lambda variant: [self._config(value) for value in self.grids[variant]])
+        extend(lambda variant: self._beyond_leader(search, variant), times=MOST_WIDENINGS)
+        grids = {variant: self._tried(search, variant, self.swept) for variant in variants}
+        extend(lambda variant: self._second_look(search, variant))
+        extend(lambda variant: self._beyond_second(search, variant), times=MOST_WIDENINGS)
+        extend(lambda variant: self._finalists(search, variant), self.final_seeds)
+        # By its mean a winner may lie at an edge that was none by one seed.
+        extend(lambda variant: self._beyond_winner(search, variant), (SEED, *self.final_seeds), MOST_WIDENINGS)
+        curve = [
+            (variant, seed, self._config(value))
+            for variant in variants
+            for seed in range(FIRST_OF_CURVE, FIRST_OF_CURVE + self.curve.get(variant, 0))
+            for value in grids[variant]
         ]
-        return search, trials(swept) if swept else []
+        return search, do(curve) if curve else []
 
     def winners(self, search: Iterable[Trial]) -> dict[str, dict[str, Any]]:
-        """variant -> the winning fields and the mean that they reached."""
-        search = list(search)
-        found: dict[str, dict[str, Any]] = {}
-        for variant in dict.fromkeys(record["variant"] for record in search):
-            objective = self.objective_of(variant)
-            means: list[tuple[tuple[Any, ...], float, float]] = []  # Settings, mean, standard error.
-            for settings, records in self._by_settings(search, variant).items():
-                values = [record["metrics"].get(objective.metric) for record in records]
-                if len(values) == 1 + len(self.final_seeds) and all(
-                    record["status"] == "finished" for record in records
-                ):
-                    error = statistics.stdev(values) / math.sqrt(len(values))
-                    means.append((settings, statistics.mean(values), error))
+        """variant -> the winning settings and the mean that they reached."""
+        search, found = list(search), {}
+        for variant in dict.fromkeys(trial.variant for trial in search):
+            metric, means = self.objective_of(variant).metric, []
+            for settings, trials in self._by_settings(search, variant).items():
+                if len(trials) == 1 + len(self.final_seeds) and all(trial.status == "finished" for trial in trials):
+                    values = [trial.metrics[metric] for trial in trials]
+                    means.append((settings, statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))))
             if means:
-                settings, mean = _middle_of_the_best(means, objective.lower)
-                found[variant] = {**dict(zip(self._names(variant), settings, strict=True)), objective.metric: mean}
+                settings, mean = _middle_of_the_best(means, self.objective_of(variant).lower)
+                found[variant] = {**dict(zip(self._names(variant), settings, strict=True)), metric: mean}
         return found
+
+    def _config(self, value: float) -> Config:
+        return {self.swept: value, **self.fixed}
 
     def _names(self, variant: str) -> list[str]:
         return [self.swept, *([self.second[variant][0]] if variant in self.second else [])]
 
     def _by_settings(self, search: Iterable[Trial], variant: str) -> dict[tuple[Any, ...], list[Trial]]:
         found: dict[tuple[Any, ...], list[Trial]] = {}
-        for record in search:
-            if record["variant"] == variant:
-                found.setdefault(tuple(record["config"][name] for name in self._names(variant)), []).append(record)
+        for trial in search:
+            if trial.variant == variant:
+                found.setdefault(tuple(trial.config[name] for name in self._names(variant)), []).append(trial)
         return found
 
-    def _leader(self, search: Iterable[Trial], variant: str) -> dict[str, Any] | None:
-        """The fields of the best trial so far."""
-        best = self.objective_of(variant).best(record for record in search if record["variant"] == variant)
-        return {name: best["config"][name] for name in self._names(variant)} if best else None
+    def _tried(self, search: Iterable[Trial], variant: str, name: str) -> list[float]:
+        return sorted({trial.config[name] for trial in search if trial.variant == variant})
 
-    def _finalists(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        rest = [record for record in search if record["variant"] == variant]
+    def _leader(self, search: Iterable[Trial], variant: str) -> Config | None:
+        """The settings of the best trial so far."""
+        best = self.objective_of(variant).best(trial for trial in search if trial.variant == variant)
+        return {name: best.config[name] for name in self._names(variant)} if best else None
+
+    def _finalists(self, search: Sequence[Trial], variant: str) -> list[Config]:
+        found: list[Config] = []
+        rest = [trial for trial in search if trial.variant == variant]
         while len(found) < self.finalists and (leader := self._leader(rest, variant)):
             found.append({**self.fixed, **leader})
-            rest = [r for r in rest if any(r["config"][name] != value for name, value in leader.items())]
+            rest = [trial for trial in rest if any(trial.config[name] != value for name, value in leader.items())]
         return found
 
-    def _fields(self, swept: float) -> dict[str, Any]:
-        return {self.swept: swept, **self.fixed}
+    def _beyond_leader(self, search: Sequence[Trial], variant: str) -> list[Config]:
+        """The next value beyond the edge that the best trial lies at, as far as there can be one."""
+        leader = self._leader(search, variant)
+        return [self._config(value) for value in self._beyond(search, variant, leader)] if leader else []
 
-    def _beyond_edges(self, search: Sequence[Trial], variant: str, grid: list[float]) -> list[float]:
-        """The next value beyond the edge that the leader lies at, as far as there can be one."""
-        return self._beyond(variant, (self._leader(search, variant) or {}).get(self.swept), grid)
-
-    def _beyond_winner(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
-        """The fields of the winner, with the next value beyond the edge of all that was tried, if it lies there."""
-        winner = self.winners(record for record in search if record["variant"] == variant).get(variant)
+    def _beyond_winner(self, search: Sequence[Trial], variant: str) -> list[Config]:
+        """The winner's settings, with the next value beyond the edge of all that was tried, if it lies there."""
+        winner = self.winners(trial for trial in search if trial.variant == variant).get(variant)
         if winner is None:
             return []
-        tried = sorted({record["config"][self.swept] for record in search if record["variant"] == variant})
-        fields = {name: winner[name] for name in self._names(variant)}
-        wider = self._beyond(variant, winner[self.swept], tried)
-        return [{**self.fixed, **fields, self.swept: value} for value in wider]
+        settings = {**self.fixed, **{name: winner[name] for name in self._names(variant)}}
+        return [{**settings, self.swept: value} for value in self._beyond(search, variant, settings)]
 
-    def _beyond(self, variant: str, value: float | None, grid: list[float]) -> list[float]:
+    def _beyond(self, search: Sequence[Trial], variant: str, settings: Config) -> list[float]:
+        tried = self._tried(search, variant, self.swept)
         low, high = self.limits.get(variant, (-math.inf, math.inf))
-        below, above = max(low, _rounded(grid[0] / HALF_DECADE)), min(high, _rounded(grid[-1] * HALF_DECADE))
-        return [wider for edge, wider in ((grid[0], below), (grid[-1], above)) if edge == value != wider]
+        below, above = max(low, _rounded(tried[0] / HALF_DECADE)), min(high, _rounded(tried[-1] * HALF_DECADE))
+        return [
+            wider for edge, wider in ((tried[0], below), (tried[-1], above)) if edge == settings[self.swept] != wider
+        ]
 
-    def _can_be(self, variant: str, value: float) -> bool:
-        low, high = self.limits.get(variant, (-math.inf, math.inf))
-        return low <= value <= high
-
-    def _beyond_second(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
-        """The next value of the second field, where the highest one that was tried has won; zero needs no next one."""
-        winner = self._leader(search, variant)
-        if winner is None or variant not in self.second:
+    def _beyond_second(self, search: Sequence[Trial], variant: str) -> list[Config]:
+        """The next value of the second setting, where the highest one that was tried has won, unless that is zero."""
+        leader = self._leader(search, variant)
+        if leader is None or variant not in self.second:
             return []
         name = self.second[variant][0]
-        tried = sorted({record["config"][name] for record in search if record["variant"] == variant})
-        if winner[name] < tried[-1] or tried[-1] == 0:
+        highest = self._tried(search, variant, name)[-1]
+        if leader[name] < highest or highest == 0:
             return []
-        return [{**self._fields(winner[self.swept]), name: _rounded(10 * tried[-1])}]
+        return [{**self._config(leader[self.swept]), name: _rounded(10 * highest)}]
 
-    def _second_look(self, search: Sequence[Trial], variant: str) -> list[dict[str, Any]]:
-        winner = self._leader(search, variant)
-        if winner is None:
+    def _second_look(self, search: Sequence[Trial], variant: str) -> list[Config]:
+        leader = self._leader(search, variant)
+        if leader is None:
             return []
-        rate = winner[self.swept]
+        best = leader[self.swept]
         if variant in self.second:
-            field_name, values = self.second[variant]
-            return [{**self._fields(rate), field_name: value} for value in values]
-        if not self.finer:
-            return []
-        tried = {record["config"][self.swept] for record in search if record["variant"] == variant}
-        finer = [_rounded(rate * math.sqrt(HALF_DECADE) ** side) for side in (-1, 1)]
-        # What the grid has already is not tried twice: it would count twice in its mean.
-        return [self._fields(value) for value in finer if self._can_be(variant, value) and value not in tried]
+            name, values = self.second[variant]
+            return [{**self._config(best), name: value} for value in values]
+        low, high = self.limits.get(variant, (-math.inf, math.inf))
+        finer = [_rounded(best * math.sqrt(HALF_DECADE) ** side) for side in (-1, 1)] if self.finer else []
+        # What the grid has already is not tried again: it would count twice in its mean.
+        tried = self._tried(search, variant, self.swept)
+        return [self._config(value) for value in finer if low <= value <= high and value not in tried]
 
 
 def _neighbours(grid: Iterable[float], best: float) -> tuple[float, ...]:
@@ -235,7 +247,7 @@ def _middle_of_the_best(
     worth = lambda entry: -entry[1] if lower else entry[1]  # noqa: E731
     best = max(means, key=worth)
     level = sorted(entry for entry in means if worth(entry) >= worth(best) - best[2])
-    middle = level[(len(level) - 1) // 2 : len(level) // 2 + 1]  # Of an even number, two.
+    middle = level[(len(level) - 1) // 2 : len(level) // 2 + 1]  # An even number has two in the middle.
     settings, mean, _ = max(middle, key=worth)
     return settings, mean
 
@@ -246,9 +258,9 @@ def good_decades(curve: Iterable[Trial], swept: str) -> dict[str, dict[int, floa
     Accuracy is interpolated between the swept rates along their logarithm.
     """
     by_run: dict[tuple[str, int], list[tuple[float, float]]] = {}
-    for record in finished(curve):
-        point = (math.log10(record["config"][swept]), record["metrics"]["test_accuracy"])
-        by_run.setdefault((record["variant"], record["seed"]), []).append(point)
+    for trial in finished(curve):
+        point = (math.log10(trial.config[swept]), trial.metrics["test_accuracy"])
+        by_run.setdefault((trial.variant, trial.seed), []).append(point)
     widths: dict[str, dict[int, float]] = {}
     for (variant, seed), points in by_run.items():
         x, y = np.array(sorted(points)).T

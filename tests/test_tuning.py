@@ -4,9 +4,10 @@ import itertools
 import math
 
 import pytest
+from msgspec.structs import replace
 
 from lab.cli import commands
-from lab.evidence.records import LOOKS
+from lab.evidence.schemas import LOOKS, Trial
 from lab.experiments import load
 from lab.experiments.optimizers import TUNING, VARIANTS
 from lab.table import Table
@@ -15,8 +16,8 @@ from recipes.optimizers import RATES
 
 
 def record(variant, seed, config, value, status="finished"):
-    metrics = {"validation_accuracy": value, "test_accuracy": value}
-    return {"variant": variant, "seed": seed, "config": config, "metrics": metrics, "status": status}
+    metrics = {"score": value, "test_accuracy": min(max(value, 0.0), 1.0)}
+    return Trial(variant=variant, seed=seed, config=config, metrics=metrics, status=status, cause=None)
 
 
 def test_half_decades():
@@ -28,7 +29,7 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     tuning = Tuning(
         "rate",
         dict.fromkeys(best, half_decades(0.01, 1.0)),
-        Objective("validation_accuracy"),
+        Objective("score"),
         fixed={"decay": 0.1},
         second={"b": ("decay", (0.0, 0.5))},
         curve={"a": 3},
@@ -40,31 +41,31 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
             for v, s, c in wanted
         ]
 
-    search, curve = tuning.carry_out(best, trials)
+    search, curve = tuning.sweep(best, trials)
     winners = tuning.winners(search)
     assert winners["a"]["rate"] == 3.2
     assert winners["b"]["rate"] == 0.032
     assert winners["b"]["decay"] == 0.5
-    first = [r for r in search if r["seed"] == 0]
-    tried = {v: [(r["config"]["rate"], r["config"]["decay"]) for r in first if r["variant"] == v] for v in best}
+    first = [r for r in search if r.seed == 0]
+    tried = {v: [(r.config["rate"], r.config["decay"]) for r in first if r.variant == v] for v in best}
     grid = [0.01, 0.032, 0.1, 0.32, 1.0]
     # Widened until the winner is no edge, then a second look of two: finer rates for a, other decays for b.
     assert tried["a"] == [(rate, 0.1) for rate in (*grid, 3.2, 10.0, 1.8, 5.7)]
     # The highest decay has won, so a higher one is tried, and loses.
     assert tried["b"] == [*((rate, 0.1) for rate in grid), (0.032, 0.0), (0.032, 0.5), (0.032, 5.0)]
-    finals = {v: [(r["seed"], r["config"]["rate"]) for r in search if r["variant"] == v and r["seed"]] for v in best}
+    finals = {v: [(r.seed, r.config["rate"]) for r in search if r.variant == v and r.seed] for v in best}
     assert finals["a"] == [(seed, rate) for seed in FINAL_SEEDS for rate in (3.2, 1.8, 5.7)]
     assert not {*FINAL_SEEDS} & {0, *range(1, 1 + LOOKS[-1])}
-    assert {r["seed"] for r in curve} == {4, 5, 6}
-    assert {r["config"]["rate"] for r in curve if r["variant"] == "a"} == {*grid, 3.2, 10.0}
-    assert not any(r["variant"] == "b" for r in curve)
+    assert {r.seed for r in curve} == {4, 5, 6}
+    assert {r.config["rate"] for r in curve if r.variant == "a"} == {*grid, 3.2, 10.0}
+    assert not any(r.variant == "b" for r in curve)
 
 
 def test_at_full_the_sweep_looks_about_what_won_at_quick_and_twice_at_the_best_two():
     quick = Tuning(
         "rate",
         {"a": half_decades(0.01, 1.0), "b": half_decades(0.01, 1.0)},
-        Objective("validation_accuracy"),
+        Objective("score"),
         fixed={"decay": 0.1},
         second={"b": ("decay", (0.0, 0.5))},
         curve={"a": 3},
@@ -77,8 +78,8 @@ def test_at_full_the_sweep_looks_about_what_won_at_quick_and_twice_at_the_best_t
     def trials(wanted):
         return [record(v, s, c, 1 - math.log10(c["rate"] / best[v]) ** 2) for v, s, c in wanted]
 
-    search, curve = sweep.carry_out(best, trials)
-    tried = {v: [(r["seed"], r["config"]) for r in search if r["variant"] == v] for v in best}
+    search, curve = sweep.sweep(best, trials)
+    tried = {v: [(r.seed, r.config) for r in search if r.variant == v] for v in best}
     # The lower neighbour has won for a, so that the grid is widened below it until it has not.
     first = [0.032, 0.057, 0.1, 0.01, 0.0032]
     settings = [(0, rate) for rate in first] + [(1001, 0.01), (1001, 0.0032)]
@@ -103,16 +104,16 @@ def test_a_sweep_at_full_is_about_what_is_published_there():
 
 def test_nothing_is_tried_beyond_a_fields_limits():
     grids = {"share": (0.3, 0.5, 0.7), "free": (0.3, 0.5, 0.7)}
-    tuning = Tuning("rate", grids, Objective("validation_accuracy"), limits={"share": (0.0, 0.9)})
-    search, _ = tuning.carry_out(grids, lambda wanted: [record(v, s, c, c["rate"]) for v, s, c in wanted])
-    tried = {v: [r["config"]["rate"] for r in search if r["variant"] == v and r["seed"] == 0] for v in grids}
+    tuning = Tuning("rate", grids, Objective("score"), limits={"share": (0.0, 0.9)})
+    search, _ = tuning.sweep(grids, lambda wanted: [record(v, s, c, c["rate"]) for v, s, c in wanted])
+    tried = {v: [r.config["rate"] for r in search if r.variant == v and r.seed == 0] for v in grids}
     # 2.2 is no share, and the limit is tried in its place; 1.6 is none either.
     assert tried["share"] == [0.3, 0.5, 0.7, 0.9, 0.51]
     assert max(tried["free"]) > 2
 
 
 def test_a_winner_at_an_edge_by_its_mean_alone_is_widened_at_all_seeds():
-    tuning = Tuning("rate", {"a": (0.32, 1.0, 1.8)}, Objective("validation_accuracy"), finer=False)
+    tuning = Tuning("rate", {"a": (0.32, 1.0, 1.8)}, Objective("score"), finer=False)
 
     def trials(wanted):  # By seed 0 a rate of 1 is best, by all others 10.
         return [
@@ -120,32 +121,32 @@ def test_a_winner_at_an_edge_by_its_mean_alone_is_widened_at_all_seeds():
             for v, s, c in wanted
         ]
 
-    search, _ = tuning.carry_out(["a"], trials)
+    search, _ = tuning.sweep(["a"], trials)
     assert tuning.winners(search)["a"]["rate"] == 5.7
     for rate in (5.7, 18.0):
-        assert [r["seed"] for r in search if r["config"]["rate"] == rate] == [0, *FINAL_SEEDS]
+        assert [r.seed for r in search if r.config["rate"] == rate] == [0, *FINAL_SEEDS]
 
 
 def test_what_the_grid_has_is_not_tried_again_as_a_finer_neighbour():
-    tuning = Tuning("rate", {"a": (0.2, 0.35, 0.5)}, Objective("validation_accuracy"))  # 0.35 / 1.78 is 0.2.
-    search, _ = tuning.carry_out(["a"], lambda wanted: [record(v, s, c, -abs(c["rate"] - 0.3)) for v, s, c in wanted])
-    assert [r["config"]["rate"] for r in search if r["seed"] == 0] == [0.2, 0.35, 0.5, 0.62]
-    assert len([r for r in search if r["config"]["rate"] == 0.2]) == 1 + len(FINAL_SEEDS)
+    tuning = Tuning("rate", {"a": (0.2, 0.35, 0.5)}, Objective("score"))  # 0.35 / 1.78 is 0.2.
+    search, _ = tuning.sweep(["a"], lambda wanted: [record(v, s, c, -abs(c["rate"] - 0.3)) for v, s, c in wanted])
+    assert [r.config["rate"] for r in search if r.seed == 0] == [0.2, 0.35, 0.5, 0.62]
+    assert len([r for r in search if r.config["rate"] == 0.2]) == 1 + len(FINAL_SEEDS)
 
 
 def test_each_variant_may_have_an_objective_of_its_own():
-    soonest, furthest = Objective("epochs", lower=True), Objective("validation_accuracy")
+    soonest, furthest = Objective("epochs", lower=True), Objective("score")
     tuning = Tuning("rate", {}, {"race": soonest, "end": furthest})
     records = []
     for variant, seed in itertools.product(("race", "end"), (0, *FINAL_SEEDS)):
         for rate, epochs, accuracy in ((0.1, 2.0, 0.5), (1.0, 3.0, 0.6)):
-            metrics = {"epochs": epochs, "validation_accuracy": accuracy}
-            records.append({**record(variant, seed, {"rate": rate}, accuracy), "metrics": metrics})
+            metrics = {"epochs": epochs, "score": accuracy}
+            records.append(replace(record(variant, seed, {"rate": rate}, accuracy), metrics=metrics))
     assert {variant: found["rate"] for variant, found in tuning.winners(records).items()} == {"race": 0.1, "end": 1.0}
 
 
 def test_a_diverged_trial_never_wins_and_no_winner_is_no_crash():
-    objective = Objective("validation_accuracy", lower=True)
+    objective = Objective("score", lower=True)
     good, bad = record("a", 0, {}, 0.5), record("a", 0, {}, 0.1, "diverged")
     assert objective.best([bad, good]) is good
     assert objective.best([record("a", 0, {}, 0.6), good]) is good  # Lower is better.
@@ -168,7 +169,7 @@ def test_the_optimizers_grids_cover_three_decades_in_half_decade_steps():
 def test_a_table_tries_every_setting_at_every_seed():
     asked = []
     table = Table(lambda setting, run: {}, {"rate": (0.1, 1.0), "width": (1, 2, 3)}, seeds=(1, 2))
-    table.carry_out(["whatever"], lambda wanted: asked.extend(wanted) or [])
+    table.sweep(["whatever"], lambda wanted: asked.extend(wanted) or [])
     assert len(asked) == 2 * 3 * 2
     assert {variant for variant, *_ in asked} == {"setting"}
     assert len({(seed, *fields.values()) for _, seed, fields in asked}) == len(asked)
@@ -208,11 +209,11 @@ def five(rate, *values, statuses=("finished",) * 5):
 )
 def test_the_best_three_win_by_their_means_and_what_is_level_by_its_place(values, winner):
     search = [one for rate, of_it in values.items() for one in five(rate, *of_it)]
-    tuning = Tuning("rate", {}, Objective("validation_accuracy"))
+    tuning = Tuning("rate", {}, Objective("score"))
     assert tuning.winners(search)["a"]["rate"] == winner
 
 
 def test_what_diverged_at_one_seed_or_was_tried_at_one_only_does_not_win():
     search = [*five(0.1, *(0.5, 0.51, 0.5, 0.52, 0.5)), record("a", 0, {"rate": 0.01}, 0.9)]
     search += five(1.0, *(0.9,) * 5, statuses=("finished",) * 4 + ("diverged",))
-    assert Tuning("rate", {}, Objective("validation_accuracy")).winners(search)["a"]["rate"] == 0.1
+    assert Tuning("rate", {}, Objective("score")).winners(search)["a"]["rate"] == 0.1
