@@ -22,12 +22,7 @@ from lab.experiments import NAMES, load
 from lab.experiments import optimizers as optimizers_experiment
 from lab.experiments import regularization as regularization_experiment
 from lab.search import search
-<<<<<<< HEAD
-from lab.search_space import Range
-from lab.tuning import Objective
-=======
-from lab.tuning import Range
->>>>>>> 106a40a (A sweep is one sequence of questions to its trials; the space of a search stands beside it)
+from lab.tuning import Objective, Range
 from pipelines.errors import UsageError
 from tests.conftest import ROOT
 from tests.toys import guess, runner

@@ -23,7 +23,8 @@ from lab.evidence.records import read, write_json
 from lab.evidence.schemas import Record, Search, SearchTrial
 from lab.execute.invocation import Invocation
 from lab.execute.scheduler import Work, run_jobs
-from lab.tuning import SEED, Range, Space, half_decades
+from lab.settings import Tuner
+from lab.tuning import SEED, Objective, Range, Space, half_decades
 from pipelines.errors import UsageError
 
 OBJECTIVE = Objective("validation_accuracy")  # That of the variants that can be searched.
