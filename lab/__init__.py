@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from lab.execute.cluster import join as join
     from lab.execute.cluster import limit_threads as limit_threads
     from lab.execute.cluster import workers_here as workers_here
-    from lab.execute.peak_memory import memory_of as memory_of
+    from lab.execute.subprocesses import memory_of as memory_of
     from lab.execute.subprocesses import together as together
     from lab.experiment import Experiment as Experiment
     from lab.experiment import Unit as Unit
@@ -73,7 +73,7 @@ _WHERE = {
     "limit_threads": "lab.execute.cluster",
     "main": "lab.cli.commands",
     "measure": "lab.measurement",
-    "memory_of": "lab.execute.peak_memory",
+    "memory_of": "lab.execute.subprocesses",
     "read_profile": "lab.tensorboard.profile",
     "share_of_others": "lab.core.timing",
     "together": "lab.execute.subprocesses",

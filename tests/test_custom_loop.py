@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from lab import Run, memory_of
-from lab.execute import peak_memory
+from lab.execute import subprocesses
 from lab.experiments import custom_loop as experiment
 from pipelines import batches, sources
 from recipes import custom_loop as recipe
@@ -137,7 +137,7 @@ def sleeping():
 def test_a_process_that_is_ended_is_said_to_be(monkeypatch):
     with pytest.raises(RuntimeError, match="was ended by signal 9"):
         memory_of(killed)
-    monkeypatch.setattr(peak_memory, "SECONDS", 1)
+    monkeypatch.setattr(subprocesses, "MEMORY_SECONDS", 1)
     with pytest.raises(RuntimeError, match="took longer than 1 s"):
         memory_of(sleeping)
 

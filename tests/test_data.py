@@ -230,6 +230,7 @@ def test_a_broken_archive_in_its_place_gets_a_sentence(tmp_path, monkeypatch):
 
 def test_each_seed_has_a_split_of_its_own_unless_one_is_asked_for(tmp_path):
     """What a run of a seed is given, and that all variants of a seed are given the same."""
+    from lab.core.perform import perform
     from lab.execute import job
     from tests.toys import guess
 
@@ -240,7 +241,7 @@ def test_each_seed_has_a_split_of_its_own_unless_one_is_asked_for(tmp_path):
         )
         one = job.Job("tests.toys.guess", ("fair",), seed, {}, request, str(tmp_path))
         run = job._new_run(one, "fair", None, 0.0)
-        job.perform(one, experiment, None, None, {"fair": run})
+        perform(experiment, None, None, {"fair": run}, seed)
         data = sources.load(seen[0])
         return frozenset(data.validation.ids), frozenset(data.train.ids)
 

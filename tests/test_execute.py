@@ -15,11 +15,12 @@ import pytest
 from msgspec import structs
 
 from lab.cli import commands
+from lab.core.perform import record_of
 from lab.evidence import records
 from lab.execute import executor, invocation, job, own_model, scheduler
 from lab.execute import ray as on_ray
 from lab.execute import start as starting
-from lab.execute.job import record_of, run_job
+from lab.execute.job import run_job
 from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
 
@@ -175,7 +176,7 @@ def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tm
     def at_once(work, jobs, gpus, started, start):
         for one in work:
             started(one)
-            yield one, [record_of(one, one.variants[0], None, {"test_accuracy": 0.5}, None, 1.0)]
+            yield one, [record_of(one.variants[0], one.seed, one.config, metrics={"test_accuracy": 0.5})]
 
     monkeypatch.setattr(executor, "side_by_side", at_once)
     monkeypatch.setattr(scheduler, "write_json", fills_up)

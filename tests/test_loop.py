@@ -9,6 +9,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab import Run
+from lab.tensorboard.log import TensorBoardLog
 from pipelines import batches, sources
 
 REQUEST = sources.Request(train_images=500)
@@ -62,7 +63,7 @@ def test_a_loop_is_logged_as_fully_as_fit(tmp_path):
     for train in (by_fit, by_hand):
         name = train.__name__
         (tmp_path / name).mkdir()
-        run, model = Run(name, 1, REQUEST, None, tmp_path / name), build()
+        run, model = Run(name, 1, REQUEST, None, tmp_path / name, TensorBoardLog(tmp_path / name)), build()
         train(run, model)
         scored[name], curves[name] = run.scores(model, DATA), run.curves
         logged[name], seconds[name] = tags(tmp_path / name), run.watch.seconds
@@ -90,7 +91,7 @@ def test_a_loop_ends_after_the_epoch_in_which_the_loss_is_not_finite(tmp_path):
 
 
 def test_what_a_loop_must_do(tmp_path):
-    run, model = Run("wrong", 1, REQUEST, None, tmp_path, logging=False), build()
+    run, model = Run("wrong", 1, REQUEST, None, tmp_path), build()
     with pytest.raises(RuntimeError, match="belongs at the end"):
         run.epoch(loss=1.0)
     with pytest.raises(RuntimeError, match=r"must end with run\.epoch"):

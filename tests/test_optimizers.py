@@ -88,7 +88,7 @@ def test_nothing_is_trained_after_the_test_set_was_read(tmp_path, monkeypatch):
     from lab.core.run import Run
 
     config = optimizers.Config(epochs=1)
-    run = Run("sgd", 1, sources.Request(train_images=1000), config, tmp_path, logging=False)
+    run = Run("sgd", 1, sources.Request(train_images=1000), config, tmp_path)
     monkeypatch.setattr(optimizers, "build_model", score_first)
     with pytest.raises(RuntimeError, match="after the test set was read"):
         optimizers.train("sgd", config, run)

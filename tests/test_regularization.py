@@ -174,7 +174,7 @@ def test_what_each_variant_hands_to_compile_and_fit(monkeypatch, tmp_path):
     kept = {}
     for variant in experiment.VARIANTS:
         with pytest.raises(InterruptedError):
-            experiment.train(variant, config, Run(variant, 1, request, config, tmp_path, logging=False))
+            experiment.train(variant, config, Run(variant, 1, request, config, tmp_path))
         chosen = experiment.strengths(variant, at(0.3))
         assert seen["optimizer"].weight_decay == chosen.get("weight_decay", 0.0), variant
         assert float(seen["optimizer"].learning_rate) == pytest.approx(config.rate)
@@ -190,7 +190,7 @@ def test_what_each_variant_hands_to_compile_and_fit(monkeypatch, tmp_path):
             kept[variant] = {image.tobytes() for image in images}
     assert kept["none"] == kept["dropout"] <= {image.tobytes() for image in DATA.train.images[:]}
     with pytest.raises(InterruptedError):  # Another seed has other images.
-        experiment.train("none", config, Run("none", 2, request, config, tmp_path, logging=False))
+        experiment.train("none", config, Run("none", 2, request, config, tmp_path))
     other = {image.tobytes() for images, _ in seen["feed"] for image in images.numpy()}
     assert len(kept["none"] & other) < 30  # Of a hundred, a tenth at random.
 

@@ -122,7 +122,7 @@ def handed_over(monkeypatch, folder, variant: str, seed: int = 1, **config) -> t
     monkeypatch.setattr(keras.Sequential, "fit", fit)
     chosen = schedules.Config(epochs=3, batch_size=100, **config)
     with pytest.raises(InterruptedError):
-        schedules.train(variant, chosen, Run(variant, seed, Request(train_images=1000), chosen, folder, logging=False))
+        schedules.train(variant, chosen, Run(variant, seed, Request(train_images=1000), chosen, folder))
     return seen
 
 

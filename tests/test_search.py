@@ -205,7 +205,7 @@ def test_doublings_count_the_random_trials_that_reach_as_much(monkeypatch, tmp_p
         search_replayed_experiment, "random_reaches", lambda table: np.array([0.1, 0.2, 0.3, 0.35, 0.4])
     )
     monkeypatch.setattr(search_replayed, "replay", lambda variant, table, seed: [0.0, 0.4 if seed % 2 else 0.2])
-    run = Run("random", 3, sources.Request(), None, tmp_path, logging=False)
+    run = Run("random", 3, sources.Request(), None, tmp_path)
     found = search_replayed_experiment.train("random", search_replayed.Config(replays=2), run)
     assert found == {"chosen_accuracy": pytest.approx(0.3), "doublings": pytest.approx((np.log2(5) + np.log2(2)) / 2)}
 

@@ -34,9 +34,9 @@ class Stopwatch(keras.callbacks.Callback):
     """Where the seconds of a run go, from `started` on, a time of `time.perf_counter`.
 
     setup        up to the first `fit`: images, feed, model
-    tracing      what a `fit`'s first steps take beyond the later ones
+    tracing      what a `fit`'s first call of Keras takes beyond the later ones; a single call is all steps
     feed         beginning an epoch's iteration; while steps run, the feed works beside them
-    steps        of training; one call of Keras may do many (`steps_per_execution`), and its time counts as theirs
+    steps        of training; one call may do many (`steps_per_execution`)
     validation   the end of each epoch's steps up to its callbacks
 
     The callers of `timing` add evaluation and logging.
@@ -46,13 +46,11 @@ class Stopwatch(keras.callbacks.Callback):
         super().__init__()
         self.started = time.perf_counter() if started is None else started
         self.seconds: dict[str, float] = {}
-        self.part = "main"
-        self.epochs: dict[str, list[float]] = {}  # Seconds of training steps, an epoch.
         self.steps_per_epoch = 0
-        self._start = self._epoch_start = self._last = 0.0
-        self._calls: list[tuple[int, float]] = []  # Of the epoch: how many steps, and how many seconds.
-        self._first = (0, 0.0)  # The first call of the `fit`.
-        self._before = 0
+        self._epochs: list[float] = []  # Seconds of training steps, of each epoch of the last `fit`.
+        self._calls: list[list[tuple[int, float]]] = []  # Of each epoch: how many steps, and how many seconds.
+        self._done = 0
+        self._last = 0.0
 
     def add(self, name: str, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
@@ -66,56 +64,50 @@ class Stopwatch(keras.callbacks.Callback):
             self.add(name, time.perf_counter() - start)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if not self.epochs:
+        if "setup" not in self.seconds:
             self.add("setup", time.perf_counter() - self.started)
-        self.epochs[self.part] = []
         with self.timing("tracing"):
             build_early(self.model)
+        self._calls, self._epochs = [], []
+        self._done = int(self.model.optimizer.iterations)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._calls = []
-        self._epoch_start = time.perf_counter()
+        self._calls.append([])
+        self._last = time.perf_counter()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._before = int(self.model.optimizer.iterations)
-        self._start = time.perf_counter()
-        if not self._calls:
-            self.add("feed", self._start - self._epoch_start)
+        begun = time.perf_counter()
+        if not self._calls[-1]:
+            self.add("feed", begun - self._last)
+        self._last = begun
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         done = int(self.model.optimizer.iterations)  # Keras names the step where a whole call would have ended.
-        self._last = time.perf_counter()
-        self._calls.append((done - self._before, self._last - self._start))
+        begun, self._last = self._last, time.perf_counter()
+        self._calls[-1].append((done - self._done, self._last - begun))
+        self._done = done
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.add("validation", time.perf_counter() - self._last)
-        self.steps_per_epoch = sum(steps for steps, _ in self._calls)
-        if epoch == 0:
-            self._first = self._calls.pop(0)
-        self.epochs[self.part].append(sum(seconds for _, seconds in self._calls))
-        self.add("steps", self.epochs[self.part][-1])
-        if epoch == 0 and self._calls:  # Else what the first call took is told apart once there is another.
-            self._settle_first(sum(steps for steps, _ in self._calls), self.epochs[self.part][0])
-        elif epoch == 1 and self._first[0]:
-            self._settle_first(self.steps_per_epoch, self.epochs[self.part][1])
 
     def on_train_end(self, logs: Any = None) -> None:
-        if self._first[0]:  # A single call: nothing tells its steps from their tracing.
-            self.add("steps", self._first[1])
-            self.epochs[self.part][0] += self._first[1]
-            self._first = (0, 0.0)
-
-    def _settle_first(self, steps: int, seconds: float) -> None:
-        """Divide the first call's seconds into its steps, at the pace of later ones, and tracing."""
-        typical = min(self._first[1], self._first[0] * seconds / steps)
-        self.add("tracing", self._first[1] - typical)
-        self.add("steps", typical)
-        self.epochs[self.part][0] += typical
-        self._first = (0, 0.0)
+        """Divide the first call into its steps, at the pace of all later ones, and tracing."""
+        self._calls = [calls for calls in self._calls if calls]
+        if not self._calls:
+            return
+        steps, seconds = self._calls[0][0]
+        later = [call for calls in self._calls for call in calls][1:]
+        later_steps, later_seconds = (sum(column) for column in zip(*later, strict=True)) if later else (0, 0.0)
+        tracing = max(0.0, seconds - steps * later_seconds / later_steps) if later_steps else 0.0
+        self._calls[0][0] = (steps, seconds - tracing)
+        self._epochs = [sum(seconds for _, seconds in calls) for calls in self._calls]
+        self.steps_per_epoch = sum(steps for steps, _ in self._calls[-1])
+        self.add("tracing", tracing)
+        self.add("steps", sum(self._epochs))
 
     def epoch_seconds(self) -> float:
-        """Median seconds of the training steps of an epoch, in the part of the run at hand."""
-        return float(np.median(self.epochs.get(self.part) or [0.0]))
+        """Median seconds of the training steps of an epoch, in the last `fit`."""
+        return float(np.median(self._epochs or [0.0]))
 
     def images_per_second(self, batch_size: int) -> float:
         """Images through the training steps a second, tracing, validation and logging apart."""

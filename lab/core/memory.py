@@ -1,5 +1,6 @@
 """Peak memory of this process above what it held when the measurement began."""
 
+import importlib
 import sys
 from pathlib import Path
 
@@ -28,6 +29,14 @@ class PeakMemory:
 
         unit = 2**20 if sys.platform == "darwin" else 2**10
         return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def peak_of(module: str, name: str, arguments: list) -> float:
+    """MiB that the call of what a module's function returns, given its arguments, takes at most."""
+    call = getattr(importlib.import_module(module), name)(*arguments)
+    peak = PeakMemory()
+    call()
+    return peak.mib()
 
 
 def _status(key: str) -> float:

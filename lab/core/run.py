@@ -11,8 +11,8 @@ import numpy as np
 
 from lab.core import scoring, timing
 from lab.core.callbacks import Curves, MainOutput, Progress, StopAt, Stopwatch
+from lab.core.log import Log
 from lab.core.loop import Loop
-from lab.tensorboard import callback
 from pipelines import sources
 
 
@@ -29,18 +29,22 @@ class Run:
     data: sources.Request
     config: Any
     folder: Path
-    logging: bool = True
-    profile: bool = False
-    save: Path | None = None
+    log: Log = field(default_factory=Log)
+    save: Path | None = None  # A file for the trained model.
+    watch: Stopwatch = field(default_factory=Stopwatch)
     curves: dict[str, list[float | None]] = field(default_factory=dict)
-    correct: np.ndarray | None = None
+    correct: np.ndarray | None = None  # Whether each test image was classified correctly, bool (n,).
     weights: str | None = None  # A hash of the weights that were scored.
     blocks: list[dict[str, Any]] = field(default_factory=list)  # Of each timed block, how disturbed it was.
     diverged: bool = False
-    watch: Stopwatch = field(default_factory=Stopwatch)
     _epochs: Curves | None = None
     _loop: Loop | None = None
     _test_was_read: bool = False
+
+    @property
+    def logging(self) -> bool:
+        """Whether anything that the run leaves beside its record is looked at."""
+        return self.log.shows
 
     def callbacks(
         self,
@@ -51,7 +55,7 @@ class Run:
         prepare: scoring.Prepare = scoring.as_they_are,
         output: str = "",
     ) -> list:
-        """Keras callbacks for one `fit`: TensorBoard, progress, timing, and an end as soon as the loss is not finite.
+        """Keras callbacks for one `fit`: the log, progress, timing, and an end as soon as the loss is not finite.
 
         Args:
             data: some of its training images are used each epoch for gradient norms and activation histograms.
@@ -65,14 +69,11 @@ class Run:
         """
         if self._test_was_read:
             raise RuntimeError("a training may not begin after the test set was read")
-        self.watch.part = part or "main"
         self._epochs = Curves()
         callbacks: list[keras.callbacks.Callback] = [self.watch, keras.callbacks.TerminateOnNaN()]
         callbacks += [MainOutput(output)] if output else []
         callbacks.append(self._epochs)
-        if self.logging:
-            folder, timing = self.folder / part, self.watch.timing
-            callbacks.append(callback.Board(folder, timing, data.train, profile=self.profile, prepare=prepare))
+        callbacks += self.log.callbacks(part, self.watch.timing, data.train, prepare)
         if until is not None:
             callbacks.append(StopAt(until))
         callbacks.append(Progress(self.folder / "progress.json", part))
@@ -125,9 +126,8 @@ class Run:
             return self.worst(data)
         self.correct = found.correct
         self.weights = scoring.digest_of(model)
-        if self.logging:
-            with self.watch.timing("logging"):
-                callback.write_predictions(self.folder, found.logits)
+        with self.watch.timing("logging"):
+            self.log.predictions(found.logits)
         if self.save:
             self.save.parent.mkdir(parents=True, exist_ok=True)
             model.save(self.save)
@@ -172,15 +172,13 @@ class Run:
 
     def keep_histogram(self, name: str, values: Sequence[float]) -> None:
         """Show numbers in TensorBoard, as one histogram and, a step for each, as a curve; nothing is recorded."""
-        if self.logging:
-            callback.write_curve(self.folder, f"{name}/by_step", values)
-            callback.write_histogram(self.folder, name, values)
+        self.log.curve(f"{name}/by_step", values)
+        self.log.histogram(name, values)
 
     def keep(self, name: str, values: Sequence[float]) -> None:
         """Record a curve, numbers in order: in the evidence, for the figure, and in TensorBoard, a step for each."""
         self.curves[name] = _finite(values)
-        if self.logging:
-            callback.write_curve(self.folder, name, values)
+        self.log.curve(name, values)
 
     def worst(self, data: sources.Data) -> dict[str, float]:
         """What a diverged run counts as: chance accuracy on everything."""

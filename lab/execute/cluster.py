@@ -18,10 +18,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lab.cli import commands, exits, validate
 from lab.core.run import Run
 from lab.evidence.provenance import gpus
 from lab.evidence.records import read_json, write_json
+from lab.execute.subprocesses import end_with_parent
 from lab.experiment import Experiment
 from lab.experiments import load
 from pipelines import batches, sources
@@ -168,9 +168,14 @@ def join(
     `train(strategy, data, config, seed, folder)` trains in the folder that all workers share, or goes on with what it
     finds there, and returns a row for each epoch that begins with its loss and its accuracy.
     """
-    code = 0
+    from lab.cli import exits
+
     try:
-        print(_joined(load(name), build_strategy, train, list(sys.argv[1:] if arguments is None else arguments)))
+        if sys.platform.startswith("linux"):
+            _let_a_child_go_on()
+        given = list(sys.argv[1:] if arguments is None else arguments)
+        print(_trained(load(name), build_strategy, train, given))
+        code = 0
     except KeyboardInterrupt as interruption:
         code = ENDED if isinstance(interruption, Ended) else INTERRUPTED
     except BaseException as error:
@@ -181,14 +186,40 @@ def join(
     leave(code)  # TensorFlow's servers would wait for others, who may be gone.
 
 
-def _joined(
+def _let_a_child_go_on() -> None:
+    """Return in a child process; this one waits for it, and ends at once when it is told to.
+
+    While TensorFlow waits for the other workers it heeds no signal, nor lets Python do so. To be called before it has
+    done anything.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        end_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to both.
+        return
+    try:
+        _, status = os.waitpid(child, 0)
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    code = os.waitstatus_to_exitcode(status)
+    leave(code if code >= 0 else 128 - code)
+
+
+def _trained(
     experiment: Experiment, build_strategy: Callable[[], Any], train: Callable[..., Any], arguments: list[str]
 ) -> str:
+    """Train with the others, and return what came of it."""
+    from lab.cli import commands, validate
+
     index, workers = own_task(os.environ["TF_CONFIG"])
-    wanted, config = commands.parse(experiment, arguments)
-    folder = wanted.logdir / experiment.name / "cluster"
+    asked, config = commands.parse(experiment, arguments)[:2]
+    folder = asked.logdir / experiment.name / "cluster"
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"workers": len(workers), "config": asdict(config), "data": asdict(wanted.data)}
+    settings = {"workers": len(workers), "config": asdict(config), "data": asdict(asked.data)}
     _check_same(folder / "settings.json", settings)
     _through(folder, index).unlink(missing_ok=True)
     print(
@@ -198,11 +229,10 @@ def _joined(
         file=sys.stderr,
         flush=True,
     )
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python could not heed it while TensorFlow waits for the others.
     with loss_of_workers_noticed():
         strategy = build_strategy()  # Before anything else of TensorFlow, such as decoding images.
-        validate.check_with_images(experiment, wanted, config)
-        data = sources.load(wanted.data)
+        validate.check_with_images(experiment, asked, config)
+        data = sources.load(asked.data)
         saved = sorted(path.name for path in folder.glob("epoch-*"))
         if not agree(strategy, json.dumps([settings, data.digest, experiment.code, saved])):
             raise UsageError(

@@ -1,31 +1,30 @@
-"""`Job`: one unit of work, made of names and numbers, and how a process carries it out."""
+"""`Job`: one unit of work, made of names and numbers, and how a process does it."""
 
+import contextlib
 import importlib
-import json
-import math
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from msgspec.structs import replace
+from unittest import mock
 
 from lab.core.callbacks import Stopwatch
+from lab.core.log import Log
 from lab.core.memory import PeakMemory
+from lab.core.perform import perform, record_of, settle_threads
 from lab.core.run import Run
+from lab.core.state import known_state
 from lab.evidence.code_hash import is_as_loaded
-from lab.evidence.provenance import gpus
 from lab.evidence.records import EvidenceError, explain, read
-from lab.evidence.schemas import Block, Progress, Record, Status, pack_bits
+from lab.evidence.schemas import Progress, Record
 from lab.execute.own_model import model_digest, own_model
 from lab.experiment import Experiment
 from lab.table import Table
-from lab.tensorboard import callback
-from pipelines import sources, splits
+from pipelines import sources
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,127 +61,83 @@ class Job:
 
 def run_job(job: Job) -> list[Record]:
     """Do `job` in this process and return one record for each of its variants. Never raises for what a recipe does."""
-    start = time.perf_counter()
-    peak = PeakMemory()
+    start, peak = time.perf_counter(), PeakMemory()
     runs: dict[str, Run] = {}
+    metrics: dict[str, dict[str, float]] = {}
     settings: dict[str, dict[str, Any]] = {}
+    cause = None
     try:
-        settle_threads(job)
-        module = importlib.import_module(job.module)
-        experiment = module.EXPERIMENT
-        if job.code and (experiment.code != job.code or not is_as_loaded()):
-            raise RuntimeError("the code that makes the numbers was changed while the command ran")
-        if job.data_digest and sources.load(job.data).digest != job.data_digest:
-            raise RuntimeError("the images were changed while the command ran, or are others here")
-        if job.model and job.model_digest and model_digest(job.model) != job.model_digest:
-            raise RuntimeError("the file of --model was changed while the command ran")
-        if job.model:
-            setattr(experiment.recipe, experiment.model.__name__, own_model(job.model))
-        table = experiment.table if job.variants == (Table.VARIANT,) else None
-        config = dict(job.config) if table else experiment.config(**job.config)
-        settings = (
-            {}
-            if table
-            else {
-                variant: experiment.settings(variant, job.config.get("tuned_at", "quick")) for variant in job.variants
-            }
-        )
-        for variant in job.variants:
-            runs[variant] = _new_run(job, variant, config, start)
-        metrics = perform(job, experiment, table, config, runs)
-        cause = None
+        settle_threads(job.alone)
+        with known_state():
+            experiment = importlib.import_module(job.module).EXPERIMENT
+            _check_same(job, experiment)
+            table = experiment.table if job.variants == (Table.VARIANT,) else None
+            config = dict(job.config) if table else experiment.config(**job.config)
+            for variant in job.variants:
+                settings[variant] = {} if table else experiment.settings(variant, job.config.get("tuned_at", "quick"))
+                runs[variant] = _new_run(job, variant, config, start)
+            with _own_model(job.model, experiment):
+                metrics = perform(experiment, table, config, runs, job.seed)
     except Exception as error:
         traceback.print_exc()  # To the worker's log file.
-        metrics, cause = {variant: {} for variant in job.variants}, explain(error)
+        metrics, cause = {}, explain(error)
     seconds = time.perf_counter() - start
     records = []
     for variant in job.variants:
-        record = record_of(job, variant, cause, metrics.get(variant, {}), runs.get(variant), seconds)
-        memory = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
-        record = replace(record, settings=_as_read_back(settings.get(variant, {})), peak_memory_mib=memory)
-        if variant in runs and job.logging:
-            callback.write_hparams(runs[variant].folder, record)
+        record = record_of(
+            variant,
+            job.seed,
+            job.config,
+            cause=cause,
+            metrics=metrics.get(variant),
+            run=runs.get(variant),
+            settings=settings.get(variant),
+            seconds=seconds,
+            peak_memory_mib=peak.mib() if len(job.variants) == 1 else None,  # Of several it would be one number.
+        )
+        if variant in runs:
+            runs[variant].log.finished(record)
         records.append(record)
     return records
 
 
 def failed(job: Job, cause: str) -> list[Record]:
     """The records of a job that left none itself, because its worker died."""
-    return [record_of(job, variant, cause, {}, None, 0.0) for variant in job.variants]
+    return [record_of(variant, job.seed, job.config, cause=cause) for variant in job.variants]
 
 
-def perform(
-    job: Job, experiment: Experiment, table: Table | None, config: Any, runs: dict[str, Run]
-) -> dict[str, dict[str, float]]:
-    """What the recipe makes of a job: variant -> metrics. Each seed has a training and validation part of its own."""
-    import keras
-
-    for run in runs.values():
-        run.data = splits.with_split_seed(run.data, job.seed)
-    keras.utils.set_random_seed(job.seed)
-    with sources.test_set_closed():
-        if experiment.compare is not None and table is None:
-            return experiment.compare(config, runs)
-        (run,) = runs.values()
-        if table is not None:
-            return {run.variant: table.measure(config, run)}
-        train: Any = experiment.train
-        return {run.variant: train(run.variant, config, run)}
+def _check_same(job: Job, experiment: Experiment) -> None:
+    """Whether this process has the code, images and model file that are meant."""
+    if job.code and (experiment.code != job.code or not is_as_loaded()):
+        raise RuntimeError("the code that makes the numbers was changed while the command ran")
+    if job.data_digest and sources.load(job.data).digest != job.data_digest:
+        raise RuntimeError("the images were changed while the command ran, or are others here")
+    if job.model_digest and model_digest(job.model) != job.model_digest:
+        raise RuntimeError("the file of --model was changed while the command ran")
 
 
-def record_of(
-    job: Job, variant: str, cause: str | None, metrics: Mapping[str, float], run: Run | None, seconds: float
-) -> Record:
-    diverged = run is not None and (run.diverged or not all(map(math.isfinite, metrics.values())))
-    status: Status = "failed" if cause else "diverged" if diverged else "finished"
-    return Record(
-        variant=variant,
-        seed=job.seed,
-        config=_as_read_back(dict(job.config)),
-        status=status,
-        cause=cause or ("the loss or the outputs were not finite" if diverged else None),
-        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
-        curves=run.curves if run else {},
-        correct=pack_bits(run.correct) if run and run.correct is not None and status == "finished" else None,
-        seconds={"total": seconds, **(run.watch.seconds if run else {})},
-        peak_memory_mib=None,
-        settings={},
-        weights=run.weights if run else None,
-        blocks=[Block(**block) for block in run.blocks] if run else [],
-    )
-
-
-def _as_read_back(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as a file holds them: JSON knows no tuples."""
-    read_back: dict[str, Any] = json.loads(json.dumps(settings))
-    return read_back
+@contextlib.contextmanager
+def _own_model(where: str, experiment: Experiment) -> Iterator[None]:
+    """Put the reader's function in the place of the recipe's, where there is one."""
+    if not where:
+        yield
+        return
+    assert experiment.model is not None
+    with mock.patch.object(experiment.recipe, experiment.model.__name__, own_model(where)):
+        yield
 
 
 def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
     folder = Path(job.folder) / variant / f"seed-{job.seed}"
-    remove_folder(folder)  # What an attempt that was killed has left.
+    shutil.rmtree(folder, ignore_errors=True)  # What an attempt that was killed has left.
     folder.mkdir(parents=True)
     save = Path(job.save) / f"{variant}-seed-{job.seed}.keras" if job.save else None
-    watch = Stopwatch(start)
-    return Run(variant, job.seed, job.data, config, folder, job.logging, job.profile, save, watch=watch)
+    log = Log()
+    if job.logging:
+        from lab.tensorboard.log import TensorBoardLog
 
-
-def settle_threads(job: Job) -> None:
-    import tensorflow as tf
-    import threadpoolctl
-
-    if not job.alone:  # Also where workers are few: thread counts change the order of sums.
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        threadpoolctl.threadpool_limits(1)
-    if gpus():
-        tf.config.experimental.enable_op_determinism()
-
-
-def remove_folder(folder: Path) -> None:
-    """Delete a folder of ours and what is in it; a link in its place is taken away, and what it leads to is left."""
-    if any(parent.is_symlink() for parent in (folder, folder.parent)):
-        raise OSError(None, "a symbolic link stands in its place", str(folder))
-    shutil.rmtree(folder, ignore_errors=True)
+        log = TensorBoardLog(folder, job.profile)
+    return Run(variant, job.seed, job.data, config, folder, log, save, Stopwatch(start))
 
 
 def read_progress(folder: Path, variant: str, seed: int) -> Progress | None:

@@ -1,6 +1,7 @@
 """How worker processes start: forked where that is safe, spawned elsewhere, and without importing `__main__` again."""
 
 import multiprocessing
+import os
 import sys
 import threading
 from multiprocessing import context, spawn
@@ -88,6 +89,8 @@ def start_forkserver() -> None:
 
 
 def fork_early() -> None:
-    """Start it where its workers will be needed: on Linux, without a GPU (whose driver may not be forked) or Ray."""
-    if can_fork() and not {"ray", "spawn"} & set(sys.argv) and not Path("/proc/driver/nvidia").exists():
+    """Start it where its workers will be needed: not with a GPU (whose driver may not be forked), by Ray, or for what
+    is itself a worker of a cluster."""
+    others = {"ray", "spawn"} & set(sys.argv) or "TF_CONFIG" in os.environ or Path("/proc/driver/nvidia").exists()
+    if can_fork() and not others:
         start_forkserver()
