@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from dataclasses import asdict
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 import yaml
@@ -338,6 +340,33 @@ def test_a_port_that_is_taken_is_a_sentence(tmp_path):
     assert code == 1
     assert "Traceback" not in err
     assert "gRPC server" in err.splitlines()[-1]
+
+
+@pytest.mark.clusters
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_worker_that_waits_for_the_others_ends_when_it_is_told(tmp_path, number, code):
+    """TensorFlow, which waits, heeds no signal. Nothing of the worker is left: no process, no temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="own-") as home:  # A short name: where it is long, there is none.
+        config = workers_here(2, 2)[0]["TF_CONFIG"]
+        worker = start(tmp_path, config, TMPDIR=home)
+        assert "Waiting for the other workers" in worker.stderr.readline()
+        children = psutil.Process(worker.pid).children(recursive=True)
+        deadline = time.monotonic() + 60
+        while not listens(int(json.loads(config)["cluster"]["worker"][0].rpartition(":")[2])):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        worker.send_signal(number)
+        _, said = worker.communicate(timeout=30)
+        assert worker.returncode == code
+        assert "Traceback" not in said
+        assert psutil.wait_procs(children, timeout=30)[1] == []
+        assert list(Path(home).iterdir()) == []
+
+
+def listens(port: int) -> bool:
+    """Whether a worker's server is there, which then waits."""
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
 
 
 GOOD = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}

@@ -21,6 +21,7 @@ from lab.execute import executor, invocation, job, own_model, scheduler
 from lab.execute import ray as on_ray
 from lab.execute import start as starting
 from lab.execute.job import run_job
+from pipelines import sources
 from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
 
@@ -338,8 +339,6 @@ def test_code_that_was_changed_at_the_end_leaves_no_evidence(in_process, capsys,
     ],
 )
 def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, tmp_path, what, words):
-    from pipelines import sources
-
     (tmp_path / "mine.py").write_text("def f(variant, data): ...")
     meant = {"data_digest": sources.load().digest, "model": f"{tmp_path / 'mine.py'}:f"}
     meant["model_digest"] = own_model.model_digest(meant["model"])
@@ -436,3 +435,15 @@ def test_keras_settings_of_the_user_do_not_reach_the_numbers(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     expected = "tensorflow 1e-07 {'floatx': 'float32', 'image_data_format': 'channels_last'} float32\n"
     assert done.stdout == expected, done.stderr
+
+
+def test_a_run_does_not_depend_on_the_one_before_it_in_its_process(tmp_path):
+    """The first one leaves all settings of Keras, TensorFlow, numpy and the process another than they were."""
+    jobs = [
+        job.Job("tests.toys.company", (name,), 1, {}, sources.Request(), str(tmp_path / str(number)), logging=False)
+        for number, name in enumerate(("tidy", "messy", "tidy"))
+    ]
+    alone, messy, after = (run_job(dataclasses.replace(one, alone=True))[0] for one in jobs)
+    assert alone.status == messy.status == after.status == "finished", messy.cause
+    assert messy.metrics == alone.metrics
+    assert after.metrics == alone.metrics

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from matplotlib.text import Text
+from msgspec import structs
 from rich.console import Console
 from scipy import stats
 
@@ -310,13 +311,13 @@ def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
     experiment = Experiment(
         guess, ("a", "b"), [claim], guess.Config, train=guess.train, units=units, panels=(Bars("m"),)
     )
-    found = found_by({"a": [2.0, 2.0, 8.0], "b": [3.0, 3.0, 3.0]}, "m")
-    found["records"] = [{**record, "seconds": {}, "blocks": []} for record in found["records"][:-1]]
+    found = found_by({"a": [2.0] * 10 + [8.0] * 10, "b": [3.0] * 20}, "m")
+    found = structs.replace(found, until_decided=20, records=found.records[:-10])
     report = Report(experiment, found, None)
     header, rows = report.table()
     assert (header[1], rows[0][1], rows[1][1]) == ("a step (ms)", "2.0", "3.0")
     assert [bar.get_width() for bar in report.figure().axes[0].patches] == [2.0, 3.0]
-    assert "of the 2 seeds that all variants have" in card.notes(report)
+    assert "of the 10 seeds that all variants have" in card.notes(report)
 
 
 @pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])
@@ -436,8 +437,7 @@ def test_many_pairs_that_are_equal_take_one_row():
 
 
 def test_what_is_chosen_by_validation_is_shown_by_validation():
-    record = {"variant": "a", "status": "finished", "cause": None}
-    record["metrics"] = {"test_accuracy": 0.5, "validation_accuracy": 0.4}
+    record = made_up.record(metrics={"test_accuracy": 0.5, "validation_accuracy": 0.4})
     lines = {}
     for folder in ("/logs/one/20260101-000000", "/logs/one/20260101-000000/rate=0.1"):
         job = SimpleNamespace(variants=("a",), seed=1, module="recipes.one", folder=folder)

@@ -101,23 +101,28 @@ def run_jobs(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> G
     """
     yield from (work for work in works if not work.todo)
     owners = {job: work for work in works for job in work.jobs if job in work.todo}
-    ordered = sorted(owners, key=lambda job: -len(job.variants))  # Jobs of many variants take longest.
-    if not ordered:
+    if not owners:
         return
-    settings = works[0].invocation.settings
-    devices = len(gpus())
-    at_once = settings.jobs or devices or cores()
-    if any(work.invocation.alone for work in works):
-        at_once = 1  # Times are measured with nothing beside them.
-    with watch(ordered, at_once) as watcher:
+    jobs = sorted(owners, key=lambda job: -len(job.variants))  # Jobs of many variants take longest.
+    settings, devices = works[0].invocation.settings, len(gpus())
+    at_once = _at_once(works, devices)
+    with watch(jobs, at_once) as watcher:
         if settings.backend == "ray":
-            outcomes = on_ray(ordered, at_once, devices, watcher.started)
+            outcomes = on_ray(jobs, at_once, devices, watcher.started)
         else:
-            at_once = min(at_once, devices or at_once)
-            outcomes = executor.side_by_side(ordered, at_once, devices, watcher.started, settings.start)
+            outcomes = executor.side_by_side(jobs, at_once, devices, watcher.started, settings.start)
         with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
             for job, records in outcomes:
                 owners[job].finish(job, records)
                 watcher.finished(job, records)
                 if not owners[job].todo:
                     yield owners[job]
+
+
+def _at_once(works: Sequence[Work], devices: int) -> int:
+    """How many jobs are done at a time: one a GPU, or one a core, unless something else is asked for."""
+    if any(work.invocation.alone for work in works):
+        return 1  # Times are measured with nothing beside them.
+    settings = works[0].invocation.settings
+    at_once = settings.jobs or devices or cores()
+    return min(at_once, devices) if devices and settings.backend == "local" else at_once
