@@ -15,7 +15,7 @@ from lab.execute.job import Job
 from lab.execute.ray import starts_a_cluster
 from lab.execute.scheduler import Work, run_jobs
 from lab.experiment import BudgetName, Experiment
-from lab.experiments import load
+from lab.experiments import NAMES, load
 from lab.report.card import markdown, markdown_table
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
@@ -83,9 +83,12 @@ class Rows(list):
         return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
 
 
-def advice(experiment: Experiment, results: Path | None = None) -> Rows:
+def advice(experiment: Experiment | str, results: Path | None = None) -> Rows:
     """The published claims and verdicts of a recipe, which a notebook shows as a table."""
+    experiment = _found(experiment)
     path = (results or RESULTS) / experiment.name / "summary.json"
+    if not path.exists():
+        raise UsageError(f"Nothing of {experiment.name} is published yet: measure it first.")
     summary = read(path, Summary, f"git checkout results/{experiment.name}/summary.json")
     stale = f" ({STALE})" if summary.stale else ""
     return Rows(
@@ -137,6 +140,8 @@ def measure(
     from lab.cli import live_table, validate  # This function is a front door, as the command line is.
 
     experiment = _found(experiment)
+    if experiment.module == "__main__":
+        raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
     images = images_of(budget, data, train_images, split_seed, image_size)
     settings = Settings(
         budget=budget,
@@ -169,16 +174,13 @@ def measure(
 
 
 def _found(experiment: Experiment | str) -> Experiment:
-    if isinstance(experiment, str):
-        from lab.experiments import NAMES
-
-        if "." not in experiment and experiment not in NAMES:
-            raise UsageError(f"There is no recipe {experiment!r}: use one of {', '.join(NAMES)}.")
-        experiment = load(experiment)
-    assert isinstance(experiment, Experiment)
-    if experiment.module == "__main__":
-        raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
-    return experiment
+    """An experiment, by itself, by its recipe's name or by the dotted name of a module of your own."""
+    if isinstance(experiment, Experiment):
+        return experiment
+    if "." not in experiment and experiment not in NAMES:
+        raise UsageError(f"There is no recipe {experiment!r}: use one of {', '.join(NAMES)}.")
+    found: Experiment = load(experiment)
+    return found
 
 
 def begin_comparison(invocation: Invocation, say: Say) -> Work:

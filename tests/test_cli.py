@@ -58,7 +58,7 @@ def test_what_is_not_tuned_is_refused_by_name():
 
 
 def test_a_variant_that_is_called_all_is_not_all_variants():
-    from recipes.regularization import EXPERIMENT
+    EXPERIMENT = load("regularization")  # noqa: N806
 
     assert validate.variants_of(EXPERIMENT, "quick", ("all",)) == ("all",)
     assert validate.variants_of(EXPERIMENT, "quick", ()) == EXPERIMENT.names
@@ -115,7 +115,7 @@ def test_a_log_folder_that_cannot_be_made(capsys):
 
 
 def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
-    from recipes.optimizers import EXPERIMENT
+    EXPERIMENT = load("optimizers")  # noqa: N806
 
     assert commands.parse(EXPERIMENT, [])[1] == EXPERIMENT.config()
     assert commands.parse(EXPERIMENT, ["--budget", "smoke"])[1].batch_size == 64
@@ -130,7 +130,7 @@ def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_proce
 
 
 def test_a_batch_larger_than_the_data_is_refused_before_anything_starts(capsys, tmp_path):
-    from recipes.sequential import EXPERIMENT
+    EXPERIMENT = load("sequential")  # noqa: N806
 
     assert commands.run(EXPERIMENT, ["--budget", "smoke", "--batch-size", "2001", "--logdir", str(tmp_path)]) == 2
     assert "--batch-size 2,001 is more than the 2,000 training images" in capsys.readouterr().err
