@@ -47,7 +47,7 @@ class Measured:
         unfinished = sum(record.status != "finished" for record in self.records)
         return (
             f"{self.report.experiment.name} at {found.budget}: {len(variants)} variants ({shown}), "
-            f"{len(found.seeds)} seeds{f', {unfinished} runs not finished' if unfinished else ''}\n"
+            f"{len(found.seeds)} seeds{f', not finished: {unfinished}' if unfinished else ''}\n"
             f"in {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
         )
 

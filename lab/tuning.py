@@ -105,6 +105,11 @@ class Tuning:
     final_seeds: tuple[int, ...] = FINAL_SEEDS
     finer: bool = True
 
+    @property
+    def chosen(self) -> set[str]:
+        """The fields of Config that the sweep sets."""
+        return {self.swept, *(name for name, _ in self.second.values())}
+
     def at(self, budget: str) -> "Tuning":
         """The sweep at a budget: at full a narrow one, about what won at quick."""
         if budget != "full" or not self.won:

@@ -1,15 +1,24 @@
-"""Flags, and what a command does with them, on recipes without a model."""
+"""Commands and `measure`, on recipes without a model. What flags can hold is in tests/faults/test_flags.py."""
 
 import dataclasses
+import os
+import re
+import shlex
+import subprocess
+import sys
 
 import pytest
 
-from lab.cli import commands, validate
+import lab
+from lab import measurement
+from lab.cli import commands, summary, validate
 from lab.cli import cookbook as whole
 from lab.execute import executor, invocation
 from lab.execute.job import run_job
+from lab.experiments import load
+from pipelines.errors import UsageError
 from tests.conftest import ROOT, evidence_in
-from tests.toys import guess, pair
+from tests.toys import dice, guess, pair
 
 
 @pytest.fixture
@@ -67,46 +76,22 @@ def test_a_variant_that_is_called_all_is_not_all_variants():
 
 
 @pytest.mark.parametrize(
-    ("flags", "sentence"),
+    ("flags", "named"),
     [
-        (["--variants", "crooked"], "There is no variant 'crooked': use any of fair, loaded, or all."),
-        (["--seeds", "0"], "--seeds must be from 1 to 10,000, not 0."),
-        (["--seeds", "1000000000"], "--seeds must be from 1 to 10,000"),
-        (["--data", "imagenet"], "There is no data source 'imagenet'"),
-        (["--data", "folder:no/such/folder"], "There is no folder 'no/such/folder'"),
-        (["--image-size", "64"], "leave the image size out"),
-        (["--model", "mine.py:build"], "The question of guess is about its own models"),
-        (["tune", "--seeds", "5"], "--seeds"),
-        (["tune", "--rate", "7"], "--rate"),
-        (["--tune"], "python -m tests.toys.guess tune"),
-        (["--until-decided", "40"], "extend"),
-        (["--jobs", "-2"], "--jobs must be from 1 to "),
-        (["--seconds", "nan"], "--seconds must be from 0 to 1,000,000, not nan."),
-        (["--train-images", "12345"], "12,345 training images can't be had"),
-        (["--train-images", "0"], "0 training images can't be had"),
-        (["--resume"], "There is nothing to resume"),
-        (["--logdir", "pyproject.toml"], "--logdir pyproject.toml is a file: name a folder."),
+        (["--variants", "crooked"], "'crooked'"),
+        (["--data", "imagenet"], "'imagenet'"),
+        (["--data", "folder:no/such/folder"], "'no/such/folder'"),
+        (["--image-size", "64"], "image size"),
+        (["--model", "mine.py:build"], "--model"),
+        (["--train-images", "12345"], "12,345"),
+        (["--resume"], "nothing to resume"),
         (["--budget", "lavish"], "lavish"),
-        (["--sedes", "3"], "--sedes"),
     ],
 )
-def test_bad_flags_get_one_sentence_and_exit_code_2(capsys, monkeypatch, tmp_path, flags, sentence):
-    monkeypatch.chdir(ROOT)
-    logs = [] if "--logdir" in flags else ["--logdir", str(tmp_path)]
-    try:
-        code = commands.run(guess.EXPERIMENT, [*flags, *logs])
-    except SystemExit as error:  # tyro ends the process itself.
-        code = error.code
-    assert code == 2
-    printed = capsys.readouterr()
-    assert sentence in printed.err + printed.out
-    assert "Traceback" not in printed.err
+def test_what_can_not_be_done_is_refused_before_anything_is_written(capsys, tmp_path, flags, named):
+    assert commands.run(guess.EXPERIMENT, [*flags, "--logdir", str(tmp_path)]) == 2
+    assert named in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
-
-
-def test_tune_without_anything_to_tune(capsys, tmp_path):
-    assert commands.run(pair.EXPERIMENT, ["tune", "--logdir", str(tmp_path)]) == 2
-    assert "no subcommand 'tune'" in capsys.readouterr().err
 
 
 def test_a_log_folder_that_cannot_be_made(capsys):
@@ -127,14 +112,6 @@ def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_proce
     flags = ["--budget", "smoke", "--rate", "0.5", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 2
     assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
-
-
-def test_a_batch_larger_than_the_data_is_refused_before_anything_starts(capsys, tmp_path):
-    EXPERIMENT = load("sequential")  # noqa: N806
-
-    assert commands.run(EXPERIMENT, ["--budget", "smoke", "--batch-size", "2001", "--logdir", str(tmp_path)]) == 2
-    assert "--batch-size 2,001 is more than the 2,000 training images" in capsys.readouterr().err
-    assert not list(tmp_path.rglob("record.json"))
 
 
 def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkeypatch, capsys, tmp_path):
@@ -187,3 +164,106 @@ def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
 def test_unknown_recipes_and_flags_of_the_whole(capsys, flags, named):
     assert whole.main(flags) == 2
     assert named in capsys.readouterr().err
+
+
+# What a command says
+
+
+def begun(experiment, logs, *flags) -> invocation.Invocation:
+    """An invocation that is not carried out."""
+    settings, config = commands.parse(experiment, [*flags, "--logdir", str(logs)])
+    return invocation.Invocation.begin(experiment, settings, config, "python")
+
+
+def test_a_command_that_goes_on_carries_all_that_was_asked(tmp_path):
+    """Parsed again, it asks for the same images, model, settings and place."""
+    flags = ["--budget", "smoke", "--train-images", "500", "--split-seed", "3", "--seconds", "0.5", "--jobs", "1"]
+    one = begun(guess.EXPERIMENT, tmp_path, *flags)
+    one.end()
+    words = summary.command_of(one, ["--variants", "fair"], but={"rate"})
+    start = shlex.split(words)
+    assert start[:3] == ["python", "-m", "tests.toys.guess"]
+    settings, config = commands.parse(guess.EXPERIMENT, start[3:])
+    assert settings == dataclasses.replace(one.settings, variants=("fair",))
+    assert config == one.config
+    assert (
+        summary.command_of(dataclasses.replace(one, config=guess.Config(rate=2.0)), [], but={"rate"}).count("rate") == 0
+    )
+
+
+def test_a_sentence_about_several_recipes_is_printed_once(started, capsys, tmp_path):
+    flags = ["--budget", "smoke", "--no-log", "--logdir", str(tmp_path), "--data", "subset"]
+    experiments = [guess.EXPERIMENT, dice.EXPERIMENT]
+    assert commands.run_all(experiments, flags) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("is published yet") == 2  # It names the recipe.
+    command = commands.Command(experiments, [])
+    for _ in range(3):
+        command.say("The published results do not apply: these are your own images.")
+    assert capsys.readouterr().out.count("your own images") == 1
+
+
+@pytest.mark.parametrize("images", [60, 100, 127])
+def test_a_batch_that_is_too_large_is_refused_with_one_that_works(capsys, tmp_path, images):
+    flags = ["--train-images", f"{images // 10 * 10}", "--epochs", "1", "--logdir", str(tmp_path)]
+    assert commands.run(load("sequential"), flags) == 2
+    fits = int(re.search(r"--batch-size (\d+)", capsys.readouterr().err)[1])
+    assert 1 < fits <= images
+    assert not list(tmp_path.rglob("record.json"))
+    request, config = commands.parse(load("sequential"), [*flags, "--batch-size", str(fits)])
+    validate.check_with_images(load("sequential"), request, config)
+
+
+# `measure`
+
+
+def test_measure_takes_a_recipe_by_its_name_and_shows_what_it_found(started, tmp_path):
+    found = lab.measure("tests.toys.guess", seeds=[4, 9], variants=["fair"], logdir=tmp_path, log=False, rate=0.1)
+    assert [(record.variant, record.seed) for record in found.records] == [("fair", 4), ("fair", 9)]
+    assert {job.config["rate"] for job in started} == {0.1}
+    assert len(repr(found)) < 400
+    for part in ("guess at quick", "fair", "2 seeds", str(found.folder)):
+        assert part in repr(found)
+    for name, kind in (("no_such_recipe", UsageError), ("tests.toys.nothing", ModuleNotFoundError)):
+        with pytest.raises(kind, match=name.rpartition(".")[2]):
+            lab.measure(name)
+    with pytest.raises(UsageError, match="rates"):
+        lab.measure(guess.EXPERIMENT, rates=0.1)
+
+
+def test_measure_raises_where_every_run_failed_and_not_where_some_did(started, tmp_path):
+    one = {"variants": ["fair"], "logdir": tmp_path, "log": False, "fail": "fair:1"}
+    with pytest.raises(measurement.MeasurementError, match=r"the coin rolled under the table.*workers\.log"):
+        lab.measure(guess.EXPERIMENT, seeds=1, **one)
+    found = lab.measure(guess.EXPERIMENT, seeds=2, **one)
+    assert [record.status for record in found.records] == ["failed", "finished"]
+    assert "not finished: 1" in repr(found)
+
+
+@pytest.mark.processes
+def test_texts_are_there_or_said_to_be_missing_where_python_drops_docstrings():
+    def printed(*words: str, **variables: str) -> str:
+        command, environment = [sys.executable, "-m", *words], {**os.environ, **variables}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert printed("recipes.sequential", "--help", PYTHONOPTIMIZE="2") == printed("recipes.sequential", "--help")
+    for front in ("recipes", "lab"):
+        assert "PYTHONOPTIMIZE" in printed(front, "--help", PYTHONOPTIMIZE="2")
+
+
+@pytest.mark.processes
+def test_who_stops_reading_is_no_fault():
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m recipes | head -1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+
+
+@pytest.mark.processes
+def test_what_only_lists_imports_no_tensorflow():
+    code = "import sys; from lab.cli import cookbook; cookbook.main([]); print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr

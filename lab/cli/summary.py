@@ -103,14 +103,13 @@ def _say_remarks(invocation: Invocation, ours: Report, console: Console, say_onc
     experiment = invocation.experiment
     if invocation.is_as_published or not isinstance(experiment.sweep, Tuning):
         return
-    swept, second = experiment.sweep.swept, experiment.sweep.second
+    swept = experiment.sweep.swept
     if stuck := [name for name in _no_better_than_a_guess(ours) if name not in experiment.fails]:
         too_high = f"{'its' if len(stuck) == 1 else 'their'} {swept} may be too high for your images or model"
         console.print(f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it (--{swept}).")
     if variants := [name for name in invocation.variants if name in experiment.swept_at(invocation.settings.budget)]:
         say_once(f"Each {swept} is the recipe's, tuned on CIFAR-10. To find your own:")
-        chosen = {swept, *(name for name, _ in second.values())}
-        console.print(f"  {command_of(invocation, ['tune', '--variants', *variants], but=chosen)}")
+        console.print(f"  {command_of(invocation, ['tune', '--variants', *variants], but=experiment.sweep.chosen)}")
 
 
 def _no_better_than_a_guess(ours: Report) -> list[str]:
@@ -150,7 +149,7 @@ def say_searched(invocation: Invocation, found: dict[str, list[SearchTrial]], co
             words = ["--variants", variant]
             for name, value in best.settings.items():
                 words += [flag(name), _shown(value, 6)]
-            console.print(f"Next         {command_of(invocation, words, but=set(best['settings']))}")
+            console.print(f"Next         {command_of(invocation, words, but=set(best.settings))}")
     console.print(f"\nEvidence     {invocation.folder / 'search.json'}")
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.cli import commands, cookbook, laboratory
-from lab.cli.flags import ACTIONS, OLD
+from lab.cli.flags import ACTIONS, FLAGS, OLD
 from lab.execute.invocation import Invocation
 from lab.experiments import NAMES, load
 from pipelines.errors import UsageError
@@ -34,8 +34,8 @@ words = st.one_of(
 
 def flags_of(experiment) -> list[str]:
     """All flags of a recipe's subcommands."""
-    fields = [field for part in (*ACTIONS.values(), experiment.config) for field in dataclasses.fields(part)]
-    return sorted({f"--{field.name.replace('_', '-')}" for field in fields})
+    names = [*FLAGS, *(field.name for field in dataclasses.fields(experiment.config))]
+    return sorted({f"--{name.replace('_', '-')}" for name in names})
 
 
 @st.composite
