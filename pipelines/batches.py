@@ -28,7 +28,9 @@ def training(
     """
     steps = len(split) // batch_size if batch_size > 0 else 0
     if steps < 1:
-        raise RequestError(f"{len(split):,} images do not fill a batch of {batch_size:,}: use a smaller batch size.")
+        raise RequestError(
+            f"A batch size of {batch_size:,} can't be had from {len(split):,} images: use 1 to {len(split):,}."
+        )
     if not augment:
         shift, flip = 0, False
     height, width = split.images.shape[1:3]
@@ -75,8 +77,7 @@ def training(
 
 
 def augmented(variant: str, data: Any, config: Any) -> tf.data.Dataset:
-    """What any variant is trained on that augments as `training` does by itself, a few images at a time: to be looked
-    at."""
+    """Twelve images at a time as `training` gives them: the sample that is shown of a variant that changes nothing."""
     return training(data.train, 12, seed=1, augment=True)
 
 

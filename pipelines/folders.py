@@ -1,27 +1,40 @@
-"""Images of one's own: a folder for each class, PNG or JPEG files of any size in it.
+"""The reader's own images: a folder for each class, with PNG or JPEG files of any size.
 
 They are found and decoded here; `sources` splits them.
 """
 
 import hashlib
+import itertools
 import os
-import tempfile
 import warnings
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from pipelines import image_cache
 from pipelines.errors import RequestError
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")  # Pillow hands some others to programs that run what is in them.
 PARTS = ("train", "validation", "test")
 LEAST = 20  # Fewer images can't be split into three parts that tell anything.
-MOST_FOLDERS = 10_000  # Classes. In a folder of more, somebody has put something else.
-MOST_PIXELS = 50_000_000  # Of an image: a small file can hold a large one.
-AT_ONCE = 2**30  # Bytes of pixels; a larger set is decoded into a file.
+MOST_FOLDERS = 10_000  # Classes. A folder of more holds something else.
+MOST_PIXELS = 50_000_000  # A small file can hold a large image.
+BEGINNINGS = {
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"%PDF": "PDF",
+    b"<html": "HTML",
+    b"<!doctype html": "HTML",
+    b"version https://git-lfs": "Git LFS pointer",
+}
 
 
 @dataclass(frozen=True)
@@ -47,12 +60,18 @@ def listing(folder: Path) -> Listing:
     named = {part: _folders_in(root) for part, root in roots.items()} if divided else {"train": inside}
     classes = sorted({name for part, names in named.items() for name in names if _images_in(roots[part] / name)})
     if not classes:
-        raise RequestError(f"The folder {shown} holds no images: it needs a folder of PNG or JPEG files a class.")
+        raise RequestError(
+            f"The folder {shown} has no folder of PNG or JPEG files for each class (or `train` and `test` with these). "
+            f"It holds {_contents(folder)}."
+        )
     for name in classes:
         if not name.isprintable():
             raise RequestError(f"The folder name {name!r} in {shown} has a character that can't be printed: rename it.")
     if len(classes) < 2:
-        raise RequestError(f"The folder {shown} has one class, {classes[0]!r}: there is nothing to tell apart.")
+        raise RequestError(
+            f"The folder {shown} has PNG or JPEG files of one class only, {classes[0]!r}: two are needed. It holds "
+            f"{_contents(folder)}."
+        )
     parts = {
         part: [(path, label) for label, name in enumerate(classes) for path in _images_in(root / name)]
         for part, root in roots.items()
@@ -61,7 +80,7 @@ def listing(folder: Path) -> Listing:
         _check_links(folder, files)
     count = sum(map(len, parts.values()))
     if count < LEAST:
-        raise RequestError(f"The folder {shown} has {count} images: at least {LEAST} are needed, five of each class.")
+        raise RequestError(f"The folder {shown} has {count} images: {LEAST} are needed, and five of each class.")
     return Listing(tuple(classes), parts)
 
 
@@ -79,8 +98,26 @@ def _folders_in(folder: Path) -> set[str]:
     return names
 
 
+def _contents(folder: Path) -> str:
+    """How many files of which endings are in a folder and in each of its folders, such as "3 .txt; in 'a' 25 .webp"."""
+    inside = sorted(_folders_in(folder))
+    said = [_counted(path for path in folder.iterdir() if not path.is_dir())]
+    said += [
+        f"in {name!r} {_counted(path for path in (folder / name).rglob('*') if not path.is_dir())}"
+        for name in inside[:5]
+    ]
+    if len(inside) > 5:
+        said.append(f"and {len(inside) - 5:,} more folders")
+    return "; ".join(said)
+
+
+def _counted(files: Iterable[Path]) -> str:
+    endings = Counter(path.suffix.lower() or "without ending" for path in itertools.islice(files, 10_000))
+    return ", ".join(f"{count:,} {ending!a}".replace("'", "") for ending, count in endings.most_common(4)) or "no files"
+
+
 def _check_links(folder: Path, files: list[tuple[Path, int]]) -> None:
-    """Whoever made the folder may not have what lies elsewhere on this machine read, and drawn in figures."""
+    """Refuse links out of the folder: who made it may not have other files of this machine drawn in figures."""
     home = folder.resolve()
     homes = {parent: parent.resolve() for parent in {path.parent for path, _ in files}}
     for path, _ in files:
@@ -111,7 +148,7 @@ def read(folder: Path, size: int) -> dict[str, np.ndarray]:
     found = listing(folder)
     arrays: dict[str, np.ndarray] = {"classes": np.array(found.classes)}
     for part, files in found.parts.items():
-        images = _room_for((len(files), size, size, 3))
+        images = image_cache.room_for((len(files), size, size, 3))
         for i, (path, _) in enumerate(files):
             images[i] = decode(path, size)
         arrays[f"{part}_images"] = images
@@ -150,7 +187,23 @@ def decode(path: Path, size: int) -> np.ndarray:
     except Image.DecompressionBombError as error:
         raise RequestError(f"The image {str(path)!r} has too many pixels: {smaller}.") from error
     except Exception as error:  # Pillow raises many kinds for files that are not what their names say.
-        raise RequestError(f"The file {str(path)!r} can't be read as an image: {remedy}.") from error
+        if isinstance(error, OSError) and error.errno:  # The file can't be read, whatever is in it.
+            raise
+        raise RequestError(
+            f"The file {str(path)!r} {_what_it_is(path, error)}: take it out, or put a PNG or JPEG file in its place."
+        ) from error
+
+
+def _what_it_is(path: Path, error: Exception) -> str:
+    """What is known of a file that Pillow has refused, by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        return "is empty"
+    kind = next((kind for begin, kind in BEGINNINGS.items() if head.lstrip().lower().startswith(begin.lower())), "")
+    if kind in FORMATS:
+        return f"begins as a {kind} file, but can't be decoded ({type(error).__name__}: {str(error).splitlines()[0]})"
+    return f"is a {kind} file" if kind else f"is no PNG or JPEG file, but begins with {head[:12]!r}"
 
 
 def _bits(path: Path) -> int:
@@ -169,17 +222,6 @@ def _images_in(folder: Path) -> list[Path]:
         if not path.name.isprintable():
             raise RequestError(f"The file name {path.name!r} has a character that can't be printed: rename it.")
         if not path.is_file():
-            raise RequestError(f"{str(path)!r} is no file: take it out.")
+            what = "a folder" if path.is_dir() else "neither a file nor a folder"
+            raise RequestError(f"{str(path)!r} is {what}: take it out, or rename it.")
     return files
-
-
-def _room_for(shape: tuple[int, ...]) -> np.ndarray:
-    """An array in memory, or in a temporary file where it would be too large."""
-    if np.prod(shape) <= AT_ONCE:
-        return np.empty(shape, np.uint8)
-    with tempfile.TemporaryFile() as file:  # The array keeps it open.
-        if hasattr(os, "posix_fallocate"):  # Else a disk that is full would end the process by a signal.
-            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
-        else:
-            file.truncate(int(np.prod(shape)))
-        return np.memmap(file, np.uint8, "r+", shape=shape)

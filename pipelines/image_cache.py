@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 VERSION = 1  # Of what decoding yields.
+AT_ONCE = 2**30  # Bytes of pixels that are decoded in memory. A larger set is decoded into a file.
 CHECKED_BYTES = 2**29  # Files up to this size are hashed whenever they are read; larger ones after `forget`.
 
 Arrays = dict[str, np.ndarray]
@@ -40,6 +41,22 @@ def get(key: str, make: Callable[[], Arrays]) -> Arrays:
     except OSError:  # No home, a full disk, no permission.
         return made
     return _read(place) or made
+
+
+def room_for(shape: tuple[int, ...]) -> np.ndarray:
+    """An array uint8 of this shape, in memory, or in a temporary file where it would be too large.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if np.prod(shape) <= AT_ONCE:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:  # The array keeps it open.
+        if hasattr(os, "posix_fallocate"):  # Else a full disk would end the process with a signal.
+            os.posix_fallocate(file.fileno(), 0, int(np.prod(shape)))
+        else:
+            file.truncate(int(np.prod(shape)))
+        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -1,37 +1,33 @@
-"""Temporary folders of a process, which the next one takes away if that was killed, and only then."""
+"""Temporary folders that are locked while their process lives, so that the next process can remove what is left."""
 
 import contextlib
-import fcntl
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-HELD = ".held"  # Locked as long as the process lives. Numbers of processes would tell nothing between containers.
+import filelock
+
+HELD = ".held"  # The lock. Process ids would not do: containers that share a folder have their own.
 
 
-def make(home: Path, prefix: str) -> tuple[Path, IO[str]]:
-    """A new folder in `home`, and the file whose closing gives it free.
+def make(home: Path, prefix: str) -> tuple[Path, filelock.FileLock]:
+    """Return a new folder in `home`, and the lock that keeps it while it is held.
 
     Raises:
         OSError: it can't be made.
     """
     folder = Path(tempfile.mkdtemp(dir=home, prefix=prefix))
-    held = (folder / HELD).open("w")
-    with contextlib.suppress(OSError):  # A file system without locks: then nobody takes the folder away.
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return folder, held
+    lock = filelock.FileLock(folder / HELD, thread_local=False)
+    with contextlib.suppress(OSError, NotImplementedError):  # The file system has no locks.
+        lock.acquire(timeout=0)
+    return folder, lock
 
 
-def abandoned(home: Path, prefix: str) -> Iterator[Path]:
-    """The folders that killed processes have left in `home`; each is removed when the next is asked for."""
+def remove_abandoned(home: Path, prefix: str) -> None:
+    """Remove the folders of `make` in `home` whose processes are gone."""
     for folder in home.glob(f"{prefix}*"):
-        if folder.is_symlink():
+        held = folder / HELD
+        if folder.is_symlink() or not held.is_file():
             continue
-        with contextlib.suppress(OSError), (folder / HELD).open("r+") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # Fails where its process lives.
-            if os.fstat(held.fileno()).st_nlink:  # And nobody else has just removed it.
-                yield folder
-                shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError, NotImplementedError), filelock.FileLock(held).acquire(timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)

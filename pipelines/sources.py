@@ -12,7 +12,8 @@ stays there, and is read from it batch by batch.
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,15 +107,14 @@ class Sealed:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The three parts, per-channel mean and standard deviation float32 (3,) of the training part, and class names."""
+    """The three parts and the names of the classes, in the order of their labels."""
 
     train: Split
     validation: Split
     sealed: Any  # The test part, given as a `Split` and kept as a `Sealed`.
-    mean: np.ndarray
-    std: np.ndarray
     classes: tuple[str, ...]
     digest: str  # Of all images and labels before they were split.
+    notes: tuple[str, ...] = ()  # Sentences for the user about what was left out.
 
     def __post_init__(self) -> None:
         if isinstance(self.sealed, Split):
@@ -195,30 +195,45 @@ def check_request(request: Request) -> None:
 
 
 def verify(request: Request) -> Data:
-    """Raise DataError or RequestError where `load` would, after one thorough look at what is kept; return the data."""
+    """Load after one thorough look at the files and at what is kept, and print what the user should know of them.
+
+    Raises:
+        DataError, RequestError: as `load`.
+    """
     image_cache.forget()
     _load.cache_clear()
-    return load(request)
+    data = load(request)
+    for note in data.notes:
+        _say_once(note)
+    return data
+
+
+@functools.cache
+def _say_once(note: str) -> None:
+    """Several recipes of one command may ask for the same images."""
+    print(note, file=sys.stderr)
 
 
 @functools.lru_cache(maxsize=2)
 def _load(request: Request) -> Data:
     found = image_cache.get(_key(request), lambda: _read(request))
     split_seed = request.split_seed or 0
-    parts = {part: _split_of(found, part) for part in ("train", "validation", "test") if f"{part}_images" in found}
+    given = {part: _split_of(found, part) for part in ("train", "validation", "test") if f"{part}_images" in found}
+    parts = dict(given)
     classes = tuple(str(name) for name in found["classes"])
     train = parts["train"]
     if "test" not in parts:
         train, parts["test"] = splits.split(train, OTHER_SHARE, 0)  # The same one whatever the split of the others.
     if "validation" not in parts:
         train, parts["validation"] = splits.split(train, _validation_share(request), split_seed)
-    _check_parts(request, {**parts, "train": train}, classes)
+    _check_parts(request, {**parts, "train": train}, classes, given)
     if request.train_images is not None:
         of_the_rarest = int(np.bincount(train.labels, minlength=len(classes)).min())
         _check_train_images(request, of_the_rarest * len(classes), len(classes))
         train = train.take(splits.first_of_each_class(train, request.train_images, len(classes), split_seed))
-    mean, std = _statistics(train.chunks())
-    return Data(train, parts["validation"], parts["test"], mean, std, classes, image_cache.digest(found))
+    notes = tuple(str(note) for note in found.get("notes", ()))
+    digest = image_cache.digest({name: array for name, array in found.items() if name != "notes"})
+    return Data(train, parts["validation"], parts["test"], classes, digest, notes)
 
 
 def _key(request: Request) -> str:
@@ -232,7 +247,7 @@ def _key(request: Request) -> str:
         return f"full {cifar10.full_builder().info.full_name}"
     if kind == "folder":
         return f"folder {size} {folders.fingerprint(folders.listing(Path(rest).expanduser()))}"
-    return f"tfds {size} {tfds_source.full_name(rest)}"
+    return f"tfds {size} {tfds_source.fingerprint(rest)}"
 
 
 def _read(request: Request) -> dict[str, np.ndarray]:
@@ -265,25 +280,15 @@ def _check_train_images(request: Request, most: int, classes: int) -> None:
         )
 
 
-def _check_parts(request: Request, parts: dict[str, Split], classes: tuple[str, ...]) -> None:
+def _check_parts(request: Request, parts: dict[str, Split], classes: tuple[str, ...], given: dict[str, Split]) -> None:
+    """Raise RequestError where a part lacks a class; `given` are the parts before they were split."""
     if len(classes) < 2:
-        raise RequestError(f"{request.source!r} has one class, {classes[0]!r}: there is nothing to tell apart.")
+        raise RequestError(f"All images of {request.source!r} are of one class, {classes[0]!r}: two are needed.")
     for part, split_ in parts.items():
         missing = np.flatnonzero(np.bincount(split_.labels, minlength=len(classes)) == 0)
         if len(missing):
+            counts = ", ".join(f"{np.sum(of.labels == missing[0])} in {name}" for name, of in given.items())
             raise RequestError(
-                f"{request.source!r} has too few images of class {classes[missing[0]]!r}: none is left for the {part} "
-                "part; each class needs at least five."
+                f"{request.source!r} has too few images of class {classes[missing[0]]!r} ({counts}): none is left for "
+                f"the {part} part. Each class needs one in each part, or five where parts are made of one."
             )
-
-
-def _statistics(chunks: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, float32 (3,), from how often each of the 256 values is met."""
-    counts = np.zeros((3, 256))
-    for images in chunks:
-        counts += [np.bincount(images[..., channel].ravel(), minlength=256) for channel in range(3)]
-    shares, values = counts / counts.sum(axis=1, keepdims=True), np.arange(256)
-    mean = shares @ values
-    variance = shares @ values**2 - mean**2
-    std = np.sqrt(np.maximum(variance, 1e-6))  # Images of one colour have no spread to divide by.
-    return mean.astype(np.float32), std.astype(np.float32)

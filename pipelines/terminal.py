@@ -1,16 +1,13 @@
-"""What a command finds around it: a terminal or a pipe that may be closed, full, or unable to show a character; signals
-that end it; a folder for temporary files.
+"""The beginning and the end of a command: its output, its signals, its temporary folder and its proxies."""
 
-None of that is a reason to lose what a command does, or to leave anything behind.
-"""
-
-import errno
+import atexit
+import contextlib
+import functools
 import os
 import shutil
 import signal
 import sys
 import tempfile
-from multiprocessing import util
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,148 +15,134 @@ from typing import Any
 from pipelines import scratch
 from pipelines.errors import LibraryError
 
-INTERRUPTED, ENDED = 130, 143
-SCRATCH = "keras-recipes-"  # What names of temporary folders begin with.
-LONGEST = 60  # Characters: processes talk through sockets in that folder, whose names may not be long.
+INTERRUPTED, ENDED = 130, 143  # Exit codes of a shell for SIGINT and SIGTERM.
+SCRATCH = "keras-recipes-"  # The prefix of temporary folders.
+LONGEST = 60  # Characters of a path. Worker processes have sockets below it, whose names may have 107.
 
 
 class Ended(KeyboardInterrupt):
-    """The command was told to end, by `kill` or since its terminal was closed: as with Ctrl-C, nothing is lost."""
+    """SIGTERM or SIGHUP: the command ends as it does for Ctrl-C, with another exit code."""
 
 
-class Tolerant:
-    """A text stream that drops what can't be written, and remembers why."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-        self.error: OSError | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-    def write(self, text: str) -> int:
-        if self.error is None:
-            try:
-                return int(self.stream.write(text))
-            except OSError as error:
-                self.error = error
-        return len(text)
-
-    def flush(self) -> None:
-        if self.error is None:
-            try:
-                self.stream.flush()
-            except OSError as error:
-                self.error = error
-
-
+@functools.cache
 def begin() -> None:
-    """Make this process a command, once: its output, its signals, a temporary folder, and figures that are files."""
-    if isinstance(sys.stdout, Tolerant):
-        return
-    settle()
+    """Prepare this process to be a command. A second call does nothing."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # A terminal without "×" shows "?".
     explain_interruption()
     own_scratch()
-    os.environ["MPLBACKEND"] = "agg"  # Whatever the user's other programs draw on.
+    os.environ["MPLBACKEND"] = "agg"  # Figures are files, whatever backend the user has set.
 
 
-def settle() -> None:
-    """Let this process print wherever its output goes: nowhere, to a full disk, to a terminal that knows only ASCII."""
-    while True:  # What was closed would else be the number of the next file that is opened.
-        number = os.open(os.devnull, os.O_RDWR)
-        if number > 2:
-            os.close(number)
-            break
-        os.set_inheritable(number, True)
-    for name, number in (("stdout", 1), ("stderr", 2)):
-        stream: Any = getattr(sys, name)
-        if isinstance(stream, Tolerant):
-            continue
-        if stream is None:
-            stream = os.fdopen(number, "w", closefd=False)
-        elif name == "stdout" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
-        setattr(sys, name, Tolerant(stream))
+def keep_loopback_direct() -> None:
+    """Exempt loopback from a proxy in the environment, for this process and those that it starts.
+
+    Tuners, clusters and TensorBoard talk through 127.0.0.1. gRPC would send even that to a proxy, and wait for minutes.
+    """
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        hosts = [host.strip() for host in (os.environ.get(name) or given).split(",") if host.strip()]
+        if hosts != ["*"]:  # That exempts every host, but only if it stands alone.
+            os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost", "::1"]))
 
 
 def ending(code: int) -> int:
-    """The exit code of a command that comes to `code`: a failure, with a sentence, if not all could be printed.
+    """Flush standard output and return the exit code of a command that comes to `code`.
 
-    Whoever reads a pipe may stop reading: that is no failure.
+    It is 1 with a sentence where not all could be printed. A reader of a pipe who has seen enough is no failure.
     """
-    sys.stdout.flush()
-    error = getattr(sys.stdout, "error", None)
-    if error is None or error.errno == errno.EPIPE:
+    error = _flush()
+    if error is None or isinstance(error, BrokenPipeError):
         return code
-    print(f"Not all could be printed: {error.strerror}. What else was done is kept.", file=sys.stderr)
-    return max(code, 1)
+    print(_not_printed(error), file=sys.stderr)
+    return code or 1
+
+
+def _not_printed(error: OSError) -> str:
+    return f"Not all could be printed: {error.strerror}. What else was done is kept."
+
+
+def _flush() -> OSError | None:
+    """Flush standard output. If that fails, discard the rest: Python would flush again at its exit and complain."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        return error
+    return None
 
 
 def explain_interruption() -> None:
-    """Let Ctrl-C end a command that has just begun in a word, where nothing else waits for it yet, and `kill` as well.
-
-    A library that can't be loaded is a sentence.
-    """
+    """End the process with a word for Ctrl-C, SIGTERM and SIGHUP, and with a sentence for a library that won't load."""
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        short = "failed to map segment" in str(error) or issubclass(kind, MemoryError)
         if issubclass(kind, KeyboardInterrupt):
-            said, code = "\nStopped.", ENDED if issubclass(kind, Ended) else INTERRUPTED
+            said, code = "\nStopped.\n", ENDED if issubclass(kind, Ended) else INTERRUPTED
         elif issubclass(kind, LibraryError):
-            said, code = str(error), 1
-        elif short:
-            said, code = f"A library could not be loaded ({error}): memory is short (see ulimit -v).", 1
+            said, code = f"{error}\n", 1
+        elif issubclass(kind, MemoryError) or "failed to map segment" in str(error):  # What the dynamic linker says.
+            said, code = f"A library could not be loaded ({str(error) or 'out of memory'}).\n", 1
+        elif isinstance(error, OSError) and (lost := _flush()) is not None:
+            said, code = "" if isinstance(lost, BrokenPipeError) else f"{_not_printed(lost)}\n", 1
         else:
             before(kind, error, trace)
             return
-        os.write(2, f"{said}\n".encode())
-        leave(code)  # Python would else end itself by the signal.
+        with contextlib.suppress(OSError):
+            os.write(2, said.encode())
+        leave(code)  # Python would end itself with SIGINT, and wait for other threads.
 
     sys.excepthook = hook
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) == signal.SIG_DFL:  # Under nohup it is ignored.
+    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP.
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP.
             signal.signal(number, _end)
 
 
-def leave(code: int) -> None:
-    """End this process now, whatever its threads and servers wait for, and leave no temporary folder behind."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    _leave_nothing()
-    os._exit(code)
-
-
 def _end(number: int, frame: Any) -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # One is enough, but for whoever insists.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # A terminal that closes sends both.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # A second one ends the process at once.
     raise Ended
 
 
-def own_scratch() -> None:
-    """Give this command and its workers a temporary folder of their own, and take it away at the end.
+def leave(code: int) -> None:
+    """End this process now, whatever its threads and servers wait for, and remove its temporary folder."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    _remove_scratch()
+    os._exit(code)
 
-    TensorFlow leaves files there in processes that end early. What commands have left that were killed goes, too.
+
+def own_scratch() -> None:
+    """Give this command and its workers a temporary folder of their own, which is removed at the end.
+
+    TensorFlow leaves files there when a process ends early. What killed commands have left is removed, too.
     """
     try:
         home = Path(tempfile.gettempdir())
-        for _ in scratch.abandoned(home, SCRATCH):
-            pass
+        scratch.remove_abandoned(home, SCRATCH)
         if len(str(home)) + len(SCRATCH) > LONGEST:
             return
-        folder, held = scratch.make(home, SCRATCH)
-    except OSError:  # No room, or nowhere to write. Whoever needs it will say so.
+        folder, lock = scratch.make(home, SCRATCH)
+    except OSError:  # No room, or nowhere to write. Whoever needs a temporary file will say so.
         return
-    os.environ.setdefault("RAY_TMPDIR", str(home))  # Its sockets have long names of their own.
+    os.environ.setdefault("RAY_TMPDIR", str(home))  # Ray's sockets have long names of their own.
     os.environ["TMPDIR"] = str(folder)
-    tempfile.tempdir = None  # Where it was is remembered.
-    _folders[folder] = held
-    util.Finalize(None, _leave_nothing, exitpriority=-200)  # After those of multiprocessing, which has files there.
+    tempfile.tempdir = None  # Else tempfile goes on with the folder that it has found before.
+    _own.append((os.getpid(), folder, lock))
 
 
-_folders: dict[Path, Any] = {}  # And the open files that say that they are in use.
+_own: list[tuple[int, Path, Any]] = []  # The process that made the folder, the folder, and its lock.
 
 
-def _leave_nothing() -> None:
-    for folder in _folders:
-        shutil.rmtree(folder, ignore_errors=True)
+def _remove_scratch() -> None:
+    for process, folder, lock in _own:
+        if process == os.getpid():  # And not a process that was forked from it.
+            shutil.rmtree(folder, ignore_errors=True)
+            lock.release()
+
+
+atexit.register(_remove_scratch)  # As early as this, since exit hooks run last to first: others have files there.

@@ -1,27 +1,29 @@
-"""Keep TensorFlow's start-up messages out of the reader's terminal, and settings in their home out of the numbers.
+"""Keep TensorFlow's start-up messages out of the terminal, and the user's Keras settings out of the numbers.
 
-TensorFlow's C++ code writes to file descriptor 2 while the package is imported, past anything that Python's logging
-could filter. So the import itself runs with that descriptor pointing at the null device.
+TensorFlow's C++ code writes to file descriptor 2 during the import, past Python's logging, so the import runs with that
+descriptor on the null device. The backend is TensorFlow; float type, epsilon, image format, dtype policy and limits of
+epochs and steps are set to Keras's defaults. What keras.json or KERAS_... variables say of them is not used.
 """
 
 import importlib.abc
 import importlib.machinery
-import json
 import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import ModuleType
 
 from pipelines.errors import LibraryError
+
+LEGACY = "TF_USE_LEGACY_KERAS"
 
 
 @contextmanager
 def silenced_stderr() -> Iterator[None]:
     """Point file descriptor 2 at the null device for the duration of the block."""
-    sys.stderr.flush()
+    if sys.stderr is not None:
+        sys.stderr.flush()
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
@@ -34,14 +36,14 @@ def silenced_stderr() -> Iterator[None]:
 
 
 def settle_keras() -> None:
-    """Set what a keras.json in the user's home may have changed, as it changes numbers: sizes, precision, epsilon."""
+    """Set what a keras.json or a variable of the environment may have changed: all of it changes numbers."""
     import keras
 
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
-    keras.config.set_max_epochs(None)  # As variables of the environment may do, too.
+    keras.config.set_max_epochs(None)
     keras.config.set_max_steps_per_epoch(None)
 
 
@@ -64,30 +66,9 @@ class _QuietLoader(importlib.abc.Loader):
                 else:
                     module.config.list_physical_devices()  # Looks for a GPU, loudly, once.
         except Exception as error:
-            raise LibraryError(_why_not(module.__name__, error)) from error
-
-
-def _why_not(name: str, error: Exception) -> str:
-    """Why a library could not be imported, as a sentence."""
-    said = str(error).strip().splitlines() or [""]
-    because = f"{name} could not be loaded ({type(error).__name__}: {said[0][:200]})"
-    settings = Path(os.environ.get("KERAS_HOME") or Path("~/.keras").expanduser()) / "keras.json"
-    if _is_wrong(settings):
-        return f"{because}: perhaps {settings} is broken, so delete it or mend it."
-    return f"{because}: perhaps memory is short (ulimit -v), or the installation is not whole."
-
-
-def _is_wrong(settings: Path) -> bool:
-    """Whether Keras's file of settings, which it writes itself, says what can't be; without it Keras does as well."""
-    try:
-        found = json.loads(settings.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return not isinstance(found, dict) or not (
-        found.get("floatx", "float32") in ("float16", "bfloat16", "float32", "float64")
-        and isinstance(found.get("epsilon", 1e-7), float)
-        and found.get("image_data_format", "channels_last") in ("channels_last", "channels_first")
-    )
+            said = (str(error).strip().splitlines() or ["no reason given"])[0]
+            kind = type(error).__name__
+            raise LibraryError(f"{module.__name__} could not be loaded ({kind}: {said[:300]}).") from error
 
 
 class _QuietFinder(importlib.abc.MetaPathFinder):
@@ -103,12 +84,21 @@ class _QuietFinder(importlib.abc.MetaPathFinder):
 
 
 def install() -> None:
-    """Make the first import of TensorFlow, whoever does it, a silent one. Costs nothing if it is never imported."""
+    """Make the first import of TensorFlow a silent one, whoever does it. Costs nothing if nobody does.
+
+    Raises:
+        LibraryError: TensorFlow is already imported, with Keras 2.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow leaves oneDNN out on processors without AVX512-VNNI. There it makes a convnet's step 1.8 times as fast.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     logging.getLogger("absl").setLevel(logging.ERROR)  # tensorflow-datasets' remarks.
-    os.environ["KERAS_BACKEND"] = "tensorflow"  # The recipes are for TensorFlow, whatever the user's keras.json says.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if os.environ.get(LEGACY, "").lower() in ("1", "true"):
+        if "tensorflow" in sys.modules:
+            raise LibraryError(f"TensorFlow was imported with {LEGACY} set: unset it, for the recipes need Keras 3.")
+        del os.environ[LEGACY]
+        print(f"{LEGACY} is ignored: the recipes are for Keras 3.", file=sys.stderr)
     if "keras" in sys.modules:
         settle_keras()
     if not any(isinstance(finder, _QuietFinder) for finder in sys.meta_path):

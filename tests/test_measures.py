@@ -51,7 +51,7 @@ def test_scores_by_hand():
     """Six images of three classes. The model takes image i for class i % 3 with a logit of 2 against 0."""
     model = Table([[2.0 * (i % 3 == c) for c in range(3)] for i in range(6)])
     train, test = part([0, 1, 2, 0, 1, 0]), part([0, 1, 0, 0, 2, 1])
-    data = sources.Data(train, test, test, np.zeros(3), np.ones(3), ("a", "b", "c"), "0")
+    data = sources.Data(train, test, test, ("a", "b", "c"), "0")
     found = scoring.score(model, data, test)
     assert found.metrics["train_accuracy"] == pytest.approx(5 / 6)
     assert found.metrics["test_accuracy"] == pytest.approx(3 / 6)
@@ -67,7 +67,7 @@ def test_the_training_accuracy_is_of_images_from_all_classes():
     """Evenly taken: images of one's own often lie in the order of their classes."""
     train, test = part([i // 10 for i in range(100)]), part(range(10))
     model = Table([[float(i // 10 == c and c < 5) for c in range(10)] for i in range(100)])
-    data = sources.Data(train, test, test, np.zeros(3), np.ones(3), tuple("abcdefghij"), "0")
+    data = sources.Data(train, test, test, tuple("abcdefghij"), "0")
     assert scoring.score(model, data, test).metrics["train_accuracy"] == pytest.approx(0.5, abs=0.11)
 
 
@@ -103,7 +103,7 @@ def test_epochs_to_a_target_from_another_start(curve, taken):
 )
 def test_a_run_has_diverged_where_its_losses_or_its_outputs_are_not_finite(tmp_path, losses, logit, diverged):
     test = part([0, 1, 0, 1])
-    data = sources.Data(test, test, test, np.zeros(3), np.ones(3), ("a", "b"), "0")
+    data = sources.Data(test, test, test, ("a", "b"), "0")
     run = Run("a", 1, sources.Request(), None, tmp_path)
     run.callbacks(data)[2].values = {"loss": losses}
     found = run.scores(Table([[logit * (i % 2 == c) for c in range(2)] for i in range(4)]), data)

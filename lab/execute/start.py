@@ -84,7 +84,9 @@ def start_forkserver() -> None:
     """
     from multiprocessing import forkserver
 
-    forkserver.set_forkserver_preload(["lab.execute.job", "keras", "tensorflow", "tensorflow_datasets"])
+    forkserver.set_forkserver_preload(
+        ["lab.execute.job", "keras", "tensorflow", "tensorflow_datasets", "pipelines.no_exit_hooks"]
+    )
     forkserver.ensure_running()
 
 

@@ -18,18 +18,14 @@ AT_FDCWD, RENAME_EXCHANGE = -100, 2  # Of Linux: <fcntl.h> and <linux/fs.h>.
 def aside(home: Path) -> Generator[Path, None, None]:
     """A folder beside what is published in `home`, gone at the end; what killed commands have left goes as well."""
     home.mkdir(parents=True, exist_ok=True)
-    for left in scratch.abandoned(home, PREFIX):
-        for old in left.glob("new/*.before"):  # Taken away, and nothing was put in its place yet.
-            place = home / old.name.removesuffix(".before")
-            if not place.exists():
-                old.rename(place)
+    scratch.remove_abandoned(home, PREFIX)
     folder, held = scratch.make(home, PREFIX)
     try:
         (folder / "new").mkdir()
         yield folder / "new"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        held.close()
+        held.release()
 
 
 def put(new: Path, place: Path) -> None:

@@ -2,8 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
-import http.server
 import json
 import os
 import signal
@@ -11,9 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -26,8 +22,7 @@ from lab.evidence import records
 from lab.execute import invocation
 from lab.experiments import load
 from lab.report import in_place
-from pipelines import cifar10, download, scratch, terminal
-from pipelines.errors import DataError
+from pipelines import terminal
 from tests.conftest import ROOT, evidence_in
 from tests.toys import guess
 
@@ -179,14 +174,12 @@ def test_a_library_that_cannot_be_loaded_is_a_sentence(tmp_path):
     assert done.returncode == 1
     (sentence,) = done.stderr.splitlines()
     assert sentence.startswith("keras could not be loaded (AttributeError:")
-    assert sentence.endswith(f"perhaps {tmp_path / 'keras.json'} is broken, so delete it or mend it.")
 
 
 def test_a_system_without_memory_for_tensorflow_is_a_sentence(tmp_path):
     done = run(["bash", "-c", f"ulimit -v 1500000; exec {' '.join(LINEAR)} --logdir {tmp_path}"])
     assert done.returncode == 1
     assert "could not be loaded" in done.stderr
-    assert "memory is short" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -259,21 +252,6 @@ def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp
         assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 
 
-def test_what_a_killed_publish_has_left_is_put_right_by_the_next(tmp_path):
-    """Where the system can't exchange two folders, one is taken away before the other is put in its place."""
-    left, held = scratch.make(tmp_path, in_place.PREFIX)
-    (left / "new" / "optimizers.before").mkdir(parents=True)
-    (left / "new" / "optimizers.before" / "evidence.json").write_text("{}")
-    with in_place.aside(tmp_path):
-        assert left.exists()  # Its process lives.
-    held.close()
-    with in_place.aside(tmp_path) as new:
-        assert (tmp_path / "optimizers" / "evidence.json").exists()
-        assert not left.exists()
-        assert new.is_relative_to(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["optimizers"]
-
-
 def test_published_results_survive_an_interruption_between_two_steps(monkeypatch, tmp_path):
     monkeypatch.setattr(in_place, "_exchanged", lambda *_: False)
     (tmp_path / "optimizers").mkdir()
@@ -316,115 +294,3 @@ def test_a_folder_is_put_in_the_place_of_another(monkeypatch, tmp_path, exchange
     in_place.put(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "file").read_text() == "new"
     assert (tmp_path / ("new" if exchanges else "old.before") / "file").read_text() == "old"
-
-
-# The net
-
-ARCHIVE = bytes(range(256)) * 2000
-
-
-class Server(http.server.BaseHTTPRequestHandler):
-    """Sends an archive as it is told to."""
-
-    way = "whole"
-    asked: list[str | None] = []  # noqa: RUF012
-
-    def do_GET(self) -> None:
-        begin = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        self.asked.append(self.headers.get("Range"))
-        if self.way == "gone":
-            self.send_error(404)
-            return
-        if self.way == "silent":
-            time.sleep(3)
-            return
-        if begin >= len(ARCHIVE):
-            self.send_error(416)
-            return
-        if self.way == "ignores ranges":
-            begin = 0
-        content = ARCHIVE[begin:] if self.way != "another" else b"x" * len(ARCHIVE)
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.way in ("breaks off", "falls silent"):
-            self.wfile.write(content[: len(content) // 2])
-            self.wfile.flush()
-            time.sleep(3 if self.way == "falls silent" else 0)
-        else:
-            self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch) -> Iterator[str]:
-    monkeypatch.setattr(download, "SILENCE", 1.0)
-    Server.asked.clear()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as serving:
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{serving.server_address[1]}/archive"
-        serving.shutdown()
-
-
-def fetch(url: str, path: Path) -> None:
-    download.fetch(url, path, hashlib.sha256(ARCHIVE).hexdigest())
-
-
-@pytest.mark.parametrize(
-    ("way", "says"),
-    [
-        ("silent", r"broke off after 0 bytes \(nothing came for 1 s\): run again to go on from there"),
-        ("falls silent", r"broke off after 196,608 bytes \(nothing came for 1 s\): run again"),
-        ("breaks off", r"broke off after 196,608 bytes \(the connection was lost\): run again"),
-        ("gone", r"127.0.0.1 does not send http://.*/archive \(404"),
-        ("another", r"is not the file that was published \(its SHA-256 differs\), and was deleted: run again"),
-    ],
-)
-def test_a_download_that_fails_is_a_sentence_and_goes_on_where_it_broke_off(monkeypatch, server, tmp_path, way, says):
-    monkeypatch.setattr(Server, "way", way)
-    path = tmp_path / "archive"
-    with pytest.raises(DataError, match=says):
-        fetch(server, path)
-    assert not path.exists()
-    monkeypatch.setattr(Server, "way", "whole")
-    fetch(server, path)
-    assert path.read_bytes() == ARCHIVE
-    assert Server.asked[-1] == ("bytes=196608-" if "off" in way or "falls" in way else None)
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_server_that_knows_no_ranges_sends_all_of_it_again(monkeypatch, server, tmp_path):
-    (tmp_path / "archive.part").write_bytes(ARCHIVE[:1000])
-    monkeypatch.setattr(Server, "way", "ignores ranges")
-    fetch(server, tmp_path / "archive")
-    assert (tmp_path / "archive").read_bytes() == ARCHIVE
-
-
-def test_a_download_that_was_killed_at_its_end_is_not_done_again(server, tmp_path):
-    (tmp_path / "archive.part").write_bytes(ARCHIVE)
-    fetch(server, tmp_path / "archive")
-    assert (tmp_path / "archive").read_bytes() == ARCHIVE
-    assert Server.asked == [f"bytes={len(ARCHIVE)}-"]
-
-
-def test_two_do_not_download_at_once(server, tmp_path):
-    import fcntl
-
-    with (tmp_path / "archive.part").open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="is being downloaded by another process"):
-            fetch(server, tmp_path / "archive")
-
-
-def test_full_is_told_of_a_network_that_hangs(monkeypatch, server, tmp_path):
-    """Within the 30 seconds that are 5 to connect and 20 of silence; here both are shorter."""
-    monkeypatch.setattr(Server, "way", "falls silent")
-    monkeypatch.setattr(cifar10.socket, "create_connection", lambda *_, **__: socket.socket())
-    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    real = download.fetch
-    monkeypatch.setattr(download, "fetch", lambda url, path, sha256: real(server, path, sha256))
-    with pytest.raises(DataError, match="broke off after 196,608 bytes"):
-        cifar10.full_builder()

@@ -1,0 +1,164 @@
+"""Sets of tensorflow-datasets: small ones that the tests write, and what is said of those that can't be had."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from pipelines import sources
+from pipelines.errors import DataError, RequestError
+from pipelines.sources import Request
+from tests.conftest import ROOT
+
+CLOSED = "http://127.0.0.1:9"  # A proxy at which nobody listens.
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The data folder of tensorflow-datasets. It reads the variable when it is imported."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("KERAS_RECIPES_CACHE", str(tmp_path / "kept"))
+    return tmp_path
+
+
+def write(home, name, splits, *, names=("blue", "green", "red"), channels=3, image="image", dtype=np.uint8):
+    """Prepare a set as tensorflow-datasets does: `splits` maps a name to labels, whose images show them."""
+    draw = np.random.default_rng(0)
+
+    def examples(labels):
+        for number, label in enumerate(labels):
+            pixels = draw.integers(0, 80, (12, 12, channels))
+            pixels[..., label % channels] += 120
+            yield number, {image: pixels.astype(dtype), "label": label}
+
+    written = {split: list(examples(labels)) for split, labels in splits.items()}
+    shape = tfds.features.Image(shape=(None, None, channels), dtype=dtype)
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name=name,
+        version="1.0.0",
+        features=tfds.features.FeaturesDict({image: shape, "label": tfds.features.ClassLabel(names=list(names))}),
+        split_datasets=written,
+        data_dir=home,
+        file_format="tfrecord",
+        disable_shuffling=True,
+    )
+    return {split: np.stack([example[image] for _, example in of]) for split, of in written.items()}
+
+
+EACH = [0, 1, 2]
+
+
+@pytest.mark.parametrize("validation", ["val", "valid", "validation", None])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_set_is_read_as_it_was_written(home, validation, channels):
+    splits = {"train": EACH * 10, "test": EACH * 2} | ({validation: EACH * 3} if validation else {})
+    images = write(home, "flags", splits, channels=channels)
+    data = sources.verify(Request("tfds:flags", image_size=12))
+    assert data.classes == ("blue", "green", "red")
+    assert np.array_equal(data.test.images, np.broadcast_to(images["test"], (6, 12, 12, 3)))
+    assert data.test.labels.tolist() == splits["test"]
+    if validation:
+        assert np.array_equal(data.validation.images, np.broadcast_to(images[validation], (9, 12, 12, 3)))
+        assert len(data.train) == 30
+    else:
+        assert (len(data.train), len(data.validation)) == (24, 6)
+
+
+def test_a_class_without_an_image_is_dropped_and_said(home, capsys):
+    write(home, "two_of_three", {"train": [0, 2] * 10, "test": [2, 0]})
+    data = sources.verify(Request("tfds:two_of_three"))
+    assert data.classes == ("blue", "red")
+    assert data.test.labels.tolist() == [1, 0]
+    said = capsys.readouterr().err
+    assert "'green'" in said
+    assert "'red'" not in said
+    sources.verify(Request("tfds:two_of_three"))
+    assert capsys.readouterr().err == ""  # Once for a command, which may ask for the images of many recipes.
+
+
+def test_splits_that_are_not_used_are_said(home, capsys):
+    write(home, "contest", {"train": EACH * 10, "test": [-1] * 4, "extra": EACH})
+    data = sources.verify(Request("tfds:contest"))
+    assert (len(data.train), len(data.validation), len(data.test)) == (18, 6, 6)
+    said = capsys.readouterr().err
+    assert "test (4 images)" in said
+    assert "extra (3 images)" in said
+
+
+def test_a_set_that_was_written_again_is_read_again(home):
+    write(home, "changing", {"train": EACH * 10, "test": EACH})
+    before = sources.verify(Request("tfds:changing"))
+    shutil.rmtree(home / "changing")
+    write(home, "changing", {"train": EACH * 20, "test": EACH})
+    assert len(sources.verify(Request("tfds:changing")).train) == 2 * len(before.train)
+
+
+@pytest.mark.parametrize(
+    ("what", "names"),
+    [
+        ({"splits": {"test": EACH * 9}}, "test (27 images)"),
+        ({"splits": {"train": [-1] * 9}}, "train (9 images)"),
+        ({"splits": {"train": EACH * 9}, "image": "photo"}, "photo"),
+        ({"splits": {"train": EACH * 9}, "dtype": np.uint16}, "uint16"),
+        ({"splits": {"train": [1] * 30}}, "'green'"),
+        ({"splits": {"train": [*EACH * 9, 2], "test": [0, 0, 1]}}, "'red' (10 in train, 0 in test)"),
+    ],
+    ids=["no training", "no labels", "no image", "16 bits", "one class", "a class is not tested"],
+)
+def test_a_set_that_will_not_do(home, what, names):
+    write(home, "wrong", **what)
+    with pytest.raises(RequestError) as error:
+        sources.verify(Request("tfds:wrong"))
+    assert "wrong" in str(error.value)
+    assert names in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["no_such_set", "mnist/no_such_config", "mnist:9.9.9", "a b", "../mnist"])
+def test_a_name_that_does_not_exist(home, name):
+    with pytest.raises(RequestError, match=f"no set {name!r}"):
+        sources.load(Request(f"tfds:{name}"))
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-50], lambda content: b"x" * len(content)])
+def test_a_set_that_is_broken(home, damage):
+    write(home, "flags", {"train": EACH * 10, "test": EACH * 2})
+    (path,) = (home / "flags" / "1.0.0").glob("*train*")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match=r"flags/1\.0\.0") as error:
+        sources.verify(Request("tfds:flags"))
+    assert not isinstance(error.value, RequestError)
+
+
+@pytest.mark.parametrize(("source", "host"), [("tfds:mnist", "storage.googleapis.com"), ("full", "www.cs.toronto.edu")])
+def test_without_a_network_a_set_is_refused_before_its_download_begins(home, monkeypatch, source, host):
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, CLOSED)
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("It began."))
+    with pytest.raises(DataError) as error:
+        sources.load(Request(source))
+    assert host in str(error.value)
+    assert str(home / "downloads" / "manual") in str(error.value)
+
+
+def test_a_file_that_was_put_in_its_place_by_hand_is_used(home):
+    by_hand = home / "downloads" / "manual"
+    by_hand.mkdir(parents=True)
+    (by_hand / "cifar-10-binary.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="could not prepare cifar10"):
+        sources.load(Request("full"))
+
+
+@pytest.mark.processes
+def test_a_recipe_is_run_on_a_set_by_name(home):
+    write(home, "flags", {"train": EACH * 20, "valid": EACH * 5, "test": EACH * 5})
+    flags = ["--data", "tfds:flags", "--budget", "smoke", "--batch-size", "10", "--variants", "linear"]
+    command = [sys.executable, "-m", "recipes.sequential", *flags, "--logdir", str(home / "logs")]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Evidence" in done.stdout
+    assert "100.00" in done.stdout
