@@ -43,6 +43,7 @@ class Scored:
     recomputed: Mapping[str, float]
     correct: np.ndarray
     validation: Mapping[str, float]
+    returned_epoch: int  # The place in the curves of the epoch whose weights were scored.
 
 
 @dataclass
@@ -62,20 +63,20 @@ def watch(request: sources.Request, seed: int) -> Iterator[Watched]:
     """Note all trainings and scores of runs on the images of `request`; of `seed`, where a training has no callbacks
     of its run."""
     found = Watched()
-    latest: tuple[int, Prepare] = (seed, as_they_are)  # Of the run whose callbacks were asked for last.
+    latest: tuple[int, Prepare, str] = (seed, as_they_are, "")  # Of the run whose callbacks were asked for last.
     images = functools.cache(lambda seed: sources.load(splits.with_split_seed(request, seed)))
     fit, scores, callbacks = keras.Model.fit, Run.scores, Run.callbacks
 
     def noted_callbacks(run: Run, *arguments: Any, **settings: Any) -> list:
         nonlocal latest
-        latest = run.seed, settings.get("prepare", as_they_are)
+        latest = run.seed, settings.get("prepare", as_they_are), settings.get("output", "")
         return callbacks(run, *arguments, **settings)
 
     def noted_fit(model: keras.Model, *arguments: Any, **settings: Any) -> Any:
         done = fit(model, *arguments, **settings)
         if settings.get("validation_data") is not None:
             returned = epoch_of(settings.get("callbacks") or [], done.history)
-            of_it = evaluated(model, images(latest[0]).validation, latest[1])
+            of_it = evaluated(model, images(latest[0]).validation, *latest[1:])
             found.fits.append(Fit(model, done.history, returned, of_it))
         return done
 
@@ -96,8 +97,9 @@ def watch(request: sources.Request, seed: int) -> Iterator[Watched]:
             "test_loss": cross_entropy(on_test, test.labels),
         }
         recomputed["generalization_gap"] = recomputed["train_accuracy"] - recomputed["test_accuracy"]
-        of_it = evaluated(model, data.validation, prepare)
-        found.scored.append(Scored(run, returned, recomputed, right, of_it))
+        of_it = evaluated(model, data.validation, prepare, output)
+        epochs = [done.returned for done in found.fits if done.model is model] or [-1]
+        found.scored.append(Scored(run, returned, recomputed, right, of_it, epochs[-1]))
         return returned
 
     with pytest.MonkeyPatch.context() as patched:
@@ -116,10 +118,15 @@ def epoch_of(callbacks: Sequence[Any], history: Mapping[str, Sequence[float]]) -
     return len(next(iter(history.values()))) - 1
 
 
-def evaluated(model: keras.Model, part: sources.Split, prepare: Prepare) -> dict[str, float]:
-    """Keras's own loss and metrics of a model, as `fit` would call them on a part without augmentation."""
+def evaluated(model: keras.Model, part: sources.Split, prepare: Prepare, output: str) -> dict[str, float]:
+    """Keras's own loss and metrics of a model, as `fit` would call them on a part without augmentation.
+
+    Where a model has several outputs, the accuracy is that of `output`.
+    """
     slices = tf.data.Dataset.from_tensor_slices((part.images[:], part.labels)).batch(BATCH)
     found = model.evaluate(slices.map(prepare), verbose=0, return_dict=True)
+    if f"{output}_accuracy" in found:
+        found["accuracy"] = found[f"{output}_accuracy"]
     return {f"val_{name}": float(value) for name, value in found.items()}
 
 
@@ -148,24 +155,28 @@ def check_fits(watched: Watched) -> None:
         assert {name: done.validation[name] for name in wanted} == close_to(wanted)
 
 
-def check_record(record: Any, scored: Scored, returned: int | None = None) -> None:
-    """A record's numbers are the model's own: of the test, training and validation part.
+def check_scores(scored: Scored) -> None:
+    """What `run.scores` returned is true of the model, and so is the last validation in the run's curves."""
+    curves, returned = scored.run.curves, scored.returned_epoch
+    for name, value in scored.recomputed.items():
+        assert scored.returned[name] == close_to(value), name
+    last = {name: curves[name][returned] for name in scored.validation}
+    assert {"val_loss", "val_accuracy"} <= set(last)
+    assert scored.validation == close_to(last)
+    assert scored.returned["validation_accuracy"] == close_to(last["val_accuracy"])
 
-    `returned` is the epoch whose weights were scored, the last if None.
-    """
-    run = scored.run
-    assert (record.variant, record.seed) == (run.variant, run.seed)
-    last = len(run.curves["val_accuracy"]) - 1 if returned is None else returned
-    of_epoch = {name: record.curves[name][last] for name in scored.validation if name in record.curves}
-    assert {"val_loss", "val_accuracy"} <= {*of_epoch, *record.curves}
+
+def check_record(record: Any, scored: Scored) -> None:
+    """A record's numbers are the model's own: of the test, training and validation part."""
+    assert (record.variant, record.seed) == (scored.run.variant, scored.run.seed)
     if record.status == "diverged":
         assert record.metrics["test_accuracy"] == pytest.approx(0.1)
         return
-    for name, value in scored.recomputed.items():
-        assert scored.returned[name] == close_to(value), name
-        assert record.metrics[name] == close_to(value), name
-    assert {name: scored.validation[name] for name in of_epoch} == close_to(of_epoch)
-    assert record.metrics["validation_accuracy"] == close_to(of_epoch["val_accuracy"])
+    check_scores(scored)
+    for name in (*scored.recomputed, "validation_accuracy"):
+        assert record.metrics[name] == scored.returned[name], name
+    for name in scored.validation:
+        assert record.curves[name] == scored.run.curves[name]
     assert unpack_bits(record.correct, len(scored.correct)).tolist() == scored.correct.tolist()
 
 

@@ -36,6 +36,7 @@ from recipes import (
     shuffling,
     subclassed_routing,
 )
+from tests import recomputing
 from tests.conftest import ROOT, typed_evidence_in
 
 DATA = sources.load(sources.Request(train_images=1000))
@@ -115,6 +116,7 @@ def accuracy_of(model, part: sources.Split) -> float:
 CONVERGE = {
     "custom_loop": (by_train, "compiled"),
     "distributed": (by_replicas, "one_device"),
+    "functional_multi_input": (by_job, "both"),
     "input_pipeline": (by_feed, "all"),
     "mixed_precision": (by_train, "float32_small"),
     "monitoring": (by_feed, "cached_small"),
@@ -129,7 +131,11 @@ def test_one_variant_converges(tmp_path, name):
     first = next(variant for variant in experiment.usual("smoke") if variant not in experiment.fails)
     train, variant = CONVERGE.get(name, (by_job, first))
     floor = floors_in(name)[variant].floor if experiment.floor else 0.15
-    assert train(name, variant, tmp_path) >= floor >= 0.15
+    with recomputing.watch(SMOKE, SEED) as watched:
+        assert train(name, variant, tmp_path) >= floor >= 0.15
+    recomputing.check_fits(watched)
+    for scored in watched.scored:
+        recomputing.check_scores(scored)
 
 
 @pytest.mark.variants

@@ -1,14 +1,20 @@
 """What is said of a trained model is true of it: recomputed from the model and from the named part of the data."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from lab import measure
 from lab.cli import commands
 from lab.evidence.records import read
-from lab.evidence.schemas import Search, TuningSweep
+from lab.evidence.schemas import Search, TuningSweep, unpack_bits
 from lab.execute.job import Job, run_job
+from lab.experiment import BUDGETS
+from lab.experiments import NAMES, load
+from lab.experiments import subclassed_routing as routing
 from pipelines import sources
+from recipes import subclassed_routing as recipe
 from tests import recomputing
 from tests.conftest import typed_evidence_in
 from tests.toys import tiny, tiny_pair, tiny_table
@@ -97,3 +103,65 @@ def test_no_name_leads_to_the_test_set_while_a_run_is_open():
             sources.load(SMALL).test  # noqa: B018
     assert refused == {"test"}
     assert np.array_equal(data.test.images, wanted)
+
+
+# Every recipe and variant, at smoke
+
+SMOKE = sources.Request(train_images=BUDGETS["smoke"].train_images)
+
+
+@pytest.mark.variants
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "subclassed_routing"])
+def test_what_a_recipe_says_of_each_variant_is_true_of_its_model(tmp_path, name):
+    experiment = load(name)
+    config, variants = dataclasses.asdict(experiment.config_at("smoke")), experiment.usual("smoke")
+    for some in [(variant,) for variant in variants] if experiment.train else [variants]:
+        records, watched = carried_out(experiment.module, some, tmp_path, images=SMOKE, seed=101, **config)
+        assert [record.variant for record in records] == list(some)
+        recomputing.check_fits(watched)
+        by_variant = {scored.run.variant: scored for scored in watched.scored}
+        for record in records:
+            assert record.status in ("finished", "diverged"), record.cause
+            assert (record.variant in by_variant) == ("test_accuracy" in record.metrics)
+            if record.variant in by_variant:
+                recomputing.check_record(record, by_variant[record.variant])
+        if name == "search":
+            best_of_each = [max(done.history["val_accuracy"]) for done in watched.fits[:-1]]
+            assert max(best_of_each) == recomputing.close_to(records[0].metrics["best_trial"])
+
+
+@pytest.mark.variants
+def test_what_routing_says_of_each_gate_is_true_of_its_model(tmp_path, monkeypatch):
+    """Its gates share a model, and are not scored one by one."""
+
+    made = {}
+    trained_models = routing.trained_models
+    monkeypatch.setattr(routing, "trained_models", lambda *given: made.update(trained_models(*given)) or made)
+    config = dataclasses.asdict(routing.EXPERIMENT.config_at("smoke"))
+    variants = routing.EXPERIMENT.usual("smoke")
+    module = routing.EXPERIMENT.module
+    records, watched = carried_out(module, variants, tmp_path, images=SMOKE, seed=101, **config)
+    assert len(watched.fits) == 3
+    recomputing.check_fits(watched)
+    test, size = sources.load(SMOKE).test, config["inference_batch"]
+    logits = {
+        name: np.concatenate([np.asarray(model(part)) for part in test.chunks(size)]) for name, model in made.items()
+    }
+    right = {name: rows.argmax(axis=1) == test.labels for name, rows in logits.items()}
+    needed = right["always_deep"] & ~right["always_shallow"]
+    for record in records:
+        name = record.variant
+        assert record.metrics["test_accuracy"] == unpack_bits(record.correct, len(test)).mean()
+        if name == "random":  # Drawn anew.
+            assert right["always_shallow"].mean() < record.metrics["test_accuracy"] < right["always_deep"].mean()
+            assert record.metrics["auc"] == pytest.approx(0.5, abs=0.05)
+            continue
+        assert record.metrics["test_accuracy"] == recomputing.close_to(float(right[name].mean())), name
+        score = np.concatenate([recipe.asks(made[name], part) for part in test.chunks(size)])
+        assert record.metrics["auc"] == pytest.approx(share_in_order(score, needed), abs=1e-3), name
+
+
+def share_in_order(score: np.ndarray, wanted: np.ndarray) -> float:
+    """The share of all pairs of a wanted and another one in which the wanted one scores higher; a tie counts half."""
+    high, low = score[wanted][:, None], score[~wanted][None, :]
+    return float(np.mean((high > low) + 0.5 * (high == low)))
