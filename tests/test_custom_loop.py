@@ -117,6 +117,7 @@ def test_every_variant_is_logged_and_scored(tmp_path):
             assert values == pytest.approx(curves["fit"][name], abs=1e-2), (variant, name)
 
 
+@pytest.mark.processes
 def test_memory_is_that_of_the_call_alone():
     mib = memory_of(hold, 100)
     assert 99 <= mib <= 130
@@ -134,6 +135,7 @@ def sleeping():
     return lambda: time.sleep(60)
 
 
+@pytest.mark.processes
 def test_a_process_that_is_ended_is_said_to_be(monkeypatch):
     with pytest.raises(RuntimeError, match="was ended by signal 9"):
         memory_of(killed)
@@ -148,6 +150,7 @@ def hold(mib: int):
     return lambda: (1 / mib, np.ones((mib, 2**17)).sum() + kept[0, 0])
 
 
+@pytest.mark.processes
 def test_parts_take_less_memory():
     size = (512, 8, [32, 32, 3], 10)
     assert memory_of(experiment.five_steps, "accumulated", *size) < 0.8 * memory_of(experiment.five_steps, "fit", *size)

@@ -1,5 +1,8 @@
 """What is done to gradients is what the variant's name says, and every step is noted."""
 
+import dataclasses
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,18 +10,21 @@ import tensorflow as tf
 
 from lab import Run
 from pipelines import sources
-from recipes import gradients as experiment
+from recipes import gradients as recipe
 
 REQUEST = sources.Request(train_images=500)
 DATA = sources.load(REQUEST)
-CONFIG = experiment.Config(epochs=2, batch_size=50)
+CONFIG = recipe.Config(epochs=2, batch_size=50)
+
+
+COMPILE = recipe.Treated.compile
 
 
 def treated(variant: str, norm: float = 8.0, step: int = 0, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Gradients of a given norm, before and after, each one long vector."""
     keras.utils.set_random_seed(0)
-    model = experiment.build_model(variant, DATA)
-    model.prepare(variant, experiment.threshold(variant, CONFIG), 10, seed)
+    model = recipe.build_model(variant, DATA)
+    model.prepare(variant, recipe.threshold(variant, CONFIG), 10, seed)
     draws = [tf.random.stateless_normal(w.shape, (i, 7)) for i, w in enumerate(model.trainable_variables)]
     factor = norm / tf.linalg.global_norm(draws)
     before = [factor * draw for draw in draws]
@@ -42,12 +48,12 @@ def test_clipping_shortens_what_is_too_long_and_nothing_else(variant):
     assert np.array_equal(before, after)
 
 
-@pytest.mark.parametrize("variant", list(experiment.NOISE))
+@pytest.mark.parametrize("variant", list(recipe.NOISE))
 def test_noise_is_as_strong_as_said_and_fades(variant):
     for step in (0, 100):
         before, after = treated(variant, step=step)
         noise = after - before
-        assert np.linalg.norm(noise) / 8.0 == pytest.approx(experiment.NOISE[variant] * (1 + step) ** -0.275, rel=0.05)
+        assert np.linalg.norm(noise) / 8.0 == pytest.approx(recipe.NOISE[variant] * (1 + step) ** -0.275, rel=0.05)
         assert abs(noise @ before) < 0.05 * np.linalg.norm(noise) * np.linalg.norm(before)
     first, other_step, other_seed = (treated(variant, **to)[1] for to in ({}, {"step": 1}, {"seed": 2}))
     assert np.array_equal(first, treated(variant)[1])
@@ -55,9 +61,30 @@ def test_noise_is_as_strong_as_said_and_fades(variant):
     assert not np.allclose(first, other_seed)
 
 
+def test_a_training_draws_its_noise_by_its_seed_and_anew_at_each_step(monkeypatch):
+    """As `fit` has it: the seed that it hands on, and the steps that the optimizer counts."""
+    treated_at, treat = [], recipe.Treated.treat
+
+    def noting(model, gradients, norm, step):
+        ones = [tf.ones_like(gradient) for gradient in gradients]
+        after = treat(model, ones, norm, step)
+        treated_at.append((int(step), np.concatenate([np.ravel(g - 1) for g in after])))
+        return gradients
+
+    monkeypatch.setattr(recipe.Treated, "treat", noting)
+    monkeypatch.setattr(recipe.Treated, "compile", functools.partialmethod(COMPILE, run_eagerly=True))
+    few = dataclasses.replace(DATA, train=DATA.train.take(np.arange(150)))
+    for seed in (1, 2):
+        recipe.fit("noise", recipe.Config(epochs=1, batch_size=50), few, seed, rate=0.01)
+    assert [step for step, _ in treated_at] == [0, 1, 2, 0, 1, 2]
+    noises = [noise / np.linalg.norm(noise) for _, noise in treated_at]
+    alike = np.abs(np.array(noises) @ np.array(noises).T - np.eye(6))
+    assert alike.max() < 0.05
+
+
 def test_each_layer_has_a_rate_of_its_own():
     before, after = treated("layer_rates")
-    model = experiment.build_model("layer_rates", DATA)
+    model = recipe.build_model("layer_rates", DATA)
     sizes = [int(np.prod(weight.shape)) for weight in model.trainable_variables]
     ends = np.cumsum(sizes)[:-1]
     factors = [np.mean(a / b) for a, b in zip(np.split(after, ends), np.split(before, ends), strict=True)]
@@ -66,31 +93,31 @@ def test_each_layer_has_a_rate_of_its_own():
 
 def test_norms_and_lengths_of_every_step_are_noted():
     for variant in ("plain", "clipped_often"):
-        _, noted = experiment.fit(variant, CONFIG, DATA, seed=1, rate=0.05)
+        _, noted = recipe.fit(variant, CONFIG, DATA, seed=1, rate=0.05)
         norm, length = noted.T
         assert noted.shape == (20, 2)
         assert (norm > 0).all()
         rate = 0.05 * (1 + np.cos(np.pi * np.arange(20) / 20)) / 2
-        assert length == pytest.approx(rate * np.minimum(norm, experiment.threshold(variant, CONFIG)), rel=1e-3)
+        assert length == pytest.approx(rate * np.minimum(norm, recipe.threshold(variant, CONFIG)), rel=1e-3)
 
 
 @pytest.fixture
 def rates(monkeypatch) -> dict[str, float]:
     """The rate that each variant was trained at, once it has been."""
-    found, real = {}, experiment.fit
+    found, real = {}, recipe.fit
 
     def noting(variant, config, data, seed, rate, **settings):
         found[variant] = rate
         return real(variant, config, data, seed, rate, **settings)
 
-    monkeypatch.setattr(experiment, "fit", noting)
+    monkeypatch.setattr(recipe, "fit", noting)
     return found
 
 
-def trained(variant: str, config: experiment.Config, folder) -> tuple[Run, dict[str, float]]:
+def trained(variant: str, config: recipe.Config, folder) -> tuple[Run, dict[str, float]]:
     (folder / variant).mkdir()
     run = Run(variant, 1, REQUEST, config, folder / variant)
-    return run, experiment.train(variant, config, run)
+    return run, recipe.train(variant, config, run)
 
 
 def test_the_lower_rate_takes_steps_as_long_as_clipping_does(tmp_path, rates):
@@ -103,18 +130,18 @@ def test_the_lower_rate_takes_steps_as_long_as_clipping_does(tmp_path, rates):
 
 
 def test_rates_are_the_variants_own(tmp_path, rates):
-    config = experiment.Config(epochs=2, batch_size=50, usual_clip=1e-3, tight_clip=1e-3)
+    config = recipe.Config(epochs=2, batch_size=50, usual_clip=1e-3, tight_clip=1e-3)
     for variant in ("plain", "clipped", "high_clipped", "layer_rates"):
         run, _ = trained(variant, config, tmp_path)
         assert sum(run.curves["share_of_steps"]) == pytest.approx(1.0)
         assert len(run.curves["norm"]) == len(run.curves["share_of_steps"]) == 40
-    assert rates["clipped"] == rates["plain"] == experiment.RATES["plain"]
-    assert rates["layer_rates"] == experiment.RATES["layer_rates"] != rates["plain"]
+    assert rates["clipped"] == rates["plain"] == recipe.RATES["plain"]
+    assert rates["layer_rates"] == recipe.RATES["layer_rates"] != rates["plain"]
     assert rates["high_clipped"] == config.high_rate > 5 * rates["plain"]
 
 
 def test_a_model_that_treats_gradients_can_be_saved(tmp_path):
-    model, _ = experiment.fit("noise", CONFIG, DATA, seed=1, rate=0.01)
+    model, _ = recipe.fit("noise", CONFIG, DATA, seed=1, rate=0.01)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert np.allclose(again.predict(DATA.test.images[:8], verbose=0), model.predict(DATA.test.images[:8], verbose=0))

@@ -6,18 +6,19 @@ import pytest
 import tensorflow as tf
 
 from lab import Run, memory_of
+from lab.experiments import mixed_precision as experiment
 from pipelines import sources
-from recipes import mixed_precision as experiment
+from recipes import mixed_precision as recipe
 
 REQUEST = sources.Request(train_images=500)
 DATA = sources.load(REQUEST)
 IMAGES, LABELS = tf.constant(DATA.train.images[:16]), tf.constant(DATA.train.labels[:16])
 
 
-@pytest.mark.parametrize("variant", list(experiment.VARIANTS))
+@pytest.mark.parametrize("variant", list(recipe.VARIANTS))
 def test_layers_compute_in_the_policys_type_and_keep_float32_weights(variant):
-    model = experiment.build_model(variant, DATA)
-    policy = experiment.VARIANTS[variant].policy
+    model = recipe.build_model(variant, DATA)
+    policy = recipe.VARIANTS[variant].policy
     compute = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}.get(policy, "float32")
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
     assert len(convolutions) == 2
@@ -25,7 +26,9 @@ def test_layers_compute_in_the_policys_type_and_keep_float32_weights(variant):
         assert layer.compute_dtype == compute
         assert layer(tf.zeros((1, *layer.input.shape[1:]))).dtype == compute
         assert layer.kernel.dtype == "float32"
-    assert model(IMAGES).dtype == tf.float32  # Logits.
+    head = model.layers[-1]
+    assert (head.compute_dtype, head.kernel.dtype) == ("float32", "float32")  # Not computed in 16 bits and then cast.
+    assert model(IMAGES).dtype == tf.float32
     assert convolutions[0].filters == {"small": 16, "large": 32}[variant.rsplit("_", 1)[1]]
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (policy == "mixed_float16")
@@ -37,11 +40,11 @@ def test_the_loop_takes_the_step_that_fit_takes(policy):
     weights, metrics = {}, {}
     for how in ("", "_loop"):
         keras.utils.set_random_seed(1)
-        model = experiment.build_model(f"{policy}{how}_small", DATA)
+        model = recipe.build_model(f"{policy}{how}_small", DATA)
         before = model.get_weights()
         feed = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(11)  # The last one holds five.
         if how:
-            step = experiment.loop_step(model)
+            step = recipe.loop_step(model)
             for images, labels in feed:
                 step(images, labels)
         else:
@@ -58,11 +61,11 @@ def test_the_loop_takes_the_step_that_fit_takes(policy):
 @pytest.mark.parametrize("variant", ["float16_small", "float16_loop_small"])
 def test_gradients_that_overflow_are_left_out_and_the_factor_is_halved(variant):
     """A step whose loss was not scaled would not overflow."""
-    model = experiment.build_model(variant, DATA)
+    model = recipe.build_model(variant, DATA)
     model.optimizer.dynamic_scale.assign(2.0**40)
     before = model.get_weights()
     if "loop" in variant:
-        experiment.loop_step(model)(IMAGES, LABELS)
+        recipe.loop_step(model)(IMAGES, LABELS)
     else:
         model.train_on_batch(IMAGES, LABELS)
     assert float(model.optimizer.dynamic_scale) == 2.0**39
@@ -101,25 +104,25 @@ def test_the_arithmetic_is_asserted():
 
 @pytest.mark.parametrize("best", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_the_fastest_policy_is_the_one_that_is(best, monkeypatch):
-    steps = clock(monkeypatch, {policy: 2.0 if policy == best else 3.0 for policy in experiment.POLICIES.values()})
-    assert experiment.fastest_policy(steps, IMAGES, LABELS, 100.0) == best
+    steps = clock(monkeypatch, {policy: 2.0 if policy == best else 3.0 for policy in recipe.POLICIES.values()})
+    assert recipe.fastest_policy(steps, IMAGES, LABELS, 100.0) == best
 
 
 def test_what_is_hardly_faster_is_no_reason_for_16_bits(monkeypatch):
     steps = clock(monkeypatch, {"float32": 2.0, "mixed_bfloat16": 1.95, "mixed_float16": 3.0})
-    assert experiment.fastest_policy(steps, IMAGES, LABELS, 100.0) == "float32"
+    assert recipe.fastest_policy(steps, IMAGES, LABELS, 100.0) == "float32"
 
 
 def test_a_hiccup_and_the_time_of_tracing_decide_nothing(monkeypatch):
     seconds = {"float32": 3.0, "mixed_bfloat16": 2.0, "mixed_float16": 4.0}
     steps = clock(monkeypatch, seconds, odd={("mixed_bfloat16", 1): 1e3, ("mixed_bfloat16", 6): 1e3})
-    assert experiment.fastest_policy(steps, IMAGES, LABELS, 0.1) == "mixed_bfloat16"
+    assert recipe.fastest_policy(steps, IMAGES, LABELS, 0.1) == "mixed_bfloat16"
 
 
 def clock(monkeypatch, seconds, odd=None):
     """What builds models whose steps take so many seconds by a clock that nothing else moves."""
     now = [0.0]
-    monkeypatch.setattr(experiment.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(recipe.time, "perf_counter", lambda: now[0])
 
     class Model:
         def __init__(self, policy):
@@ -133,15 +136,15 @@ def clock(monkeypatch, seconds, odd=None):
 
 
 def test_the_fastest_policy_of_a_real_model_is_a_policy():
-    names = {policy: f"{name}_small" for name, policy in experiment.POLICIES.items()}
-    found = experiment.fastest_policy(lambda policy: experiment.build_model(names[policy], DATA), IMAGES, LABELS, 0.3)
-    assert found in experiment.POLICIES.values()
+    names = {policy: f"{name}_small" for name, policy in recipe.POLICIES.items()}
+    found = recipe.fastest_policy(lambda policy: recipe.build_model(names[policy], DATA), IMAGES, LABELS, 0.3)
+    assert found in recipe.POLICIES.values()
 
 
 @pytest.fixture
 def runs(tmp_path):
     def of(*variants, **fields):
-        config = experiment.Config(**{"epochs": 1, "batch_size": 25, "steps": 0, **fields})
+        config = recipe.Config(**{"epochs": 1, "batch_size": 25, "steps": 0, **fields})
         found = {name: Run(name, 1, REQUEST, config, tmp_path / name) for name in variants}
         for run in found.values():
             run.folder.mkdir()
@@ -175,7 +178,7 @@ def test_a_variant_has_its_own_time_and_the_large_ones_their_own_memory(runs, mo
         asked.update(settings, names=list(steps))
         return Blocks()
 
-    monkeypatch.setattr(experiment, "train", lambda variant, *_: {"test_accuracy": 0.5})
+    monkeypatch.setattr(recipe, "train", lambda variant, *_: {"test_accuracy": 0.5})
     monkeypatch.setattr(experiment, "build_step", lambda *order: order)
     next(iter(several.values())).interleaved = timed
     monkeypatch.setattr(experiment, "memory_of", lambda work, *order: 100.0 + names.index(order[0]))
@@ -187,6 +190,7 @@ def test_a_variant_has_its_own_time_and_the_large_ones_their_own_memory(runs, mo
     assert np.exp(found["bfloat16_large"]["log_memory"]) == pytest.approx(102)
 
 
+@pytest.mark.processes
 def test_memory_has_no_tracing_in_it():
     """A batch of one takes next to nothing, where a first step's tracing takes some 27 MiB."""
     size = [32, 32, 3], 10, [2, 3]
@@ -195,12 +199,12 @@ def test_memory_has_no_tracing_in_it():
     assert many > one + 60
 
 
-@pytest.mark.parametrize("variant", list(experiment.VARIANTS))
+@pytest.mark.parametrize("variant", list(recipe.VARIANTS))
 def test_a_step_is_one_of_the_variant(variant, monkeypatch):
     made, by_hand = [], []
-    build, loop = experiment.build_model, experiment.loop_step
-    monkeypatch.setattr(experiment, "build_model", lambda *given: made.append(build(*given)) or made[-1])
-    monkeypatch.setattr(experiment, "loop_step", lambda model: by_hand.append(model) or loop(model))
+    build, loop = recipe.build_model, recipe.loop_step
+    monkeypatch.setattr(recipe, "build_model", lambda *given: made.append(build(*given)) or made[-1])
+    monkeypatch.setattr(recipe, "loop_step", lambda model: by_hand.append(model) or loop(model))
     step = experiment.build_step(variant, 8, [32, 32, 3], 10)
     loss = float(np.ravel(step())[0])  # `train_on_batch` returns its metrics, too.
     assert 0 < loss < 100
@@ -210,7 +214,7 @@ def test_a_step_is_one_of_the_variant(variant, monkeypatch):
 
 
 def test_a_variant_trains_at_the_rate_that_its_policy_was_tuned_to(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "RATES", {name: 0.01 * (1 + i) for i, name in enumerate(experiment.RATES)})
+    monkeypatch.setattr(recipe, "RATES", {name: 0.01 * (1 + i) for i, name in enumerate(recipe.RATES)})
     given = {}
 
     class BuiltError(Exception):
@@ -220,10 +224,10 @@ def test_a_variant_trains_at_the_rate_that_its_policy_was_tuned_to(tmp_path, mon
         given[variant] = float(rate(0)), float(rate(10**6))
         raise BuiltError
 
-    monkeypatch.setattr(experiment, "build_model", build)
-    for variant in experiment.VARIANTS:
+    monkeypatch.setattr(recipe, "build_model", build)
+    for variant in recipe.VARIANTS:
         with pytest.raises(BuiltError):
-            experiment.train(variant, experiment.Config(), Run(variant, 1, REQUEST, None, tmp_path), DATA)
+            recipe.train(variant, recipe.Config(), Run(variant, 1, REQUEST, None, tmp_path), DATA)
     for variant, (first, last) in given.items():
-        assert first == pytest.approx(experiment.RATES[variant.replace("_loop", "")])
+        assert first == pytest.approx(recipe.RATES[variant.replace("_loop", "")])
         assert last == pytest.approx(0, abs=1e-9)

@@ -6,7 +6,7 @@ import pytest
 
 from lab import Run
 from pipelines import batches, sources
-from recipes import functional_multi_input as experiment
+from recipes import functional_multi_input as recipe
 
 REQUEST = sources.Request(train_images=500)
 DATA = sources.load(REQUEST)
@@ -14,26 +14,26 @@ IMAGES, LABELS = DATA.train.images[:100], DATA.train.labels[:100]
 
 
 def prepared(variant: str):
-    return experiment.preparation(variant, DATA)(IMAGES, LABELS)
+    return recipe.preparation(variant, DATA)(IMAGES, LABELS)
 
 
 def test_a_thumbnail_is_gray_and_half_as_large():
-    shown = experiment.thumbnail(IMAGES).numpy()
+    shown = recipe.thumbnail(IMAGES).numpy()
     assert shown.shape == (100, 16, 16, 1)
     by_hand = IMAGES.astype(float).mean(axis=3).reshape(100, 16, 2, 16, 2).mean(axis=(2, 4))
     assert np.allclose(shown[..., 0], by_hand, atol=1e-3)
 
 
 def test_numbers_are_of_each_channel_and_nothing_of_where():
-    numbers = experiment.colour_numbers(IMAGES).numpy()
+    numbers = recipe.colour_numbers(IMAGES).numpy()
     by_hand = np.concatenate([IMAGES.mean(axis=(1, 2)), IMAGES.std(axis=(1, 2))], axis=1)
     assert np.allclose(numbers, by_hand, atol=1e-2)
     moved = np.random.default_rng(0).permutation(IMAGES.reshape(100, -1, 3), axis=1).reshape(IMAGES.shape)
-    assert np.allclose(experiment.colour_numbers(moved), numbers, atol=1e-2)
+    assert np.allclose(recipe.colour_numbers(moved), numbers, atol=1e-2)
 
 
 def test_numbers_are_standardized_by_training_images_alone():
-    prepare = experiment.preparation("numbers", DATA)
+    prepare = recipe.preparation("numbers", DATA)
     whole = prepare(DATA.train.images, DATA.train.labels)[0]["numbers"].numpy()
     assert np.allclose(whole.mean(axis=0), 0, atol=1e-4)
     assert np.allclose(whole.std(axis=0), 1, atol=1e-4)
@@ -42,12 +42,12 @@ def test_numbers_are_standardized_by_training_images_alone():
 
 
 def test_each_variant_gets_its_own_inputs():
-    for variant, names in experiment.VARIANTS.items():
+    for variant, names in recipe.VARIANTS.items():
         inputs, targets = prepared(variant)
         assert tuple(inputs) == names
         assert np.array_equal(targets["class"], LABELS)
         assert ("kind" in targets) == (variant == "two_heads")
-        assert list(experiment.build_model(variant, DATA).input) == list(inputs)
+        assert list(recipe.build_model(variant, DATA).input) == list(inputs)
     assert np.array_equal(prepared("colour")[0]["colour"], IMAGES)
 
 
@@ -66,7 +66,7 @@ def test_the_kind_is_the_classes_own():
 
 @pytest.mark.parametrize("variant", ["both", "two_heads"])
 def test_every_output_hears_of_every_input(variant):
-    model = experiment.build_model(variant, DATA)
+    model = recipe.build_model(variant, DATA)
     inputs, _ = prepared(variant)
     before = model(inputs)
     for name in inputs:
@@ -76,13 +76,13 @@ def test_every_output_hears_of_every_input(variant):
 
 
 def test_shuffling_changes_no_parameter_count():
-    counts = [experiment.build_model(variant, DATA).count_params() for variant in ("both", "both_shuffled")]
+    counts = [recipe.build_model(variant, DATA).count_params() for variant in ("both", "both_shuffled")]
     assert counts[0] == counts[1]
 
 
 def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
-    model = experiment.build_model("two_heads", DATA)
-    experiment.compile_model(model, 1e-3, 10, kind_weight=0.3)
+    model = recipe.build_model("two_heads", DATA)
+    recipe.compile_model(model, 1e-3, 10, kind_weight=0.3)
     inputs, targets = prepared("two_heads")
     logits = {name: value.numpy().astype(float) for name, value in model(inputs).items()}
 
@@ -97,16 +97,16 @@ def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
 
 
 def test_names_lead_through_fit_predict_save_and_load(tmp_path):
-    config = experiment.Config(epochs=2, batch_size=50)
+    config = recipe.Config(epochs=2, batch_size=50)
     (tmp_path / "run").mkdir()
     run = Run("two_heads", 1, REQUEST, config, tmp_path / "run", save=tmp_path / "model.keras")
-    scores = experiment.train("two_heads", config, run)
+    scores = recipe.train("two_heads", config, run)
     assert len(run.curves["val_accuracy"]) == 2
     assert run.curves["val_accuracy"] == run.curves["val_class_accuracy"]
     assert scores["validation_accuracy"] == run.curves["val_accuracy"][-1]
     assert scores["kind_accuracy"] > 0.5
     model = keras.saving.load_model(tmp_path / "model.keras")
-    prepare = experiment.preparation("two_heads", DATA)
+    prepare = recipe.preparation("two_heads", DATA)
     held_back = run.open_test_set(DATA)
     backwards = dict(reversed(prepare(held_back.images, held_back.labels)[0].items()))
     predicted = model.predict(backwards, verbose=0)  # By name: their order does not matter.
@@ -114,8 +114,8 @@ def test_names_lead_through_fit_predict_save_and_load(tmp_path):
 
 
 def test_what_is_measured_went_through_the_same_preparation(tmp_path):
-    run = Run("both", 1, REQUEST, experiment.Config(epochs=1, batch_size=50), tmp_path)
-    scores = experiment.train("both", run.config, run)
+    run = Run("both", 1, REQUEST, recipe.Config(epochs=1, batch_size=50), tmp_path)
+    scores = recipe.train("both", run.config, run)
     assert (tmp_path / "train").exists()
     assert 0.1 < scores["test_accuracy"] < 0.6
     assert len(list(batches.evaluation(DATA.validation))) >= 1

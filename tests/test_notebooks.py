@@ -116,6 +116,7 @@ def test_the_first_cell_finds_the_checkout_or_says_how_to_get_it(tmp_path):
     assert "has no TensorFlow: install the repository" in done.stderr
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_from_top_to_bottom(path):
     notebook = read(path)

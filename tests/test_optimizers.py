@@ -26,6 +26,7 @@ def floor(variant: str) -> float:
     return read_json(RESULTS / "optimizers" / "floors.json")["floors"][variant]["floor"]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", ["optimizers"])
 def test_the_closing_output_tells_all(smoke, name):
     done, _ = smoke(name)
@@ -94,6 +95,7 @@ def test_nothing_is_trained_after_the_test_set_was_read(tmp_path, monkeypatch):
         optimizers.train("sgd", config, run)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", ["optimizers"])
 def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bits(smoke, tmp_path, name):
     together = evidence_in(smoke(name)[1])

@@ -25,6 +25,7 @@ from lab.experiments import NAMES, load
 from lab.experiments import input_pipeline as input_pipeline_experiment
 from lab.experiments import sequential as sequential_experiment
 from lab.experiments import shuffling as shuffling_experiment
+from lab.experiments import subclassed_routing as routing_experiment
 from lab.report.published import RESULTS
 from pipelines import encoded, sources
 from recipes import (
@@ -43,6 +44,7 @@ DATA = sources.load(sources.Request(train_images=1000))
 SMOKE = sources.Request(train_images=BUDGETS["smoke"].train_images)
 WITH_FLOORS = [name for name in NAMES if load(name).floor]
 SEED = 101
+SPLIT = dataclasses.replace(SMOKE, split_seed=SEED)  # As a job of that seed has it.
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +72,21 @@ def by_job(name: str, variant: str, folder, **fewer: int) -> float:
 def by_train(name: str, variant: str, folder) -> float:
     """The same without what an experiment measures beside the training."""
     config = load(name).config_at("smoke")
-    run = Run(variant, SEED, SMOKE, config, folder, logging=False)
+    run = Run(variant, SEED, SPLIT, config, folder)
     train = importlib.import_module(f"recipes.{name}").train
-    return train(variant, config, run, sources.load(SMOKE))["test_accuracy"]
+    return train(variant, config, run, sources.load(SPLIT))["test_accuracy"]
 
 
 def by_replicas(name: str, variant: str, folder) -> float:
-    config, data = load(name).config_at("smoke"), sources.load(SMOKE)
+    config, data = load(name).config_at("smoke"), sources.load(SPLIT)
     distributed.train_replicas(tf.distribute.get_strategy(), data, config, SEED, folder)
     model = keras.models.load_model(folder / f"epoch-{config.epochs:04}.keras")
     return accuracy_of(model, data.test)
 
 
 def by_deep_path(name: str, variant: str, folder) -> float:
-    config, data = load(name).config_at("smoke"), sources.load(SMOKE)
-    run = Run(variant, SEED, SMOKE, config, folder, logging=False)
+    config, data = load(name).config_at("smoke"), sources.load(SPLIT)
+    run = Run(variant, SEED, SPLIT, config, folder)
     keras.utils.set_random_seed(SEED)
     routed = subclassed_routing.Routed("always_deep", data.shape, len(data.classes), filters=46)
     return accuracy_of(subclassed_routing.train(routed, data, config, run, part=variant), data.test)
@@ -585,6 +587,14 @@ def test_both_paths_learn_from_all_images_and_the_deep_one_can_alone(routed, ima
         ids = {id(weight) for weight in ungated.trainable_weights}
         parts = {"stem", "shallow", "deep"}
         assert {p for p in parts if {id(w) for w in getattr(model, p).trainable_weights} <= ids} == trained
+
+
+def test_an_auc_by_hand():
+    """Of five images the deep path alone gets the first and the last right: four of six pairs are in order."""
+    deep, shallow = np.array([1, 1, 0, 0, 1], bool), np.array([0, 1, 0, 1, 0], bool)
+    asked = np.array([0.9, 0.1, 0.5, 0.3, 0.2])
+    assert routing_experiment.auc(deep, shallow, asked) == {"auc": pytest.approx(4 / 6)}
+    assert routing_experiment.auc(deep, deep, asked) == {}
 
 
 def test_a_random_gate_draws_anew_at_each_seed(images):

@@ -162,6 +162,7 @@ def test_images_are_augmented_by_the_runs_own_seed(monkeypatch, tmp_path, seed):
     assert seen == {"seed": seed, "augment": True}
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("name", ["schedules"])
 def test_rates_are_recorded_as_they_were_applied(smoke, name):
     _, logs = smoke(name)

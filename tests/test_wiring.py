@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lab import measure
 from lab.cli import commands
@@ -13,7 +14,7 @@ from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
 from lab.experiments import subclassed_routing as routing
-from pipelines import sources
+from pipelines import batches, sources
 from recipes import subclassed_routing as recipe
 from tests import recomputing
 from tests.conftest import typed_evidence_in
@@ -103,6 +104,25 @@ def test_no_name_leads_to_the_test_set_while_a_run_is_open():
             sources.load(SMALL).test  # noqa: B018
     assert refused == {"test"}
     assert np.array_equal(data.test.images, wanted)
+
+
+def test_a_red_image_stays_red_from_the_file_to_the_batch(tmp_path):
+    """And green green, and blue blue: by names and not by what reads the files."""
+    colors = {"red": (200, 20, 10), "green": (20, 200, 10), "blue": (10, 20, 200)}
+    for name, color in colors.items():
+        (tmp_path / name).mkdir()
+        for number in range(10):
+            kind = ("png", "jpg", "bmp")[number % 3]
+            Image.new("RGB", (40, 30), color).save(tmp_path / name / f"{number}.{kind}")
+    data = sources.load(sources.Request(f"folder:{tmp_path}", image_size=16))
+    for part in (data.train, data.validation, data.test):
+        feeds = [batches.evaluation(part), batches.training(part, len(part), seed=1, augment=True)]
+        for images, labels in (batch for feed in feeds for batch in feed):
+            for image, label in zip(images.numpy(), labels.numpy(), strict=True):
+                wanted = colors[data.classes[label]]
+                assert np.abs(image.astype(int) - wanted).max() <= 3
+    middle = np.mean([colors[data.classes[label]] for label in data.train.labels], axis=0)
+    assert data.mean == pytest.approx(middle, abs=1)
 
 
 # Every recipe and variant, at smoke

@@ -58,15 +58,24 @@ def compare(config: recipe.Config, runs: Mapping[str, Run]) -> dict[str, dict[st
     # A block is a pass over the test images, after ten steps that are not counted.
     times = first.interleaved(steps, rounds=2, block=10 + len(images))
 
-    wanted = correct["always_deep"] & ~correct["always_shallow"]
     for name, run in runs.items():
         run.correct = correct[name]
         metrics[name] = {"test_accuracy": float(correct[name].mean())}
         metrics[name]["time_log_ratio"] = times.log_ratio(name, "deep_alone")
         metrics[name]["work"] = float(work(models[name], test.images))
-        if len(np.unique(wanted)) == 2:  # Else there is no order to be right about.
-            metrics[name]["auc"] = roc_auc_score(wanted, recipe.asks(models[name], test.images))
+        asked = recipe.asks(models[name], test.images)
+        metrics[name] |= auc(correct["always_deep"], correct["always_shallow"], asked)
     return metrics
+
+
+def auc(deep: np.ndarray, shallow: np.ndarray, asked: np.ndarray) -> dict[str, float]:
+    """How well a score tells the images that need the deep path: those that it alone gets right.
+
+    `deep` and `shallow`, bool (n,), say which images each path gets right, and `asked`, float (n,), how much a gate
+    asks for the deep path. Empty where all images need it or none does.
+    """
+    needed = deep & ~shallow
+    return {"auc": float(roc_auc_score(needed, asked))} if len(np.unique(needed)) == 2 else {}
 
 
 CLAIMS = [
