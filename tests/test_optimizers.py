@@ -41,7 +41,7 @@ def test_the_closing_output_tells_all(smoke, name):
 def in_process(tmp_path, variant, **config):
     config = {**dataclasses.asdict(optimizers_experiment.EXPERIMENT.config_at("smoke")), **config}
     request = sources.Request(train_images=2000)
-    job = Job("recipes.optimizers", (variant,), 1, config, request, str(tmp_path), logging=False, alone=True)
+    job = Job("lab.experiments.optimizers", (variant,), 1, config, request, str(tmp_path), logging=False, alone=True)
     return run_job(job)[0]
 
 
