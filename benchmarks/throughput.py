@@ -1,14 +1,14 @@
 """How fast the net of `optimizers` trains here, beside other ways to train the same net on the same images.
 
-python -m recipes benchmark                       images/s on one core: ours, plain Keras, PyTorch if it is installed
+python -m recipes benchmark                       images/s on one core: ours, plain Keras, PyTorch if installed
 python -m recipes benchmark --torch PYTHON        with the PyTorch of another environment's interpreter
-python -m recipes benchmark --against CHECKOUT    whole commands of this checkout and of another one, in turn
+python -m recipes benchmark --against CHECKOUT    whole commands here and in another checkout, in turn:
+                                                  before and after a change, and where the time goes
 
 Each contestant is a process on one core with one thread. They train an epoch each, in turn and in a new order each
 round, with nothing beside them: what slows the machine for a while slows all alike.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -62,21 +62,6 @@ def keras_map() -> Epoch:
     return lambda: model.fit(feed, epochs=1, verbose=0)
 
 
-def keras_layers() -> Epoch:
-    """The same with Keras's augmentation layers in the model."""
-    import keras
-    import tensorflow as tf
-
-    net, train = _plain_keras()
-    shift = keras.layers.RandomTranslation(2 / 32, 2 / 32, fill_mode="reflect", interpolation="nearest")
-    images = keras.Input((32, 32, 3), dtype="uint8")
-    model = keras.Model(images, net(keras.layers.RandomFlip("horizontal")(shift(images))))
-    model.compile(net.optimizer, net.loss, metrics=["accuracy"])
-    feed = tf.data.Dataset.from_tensor_slices((train.images, train.labels)).shuffle(len(train))
-    feed = feed.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return lambda: model.fit(feed, epochs=1, verbose=0)
-
-
 def _plain_keras():
     import keras
 
@@ -90,7 +75,7 @@ def _plain_keras():
     return model, data.train
 
 
-def torch_eager(compiled: bool = False) -> Epoch:
+def torch_eager() -> Epoch:
     """The same net and augmentation in PyTorch, from arrays in memory; needs no package of ours."""
     import torch
     from torch import nn
@@ -107,7 +92,6 @@ def torch_eager(compiled: bool = False) -> Epoch:
 
     model: nn.Module = nn.Sequential(*block(3, 24, 2), *block(24, 64, 1), nn.Flatten(), nn.Linear(1024, 10))
     model = model.to(memory_format=torch.channels_last)
-    run = torch.compile(model) if compiled else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
 
     def epoch() -> None:
@@ -121,7 +105,7 @@ def torch_eager(compiled: bool = False) -> Epoch:
             )
             batch = padded[index[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
             batch = torch.where((torch.rand(BATCH) < 0.5)[:, None, None, None], batch.flip(3), batch)
-            logits = run((batch.float() / 64 - 2).contiguous(memory_format=torch.channels_last))
+            logits = model((batch.float() / 64 - 2).contiguous(memory_format=torch.channels_last))
             loss = nn.functional.cross_entropy(logits, labels[index])
             optimizer.zero_grad()
             loss.backward()
@@ -130,13 +114,8 @@ def torch_eager(compiled: bool = False) -> Epoch:
     return epoch
 
 
-def torch_compiled() -> Epoch:
-    """The same under `torch.compile`."""
-    return torch_eager(compiled=True)
-
-
-KERAS = {"ours": ours, "plain Keras, map": keras_map, "plain Keras, layers": keras_layers}
-TORCH = {"PyTorch, eager": torch_eager, "PyTorch, compiled": torch_compiled}
+KERAS = {"ours": ours, "plain Keras": keras_map}
+TORCH = {"PyTorch": torch_eager}
 
 
 def contestant(name: str) -> None:
@@ -163,7 +142,7 @@ def contestant(name: str) -> None:
 def processes(names: dict[str, str]) -> Iterator[dict[str, subprocess.Popen]]:
     """A process for each contestant, name -> interpreter; those that can't be are left out."""
     running: dict[str, subprocess.Popen] = {}
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         _write_images(Path(folder))
         try:
@@ -229,102 +208,57 @@ def report_race(seconds: dict[str, list[float]]) -> None:
         print(f"{name:>20}: {images / statistics.median(times):>8,.0f} images/s ({spread}){beside}")
 
 
-def compare(checkout: Path, ours_: str, theirs: str, rounds: int) -> int:
-    """Run the same recipe by both checkouts in turn; print the ratios of their times, and paired accuracies."""
+def compare(checkout: Path, flags: str, rounds: int) -> int:
+    """Run the same command in both checkouts in turn; print how long each takes, and what for."""
     found: dict[str, list[dict]] = {"ours": [], "theirs": []}
     for number in range(rounds):
-        turns = [("ours", ROOT, ours_), ("theirs", checkout, theirs)]
-        for who, folder, flags in turns if number % 2 == 0 else reversed(turns):
-            with tempfile.TemporaryDirectory() as logs:
-                start = time.perf_counter()
-                command = [
-                    sys.executable,
-                    "-m",
-                    "recipes.optimizers",
-                    *shlex.split(flags),
-                    "--logdir",
-                    logs,
-                ]
-                done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-                elapsed = time.perf_counter() - start
-                paths = list(Path(logs).rglob("evidence.json"))
-                if done.returncode != 0 or not paths:
-                    print(
-                        f"{shlex.join(command)} in {folder} failed:\n{done.stdout}{done.stderr}",
-                        file=sys.stderr,
-                    )
-                    return 1
-                found[who].append(json.loads(paths[0].read_text()) | {"whole": elapsed})
-                print(f"round {number + 1}: {who:>6} {elapsed:6.1f} s, {_speed(found[who][-1]):,.0f} images/s")
+        turns = [("ours", ROOT), ("theirs", checkout)]
+        for who, folder in turns if number % 2 == 0 else reversed(turns):
+            evidence = _run_in(folder, flags)
+            if evidence is None:
+                return 1
+            found[who].append(evidence)
+            print(f"round {number + 1}: {who:>6} {evidence['whole']:6.1f} s, {_speed(evidence):,.0f} images/s")
     pairs = list(zip(found["ours"], found["theirs"], strict=True))
-    times = [mine["whole"] / other["whole"] for mine, other in pairs]
-    speeds = [_speed(mine) / _speed(other) for mine, other in pairs]
-    print(f"time, ours over theirs: {statistics.median(times):.2f} ({min(times):.2f} to {max(times):.2f})")
-    print(f"images/s, ours over theirs: {statistics.median(speeds):.2f} ({min(speeds):.2f} to {max(speeds):.2f})")
-    print(shares(found["ours"][-1]))
-    print(accuracies(*pairs[0]))
+    for name, value in (("time", lambda one: one["whole"]), ("images/s", _speed)):
+        ratios = [value(mine) / value(other) for mine, other in pairs]
+        print(f"{name}, ours over theirs: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    for who, evidences in found.items():
+        print(f"of the workers' time, {who}: {shares(evidences)}")
+    weights = [[record["weights"] for record in evidence["records"]] for evidence in pairs[0]]
+    print(f"the same weights: {'yes' if weights[0] == weights[1] else 'no'}")
     return 0
+
+
+def _run_in(folder: Path, flags: str) -> dict | None:
+    """The evidence of `recipes.optimizers` of a checkout, and how long the whole command took."""
+    with tempfile.TemporaryDirectory() as logs:
+        command = [sys.executable, "-m", "recipes.optimizers", *shlex.split(flags), "--logdir", logs]
+        start = time.perf_counter()
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, capture_output=True, text=True
+        )
+        elapsed = time.perf_counter() - start
+        paths = list(Path(logs).rglob("evidence.json"))
+        if done.returncode != 0 or not paths:
+            print(f"{shlex.join(command)} in {folder} failed:\n{done.stdout}{done.stderr}", file=sys.stderr)
+            return None
+        return json.loads(paths[0].read_text()) | {"whole": elapsed}
 
 
 def _speed(found: dict) -> float:
     return statistics.median(record["metrics"]["images_per_second"] for record in found["records"])
 
 
-def shares(found: dict) -> str:
+def shares(evidences: list[dict]) -> str:
     """What workers spent their time on."""
     total: dict[str, float] = {}
-    for record in found["records"]:
+    for record in (record for found in evidences for record in found["records"]):
         for name, seconds in record["seconds"].items():
             total[name] = total.get(name, 0.0) + seconds
     whole = total.pop("total")
     total["unaccounted"] = whole - sum(total.values())
-    parts = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in sorted(total.items(), key=lambda x: -x[1]))
-    return f"of our workers' time: {parts}"
-
-
-def accuracies(mine: dict, other: dict) -> str:
-    """Test accuracy, ours minus theirs, paired by variant and seed and averaged over variants: a 95 % interval."""
-    from scipy import special
-
-    values: dict[int, list[float]] = {}
-    theirs = {(record["variant"], record["seed"]): record["metrics"]["test_accuracy"] for record in other["records"]}
-    for record in mine["records"]:
-        key = record["variant"], record["seed"]
-        if key in theirs:
-            values.setdefault(record["seed"], []).append(100 * (record["metrics"]["test_accuracy"] - theirs[key]))
-    by_seed = [statistics.mean(differences) for differences in values.values()]
-    if len(by_seed) < 2:
-        return "test accuracy: one seed tells nothing"
-    half = special.stdtrit(len(by_seed) - 1, 0.975) * statistics.stdev(by_seed) / len(by_seed) ** 0.5
-    middle = statistics.mean(by_seed)
-    return (
-        f"test accuracy, ours minus theirs: {middle:+.2f} points [{middle - half:+.2f}, {middle + half:+.2f}], "
-        f"{len(by_seed)} seeds"
-    )
-
-
-def main(arguments: list[str]) -> int:
-    """Return the exit code: 0, 1 for a failure, 2 for usage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m recipes benchmark",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rounds", type=int, default=0, help="default: 11 epochs, or 3 whole commands")
-    parser.add_argument("--torch", default=sys.executable, metavar="PYTHON", help="an interpreter that has PyTorch")
-    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="another checkout of this project")
-    six = "--variants sgd momentum rmsprop adam adamw muon --epochs 5 --seeds 2"
-    parser.add_argument("--ours", default=six, metavar="FLAGS", help=f"of recipes.optimizers here; default: {six}")
-    parser.add_argument("--theirs", default=six, metavar="FLAGS", help="the same there")
-    options = parser.parse_args(arguments)
-    if options.rounds < 0:
-        parser.error(f"--rounds must be at least 1, not {options.rounds}")
-    if options.against:
-        if not (options.against / "recipes" / "optimizers.py").is_file():
-            parser.error(f"{options.against} is no checkout of this project: it has no recipes/optimizers.py")
-        return compare(options.against, options.ours, options.theirs, options.rounds or 3)
-    report_race(race(options.rounds or 11, options.torch))
-    return 0
+    return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in sorted(total.items(), key=lambda x: -x[1]))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from lab import settings
 from lab.cli import commands
 from lab.core.perform import record_of
 from lab.evidence import records
@@ -447,3 +448,16 @@ def test_a_run_does_not_depend_on_the_one_before_it_in_its_process(tmp_path):
     assert alone.status == messy.status == after.status == "finished", messy.cause
     assert messy.metrics == alone.metrics
     assert after.metrics == alone.metrics
+
+
+def test_what_measures_times_has_the_machine_to_itself_and_a_gpu_has_one_run(tmp_path):
+    def at_once(devices, alone=False, **fields):
+        asked = settings.Settings("quick", (1,), (), sources.Request(), tmp_path, **fields)
+        work = types.SimpleNamespace(invocation=types.SimpleNamespace(settings=asked, alone=alone))
+        return scheduler._at_once([work], devices)
+
+    assert at_once(0, alone=True, jobs=8) == 1
+    assert at_once(0, jobs=3) == 3
+    assert at_once(2) == 2
+    assert at_once(2, jobs=3) == 2
+    assert at_once(2, jobs=3, backend="ray") == 3

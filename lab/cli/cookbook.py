@@ -172,17 +172,15 @@ def benchmark(
     rounds: int | None = None,
     torch: str = sys.executable,
     against: Path | None = None,
-    ours: str = FLAGS,
-    theirs: str = FLAGS,
+    flags: str = FLAGS,
 ) -> int:
     """Images/s through training, paired with other ways to do it.
 
     Args:
         rounds: by default 11 epochs, or 3 whole commands.
         torch: a Python interpreter that has PyTorch.
-        against: another checkout of this project, whose whole commands are timed in turn with this one's.
-        ours: flags of recipes.optimizers here, with --against.
-        theirs: flags of recipes.optimizers there.
+        against: another checkout, such as one before a change: whole commands are timed there and here, in turn.
+        flags: those of recipes.optimizers, with --against.
     """
     from benchmarks import throughput
     from pipelines.errors import UsageError
@@ -194,4 +192,4 @@ def benchmark(
         return 0
     if not (against / "recipes" / "optimizers.py").is_file():
         raise UsageError(f"--against: {against} is no checkout of this project, since it has no recipes/optimizers.py.")
-    return throughput.compare(against, ours, theirs, rounds or 3)
+    return throughput.compare(against.resolve(), flags, rounds or 3)

@@ -65,8 +65,8 @@ ROWS = [
             "tests/test_optimizers.py::test_a_race_ends_at_the_target_and_counts_its_epochs",
         ),
         (
-            'self.add("tracing", self._first[1] - typical)',
-            'self.add("tracing", typical)',
+            "seconds - steps * later_seconds / later_steps",
+            "seconds - later_seconds / later_steps",
             "tests/test_measures.py::test_a_stopwatch_tells",
         ),
     ),
@@ -81,6 +81,32 @@ ROWS = [
             "None in losses or not found.finite",
             "None in losses and not found.finite",
             "tests/test_measures.py::test_a_run_has_diverged",
+        ),
+    ),
+    *of(
+        "lab/core/perform.py",
+        ("    set_seed(seed)\n", "    set_seed(0)\n", "tests/test_measures.py::test_a_seed_fixes_the_initial_weights"),
+        (
+            "with sources.test_set_closed():",
+            "if True:",
+            "tests/test_optimizers.py::test_a_recipe_that_reads_the_test_set_early",
+        ),
+        (
+            "run.data = splits.with_split_seed(run.data, seed)",
+            "pass",
+            "tests/test_data.py::test_each_seed_has_a_split_of_its_own",
+        ),
+    ),
+    *of(
+        "lab/core/state.py",
+        ('keras.config.set_floatx("float32")', "pass", "tests/test_execute.py::test_a_run_does_not_depend"),
+        ("tf.config.run_functions_eagerly(False)", "pass", "tests/test_execute.py::test_a_run_does_not_depend"),
+        ("tf_config.disable_op_determinism()", "pass", "tests/test_execute.py::test_a_run_does_not_depend"),
+        ("os.environ.clear()", "pass", "tests/test_execute.py::test_a_run_does_not_depend"),
+        (
+            "            del registered[name]\n",
+            "            pass\n",
+            "tests/test_execute.py::test_a_run_does_not_depend",
         ),
     ),
 ]

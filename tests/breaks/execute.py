@@ -5,30 +5,31 @@ from tests.breaks.row import of
 ROWS = [
     *of(
         "lab/execute/subprocesses.py",
-        ("    if code < 0:\n", "    if code > 0:\n", "tests/test_distributed.py::test_a_process_that_fails"),
+        ("if code < 0 else", "if code > 0 else", "tests/test_distributed.py::test_a_process_that_fails"),
         ("stdin=subprocess.PIPE", "stdin=subprocess.DEVNULL", "tests/test_distributed.py::test_processes_end_with"),
     ),
     *of(
         "lab/execute/job.py",
         (
-            "set_random_seed(job.seed)",
-            "set_random_seed(0)",
-            "tests/test_measures.py::test_a_seed_fixes_the_initial_weights",
-        ),
-        (
-            "with sources.test_set_closed():",
+            "with known_state():",
             "if True:",
-            "tests/test_optimizers.py::test_a_recipe_that_reads_the_test_set_early",
+            "tests/test_execute.py::test_a_run_does_not_depend_on_the_one_before",
         ),
         (
-            "run.data = splits.with_split_seed(run.data, job.seed)",
-            "pass",
-            "tests/test_data.py::test_each_seed_has_a_split_of_its_own",
+            "if job.data_digest and sources",
+            "if False and sources",
+            "tests/test_execute.py::test_a_run_of_other_code_images_or_model",
         ),
     ),
     *of(
         "lab/execute/cluster.py",
         ("and not all(_through", "and not any(_through", "tests/test_distributed.py::test_a_worker_stays_until"),
+        (
+            "            _let_a_child_go_on()\n",
+            "            pass\n",
+            "tests/test_distributed.py::test_a_worker_that_waits_for_the",
+        ),
+        ("leave(code if code >= 0", "leave(0 if code >= 0", "tests/test_distributed.py::test_usage_errors_of_a_worker"),
     ),
     *of(
         "lab/execute/executor.py",
@@ -61,6 +62,11 @@ ROWS = [
     ),
     *of(
         "lab/execute/scheduler.py",
-        ("or broken_seal", "", "tests/faults/test_formats.py::test_a_record_is_kept_as_it_was"),
+        ("problem = _another_run(record, variant, job)", 'problem = ""', "tests/test_execute.py::test_a_record_that"),
+        ("return 1  # Times are", "return 2  # Times are", "tests/test_execute.py::test_what_measures_times_has"),
+    ),
+    *of(
+        "lab/execute/invocation.py",
+        ("        lock.acquire()\n", "        pass\n", "tests/test_execute.py::test_a_folder_that_another_process"),
     ),
 ]
