@@ -180,7 +180,7 @@ def benchmark(
         rounds: by default 11 epochs, or 3 whole commands.
         torch: a Python interpreter that has PyTorch.
         against: another checkout, such as one before a change: whole commands are timed there and here, in turn.
-        flags: those of recipes.optimizers, with --against.
+        flags: those of recipes.optimizers, with --against, as in --flags='--seeds 2'.
     """
     from benchmarks import throughput
     from pipelines.errors import UsageError
