@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from lab.measurement import Measured as Measured
     from lab.measurement import advice as advice
     from lab.measurement import measure as measure
-    from lab.panels import Against as Against
     from lab.panels import Bars as Bars
     from lab.panels import Graph as Graph
     from lab.panels import Lines as Lines
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 
 # Name -> the module that has it, imported when it is asked for: a list of recipes needs no TensorFlow.
 _WHERE = {
-    "Against": "lab.panels",
     "Bars": "lab.panels",
     "Claim": "lab.claims",
     "Experiment": "lab.experiment",

@@ -16,7 +16,8 @@ from lab.execute.ray import starts_a_cluster
 from lab.execute.scheduler import Work, run_jobs
 from lab.experiment import BudgetName, Experiment
 from lab.experiments import NAMES, load
-from lab.report.card import markdown, markdown_table
+from lab.report.card import markdown
+from lab.report.pages import markdown_table
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
 from lab.settings import LOGS, Settings, images_of
@@ -73,7 +74,7 @@ class Measured:
 
     def verdicts(self) -> dict[str, str]:
         """Claim's id -> the verdict of these runs."""
-        return {judgement.claim.id: judgement.verdict for judgement in self.report.judgements()}
+        return {judgement.claim.id: judgement.verdict for judgement in self.report.judgements}
 
 
 class Rows(list):
@@ -239,7 +240,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
 def _write_pictures(report: Report, folder: Path) -> None:
     report.write_figure(folder / "figure.png")
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
-    if any(comparison.n > 1 for judgement in report.judgements() for comparison in judgement.comparisons):
+    if report.has_intervals:
         report.write_forest(folder / "forest.png")
 
 

@@ -1,8 +1,7 @@
-"""What a card's figure shows: panels that a recipe chooses. How they are drawn is in `reporting.figure`."""
+"""What a card's figure shows: panels that an experiment chooses. `lab.report.figure` draws them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any, Literal
 
 
@@ -43,17 +42,6 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Against:
-    """A metric against one axis of a `grid`: a line for each combination of the other axes."""
-
-    axis: str
-    metric: str
-    grid: Mapping[str, SimpleNamespace]
-    title: str = ""
-    log: str = ""
-
-
-@dataclass(frozen=True)
 class Sweep:
     """The sensitivity curve of a tuning sweep: final accuracy against the swept field."""
 
@@ -66,4 +54,4 @@ class Graph:
     title: str = ""
 
 
-Panel = Lines | Points | Bars | Against | Sweep | Graph
+Panel = Lines | Points | Bars | Sweep | Graph

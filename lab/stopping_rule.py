@@ -44,7 +44,7 @@ def extend(invocation: Invocation, say: Callable[[str], None], watch: Callable[[
             elapsed_seconds=None,
             records=list(records.values()),
         )
-        judgements = Report(experiment, found, tuning).judgements()
+        judgements = Report(experiment, found, tuning).judgements
         names = open_variants(experiment, judgements)
         still = [judgement.claim.id for judgement in judgements if undecided(judgement)]
         say(f"{look} seeds: {'undecided are ' + ', '.join(still) if still else 'all is decided'}.")

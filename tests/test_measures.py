@@ -1,7 +1,6 @@
 """What makes a metric, against numbers worked out by hand: a flipped sign anywhere on the way fails a test."""
 
 import dataclasses
-import itertools
 import math
 import os
 from types import SimpleNamespace
@@ -9,23 +8,16 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from matplotlib.text import Text
-from msgspec import structs
 from rich.console import Console
-from scipy import stats
 
-from lab import Claim, Experiment, Run, Unit, grid
+from lab import Run, grid
 from lab.cli import live_table
 from lab.core import scoring, timing
 from lab.core.callbacks import Stopwatch
 from lab.execute.job import Job, run_job
 from lab.experiments import load
-from lab.panels import Against, Bars, Lines, Sweep
-from lab.report import card, figure, forest
-from lab.report.report import Report
-from lab.statistics import judge
 from pipelines import sources
-from tests.toys import guess, made_up
+from tests.toys import made_up
 
 
 def part(labels) -> sources.Split:
@@ -287,153 +279,12 @@ def test_a_seed_fixes_the_initial_weights(tmp_path, monkeypatch):
 # What is shown
 
 
-found_by = made_up.of_values
-
-
-def reported(claim: Claim, values: dict[str, list[float]]) -> Report:
-    experiment = Experiment(
-        guess, tuple(values), [claim], guess.Config, train=guess.train, units={"epochs": Unit("epochs", name="epochs")}
-    )
-    return Report(experiment, found_by(values, claim.metric), None)
-
-
-def test_a_table_gives_mean_and_standard_deviation():
-    claim = Claim("C", "…", "…", "test_accuracy", by=0.01, higher="a", than="b")
-    header, rows = reported(claim, {"a": [0.5, 0.6, 0.7], "b": [0.1, 0.1, 0.1]}).table()
-    assert header[:2] == ["variant", "test accuracy (%)"]
-    assert rows[0][:2] == ["a", "60.00 ± 10.00"]
-    assert rows[1][:2] == ["b", "10.00"]
-
-
-def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
-    claim = Claim("C", "…", "…", "m", by=0.01, lower="a", than="b")
-    units = {"m": Unit("a step", 1, "ms", 1, timed=True)}
-    experiment = Experiment(
-        guess, ("a", "b"), [claim], guess.Config, train=guess.train, units=units, panels=(Bars("m"),)
-    )
-    found = found_by({"a": [2.0] * 10 + [8.0] * 10, "b": [3.0] * 20}, "m")
-    found = structs.replace(found, until_decided=20, records=found.records[:-10])
-    report = Report(experiment, found, None)
-    header, rows = report.table()
-    assert (header[1], rows[0][1], rows[1][1]) == ("a step (ms)", "2.0", "3.0")
-    assert [bar.get_width() for bar in report.figure().axes[0].patches] == [2.0, 3.0]
-    assert "of the 10 seeds that all variants have" in card.notes(report)
-
-
-@pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])
-def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
-    claim = Claim("C", "…", "…", "test_accuracy", by=0.01, **{direction: "a"}, than="b")
-    report = reported(claim, {"a": [0.61, 0.60, 0.62, 0.61, 0.61] * 2, "b": [0.50, 0.51, 0.50, 0.49, 0.50] * 2})
-    (judgement,) = report.judgements()
-    assert judgement.verdict == verdict
-    words = report.words(judgement, judgement.comparisons[0], brief=True)
-    # Differences 11, 9, 12, 12, 11, twice: mean 11, deviation √(12/9); the quantile is that of 1 - 0.05/4.
-    half = stats.t.ppf(1 - 0.05 / 4 / 2, 9) * (12 / 9) ** 0.5 / 10**0.5
-    assert words == f"test accuracy, a minus b: +11.00 [+{11 - half:.2f}, +{11 + half:.2f}] points"
-
-
-@pytest.mark.parametrize("direction", ["higher", "lower"])
-def test_words_tell_the_ratio_of_what_logarithms_are_of(direction):
-    claim = Claim("C", "…", "…", "log_time", by=0.05, **{direction: "a"}, than="b")
-    report = reported(claim, {"a": [np.log(3.0), np.log(3.1)] * 5, "b": [np.log(1.5), np.log(1.55)] * 5})
-    (judgement,) = report.judgements()
-    assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0])
-    assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0], brief=True)
-
-
 def test_a_grid_has_every_combination_by_name():
     found = grid(skip={"plain": False, "residual": True}, depth=(2, 6), norm={"": False, "norm": True})
     assert list(found)[:4] == ["plain_2", "plain_2_norm", "plain_6", "plain_6_norm"]
     assert len(found) == 8
     assert vars(found["residual_6_norm"]) == {"skip": True, "depth": 6, "norm": True}
     assert list(grid(warm=(False, True))) == ["no_warm", "warm"]
-
-
-def picture(curves: dict[str, list[list[float]]], metrics=None) -> figure.Picture:
-    shown = metrics or {}
-    records = [
-        {
-            "variant": v,
-            "seed": seed,
-            "status": "finished",
-            "metrics": shown.get(v, {}),
-            "curves": {"y": curve},
-        }
-        for v, runs in curves.items()
-        for seed, curve in enumerate(runs, 1)
-    ]
-    return figure.Picture(records, tuple(curves), lambda name: Unit(name))
-
-
-def test_curves_of_unequal_length_are_drawn_as_far_as_each_goes():
-    drawn = figure.draw([Lines("y")], picture({"a": [[1.0, 2.0, 3.0], [3.0]], "b": [[], [5.0]]}))
-    lines = drawn.axes[0].lines
-    assert lines[0].get_ydata().tolist() == [2.0, 2.0, 3.0]
-    assert lines[1].get_ydata().tolist() == [5.0]
-    assert drawn.axes[0].get_title() == "Mean and range over 1 to 2 seeds"
-
-
-def test_a_sweeps_panel_says_of_how_many_seeds_it_is():
-    curve = [
-        {"variant": v, "seed": seed, "status": status, "config": {"rate": 0.1}, "metrics": {"test_accuracy": 0.5}}
-        for v, runs in {"a": 10, "b": 3}.items()
-        for seed in range(1, runs + 1)
-        for status in ("finished", "diverged")
-    ]
-    shown = dataclasses.replace(picture({}), names=("a", "b"), tuning={"variants": ["a", "b"], "curve": curve})
-    drawn = figure.draw([Sweep()], dataclasses.replace(shown, swept="rate"))
-    assert drawn.axes[0].get_title() == "Sensitivity: mean and range over 3 to 10 seeds"
-
-
-def test_a_metric_against_an_axis_has_a_line_for_each_of_the_other_settings():
-    variants = grid(skip={"plain": False, "residual": True}, depth=(2, 6))
-    metrics = {name: {"m": chosen.depth + 10 * chosen.skip} for name, chosen in variants.items()}
-    drawn = figure.draw([Against("depth", "m", variants)], picture({name: [[0.0]] for name in variants}, metrics))
-    assert [container.get_label() for container in drawn.axes[0].containers] == ["plain", "residual"]
-    lines = [container.lines[0] for container in drawn.axes[0].containers]
-    assert [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in lines] == [
-        ([2, 6], [2, 6]),
-        ([2, 6], [12, 16]),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("heights", "expected"),
-    [
-        ([0.1, 0.5, 0.9], [0.1, 0.5, 0.9]),
-        ([0.50, 0.52], [0.46, 0.56]),
-        ([0.50, 0.52, 0.60], [0.44, 0.54, 0.64]),  # The third one is touched by the first two once they are apart.
-        ([0.01, 0.02, 0.03, 0.95, 0.99], [0.0, 0.1, 0.2, 0.9, 1.0]),
-        ([], []),
-    ],
-)
-def test_heights_are_moved_apart_as_little_as_need_be(heights, expected):
-    assert figure.apart(heights, 0.1) == pytest.approx(expected)
-
-
-def test_names_beside_lines_touch_neither_one_another_nor_the_lines():
-    drawn = figure.draw([Lines("y")], picture({name: [[0.1, 0.5 + 0.001 * i]] for i, name in enumerate("abcdef")}))
-    drawn.draw_without_rendering()
-    (axes,) = drawn.axes
-    names = {text.get_text(): Text.get_window_extent(text) for text in axes.texts}  # Without the arrow.
-    assert list(names) == list("abcdef")  # From the lowest line's end to the highest.
-    boxes = list(names.values())
-    assert all(below.y1 <= above.y0 for below, above in itertools.pairwise(boxes))
-    right = axes.get_window_extent().x1
-    assert all(box.x0 >= right and box.x1 <= drawn.bbox.x1 for box in boxes)
-    assert [text.get_color() for text in axes.texts] == [line.get_color() for line in axes.lines]
-
-
-def test_many_pairs_that_are_equal_take_one_row():
-    values = {name: {seed: 0.5 + 0.001 * np.sin(7 * seed + i) for seed in range(10)} for i, name in enumerate("abcd")}
-    claim = Claim("X", "All are equal", "us", "test_accuracy", equal=tuple("abcd"))
-    judgement = judge(claim, values, 1)
-    (row,) = forest.rows([judgement])
-    assert (row.label, row.word) == ("X   all 6 pairs", "holds")
-    assert row.low == min(comparison.low for comparison in judgement.comparisons) / 0.01
-    assert row.high == max(comparison.high for comparison in judgement.comparisons) / 0.01
-    apart = judge(claim, values | {"d": {seed: value + 0.1 for seed, value in values["d"].items()}}, 1)
-    assert len(forest.rows([apart])) == 6
 
 
 def test_what_is_chosen_by_validation_is_shown_by_validation():

@@ -286,7 +286,6 @@ def alone(monkeypatch):
     stand_in = types.ModuleType("lab")
     exec(STAND_IN, stand_in.__dict__)
     for name in (
-        "Against",
         "Bars",
         "Claim",
         "Graph",

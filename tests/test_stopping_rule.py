@@ -37,7 +37,7 @@ def counts(found: Evidence) -> Counter:
 
 
 def judged(found: Evidence) -> dict:
-    return {judgement.claim.id: judgement for judgement in Report(dice.EXPERIMENT, found, None).judgements()}
+    return {judgement.claim.id: judgement for judgement in Report(dice.EXPERIMENT, found, None).judgements}
 
 
 @pytest.fixture

@@ -49,8 +49,8 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
     """
     from lab.cli import exits
     from lab.evidence.records import EvidenceError, printable
-    from lab.report import front_page, publishable
     from lab.report import publish as publishing
+    from lab.report import publishable
 
     code, logdir = 0, logdir.expanduser()  # No shell does it behind an equals sign.
     if not logdir.is_dir():
@@ -70,9 +70,6 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
             code = exits.say(error) or code
             continue
         print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
-        if not front_page.has_chapter(name):
-            print(f"{name} is in no chapter of README: add it to {front_page.WHERE}.", file=sys.stderr)
-            code = 1
     publishing.publish_front()
     return code
 
@@ -84,13 +81,13 @@ def floors(names: Names, /, logdir: Path = LOGS) -> int:
         names: which recipes.
         logdir: where the runs go.
     """
-    from lab.report import publish as publishing
+    from lab.report.floors import LEAST_SEEDS, write_floors
 
     with_floors = [name for name in known(names) or NAMES if load(name).floor]
-    flags = ["--budget", "smoke", "--seeds", str(publishing.LEAST_SEEDS), "--no-log", "--logdir", str(logdir)]
+    flags = ["--budget", "smoke", "--seeds", str(LEAST_SEEDS), "--no-log", "--logdir", str(logdir)]
     if code := run_all(with_floors, flags):
         return code
     for name in with_floors:
         newest = max((logdir / name).glob("*/evidence.json"))
-        print(f"{name}: {publishing.write_floors(load(name), newest)}")
+        print(f"{name}: {write_floors(load(name), newest)}")
     return 0

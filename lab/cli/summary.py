@@ -15,9 +15,8 @@ from lab.evidence.schemas import LOOKS, Record, SearchTrial, TuningSweep
 from lab.execute.invocation import Invocation, same
 from lab.measurement import Measured
 from lab.report import replication
-from lab.report.card import kind_of
 from lab.report.published import STALE, Published
-from lab.report.report import Report
+from lab.report.report import Report, kind_of
 from lab.settings import LOGS, Settings, images_of
 from lab.tensorboard.profile import words_in
 from lab.tuning import Tuning
@@ -46,7 +45,10 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console, s
         theirs = Report(experiment, measured.published.evidence, measured.published.tuning)
         seeds = len(theirs.found.seeds)
         console.print(f"\nPublished, from {seeds} seeds on {kind_of(theirs.found.machine)}:")
-        for line in [*theirs.brief_lines(), *replication.words(replication.agreement(ours, theirs), theirs)]:
+        for line in [
+            *theirs.verdict_lines(brief=True),
+            *replication.words(replication.agreement(ours, theirs), theirs),
+        ]:
             console.print(line)
     seeds = len(ours.found.seeds)
     console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")

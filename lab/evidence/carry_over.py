@@ -19,7 +19,8 @@ from lab.evidence.provenance import ROOT, commit, environment, is_commit, machin
 from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import Evidence, Link, Origin, Record, Trial, TuningSweep, check_recipe
 from lab.experiment import Experiment
-from lab.report.published import RESULTS, tuned_otherwise
+from lab.report.publishable import tuned_otherwise
+from lab.report.published import RESULTS
 
 Run = tuple[str, int]  # A variant at a seed.
 Say = Callable[[str], None]

@@ -19,6 +19,13 @@ AnyRecord = TypeVar("AnyRecord", bound=Trial)
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
+    """Write `content` as `write_whole` does."""
+    numpy_too = msgspec.to_builtins(content, enc_hook=lambda value: value.item())
+    text = json.dumps(numpy_too, indent=1, allow_nan=False)
+    write_whole(path, f"{text}\n".encode(), durable=durable)
+
+
+def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write `content` so that `path` holds either its old content or the whole new one, whatever happens.
 
     Unless it is `durable`, a loss of power may take it with it.
@@ -26,10 +33,8 @@ def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            numpy_too = msgspec.to_builtins(content, enc_hook=lambda value: value.item())
-            json.dump(numpy_too, file, indent=1, allow_nan=False)
-            file.write("\n")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
             file.flush()
             if durable:
                 os.fsync(file.fileno())

@@ -293,9 +293,7 @@ class Floors(Fields, frozen=True, kw_only=True):
     config: Config
     data: Images
     data_digest: str
-    settings: dict[str, Config]
     floors: dict[str, Floor]
-    code: str = ""
 
 
 class Progress(Fields, frozen=True, kw_only=True):

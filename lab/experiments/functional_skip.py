@@ -1,6 +1,6 @@
 """Plain and residual networks at three depths, with three initializations."""
 
-from lab import Against, Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
+from lab import Bars, Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
 from pipelines import batches
 from recipes import functional_skip as recipe
 
@@ -81,7 +81,7 @@ UNITS = {
 }
 DEEPEST = tuple(name for name, chosen in recipe.VARIANTS.items() if chosen.depth == 12)
 PANELS = (
-    Against("depth", "test_accuracy", recipe.VARIANTS),
+    Bars("test_accuracy"),
     Lines("gradient_norms", x_label="convolution", variants=DEEPEST, log="y"),
 )
 TUNING = Tuning("rate", dict.fromkeys(recipe.VARIANTS, half_decades(1e-2, 3.2e-1)), Objective("validation_accuracy"))

@@ -1,6 +1,6 @@
-"""Draws a card's figure: the panels that a recipe chose, from its evidence."""
+"""Draws a card's figure: the panels that an experiment chose, from its evidence."""
 
-import functools
+import io
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from scipy import special
 
-from lab.evidence.records import Record, finished, levels_of
-from lab.panels import Against, Bars, Graph, Lines, Panel, Points, Sweep
+from lab.evidence.records import finished, levels_of, write_whole
+from lab.evidence.schemas import Record, TuningSweep
+from lab.panels import Bars, Graph, Lines, Panel, Points, Sweep
 
 # Okabe and Ito 2008, without the yellow that white swallows, then Tol's muted ones (personal.sron.nl/~pault).
 COLORS = (
@@ -19,7 +21,6 @@ COLORS = (
     "#44AA99", "#888888",
 )  # fmt: skip
 STYLES = ("-", "--", ":")
-LEAST_GAP = 0.06  # Between the names beside lines, in heights of the panel.
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Picture:
     records: Sequence[Record]
     names: tuple[str, ...]
     units: Any  # From a name to its `Unit`.
-    tuning: Any = None
+    tuning: TuningSweep | None = None
     swept: str = ""
 
     def style(self, variant: str) -> dict[str, Any]:
@@ -38,90 +39,38 @@ class Picture:
         return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number // len(COLORS) % len(STYLES)]}
 
     def label(self, name: str) -> str:
+        """A metric or curve with its unit, as an axis is labelled."""
         unit = self.units(name)
         shown = {"points": "%"}.get(unit.name, "" if unit.name in unit.words else unit.name)
         return f"{unit.words} ({shown})" if shown else unit.words
 
     def curves(self, variant: str, name: str) -> np.ndarray:
-        """A curve of the variant's finished runs, as shown: float (runs, points), NaN past a run's own end."""
-        found = [
-            record["curves"][name]
-            for record in self.records
-            if record["variant"] == variant and record["status"] == "finished" and record["curves"].get(name)
-        ]
-        longest = max(map(len, found), default=0)
-        padded = [[*curve, *[None] * (longest - len(curve))] for curve in found]
-        return np.array(padded, dtype=float).reshape(len(found), longest) * self.units(name).scale
+        """A curve of the variant's finished runs, in its unit: float (runs, points), NaN past a run's own end."""
+        mine = [r for r in self.records if r.variant == variant and r.status == "finished"]
+        return padded([r.curves[name] for r in mine if r.curves.get(name)]) * self.units(name).scale
 
     def values(self, variant: str, metric: str) -> list[float]:
-        """What a variant's runs have of a metric, as shown."""
+        """What a variant's runs have of a metric, in its unit."""
         unit = self.units(metric)
         by_seed = levels_of(self.records, metric, unit.timed).get(variant, {})
         return [value * unit.scale for value in by_seed.values()]
 
+    def spreads(self, names: Sequence[str], metric: str) -> tuple[list[str], list[float], list[float]]:
+        """The variants that have a metric, with its mean and standard deviation over seeds."""
+        values = {name: found for name in names if (found := self.values(name, metric))}
+        deviations = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values.values()]
+        return list(values), [statistics.mean(v) for v in values.values()], deviations
 
-def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
-    runs = []
-    for variant in panel.variants or picture.names:
-        y = picture.curves(variant, panel.y)
-        if not y.size:
-            continue
-        x = np.nanmean(picture.curves(variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
-        style = picture.style(variant)
-        axes.plot(x, np.nanmean(y, axis=0), marker="o", markersize=3, label=variant, **style)
-        axes.fill_between(x, *band_of(y, panel.band), color=style["color"], alpha=0.15, linewidth=0)
-        runs.append(len(y))
-    _scale(axes, panel.log)
-    if not panel.x and "x" not in panel.log:
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlabel(picture.label(panel.x) if panel.x else panel.x_label)
-    axes.set_ylabel(picture.label(panel.y))
-    band = {"range": "range", "interval": "95 % interval"}[panel.band]
-    axes.set_title(panel.title or f"Mean and {band} over {from_to(runs)} seeds", fontsize=10)
-    name_lines(axes)
+    def mean_over(self, names: Sequence[str], metric: str) -> str:
+        """The title of a panel that shows means and standard deviations."""
+        counts = [len(values) for name in names if (values := self.values(name, metric))]
+        return f"Mean and standard deviation over {from_to(counts)} seeds"
 
 
-def name_lines(axes: Any) -> None:
-    """Write each line's name in its color beside its end, those that would lie upon one another moved apart."""
-    ends = []
-    for line in axes.lines:
-        x, y = (np.asarray(values, float) for values in line.get_data())
-        last = np.flatnonzero(np.isfinite(x) & np.isfinite(y))[-1:]
-        if len(last):
-            ends.append((float(x[last[0]]), float(y[last[0]]), line))
-    axes.get_ylim()  # Settles the limits, which the places below depend on.
-    places = axes.transAxes.inverted().transform(axes.transData.transform([(x, y) for x, y, _ in ends] or [(1, 1)]))
-    order = sorted(range(len(ends)), key=lambda number: float(places[number, 1]))
-    heights = apart([float(places[number, 1]) for number in order], LEAST_GAP)
-    for number, height in zip(order, heights, strict=True):
-        *end, line = ends[number]
-        look = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-        axes.annotate(
-            line.get_label(), end, (1.03, height), textcoords="axes fraction", va="center", fontsize=8,
-            color=line.get_color(), arrowprops=look, annotation_clip=False,
-        )  # fmt: skip
-
-
-def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Rising heights, moved as little as need be so that neighbours are `gap` apart, all from 0 to 1 if they fit."""
-    # Groups of neighbours that touch share their mean, and take in whoever they then touch.
-    groups: list[list[float]] = []
-    for height in heights:
-        groups.append([height])
-        while len(groups) > 1 and _lowest(groups[-1], gap) - _highest(groups[-2], gap) < gap:
-            last = groups.pop()
-            groups[-1] += last
-    moved = [_lowest(group, gap) + gap * number for group in groups for number in range(len(group))]
-    moved = [max(height, gap * number) for number, height in enumerate(moved)]
-    return [min(height, 1 - gap * (len(moved) - 1 - number)) for number, height in enumerate(moved)]
-
-
-def _lowest(group: Sequence[float], gap: float) -> float:
-    return statistics.mean(group) - gap * (len(group) - 1) / 2
-
-
-def _highest(group: Sequence[float], gap: float) -> float:
-    return statistics.mean(group) + gap * (len(group) - 1) / 2
+def padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
+    """Rows of unequal length as float (rows, longest), NaN where a row has nothing."""
+    longest = max(map(len, rows), default=0)
+    return np.array([[*row, *[None] * (longest - len(row))] for row in rows], dtype=float).reshape(len(rows), longest)
 
 
 def from_to(counts: Sequence[int]) -> str:
@@ -130,136 +79,90 @@ def from_to(counts: Sequence[int]) -> str:
 
 
 def band_of(y: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper edge, (points,) each, of curves (runs, points)."""
+    """The lower and upper edge, (points,) each, of curves (runs, points): their range or the mean's 95 % interval."""
     if kind == "range" or len(y) < 2:
         return np.nanmin(y, axis=0), np.nanmax(y, axis=0)
-    runs = np.maximum(2, (~np.isnan(y)).sum(axis=0))
-    deviation = np.sqrt(np.nansum((y - np.nanmean(y, axis=0)) ** 2, axis=0) / (runs - 1))
-    half = special.stdtrit(runs - 1, 0.975) * deviation / np.sqrt(runs)
+    freedom = np.maximum(1, (~np.isnan(y)).sum(axis=0) - 1)
+    half = special.stdtrit(freedom, 0.975) * np.nanstd(y, axis=0) / np.sqrt(freedom)
     return np.nanmean(y, axis=0) - half, np.nanmean(y, axis=0) + half
 
 
-def draw_points(panel: Points, axes: Any, picture: Picture) -> None:
-    for variant in picture.names:
-        x, y = picture.values(variant, panel.x), picture.values(variant, panel.y)
-        if x and y:
-            bars = [_spread(values) for values in (x, y)]
-            where = statistics.mean(x), statistics.mean(y)
-            color = picture.style(variant)["color"]
-            axes.errorbar(*where, xerr=bars[0], yerr=bars[1], marker="o", color=color, label=variant, linestyle="")
+def _draw_curve(axes: Any, x: Any, y: np.ndarray, band: str, variant: str, style: Mapping[str, Any]) -> None:
+    """The mean over runs of `y`, (runs, points), within its band."""
+    axes.plot(x, np.nanmean(y, axis=0), marker="o", markersize=3, label=variant, **style)
+    axes.fill_between(x, *band_of(y, band), color=style["color"], alpha=0.15, linewidth=0)
+
+
+def _name_curves(axes: Any) -> None:
+    """A legend right of the axes, in the order in which the lines end from top to bottom."""
+    ends = {line: np.asarray(line.get_ydata(), float)[-1] for line in axes.lines}
+    if ends:
+        handles = sorted(ends, key=lambda line: -ends[line])
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+
+
+def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
+    runs = []
+    for variant in panel.variants or picture.names:
+        y = picture.curves(variant, panel.y)
+        if y.size:
+            x = np.nanmean(picture.curves(variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
+            _draw_curve(axes, x, y, panel.band, variant, picture.style(variant))
+            runs.append(len(y))
     _scale(axes, panel.log)
-    axes.set_xlabel(picture.label(panel.x))
-    axes.set_ylabel(picture.label(panel.y))
-    axes.set_title(panel.title or _mean_over(picture, panel.y, picture.names), fontsize=10)
-    if axes.containers:
-        axes.legend(fontsize=8)
-
-
-def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
-    names = [name for name in picture.names if picture.values(name, panel.metric)]
-    values = [picture.values(name, panel.metric) for name in names]
-    colors = [picture.style(name)["color"] for name in names]
-    means, spread = [statistics.mean(v) for v in values], [_spread(v) for v in values]
-    axes.barh(range(len(names)), means, xerr=spread, ecolor="gray", color=colors)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.invert_yaxis()
-    if names:  # Nothing has no logarithm.
-        _scale(axes, panel.log)
-    else:
-        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
-    axes.set_xlabel(picture.label(panel.metric))
-    axes.set_title(panel.title or _mean_over(picture, panel.metric, names), fontsize=10)
-
-
-def _mean_over(picture: Picture, metric: str, names: Sequence[str]) -> str:
-    counts = [len(values) for name in names if (values := picture.values(name, metric))]
-    return f"Mean and standard deviation over {from_to(counts)} seeds"
-
-
-def draw_against(panel: Against, axes: Any, picture: Picture) -> None:
-    """One line for all variants that differ in the axis alone, in the color of the first of them."""
-    lines: dict[tuple[Any, ...], list[str]] = {}
-    for name, setting in panel.grid.items():
-        rest = tuple(value for axis, value in vars(setting).items() if axis != panel.axis)
-        lines.setdefault(rest, []).append(name)
-    for names in lines.values():
-        names = [name for name in names if picture.values(name, panel.metric)]
-        if not names:
-            continue
-        x = [getattr(panel.grid[name], panel.axis) for name in names]
-        values = [picture.values(name, panel.metric) for name in names]
-        means, spread = [statistics.mean(v) for v in values], [_spread(v) for v in values]
-        of_axis = getattr(panel.grid, "axes", {}).get(panel.axis, {})
-        label = "_".join(part for part in names[0].split("_") if part not in of_axis) or names[0]
-        axes.errorbar(x, means, yerr=spread, marker="o", capsize=2, label=label, **picture.style(names[0]))
-    _scale(axes, panel.log)
-    axes.set_xlabel(panel.axis)
-    axes.set_ylabel(picture.label(panel.metric))
-    axes.set_title(panel.title or _mean_over(picture, panel.metric, list(panel.grid)), fontsize=10)
-    if axes.containers:
-        axes.legend(fontsize=8)
+    if not panel.x and "x" not in panel.log:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    band = {"range": "range", "interval": "95 % interval"}[panel.band]
+    title = panel.title or f"Mean and {band} over {from_to(runs)} seeds"
+    _word(axes, title, picture.label(panel.x) if panel.x else panel.x_label, picture.label(panel.y))
+    _name_curves(axes)
 
 
 def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
     assert picture.tuning is not None
     seeds: dict[str, set[int]] = {}
-    for record in picture.tuning["curve"]:
-        seeds.setdefault(record["variant"], set()).add(record["seed"])
-    for variant in picture.tuning["variants"]:
+    for record in picture.tuning.curve:
+        seeds.setdefault(record.variant, set()).add(record.seed)
+    for variant in (name for name in picture.tuning.variants if name in seeds):
         by_value: dict[float, list[float]] = {}
-        for record in finished(picture.tuning["curve"]):
-            if record["variant"] == variant:
-                value = record["config"][picture.swept]
-                by_value.setdefault(value, []).append(100 * record["metrics"]["test_accuracy"])
-        x = sorted(by_value)
-        if x:
-            style = picture.style(variant)
-            axes.plot(x, [statistics.mean(by_value[v]) for v in x], marker="o", markersize=3, **style)
-            low, high = ([pick(by_value[v]) for v in x] for pick in (min, max))
-            axes.fill_between(x, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        for record in finished(picture.tuning.curve):
+            if record.variant == variant:
+                by_value.setdefault(record.config[picture.swept], []).append(100 * record.metrics["test_accuracy"])
+        if x := sorted(by_value):
+            y = padded([by_value[value] for value in x]).T
+            _draw_curve(axes, x, y, "range", variant, picture.style(variant))
     axes.set_xscale("log")
-    axes.set_xlabel({"rate": "learning rate"}.get(picture.swept, picture.swept))
-    axes.set_ylabel("test accuracy (%)")
-    axes.set_title(
-        f"Sensitivity: mean and range over {from_to([len(of_one) for of_one in seeds.values()])} seeds", fontsize=10
-    )
+    title = f"Sensitivity: mean and range over {from_to([len(of_one) for of_one in seeds.values()])} seeds"
+    _word(axes, title, {"rate": "learning rate"}.get(picture.swept, picture.swept), "test accuracy (%)")
 
 
-def draw_graph(panel: Graph, axes: Any, picture: Picture) -> None:
-    """A box for each layer, named by its type, or its own name at the ends, and by the shape of what it hands on.
+def draw_points(panel: Points, axes: Any, picture: Picture) -> None:
+    for variant in picture.names:
+        (_, x, dx), (_, y, dy) = (picture.spreads([variant], metric) for metric in (panel.x, panel.y))
+        if x and y:
+            axes.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=picture.style(variant)["color"], label=variant)
+    _scale(axes, panel.log)
+    title = panel.title or picture.mean_over(picture.names, panel.y)
+    _word(axes, title, picture.label(panel.x), picture.label(panel.y))
+    if axes.containers:
+        axes.legend(fontsize=8)
 
-    A layer stands a row below the lowest of those that it takes from, and in the middle of them.
-    """
-    rows: dict[str, int] = {}
-    places: dict[str, float] = {}
-    arrows: list[tuple[str, str]] = []
-    layers = panel.build().layers
-    inputs = [layer for layer in layers if _is_input(layer)]
-    for layer in layers:
-        sources = [] if _is_input(layer) else [tensor._keras_history[0].name for tensor in _tensors(layer.input)]
-        arrows += [(source, layer.name) for source in sources]
-        rows[layer.name] = max((rows[source] for source in sources), default=-1) + 1
-        middle = statistics.mean(places[source] for source in sources) if sources else float(inputs.index(layer))
-        taken = [places[name] for name, row in rows.items() if row == rows[layer.name] and name in places]
-        places[layer.name] = middle + 0.5 * sum(abs(place - middle) < 0.5 for place in taken)
-    ends = set(rows) - {source for source, _ in arrows}
-    for layer in layers:
-        named = _is_input(layer) or layer.name in ends
-        words = layer.name if named else type(layer).__name__
-        text = f"{words} {tuple(layer.output.shape[1:])}"
-        look = {"boxstyle": "round", "facecolor": "#d0e4f2" if named else "white", "edgecolor": "gray"}
-        where = (places[layer.name], rows[layer.name])
-        axes.text(*where, text, ha="center", va="center", fontsize=7, bbox=look, zorder=3)
-    for source, layer in arrows:
-        start, end = ((places[name], rows[name]) for name in (source, layer))
-        look = {"arrowstyle": "->"}
-        if start[0] == end[0] and end[1] > start[1] + 1:  # Around the layers in between, and not through them.
-            look |= {"connectionstyle": f"arc3,rad={-3.6 / (end[1] - start[1])}"}
-        axes.annotate("", (end[0], end[1] - 0.3), (start[0], start[1] + 0.3), arrowprops=look)
-    axes.set_xlim(min(places.values()) - 0.6, max(places.values()) + 0.6)
-    axes.set_ylim(max(rows.values()) + 0.6, -0.6)
-    axes.set_axis_off()
-    axes.set_title(panel.title or "The model", fontsize=10)
+
+def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
+    names, means, deviations = picture.spreads(picture.names, panel.metric)
+    colors = [picture.style(name)["color"] for name in names]
+    axes.barh(names, means, xerr=deviations, ecolor="gray", color=colors)
+    axes.tick_params(axis="y", labelsize=8)
+    axes.invert_yaxis()
+    if names:
+        _scale(axes, panel.log)
+    else:  # An empty axis can't be logarithmic.
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+    _word(axes, panel.title or picture.mean_over(names, panel.metric), picture.label(panel.metric), "")
+
+
+def draw_graph(panel: Graph, axes: Any, picture: Any = None) -> None:
+    _draw_layers(panel.build(), panel.title or "The model", axes)
 
 
 def draw_models(models: Mapping[str, Any]) -> Any:
@@ -272,82 +175,46 @@ def draw_models(models: Mapping[str, Any]) -> Any:
     height = 0.8 + 0.45 * max(len(graph.layers) for graph in graphs.values())
     figure = Figure(figsize=(4 * len(graphs), height), dpi=90, layout="constrained")
     for axes, (title, graph) in zip(figure.subplots(1, len(graphs), squeeze=False)[0], graphs.items(), strict=True):
-        draw_graph(Graph(functools.partial(_same, graph), title), axes, Picture([], (), None))
+        _draw_layers(graph, title, axes)
     return figure
 
 
-def _same(model: Any) -> Any:
-    return model
+def _draw_layers(model: Any, title: str, axes: Any) -> None:
+    """A box for each layer of a Functional model, with the layer's type (at the ends its name) and output shape.
 
-
-def _is_input(layer: Any) -> bool:
-    return type(layer).__name__ == "InputLayer"
-
-
-def _tensors(found: Any) -> list[Any]:
-    return list(found) if isinstance(found, (list, tuple)) else [found]
-
-
-def _spread(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def write_parallel(trials: Sequence[Any], objective: str, title: str, path: Path) -> None:
-    """Draw a search's trials as parallel coordinates: a line for each, through its settings to what it reached.
-
-    A trial has `settings` by name, and a number under `objective`. The better it is, the darker its line.
+    A layer stands a row below the lowest of those that it takes from, and in the middle of them.
     """
-    from matplotlib import colormaps
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    if not trials:
-        return
-    names = list(trials[0]["settings"])
-    values = [[*(trial["settings"][name] for name in names), 100 * trial[objective]] for trial in trials]
-    columns = [_heights(column) for column in zip(*values, strict=True)]
-    figure = Figure(figsize=(2.2 * len(columns) + 1, 4), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    reached = columns[-1][0]
-    for number in sorted(range(len(trials)), key=lambda number: reached[number]):
-        line = [heights[number] for heights, _ in columns]
-        color = colormaps["viridis_r"](0.1 + 0.9 * reached[number])
-        axes.plot(range(len(columns)), line, color=color, linewidth=1 + 1.5 * reached[number])
-    for place, (_, ticks) in enumerate(columns):
-        axes.axvline(place, color="gray", linewidth=0.8)
-        last = -1.0
-        for height, text in sorted(ticks):
-            if height - last > 0.05:  # Else one would lie upon the other.
-                axes.annotate(text, (place, height), (3, 2), textcoords="offset points", fontsize=8)
-                last = height
-    axes.set_xticks(range(len(columns)), [*(name.replace("_", " ") for name in names), "validation accuracy (%)"])
-    axes.set_yticks([])
-    axes.set_xlim(-0.2, len(columns) - 0.5)
-    axes.set_title(f"{title}: {len(trials)} trials, the best one darkest", fontsize=10)
-    FigureCanvasAgg(figure).print_png(path)
-
-
-def _heights(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-    """Where the values of one coordinate lie from 0 to 1, and ticks: along logarithms where they span decades."""
-    distinct = sorted(set(column))
-    if not all(isinstance(value, (int, float)) for value in distinct) or len(distinct) == 1:
-        places = {value: (number + 0.5) / len(distinct) for number, value in enumerate(distinct)}
-        return [places[value] for value in column], [(place, f"{value}") for value, place in places.items()]
-    along = np.log if min(distinct) > 0 and max(distinct) / min(distinct) > 20 else np.asarray
-    low, high = float(along(distinct[0])), float(along(distinct[-1]))
-    heights = [(float(along(value)) - low) / (high - low) for value in column]
-    shown = distinct if len(distinct) <= 6 else [distinct[0], distinct[len(distinct) // 2], distinct[-1]]
-    return heights, [((float(along(value)) - low) / (high - low), f"{value:.3g}") for value in shown]
+    places: dict[str, tuple[float, int]] = {}
+    arrows: list[tuple[str, str]] = []
+    for layer in model.layers:
+        taken = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
+        sources = [name for tensor in taken if (name := tensor._keras_history[0].name) != layer.name]
+        arrows += [(source, layer.name) for source in sources]
+        row = max((places[source][1] for source in sources), default=-1) + 1
+        beside = [x for x, y in places.values() if y == row]
+        middle = statistics.mean(places[source][0] for source in sources) if sources else float(len(beside))
+        places[layer.name] = (middle + 0.5 * sum(abs(x - middle) < 0.5 for x in beside), row)
+    ends = set(places) - {source for source, _ in arrows} | set(places) - {layer for _, layer in arrows}
+    for layer in model.layers:
+        words = layer.name if layer.name in ends else type(layer).__name__
+        box = {"boxstyle": "round", "facecolor": "#d0e4f2" if layer.name in ends else "white", "edgecolor": "gray"}
+        text = f"{words} {tuple(layer.output.shape[1:])}"
+        axes.text(*places[layer.name], text, ha="center", va="center", fontsize=7, bbox=box, zorder=3)
+    for source, layer in arrows:
+        (x, y), (to_x, to_y) = places[source], places[layer]
+        look = {"arrowstyle": "->"}
+        if x == to_x and to_y > y + 1:  # Bend it around the layers in between.
+            look["connectionstyle"] = f"arc3,rad={-3.6 / (to_y - y)}"
+        axes.annotate("", (to_x, to_y - 0.3), (x, y + 0.3), arrowprops=look)
+    columns, depth = [x for x, _ in places.values()], max(y for _, y in places.values())
+    axes.set(xlim=(min(columns) - 0.6, max(columns) + 0.6), ylim=(depth + 0.6, -0.6))
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10)
 
 
 DRAWING: dict[type, Any] = {
-    Lines: draw_lines,
-    Points: draw_points,
-    Bars: draw_bars,
-    Against: draw_against,
-    Sweep: draw_sweep,
-    Graph: draw_graph,
-}
+    Lines: draw_lines, Points: draw_points, Bars: draw_bars, Sweep: draw_sweep, Graph: draw_graph
+}  # fmt: skip
 
 
 def draw(panels: Sequence[Panel], picture: Picture) -> Any:
@@ -361,13 +228,34 @@ def draw(panels: Sequence[Panel], picture: Picture) -> Any:
     return figure
 
 
+def write_png(figure: Any, path: Path, evidence: str) -> None:
+    """Draw a figure into a PNG that holds the hash of the evidence that it was drawn from."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Evidence": evidence})
+    write_whole(path, content.getvalue())
+
+
+def drawn_from(path: Path) -> str:
+    """The hash of the evidence that a PNG was drawn from; empty where there is none."""
+    if not path.exists():
+        return ""
+    with Image.open(path) as picture:
+        return str(picture.info.get("Evidence", ""))
+
+
+def _word(axes: Any, title: str, x: str, y: str) -> None:
+    axes.set(xlabel=x, ylabel=y)
+    axes.set_title(title, fontsize=10)
+
+
 def _scale(axes: Any, log: str) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Make the axes in `log`, "x", "y" or "xy", logarithmic, with plain numbers beside their ticks."""
+    from matplotlib.ticker import LogLocator
 
     for name in log:
         getattr(axes, f"set_{name}scale")("log")
         axis = getattr(axes, f"{name}axis")
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")

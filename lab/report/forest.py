@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lab.statistics import Comparison, Judgement
 
-EDGE = 8.0  # Multiples; what lies beyond is drawn at the edge, with its number.
+EDGE = 8.0  # Multiples. A mean beyond it is written as a number at the edge.
 MANY = 5
 COLORS = {
     "holds": "#009E73",
@@ -24,24 +23,24 @@ COLORS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison as drawn: what stands left of it, its interval in multiples of `by`, and its word."""
+    """A comparison as drawn: its label, its interval in multiples of `by`, its verdict, whether it is stale."""
 
     label: str
     mean: float
     low: float
     high: float
     word: str
+    stale: bool = False
 
 
 def rows(judgements: Sequence[Judgement]) -> list[Row]:
-    """One for each comparison that was measured; right of zero is the claim's direction, or for equality A above B.
+    """One row for each measured comparison; right of zero is the claim's direction, or for equality A above B.
 
     Where many variants are equal to one another, one row holds the intervals of all pairs.
     """
     found = []
     for judgement in judgements:
-        measured = [c for c in judgement.comparisons if c.n > 1 and judgement.claim.by > 0]
-        mine = [_row(judgement, comparison) for comparison in measured]
+        mine = [_row(judgement, c) for c in judgement.comparisons if c.n > 1 and judgement.claim.by > 0]
         if mine and all_alike(judgement):
             low, high = min(row.low for row in mine), max(row.high for row in mine)
             mine = [Row(f"{judgement.claim.id}   all {len(mine)} pairs", (low + high) / 2, low, high, "holds")]
@@ -50,31 +49,25 @@ def rows(judgements: Sequence[Judgement]) -> list[Row]:
 
 
 def all_alike(judgement: Judgement) -> bool:
-    """Whether a claim says of many pairs that they are equal, and all of them are: one line is enough for these."""
+    """Whether a claim says that many pairs are equal, and all of them are: one line is enough for these."""
     words = {comparison.word for comparison in judgement.comparisons}
     return bool(judgement.claim.equal) and len(judgement.comparisons) >= MANY and words == {"holds"}
 
 
 def _row(judgement: Judgement, comparison: Comparison) -> Row:
-    by = judgement.claim.by
-    first, second = comparison.between
-    between = f"{first} − {second}" if not judgement.claim.lower else f"{second} − {first}"
-    return Row(
-        f"{judgement.claim.id}   {between.replace('_', ' ')}",
-        comparison.mean / by,
-        comparison.low / by,
-        comparison.high / by,
-        comparison.word,
-    )
+    claim = judgement.claim
+    first, second = reversed(comparison.between) if claim.lower else comparison.between
+    label = f"{claim.id}   {first} − {second}".replace("_", " ")
+    mean, low, high = (value / claim.by for value in (comparison.mean, comparison.low, comparison.high))
+    return Row(label, mean, low, high, comparison.word)
 
 
 def draw(found: Sequence[Row], row_height: float = 0.28, columns: int = 1) -> Any:
     """A matplotlib figure of the rows, from top to bottom; the zone of no practical difference is shaded.
 
-    `row_height` is in inches. In several columns there is no room for words beside the rows: a legend has them.
+    `row_height` is in inches. One column has each verdict beside its row, several share a legend.
     """
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     longest = math.ceil(len(found) / columns)
     size = (9 if columns == 1 else 5.6 * columns, 1.1 + 0.4 * (columns > 1) + row_height * longest)
@@ -82,16 +75,8 @@ def draw(found: Sequence[Row], row_height: float = 0.28, columns: int = 1) -> An
     for number, axes in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
         _draw_column(axes, found[number * longest : (number + 1) * longest], longest, words=columns == 1)
     if columns > 1:
-        shown = [word for word in COLORS if any(row.word == word for row in found)]
-        figure.legend(
-            handles=[Line2D([], [], color=COLORS[word], marker="o", markersize=5, linewidth=2) for word in shown],
-            labels=shown, loc="outside upper center", ncols=math.ceil(len(shown) / 2), fontsize=9, frameon=False,
-        )  # fmt: skip
-    label = "difference, in multiples of the smallest effect that matters"
-    if columns > 1:
-        figure.supxlabel(label, fontsize=10)
-    else:
-        figure.axes[0].set_xlabel(label)
+        _draw_legend(figure, found)
+    figure.supxlabel("difference, in multiples of the smallest effect that matters", fontsize=10)
     return figure
 
 
@@ -100,32 +85,37 @@ def _draw_column(axes: Any, found: Sequence[Row], places: int, *, words: bool) -
     axes.axvline(0, color="gray", linewidth=0.8)
     for place, row in enumerate(found):
         color = COLORS[row.word]
-        low, high, mean = (min(max(value, -EDGE), EDGE) for value in (row.low, row.high, row.mean))
-        axes.plot([low, high], [place, place], color=color, linewidth=2)
-        if abs(row.mean) <= EDGE:
-            axes.plot([mean], [place], marker="o", color=color, markersize=5)
-        else:
-            side = 1 if row.mean > 0 else -1
-            axes.plot([side * EDGE], [place], marker=">" if side > 0 else "<", color=color, markersize=7)
-            axes.annotate(
-                f"{row.mean:+.0f}", (side * EDGE, place), (-10 * side, 4), textcoords="offset points",
-                ha="right" if side > 0 else "left", va="center", fontsize=7,
-            )  # fmt: skip
+        interval = [[max(0.0, row.mean - row.low)], [max(0.0, row.high - row.mean)]]
+        look = {"color": color, "markersize": 5, "elinewidth": 2, "markerfacecolor": "white" if row.stale else color}
+        axes.errorbar(row.mean, place, xerr=interval, fmt="o", **look)
+        if abs(row.mean) > EDGE:  # The axis ends before it.
+            side, text = ("right", f"{row.mean:+.0f} ▶") if row.mean > 0 else ("left", f"◀ {row.mean:+.0f}")
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            where = math.copysign(EDGE + 0.4, row.mean)
+            axes.text(where, place, text, ha=side, va="center", fontsize=7, color=color, bbox=box)
         if words:
-            where = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8}
-            axes.annotate(row.word, (1.01, place), color=color, **where)
+            axes.annotate(
+                row.word, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=color
+            )
     axes.set_yticks(range(len(found)), [row.label for row in found], fontsize=8)
     axes.set_ylim(places - 0.4, -0.6)
     axes.set_xlim(-EDGE - 0.5, EDGE + 0.5)
     axes.grid(axis="x", alpha=0.3)
 
 
-def write(
-    found: Sequence[Row], path: Path, software: str, evidence: str, *, row_height: float = 0.28, columns: int = 1
-) -> None:
-    """Draw the rows into a PNG that names what it was drawn from; nothing where there is none."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _draw_legend(figure: Any, found: Sequence[Row]) -> None:
+    from matplotlib.lines import Line2D
 
-    if found:
-        drawn = draw(found, row_height, columns)
-        FigureCanvasAgg(drawn).print_png(path, metadata={"Software": software, "Evidence": evidence})
+    entries = {
+        word: Line2D([], [], color=COLORS[word], marker="o") for word in COLORS if word in {r.word for r in found}
+    }
+    if any(row.stale for row in found):
+        entries["measured with an earlier version"] = Line2D([], [], color="gray", marker="o", markerfacecolor="white")
+    figure.legend(
+        entries.values(),
+        entries,
+        loc="outside upper center",
+        ncols=math.ceil(len(entries) / 2),
+        fontsize=9,
+        frameon=False,
+    )

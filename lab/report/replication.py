@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from scipy import special
 
 from lab.evidence.records import values_of
-from lab.report.card import kind_of
-from lab.report.report import Report
+from lab.report.report import Report, kind_of
 
-ERROR = 0.01  # The chance that runs which do agree are said to differ, over all of a recipe's variants and metrics.
+ERROR = 0.01  # How likely it is that runs of the same code are said to differ, over all variants and metrics.
 
 
 @dataclass(frozen=True)
@@ -30,25 +29,22 @@ def agreement(ours: Report, theirs: Report) -> list[Agreement]:
     """One for each variant, and each metric that claims are about and that varies from seed to seed.
 
     A mean of k new runs lies within Student's prediction interval from n published ones, whose width is the published
-    standard deviation times the root of 1/n + 1/k. That is for new seeds: of runs at published ones, which a plain run
-    has, less is to be expected between machines, so that these are said to differ more seldom than they might be.
+    standard deviation times the root of 1/n + 1/k. Published seeds, which a plain run has, agree more often than that.
     """
-    metrics = dict.fromkeys(
-        ["test_accuracy", *(claim.metric for claim in theirs.experiment.claims if not claim.from_tuning)]
-    )
-    if theirs.experiment.by_machine and kind_of(ours.found["machine"]) != kind_of(theirs.found["machine"]):
+    claimed = (claim.metric for claim in theirs.experiment.claims if claim.metric and not claim.from_tuning)
+    metrics = dict.fromkeys(["test_accuracy", *claimed])
+    if theirs.experiment.by_machine and kind_of(ours.found.machine) != kind_of(theirs.found.machine):
         metrics = dict.fromkeys(["test_accuracy"])  # Times and memory are those of one kind of machine.
     found = []
-    for metric in filter(None, metrics):
+    for metric in metrics:
         new, old = values_of(ours.records, metric), values_of(theirs.records, metric)
         for variant in theirs.experiment.names:
             here, there = (list(values.get(variant, {}).values()) for values in (new, old))
-            if not here or len(there) < 2 or (spread := statistics.stdev(there)) == 0:
-                continue
-            means = statistics.mean(here), statistics.mean(there)
-            t = abs(means[0] - means[1]) / (spread * math.sqrt(1 / len(here) + 1 / len(there)))
-            chance = 2 * float(special.stdtr(len(there) - 1, -t))
-            found.append(Agreement(variant, metric, *means, spread, chance))
+            if here and len(there) > 1 and (spread := statistics.stdev(there)):
+                means = statistics.mean(here), statistics.mean(there)
+                t = abs(means[0] - means[1]) / (spread * math.sqrt(1 / len(here) + 1 / len(there)))
+                chance = 2 * float(special.stdtr(len(there) - 1, -t))
+                found.append(Agreement(variant, metric, *means, spread, chance))
     return found
 
 
@@ -58,26 +54,20 @@ def differing(found: Sequence[Agreement]) -> list[Agreement]:
 
 
 def words(found: Sequence[Agreement], report: Report) -> list[str]:
-    """What to tell a reader of it."""
+    """What to tell a reader about it."""
     if not found:
         return []
-    odd = differing(found)
-    if not odd:
+    if not (odd := differing(found)):
         variants, metrics = len({a.variant for a in found}), len({a.metric for a in found})
-        return [
-            f"Your runs agree with them: of {variants} variants and {metrics} metric{'s' if metrics > 1 else ''}, each "
-            "mean lies where new seeds were to be expected."
-        ]
+        of_them = f"{variants} variants and {metrics} metric{'s' if metrics > 1 else ''}"
+        return [f"Your runs agree with them: for {of_them}, each mean lies where new seeds were expected."]
     lines = ["Your runs differ from them:"]
     for a in odd:
         unit = report.experiment.unit(a.metric)
+        here, there, spread = (unit.show(value) for value in (a.here, a.published, a.spread))
+        once = f"{1 / max(a.chance, 1e-6):,.0f}"
         lines.append(
-            f"    {a.variant}, {unit.words}: {unit.show(a.here)} here, {unit.show(a.published)} ± "
-            f"{unit.show(a.spread)} published; by chance so far apart once in {_times(a.chance)}."
+            f"    {a.variant}, {unit.words}: {here} here, {there} ± {spread} published. Chance alone moves them that "
+            f"far apart once in {once} times{' or less' if a.chance < 1e-6 else ''}."
         )
     return lines
-
-
-def _times(chance: float) -> str:
-    times = 1 / max(chance, 1e-12)
-    return f"{times:,.0f}" if times < 1e6 else f"10^{math.floor(math.log10(times))}"

@@ -18,8 +18,8 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 
 from lab.evidence.records import finished, read, values_of, write_json
 from lab.evidence.schemas import Record
-from lab.report.card import markdown_table
 from lab.report.figure import band_of
+from lab.report.pages import markdown_table
 from lab.report.report import Report
 from lab.tensorboard import events, pictures
 from lab.tensorboard.profile import words_in
@@ -263,7 +263,7 @@ def _write_means(folder: Path, variant: str, report: Report) -> None:
 def _answer(report: Report) -> str:
     verdicts = "\n".join(
         f"- **{judgement.verdict}**: {judgement.claim.text} ({judgement.claim.source})"
-        for judgement in report.judgements()
+        for judgement in report.judgements
         if not judgement.comparisons or any(comparison.n > 1 for comparison in judgement.comparisons)
     )
     table = markdown_table(*report.table())

@@ -2,66 +2,89 @@
 
 from tests.breaks.row import of
 
+ADVICE, CHAIN, CLAIMS = "tests/test_advice.py", "tests/test_chain.py", "tests/test_claims.py"
+PUBLISHED, REPORT = "tests/test_published.py", "tests/test_report.py"
+
 ROWS = [
     *of(
         "lab/report/report.py",
-        ("if look >= seeds", "if look > seeds", "tests/test_claims.py::test_what_it_takes_is_named_by_the_look"),
+        ("if look >= seeds", "if look > seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
+        ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         (
-            "(look for look in LOOKS",
-            "(seeds for look in LOOKS",
-            "tests/test_claims.py::test_what_it_takes_is_named_by_the_look",
-        ),
-        (
-            "levels_of(self.records, name, name in self.recipe.timed)",
+            "levels_of(self.records, name, name in self.experiment.timed)",
             "levels_of(self.records, name, False)",
-            "tests/test_measures.py::test_seeds_that_one_variant_alone_has",
+            f"{REPORT}::test_seeds_that_one_variant_alone_has",
         ),
         (
             "unit.show(statistics.mean(values)) + spread",
             "unit.show(max(values)) + spread",
-            "tests/test_measures.py::test_a_table_gives",
+            f"{REPORT}::test_a_table_gives",
         ),
-        ("statistics.stdev(values)", "statistics.pstdev(values)", "tests/test_measures.py::test_a_table_gives"),
-        ("sign = -1 if claim.lower or claim.falling else 1", "sign = 1", "tests/test_chain.py::test_the_ledger_says"),
+        ("statistics.stdev(values)", "statistics.pstdev(values)", f"{REPORT}::test_a_table_gives"),
+        ("sign = -1 if claim.lower or claim.falling else 1", "sign = 1", f"{CHAIN}::test_the_ledger_says"),
         (
             "unit.show(sign * comparison.mean, sign=True)",
             "unit.show(comparison.mean, sign=True)",
-            "tests/test_chain.py::test_the_ledger_says",
+            f"{CHAIN}::test_the_ledger_says",
         ),
+        ("<= 1.05 * elapsed else None", "<= 99 * elapsed else None", f"{CHAIN}::test_how_long_a_plain_run_takes"),
     ),
     *of(
         "lab/report/figure.py",
-        ("metric, unit.timed)", "metric, False)", "tests/test_measures.py::test_seeds_that_one_variant_alone_has"),
-        ("groups[-1] += last", "groups.append(last); break", "tests/test_measures.py::test_names_beside_lines"),
+        ("metric, unit.timed)", "metric, False)", f"{REPORT}::test_seeds_that_one_variant_alone_has"),
+        ("key=lambda line: -ends[line]", "key=lambda line: ends[line]", f"{REPORT}::test_a_legend_names_the_lines"),
+        ("np.nanstd(y, axis=0) / np.sqrt(freedom)", "np.nanstd(y, axis=0)", f"{REPORT}::test_a_band_is"),
+        ("in finished(picture.tuning.curve)", "in picture.tuning.curve", f"{REPORT}::test_a_sweeps_panel"),
+    ),
+    *of(
+        "lab/report/floors.py",
+        (
+            "mean - FLOOR_DEVIATIONS * deviation",
+            "mean + FLOOR_DEVIATIONS * deviation",
+            f"{PUBLISHED}::test_a_floor_is_five",
+        ),
+        ("len(found.seeds) < LEAST_SEEDS", "len(found.seeds) < 1", f"{PUBLISHED}::test_floors_are_stored"),
+    ),
+    *of(
+        "lab/report/advice.py",
+        ("abs(Decimal(value) - digits)", "abs(abs(Decimal(value)) - digits)", f"{ADVICE}::test_a_sign_that"),
+        ("if match.start() not in known:", "if False:", f"{ADVICE}::test_a_number_without"),
+        ('if "log" in metric else', 'if metric == "" else', f"{ADVICE}::test_a_ratio_of_logarithms"),
+    ),
+    *of(
+        "lab/report/forest.py",
+        ("value / claim.by for value", "-value / claim.by for value", f"{CHAIN}::test_the_picture"),
+        ('"white" if row.stale else color', "color", f"{ADVICE}::test_the_picture_has"),
+    ),
+    *of(
+        "lab/report/front_page.py",
+        ("if not summary.stale for claim", "for claim", f"{ADVICE}::test_totals"),
+        ("sizes.index(max(sizes))", "0", f"{ADVICE}::test_a_surprise_of_several"),
+    ),
+    *of(
+        "lab/report/pages.py",
+        (r"([\\`*_\[\]|])", r"([\\`*_\[\]])", f"{ADVICE}::test_the_ledger_has"),
+        ("html.escape(printable(str(text)), quote=False)", "printable(str(text))", f"{PUBLISHED}::test_text_in"),
     ),
     *of(
         "lab/report/publish.py",
         (
-            "mean - FLOOR_DEVIATIONS * deviation",
-            "mean + FLOOR_DEVIATIONS * deviation",
-            "tests/test_published.py::test_a_floor_is_five",
+            "return {CARD: label(experiment) + _without_label(card)",
+            "return {CARD: label(experiment) + card",
+            f"{PUBLISHED}::test_evidence_whose_code",
         ),
-    ),
-    *of(
-        "lab/report/advice.py",
+        ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
         (
-            "abs(Decimal(value) - digits)",
-            "abs(abs(Decimal(value)) - digits)",
-            "tests/test_practice.py::test_a_sign_that",
+            "if (found := read(path, MachineSummary, RESTORE)).code == code]",
+            "if (found := read(path, MachineSummary, RESTORE))]",
+            "tests/test_machines.py::test_verdicts_of_other",
         ),
-        ("if not known[match.start()]:", "if False:", "tests/test_practice.py::test_a_number_that_nothing"),
-        ('if "log" in metric else', 'if metric == "" else', "tests/test_practice.py::test_a_ratio_of_logarithms"),
     ),
     *of(
-        "lab/report/forest.py",
-        ("comparison.mean / by", "-comparison.mean / by", "tests/test_chain.py::test_the_picture"),
-    ),
-    *of(
-        "lab/report/in_place.py",
-        (
-            "if not place.exists():\n                old.rename",
-            "if False:\n                old.rename",
-            "tests/faults/test_machine.py::test_what_a_killed_publish",
-        ),
+        "lab/report/publishable.py",
+        ("if record.settings != _as_read_back(now):", "if False:", f"{PUBLISHED}::test_evidence_tuned_otherwise"),
+        ("elif found.data_digest != digest:", "elif False:", f"{PUBLISHED}::test_unfit_evidence"),
+        ("if found.winners !=", "if False and found.winners !=", f"{PUBLISHED}::test_unfit_sweeps"),
+        ('its_budget == "smoke" or', "", f"{PUBLISHED}::test_newer_evidence"),
     ),
 ]

@@ -21,7 +21,6 @@ from lab.cli import cookbook as whole
 from lab.evidence import records
 from lab.execute import invocation
 from lab.experiments import load
-from lab.report import in_place
 from pipelines import terminal
 from tests.conftest import ROOT, evidence_in
 from tests.toys import guess
@@ -243,32 +242,13 @@ def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for where, name in ((os, "fsync"), (Path, "replace"), (Path, "chmod"), (json, "dump")):
+    for where, name in ((os, "fsync"), (Path, "replace"), (Path, "chmod"), (json, "dumps")):
         with monkeypatch.context() as patched:
             patched.setattr(where, name, full)
             with pytest.raises(OSError, match="No space left"):
                 records.write_json(path, {"new": 2})
         assert json.loads(path.read_text()) == {"old": 1}
         assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
-
-
-def test_published_results_survive_an_interruption_between_two_steps(monkeypatch, tmp_path):
-    monkeypatch.setattr(in_place, "_exchanged", lambda *_: False)
-    (tmp_path / "optimizers").mkdir()
-    (tmp_path / "optimizers" / "evidence.json").write_text("old")
-    rename = Path.rename
-
-    def interrupted(self: Path, target: Path) -> Path:
-        if self.name == "optimizers" and "new" in self.parts:
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with in_place.aside(tmp_path) as new:
-        (new / "optimizers").mkdir()
-        with pytest.raises(KeyboardInterrupt):
-            in_place.put(new / "optimizers", tmp_path / "optimizers")
-    assert (tmp_path / "optimizers" / "evidence.json").read_text() == "old"
 
 
 @pytest.mark.parametrize("fault", [FileNotFoundError(errno.ENOENT, "No usable temporary directory"), None])
@@ -282,15 +262,3 @@ def test_without_room_for_temporary_files_a_command_begins_all_the_same(monkeypa
     monkeypatch.setenv("TMPDIR", "as it was")
     terminal.own_scratch()
     assert os.environ["TMPDIR"] == "as it was"
-
-
-@pytest.mark.parametrize("exchanges", [True, False])
-def test_a_folder_is_put_in_the_place_of_another(monkeypatch, tmp_path, exchanges):
-    if not exchanges:
-        monkeypatch.setattr(in_place, "_exchanged", lambda *_: False)
-    for name in ("new", "old"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    in_place.put(tmp_path / "new", tmp_path / "old")
-    assert (tmp_path / "old" / "file").read_text() == "new"
-    assert (tmp_path / ("new" if exchanges else "old.before") / "file").read_text() == "old"

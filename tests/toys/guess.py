@@ -37,7 +37,11 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     if config.diverge == me:
         run.diverged = True
         return {"test_accuracy": 0.1}
-    accuracy = VARIANTS[variant] + np.random.default_rng(run.seed).normal(0, 0.01) - 0.1 * np.log10(config.rate) ** 2
+    return metrics(variant, run.seed, config.rate)
+
+
+def metrics(variant: str, seed: int, rate: float = 1.0) -> dict[str, float]:
+    accuracy = VARIANTS[variant] + np.random.default_rng(seed).normal(0, 0.01) - 0.1 * np.log10(rate) ** 2
     return {"test_accuracy": float(accuracy), "validation_accuracy": float(accuracy)}
 
 
