@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,9 +45,9 @@ class Table:
             EvidenceError: it is missing, broken or not whole.
         """
         trials = self._published(experiment)
-        runs = sorted((tuple(trial.config.get(name) for name in self.fields), trial.seed) for trial in trials)
+        runs = Counter((tuple(trial.config.get(name) for name in self.fields), trial.seed) for trial in trials)
         metrics = {tuple(trial.metrics) for trial in trials}
-        if runs != sorted(itertools.product(self._settings(), self.seeds)) or len(metrics) != 1:
+        if runs != Counter(itertools.product(self._settings(), self.seeds)) or len(metrics) != 1:
             raise EvidenceError(
                 f"The table of {experiment} lacks results, or has others than those of its settings and seeds: "
                 f"`python -m recipes.{experiment} tune` measures it again."

@@ -209,9 +209,8 @@ class Tuning:
         tried = self._tried(search, variant, self.swept)
         low, high = self.limits.get(variant, (-math.inf, math.inf))
         below, above = max(low, _rounded(tried[0] / HALF_DECADE)), min(high, _rounded(tried[-1] * HALF_DECADE))
-        return [
-            wider for edge, wider in ((tried[0], below), (tried[-1], above)) if edge == settings[self.swept] != wider
-        ]
+        edges, best = ((tried[0], below), (tried[-1], above)), settings[self.swept]
+        return [wider for edge, wider in edges if edge == best != wider]
 
     def _beyond_second(self, search: Sequence[Trial], variant: str) -> list[Config]:
         """The next value of the second setting, where the highest one that was tried has won, unless that is zero."""

@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from lab.cli import commands
+from lab.evidence.records import EvidenceError
 from lab.evidence.schemas import LOOKS, Trial
 from lab.experiments import load
 from lab.experiments.optimizers import TUNING, VARIANTS
@@ -173,6 +174,31 @@ def test_a_table_tries_every_setting_at_every_seed():
     assert len(asked) == 2 * 3 * 2
     assert {variant for variant, *_ in asked} == {"setting"}
     assert len({(seed, *fields.values()) for _, seed, fields in asked}) == len(asked)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda trials: trials.pop(),
+        lambda trials: trials.append(trials[0]),
+        lambda trials: trials.insert(0, replace(trials.pop(), seed=7)),
+        lambda trials: trials.insert(0, replace(trials.pop(), config={"rate": 0.5})),
+        lambda trials: trials.insert(0, replace(trials.pop(), config={})),
+        lambda trials: trials.insert(0, replace(trials.pop(), metrics={"other": 1.0})),
+        lambda trials: trials.clear(),
+    ],
+)
+def test_a_table_lacks_nothing_and_has_nothing_else(monkeypatch, change):
+    table = Table(lambda setting, run: {}, {"rate": (0.1, 1.0)}, seeds=(1, 2))
+    trials = [record("setting", seed, {"rate": rate}, rate / seed) for seed in (2, 1) for rate in (0.1, 1.0)]
+    monkeypatch.setattr(Table, "_published", staticmethod(lambda _: trials))
+    assert {setting: rows[:, 0].tolist() for setting, rows in table.read("toy").items()} == {
+        (0.1,): [0.05, 0.1],
+        (1.0,): [0.5, 1.0],
+    }
+    change(trials)
+    with pytest.raises(EvidenceError, match="toy"):
+        table.read("toy")
 
 
 def five(rate, *values, statuses=("finished",) * 5):
