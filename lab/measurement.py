@@ -249,7 +249,7 @@ def _write_board(invocation: Invocation, report: Report) -> None:
 
     data = sources.load(invocation.settings.data)
     card, samples = markdown(report, with_figure=False), samples_of(invocation, data)
-    comparison.write_finished(invocation.folder, report, card, data.test, data.classes, samples)
+    comparison.write_finished(invocation.folder, report, card, data, samples)
 
 
 def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarray]:

@@ -6,7 +6,6 @@
 import json
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.graph import keras_util
 from tensorboard.plugins.text.summary_v2 import text_pb
 
-from lab.evidence.records import finished, read, values_of, write_json
+from lab.evidence.records import finished, read, values_of
 from lab.evidence.schemas import Record
 from lab.report.figure import band_of
 from lab.report.pages import markdown_table
@@ -26,7 +25,6 @@ from lab.tensorboard.profile import words_in
 from pipelines import sources
 
 FOLDER = "compare"
-PINS = "pins.json"  # In it: which of its curves are to be seen first.
 ANSWER = "answer"  # The run that holds what is about all variants: text, figures, the layout of charts.
 MEANS = "means"  # A folder of runs, one for each variant: its row on the HParams page.
 BAND = "the band"  # What the names of its edges begin with: they come last where all are listed.
@@ -38,56 +36,42 @@ TAGS = {
     "accuracy": "accuracy/training",
     "val_loss": "loss/validation",
 }
-BY_SEED = "by seed/"
-MOST_PINNED = 4
 
 
-@dataclass
-class Curves:
-    """One variant's curves, by the name that Keras gives them: each of several seeds, and where its points lie."""
-
-    of_seeds: dict[str, list[Sequence[float | None]]] = field(default_factory=dict)
-    rate_steps: list[int] = field(default_factory=list)
-
-    def add(self, found: Mapping[str, Sequence[float | None]], rates: Sequence[Sequence[float]] = ()) -> None:
-        """Take in the curves of one seed, and pairs of step and rate."""
-        for name, values in found.items():
-            if values:
-                self.of_seeds.setdefault(name, []).append(values)
-        if {"accuracy", "val_accuracy"} <= set(found) and "gap" not in found:
-            both = zip(found["accuracy"], found["val_accuracy"], strict=False)
-            gap = [None if a is None or b is None else a - b for a, b in both]
-            self.of_seeds.setdefault("gap", []).append(gap)
-        if rates:
-            self.of_seeds.setdefault("rate", []).append([rate for _, rate in rates])
-            self.rate_steps = max(self.rate_steps, [int(step) for step, _ in rates], key=len)
-
-    def write(self, run: events.Events) -> None:
-        """Write the mean of each curve, and the edges of its band, which is the mean again where there is one seed."""
-        for name, several in self.of_seeds.items():
-            longest = max(map(len, several))
-            padded = np.array([[*values, *[None] * (longest - len(values))] for values in several], dtype=float)
-            whole = ~np.isnan(padded).all(axis=0)
-            if not whole.any():
-                continue
-            steps = np.array(self.rate_steps if name == "rate" else range(1, longest + 1))[whole]
-            tag, shown = _tag(name), padded[:, whole]
-            lines = {tag: np.nanmean(shown, axis=0)}
-            low, high = band_of(shown, "interval") if len(several) > 1 else (lines[tag], lines[tag])
-            for line, values in (lines | {f"{BAND}/{tag} low": low, f"{BAND}/{tag} high": high}).items():
-                run.add_curve(line, steps, values)
+Curves = dict[str, list[tuple[Sequence[int], Sequence[float | None]]]]  # Name -> steps and values of each seed.
 
 
 def curves_of(records: Iterable[Record], folder: Path | None = None) -> dict[str, Curves]:
     """variant -> the curves of its runs, with the rates that they left in an invocation's `folder`."""
     found: dict[str, Curves] = {}
     for record in finished(records):
-        variant, rates = record.variant, []
-        if folder is not None:
-            paths = sorted((folder / variant / f"seed-{record['seed']}").glob(f"**/{events.RATES}"))
-            rates = read(paths[0], list[tuple[int, float]]) if paths else []
-        found.setdefault(variant, Curves()).add(record.curves, rates)
+        mine = found.setdefault(record.variant, {})
+        curves = dict(record.curves)
+        if {"accuracy", "val_accuracy"} <= set(curves):
+            both = zip(curves["accuracy"], curves["val_accuracy"], strict=False)
+            curves["gap"] = [None if a is None or b is None else a - b for a, b in both]
+        for name, values in curves.items():
+            if values:
+                mine.setdefault(name, []).append((range(1, len(values) + 1), values))
+        run = folder and folder / record.variant / f"seed-{record.seed}"
+        for path in sorted(run.glob(f"**/{events.RATES}"))[:1] if run else ():
+            rates = read(path, list[tuple[int, float]])
+            mine.setdefault("rate", []).append(([step for step, _ in rates], [rate for _, rate in rates]))
     return found
+
+
+def _write_curves(run: events.Events, curves: Curves) -> None:
+    """Write the mean of each curve, and the edges of its band, which is the mean again where there is one seed."""
+    for name, several in curves.items():
+        steps = np.array(max((steps for steps, _ in several), key=len))
+        padded = np.array([[*values, *[None] * (len(steps) - len(values))] for _, values in several], dtype=float)
+        whole = ~np.isnan(padded).all(axis=0)
+        if whole.any():
+            tag, shown = _tag(name), padded[:, whole]
+            mean = np.nanmean(shown, axis=0)
+            low, high = band_of(shown, "interval") if len(several) > 1 else (mean, mean)
+            for line, values in ((tag, mean), (f"{BAND}/{tag} low", low), (f"{BAND}/{tag} high", high)):
+                run.add_curve(line, steps[whole], values)
 
 
 class Refreshed:
@@ -114,38 +98,38 @@ def write_progress(folder: Path, records: Sequence[Record] = (), variants: Seque
     found = curves_of(records, folder)
     for variant in found if variants is None else set(found) & set(variants):
         with events.written(folder / FOLDER / variant, anew=True) as run:
-            found[variant].write(run)
+            _write_curves(run, found[variant])
     words = f"{len(records)} runs have ended. The means are over these." if records else "Runs have begun."
     with events.written(folder / FOLDER / ANSWER, anew=True) as run:
         run.add([text_pb(ANSWER, words), layout_pb(_tags(found))])
-    write_json(folder / FOLDER / PINS, _pins(found), durable=False)
 
 
 def write_finished(
     folder: Path,
     report: Report,
     card: str,
-    test: sources.Split,
-    classes: Sequence[str],
+    data: sources.Data | None = None,
     samples: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write all of an invocation whose runs are done: what TensorBoard is to show first.
+    """Write all of an invocation whose runs are done, or of published evidence: what TensorBoard is to show first.
 
-    `test` are the images that all runs were scored on, and `samples` some that variants were trained on, uint8 (n,
-    height, width, 3).
+    With `data`, whose test images all runs were scored on, there are pictures. `samples` are some that variants were
+    trained on, uint8 (n, height, width, 3).
     """
     found = curves_of(report.records, folder)
-    over_seeds = by_seed(report)
     for variant in report.found.variants:
         with events.written(folder / FOLDER / variant, anew=True) as run:
-            found.get(variant, Curves()).write(run)
-            for tag, values in over_seeds.get(variant, {}).items():
-                run.add_curve(tag, values, values.values())
+            _write_curves(run, found.get(variant, {}))
+            for metric in report.shown():  # All that a recipe without epochs has to show.
+                values = sorted(values_of(report.records, metric).get(variant, {}).items())
+                tag = f"by seed/{report.experiment.unit(metric).words}"
+                run.add_curve(tag, (seed for seed, _ in values), (value for _, value in values))
             with events.by_product(folder, f"graph of {variant}"):
-                if graph := _graph(folder / variant):
-                    run.add_graph(graph)
+                for path in sorted((folder / variant).glob(f"seed-*/**/{events.MODEL}"))[:1]:
+                    run.add_graph(graph_of(path.read_text(encoding="utf-8")))
             with events.by_product(folder, f"pictures of {variant}"):
-                run.add(_pictures(folder / variant, test, classes))
+                if data is not None:
+                    run.add(_pictures(folder / variant, data))
                 if samples and variant in samples:
                     run.add([events.image_pb("trained on, a sample", pictures.grid(samples[variant]))])
             run.add([text_pb(name, words) for name, words in _texts(folder / variant).items()])
@@ -155,31 +139,6 @@ def write_finished(
     whole += [events.image_pb(name, path.read_bytes()) for name, path in files.items() if path.exists()]
     with events.written(folder / FOLDER / ANSWER, anew=True) as run:
         run.add(whole)
-    write_json(folder / FOLDER / PINS, _pins(found, report), durable=False)
-
-
-def write_reference(folder: Path, report: Report, note: str = "") -> None:
-    """Write published curves, so that what is to be expected can be seen before anything has been run."""
-    found = curves_of(report.records)
-    over_seeds = by_seed(report)
-    for variant in report.found.variants:
-        with events.written(folder / variant, anew=True) as run:
-            found.get(variant, Curves()).write(run)
-            for tag, values in over_seeds.get(variant, {}).items():
-                run.add_curve(tag, values, values.values())
-    with events.written(folder / ANSWER, anew=True) as run:
-        run.add([text_pb(ANSWER, f"{note}\n\n{_answer(report)}"), layout_pb(_tags(found))])
-    write_json(folder / PINS, _pins(found, report))
-
-
-def by_seed(report: Report) -> dict[str, dict[str, dict[int, float]]]:
-    """variant -> name on TensorBoard's pages -> seed -> metric: what a recipe without epochs has to show."""
-    found: dict[str, dict[str, dict[int, float]]] = {}
-    for metric in report.shown():
-        for variant, values in values_of(report.records, metric).items():
-            tag = f"{BY_SEED}{report.experiment.unit(metric).words}"
-            found.setdefault(variant, {})[tag] = dict(sorted(values.items()))
-    return found
 
 
 def layout_pb(tags: Sequence[str]) -> Any:
@@ -200,9 +159,8 @@ def layout_pb(tags: Sequence[str]) -> Any:
 
 def graph_of(model: str) -> bytes:
     """A Keras model in its own JSON as a graph of its layers, a serialized GraphDef for the Graphs page."""
-    layers = json.loads(model)
+    layers = json.loads(model, object_hook=_plain_dtype)
     layers["config"]["name"] = ""  # Else all layers would be within one node, to be opened first.
-    _name_dtypes(layers)
     graph = keras_util.keras_model_to_graph_def(layers)
     for node in graph.node:  # Of a model within the model, "/inner/layer".
         node.name = node.name.lstrip("/")
@@ -211,36 +169,27 @@ def graph_of(model: str) -> bytes:
     return serialized
 
 
-def _name_dtypes(layer: Any) -> None:
-    """Name the dtype that a layer computes in: TensorBoard complains of a policy such as "mixed_bfloat16"."""
-    policy = layer["config"].get("dtype")
-    if isinstance(policy, dict):
-        layer["config"]["dtype"] = (policy["config"].get("name") or "float32").removeprefix("mixed_")
-    for inner in layer["config"].get("layers", []):
-        _name_dtypes(inner)
+def _plain_dtype(found: dict[str, Any]) -> Any:
+    """The dtype that a policy such as "mixed_bfloat16" computes in: TensorBoard complains of a policy."""
+    return found["config"]["name"].removeprefix("mixed_") if found.get("class_name") == "DTypePolicy" else found
 
 
-def _graph(folder: Path) -> bytes:
-    models = sorted(folder.glob(f"seed-*/**/{events.MODEL}"))
-    return graph_of(models[0].read_text(encoding="utf-8")) if models else b""
-
-
-def _pictures(folder: Path, test: sources.Split, classes: Sequence[str]) -> Iterator[Any]:
+def _pictures(folder: Path, data: sources.Data) -> Iterator[Any]:
     """A variant's confusions over all of its seeds, and images that were misclassified at its first one."""
+    test, names = data.test, data.classes
     predictions = [np.load(path) for path in sorted(folder.glob(f"seed-*/{events.PREDICTED}"))]
     predictions = [predicted for predicted in predictions if len(predicted) == len(test)]
     if not predictions:
         return
-    if len(classes) <= pictures.MOST_DRAWN:
-        labels = np.tile(test.labels, len(predictions))
-        confused = pictures.confusion(labels, np.concatenate(predictions), classes)
+    if len(names) <= pictures.MOST_DRAWN:
+        confused = pictures.confusion(np.tile(test.labels, len(predictions)), np.concatenate(predictions), names)
         yield events.image_pb("confusion matrix, all seeds", confused)
     else:
-        words = f"No confusion matrix is drawn of more than {pictures.MOST_DRAWN} classes; there are {len(classes)}."
+        words = f"No confusion matrix is drawn of more than {pictures.MOST_DRAWN} classes; there are {len(names)}."
         yield text_pb("confusion matrix", words)
     wrong = np.flatnonzero(predictions[0] != test.labels)[: pictures.SHOWN]
     if len(wrong):
-        titles = [f"{classes[test.labels[i]][:20]}\nnot {classes[predictions[0][i]][:16]}" for i in wrong]
+        titles = [f"{names[test.labels[i]][:20]}\nnot {names[predictions[0][i]][:16]}" for i in wrong]
         yield events.image_pb("misclassified, the first seed", pictures.grid(test.images[wrong], titles))
 
 
@@ -270,21 +219,9 @@ def _answer(report: Report) -> str:
     return f"{report.experiment.question}\n\n{table}\n\nMean ± standard deviation over seeds.\n\n{verdicts}"
 
 
-def _pins(found: Mapping[str, Curves], report: Report | None = None) -> list[str]:
-    """What is to be seen first: curves that all variants have, then metrics over seeds."""
-    if not found and report is None:  # Of what has just begun.
-        return list(TAGS.values())[:MOST_PINNED]
-    shared = [tag for tag in _tags(found) if all(tag in map(_tag, curves.of_seeds) for curves in found.values())]
-    if report is None:
-        return shared[:MOST_PINNED]
-    if len(found) < len(report.found.variants):
-        shared = []
-    return [*shared, *(f"{BY_SEED}{report.experiment.unit(name).words}" for name in report.shown())][:MOST_PINNED]
-
-
 def _tags(found: Mapping[str, Curves]) -> list[str]:
     """The curves that there are, those of `TAGS` first."""
-    there = {name for curves in found.values() for name in curves.of_seeds}
+    there = {name for curves in found.values() for name in curves}
     return [_tag(name) for name in (*(name for name in TAGS if name in there), *sorted(there - set(TAGS)))]
 
 

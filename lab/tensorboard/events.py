@@ -26,11 +26,9 @@ STAMP = re.compile(r"\d{8}-\d{6}.*")  # What an invocation's folder is called.
 class Events:
     """An event file that is being written: points appear on TensorBoard's pages when they are flushed."""
 
-    def __init__(self, folder: Path, *, anew: bool = False, when: float | None = None) -> None:
-        """With `anew` TensorBoard forgets the points of older files. `when` is the time of all points, in seconds since
-        1970; by default each has the time when it is added."""
+    def __init__(self, folder: Path, *, anew: bool = False) -> None:
+        """With `anew` TensorBoard forgets the points of older files."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.when = when
         self.older = sorted(folder.glob("events.out.tfevents.*"))
         numbers = [int(path.suffix[1:]) for path in self.older if path.suffix[1:].isdecimal()]
         number = 1 + max(numbers, default=0)
@@ -46,7 +44,7 @@ class Events:
         self._write(step=step, summary=summary_pb2.Summary(value=[one for each in summaries for one in each.value]))
 
     def add_curve(self, tag: str, steps: Iterable[int], values: Iterable[float]) -> None:
-        event = self._event(summary=scalar_pb(tag, 0.0))
+        event = event_pb2.Event(wall_time=time.time(), summary=scalar_pb(tag, 0.0))
         for step, value in zip(steps, values, strict=True):  # Of hundreds of steps an epoch: one buffer for all.
             event.step = int(step)
             event.summary.value[0].tensor.float_val[0] = value
@@ -63,16 +61,13 @@ class Events:
         self._writer.close()
 
     def _write(self, **content: Any) -> None:
-        self._writer.write(self._event(**content).SerializeToString())
-
-    def _event(self, **content: Any) -> Any:
-        return event_pb2.Event(wall_time=time.time() if self.when is None else self.when, **content)
+        self._writer.write(event_pb2.Event(wall_time=time.time(), **content).SerializeToString())
 
 
 @contextlib.contextmanager
-def written(folder: Path, *, anew: bool = False, when: float | None = None) -> Iterator[Events]:
+def written(folder: Path, *, anew: bool = False) -> Iterator[Events]:
     """Events of a run that are written at once: beside what it has, or `anew` in the place of that."""
-    events = Events(folder, anew=anew, when=when)
+    events = Events(folder, anew=anew)
     try:
         yield events
     finally:

@@ -14,7 +14,6 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lab.evidence.records import EvidenceError, read
 from lab.tensorboard import comparison
 from pipelines.errors import MachineError
 from pipelines.terminal import Ended
@@ -22,19 +21,7 @@ from pipelines.terminal import Ended
 HOST = "127.0.0.1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EVENTS, TRIALS = "events.out.tfevents.*", "*-trials"
-MOST_NAMED = 6
-
-
-class PortTakenError(MachineError):
-    """The port that was asked for is another program's."""
-
-
-class NoPictureError(MachineError):
-    """There is nothing to take a picture with."""
-
-
-class NothingLoggedError(MachineError):
-    """There are no TensorBoard files to show."""
+MOST_NAMED, MOST_PINNED = 6, 4
 
 
 def newest(logs: Path, name: str) -> list[Path]:
@@ -70,18 +57,11 @@ def describe(folder: Path) -> str:
     return f"{len(compared)} variants compared: {named}"
 
 
-def pins(folder: Path) -> list[str]:
-    """The curves of a comparison's log that are to be seen first."""
-    try:
-        return read(folder / comparison.PINS, list[str])
-    except EvidenceError:
-        return []
-
-
-def query(tags: Sequence[str]) -> str:
-    """What TensorBoard reads from its address: cards to pin, no smoothing, one color for a variant in all logs."""
-    cards = json.dumps([{"plugin": "scalars", "tag": tag} for tag in tags], separators=(",", ":"))
-    return urllib.parse.urlencode({"pinnedCards": cards, "smoothing": "0", "runColorGroup": "regex:([^/]+)$"})
+def query() -> str:
+    """What TensorBoard reads from its address: the cards to pin, no smoothing, one color for a variant in all logs."""
+    cards = [{"plugin": "scalars", "tag": tag} for tag in list(comparison.TAGS.values())[:MOST_PINNED]]
+    pinned = json.dumps(cards, separators=(",", ":"))
+    return urllib.parse.urlencode({"pinnedCards": pinned, "smoothing": "0", "runColorGroup": "regex:([^/]+)$"})
 
 
 def start(folders: Mapping[str, Path], port: int = 0) -> str:
@@ -91,7 +71,7 @@ def start(folders: Mapping[str, Path], port: int = 0) -> str:
     folder none.
 
     Raises:
-        PortTakenError: the port is another program's.
+        MachineError: the port is another program's.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from tensorboard import default, program
@@ -110,7 +90,7 @@ def start(folders: Mapping[str, Path], port: int = 0) -> str:
         with contextlib.redirect_stderr(io.StringIO()):  # It says how it reads files.
             url: str = server.launch()
     except program.TensorBoardServerException as error:
-        raise PortTakenError(f"TensorBoard can't listen on port {port}: {error.msg} Leave --port out.") from error
+        raise MachineError(f"TensorBoard can't listen on port {port}: {error.msg} Leave --port out.") from error
     return url
 
 
@@ -138,17 +118,14 @@ def serve(invocations: Mapping[str, Sequence[Path]], references: Mapping[str, Pa
     runs = {name: folder for name, folder in folders if searches.get(name) != folder}
     compared = {f"{name}/here": folder / comparison.FOLDER for name, folder in runs.items()}
     shown = {name: folder for name, folder in compared.items() if folder.is_dir()} | dict(references)
-    addresses = []
-    if shown:
-        tags = list(dict.fromkeys(tag for folder in shown.values() for tag in pins(folder)))
-        addresses.append(f"{start(shown, port)}?{query(tags)}#timeseries")
-        say(f"The variants, mean over seeds: {addresses[0]}")
+    addresses: list[str] = []
     for words, several, page in (
+        ("The variants, mean over seeds", shown, f"?{query()}#timeseries"),
         ("The runs of each seed, with histograms and steps", runs, ""),
         ("The trials of searches", searches, "#hparams"),
     ):
         if several:
-            addresses.append(f"{start(several, 0 if addresses else port)}{page}")
+            addresses.append(start(several, 0 if addresses else port) + page)
             say(f"{words}: {addresses[-1]}")
     sys.stdout.flush()  # Runs follow, and where this is no terminal the address would be seen when they are done.
     return addresses[0]
@@ -160,8 +137,7 @@ def serve_newest(names: Iterable[str], logs: Path, say: Callable, *, reference: 
     Without `names`, of all recipes that have any.
 
     Raises:
-        NothingLoggedError: there is nothing to show, or nothing of a recipe that was named.
-        PortTakenError: the port is another program's.
+        MachineError: there is nothing to show, or nothing of a recipe that was named; the port is another program's.
     """
     from lab.experiments import NAMES
 
@@ -170,7 +146,7 @@ def serve_newest(names: Iterable[str], logs: Path, say: Callable, *, reference: 
     shown = {name for name, folders in found.items() if folders} | {name.split("/")[0] for name in published}
     if missing := [name for name in found if name not in shown] if names or not shown else []:
         there = [f"{name}: {len(list((logs / name).glob('*/')))} invocations" for name in missing]
-        raise NothingLoggedError(
+        raise MachineError(
             f"There are no TensorBoard files under {logs} ({', '.join(there)}): run `python -m recipes.{missing[0]}` "
             "without --no-log, or add --reference for the published curves. Tuning sweeps leave none."
         )
@@ -198,14 +174,13 @@ def published_curves(names: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name in set(names) & set(NAMES):
         experiment = load(name)
-        several = [Published.read(experiment, budget=budget) for budget in ("quick", "full")]
-        for published in several:
-            if published.evidence is None or any(shown.startswith(f"{name}/") for shown in found):
-                continue
+        quick, full = (Published.read(experiment, budget=budget) for budget in ("quick", "full"))
+        published = quick if quick.evidence else full
+        if published.evidence:
             label = "published, earlier version" if published.stale else "published"
-            found[f"{name}/{label}"] = folder = _temporary()
-            report = Report(experiment, published.evidence, published.tuning)
-            comparison.write_reference(folder, report, f"This was {STALE}." if published.stale else "")
+            folder, report = _temporary(), Report(experiment, published.evidence, published.tuning)
+            comparison.write_finished(folder, report, f"This was {STALE}." if published.stale else "")
+            found[f"{name}/{label}"] = folder / comparison.FOLDER
     return found
 
 
@@ -213,7 +188,7 @@ def take_picture(address: str, path: Path) -> None:
     """Save what a browser without a window shows of an address, once it shows no more, as a PNG.
 
     Raises:
-        NoPictureError: there is no browser.
+        MachineError: there is no browser.
     """
     browser, driver = (next(filter(None, map(shutil.which, names)), None) for names in (BROWSERS, ("chromedriver",)))
     try:
@@ -221,7 +196,7 @@ def take_picture(address: str, path: Path) -> None:
     except ImportError:
         browser = None
     if browser is None or driver is None:
-        raise NoPictureError(
+        raise MachineError(
             "--picture needs a browser: install Debian's packages chromium and chromium-driver, and the extra dev with "
             "`pip install -c constraints.txt -e '.[dev]'`."
         )
