@@ -137,7 +137,7 @@ def test_a_schedule_is_asked_for_each_batch_where_gradients_are_accumulated(tmp_
 
 
 @pytest.mark.parametrize(
-    ("epochs", "stop", "probed"), [(1, None, [0]), (4, None, [0, 3]), (7, None, [0, 3, 6]), (9, 5, [0, 4, 5])]
+    ("epochs", "stop", "probed"), [(1, None, [0]), (4, None, [0, 3]), (11, None, [0, 5, 10]), (12, 8, [0, 6, 8])]
 )
 def test_norms_and_histograms_are_of_a_few_epochs_the_last_one_always_among_them(tmp_path, epochs, stop, probed):
     class Stop(keras.callbacks.Callback):

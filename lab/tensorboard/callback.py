@@ -22,7 +22,7 @@ from pipelines import sources
 PROBE_IMAGES = 32
 HISTOGRAM_VALUES = 4_096
 MOST_KEPT_RATES = 100
-FEW = 5  # Epochs.
+FEW = 10  # Epochs: with fewer, there is no probe at the middle one.
 ASKED_STEPS = 25  # Of a schedule that takes one step at a time, which takes a millisecond.
 PROFILED = range(1, 11)  # Calls of Keras, which may be several steps each: call 0 traces.
 
@@ -32,7 +32,7 @@ class Board(keras.callbacks.Callback):
 
     The folder gets the runs `train` and `validation`. Loss and metrics are written after each epoch, the rates when the
     training ends. Norms and histograms by layer come from one small probe batch, with BatchNorm as at inference, at the
-    first and the last epoch, and of five or more at the middle one: more often, logging would take more than 3 % of a
+    first and the last epoch, and of ten or more at the middle one: more often, logging would take more than 3 % of a
     short training.
     """
 
