@@ -46,11 +46,11 @@ ROWS = [
         "lab/tensorboard/comparison.py",
         ("else a - b for a, b", "else b - a for a, b", f"{COMPARISON}::test_a_curve_is_the_mean"),
         (
-            "lines = {tag: np.nanmean(shown, axis=0)}",
-            "lines = {tag: shown[0]}",
+            "mean = np.nanmean(shown, axis=0)",
+            "mean = shown[0]",
             f"{COMPARISON}::test_a_curve_is_the_mean",
         ),
-        ("FOLDER / MEANS / variant, folder", "FOLDER / variant, folder", f"{COMPARISON}::test_hparams_has"),
+        ("FOLDER / MEANS / variant, folder", "FOLDER / variant, folder", f"{COMPARISON}::test_when_all_is_done"),
         ("if job.logging and not job.alone:", "if job.logging:", f"{COMPARISON}::test_the_log_is_written_anew"),
         (
             "predictions[0] != test.labels",
