@@ -48,7 +48,7 @@ def complaint_about(row: Break) -> str:
     with broken(row) as copy:
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
         command += ["-o", "addopts=", file, "-k", f"{name} and {NOT_BY}"]
-        variables = {**os.environ, "PYTHONPATH": str(copy), "PYTEST_ADDOPTS": ""}
+        variables = {**os.environ, "PYTHONPATH": str(copy), "PYTEST_ADDOPTS": "", "KERAS_RECIPES_DRAW": ""}
         done = subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True, timeout=600)
     if done.returncode == 1 and " failed" in done.stdout:
         return ""
