@@ -253,7 +253,7 @@ def test_the_picture_has_each_claims_own_verdict_and_hollow_points_for_what_is_s
 def test_every_row_is_drawn_once_whatever_the_columns(columns):
     words = ["holds", "open", "refuted", "holds", "mixed"]
     rows = [forest.Row(f"row {i}", 0.9 * i, i - 1.0, i + 1.0, word) for i, word in enumerate(words)]
-    drawn = forest.draw(rows, columns=columns)
+    drawn = forest.draw_forest(rows, columns=columns)
     labels = [label.get_text() for axes in drawn.axes for label in axes.get_yticklabels()]
     assert labels == [row.label for row in rows]
     points = [line.get_xdata()[0] for axes in drawn.axes for line in axes.lines if line.get_marker() == "o"]
@@ -266,7 +266,9 @@ def test_every_row_is_drawn_once_whatever_the_columns(columns):
 
 
 def test_a_mean_beyond_the_edge_is_a_number():
-    drawn = forest.draw([forest.Row("a", 33.0, 30.0, 36.0, "holds"), forest.Row("b", -29.0, -30.0, -28.0, "refuted")])
+    drawn = forest.draw_forest(
+        [forest.Row("a", 33.0, 30.0, 36.0, "holds"), forest.Row("b", -29.0, -30.0, -28.0, "refuted")]
+    )
     texts = {text.get_text() for text in drawn.axes[0].texts}
     assert {"+33 ▶", "◀ -29"} <= texts
 
@@ -276,6 +278,6 @@ def test_every_word_has_a_colour():
 
 
 def test_a_picture_names_the_evidence_that_it_was_drawn_from(tmp_path):
-    figure.write_png(forest.draw([forest.Row("a", 1.0, 0.0, 2.0, "holds")]), tmp_path / "a.png", "abc")
+    figure.write_png(forest.draw_forest([forest.Row("a", 1.0, 0.0, 2.0, "holds")]), tmp_path / "a.png", "abc")
     assert figure.drawn_from(tmp_path / "a.png") == "abc"
     assert figure.drawn_from(tmp_path / "b.png") == ""

@@ -333,10 +333,10 @@ def test_misclassified_images_are_those_that_are_wrong(tmp_path, monkeypatch):
 
 def test_a_sample_is_shown_as_one_picture():
     images = np.stack([np.full((16, 16, 1), shade, np.uint8) for shade in range(14)])
-    picture = pixels(pictures.grid(images))
+    picture = pixels(pictures.tiles(images))
     assert picture.shape == (2 * 128, 6 * 128, 3)  # Twelve of them.
     assert [int(picture[64 + 128 * (i // 6), 64 + 128 * (i % 6), 0]) for i in range(12)] == list(range(12))
-    assert pixels(pictures.grid(images[:7]))[-1, -1].tolist() == [255, 255, 255]
+    assert pixels(pictures.tiles(images[:7]))[-1, -1].tolist() == [255, 255, 255]
 
 
 def test_the_address_says_what_is_to_be_seen_first():

@@ -62,7 +62,7 @@ def _row(judgement: Judgement, comparison: Comparison) -> Row:
     return Row(label, mean, low, high, comparison.word)
 
 
-def draw(found: Sequence[Row], row_height: float = 0.28, columns: int = 1) -> Any:
+def draw_forest(found: Sequence[Row], row_height: float = 0.28, columns: int = 1) -> Any:
     """A matplotlib figure of the rows, from top to bottom; the zone of no practical difference is shaded.
 
     `row_height` is in inches. One column has each verdict beside its row, several share a legend.

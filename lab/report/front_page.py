@@ -164,7 +164,7 @@ def write_picture(found: Summaries, path: Path) -> None:
         for effect in claim.drawn
     ]
     if rows:
-        figure.write_png(forest.draw(rows, row_height=0.19, columns=2), path, fingerprint(found))
+        figure.write_png(forest.draw_forest(rows, row_height=0.19, columns=2), path, fingerprint(found))
 
 
 def fingerprint(found: Summaries) -> str:

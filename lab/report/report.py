@@ -195,7 +195,7 @@ class Report:
     def write_forest(self, path: Path) -> None:
         """Draw every comparison and its interval into a PNG, if any has one."""
         if self.has_intervals:
-            figure.write_png(forest.draw(forest.rows(self.judgements)), path, self.fingerprint())
+            figure.write_png(forest.draw_forest(forest.rows(self.judgements)), path, self.fingerprint())
 
     def fingerprint(self) -> str:
         """A hash of what the figures are drawn from; it is stored in them."""

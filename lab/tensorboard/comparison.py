@@ -131,7 +131,7 @@ def write_finished(
                 if data is not None:
                     run.add(_pictures(folder / variant, data))
                 if samples and variant in samples:
-                    run.add([events.image_pb("trained on, a sample", pictures.grid(samples[variant]))])
+                    run.add([events.image_pb("trained on, a sample", pictures.tiles(samples[variant]))])
             run.add([text_pb(name, words) for name, words in _texts(folder / variant).items()])
         _write_means(folder, variant, report)
     files = {"figure": folder / "figure.png", "forest": folder / "forest.png"}
@@ -190,7 +190,7 @@ def _pictures(folder: Path, data: sources.Data) -> Iterator[Any]:
     wrong = np.flatnonzero(predictions[0] != test.labels)[: pictures.SHOWN]
     if len(wrong):
         titles = [f"{names[test.labels[i]][:20]}\nnot {names[predictions[0][i]][:16]}" for i in wrong]
-        yield events.image_pb("misclassified, the first seed", pictures.grid(test.images[wrong], titles))
+        yield events.image_pb("misclassified, the first seed", pictures.tiles(test.images[wrong], titles))
 
 
 def _texts(folder: Path) -> dict[str, str]:

@@ -31,7 +31,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -
     return _png(canvas.print_png)
 
 
-def grid(images: np.ndarray, titles: Sequence[str] = ()) -> bytes:
+def tiles(images: np.ndarray, titles: Sequence[str] = ()) -> bytes:
     """Up to twelve images uint8 (n, height, width, 1 or 3), enlarged, as one PNG, with a title below each."""
     images = images[:SHOWN]
     times = max(1, SIDE // images.shape[1])
