@@ -241,16 +241,21 @@ def test_measure_raises_where_every_run_failed_and_not_where_some_did(started, t
 
 
 @pytest.mark.processes
-def test_texts_are_there_or_said_to_be_missing_where_python_drops_docstrings():
-    def printed(*words: str, **variables: str) -> str:
-        command, environment = [sys.executable, "-m", *words], {**os.environ, **variables}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+@pytest.mark.parametrize("front", ["recipes", "lab"])
+def test_help_says_where_its_texts_are_if_python_drops_docstrings(front):
+    variables = {**os.environ, "PYTHONOPTIMIZE": "2"}
+    command = [sys.executable, "-m", front, "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "PYTHONOPTIMIZE" in done.stdout
 
-    assert printed("recipes.sequential", "--help", PYTHONOPTIMIZE="2") == printed("recipes.sequential", "--help")
-    for front in ("recipes", "lab"):
-        assert "PYTHONOPTIMIZE" in printed(front, "--help", PYTHONOPTIMIZE="2")
+
+def test_a_recipe_has_its_question_without_docstrings(monkeypatch):
+    experiment = load("sequential")
+    question = experiment.question
+    assert question.endswith("?")
+    monkeypatch.setattr(experiment.recipe, "__doc__", None)
+    assert experiment.question == question
 
 
 @pytest.mark.processes
