@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import json
 import os
 import signal
@@ -13,11 +14,9 @@ import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import filelock
 import pytest
 
-from lab.cli import commands
-from lab.cli import cookbook as whole
+from lab.cli import commands, cookbook
 from lab.evidence import records
 from lab.execute import invocation
 from lab.experiments import load
@@ -27,11 +26,24 @@ from tests.toys import guess
 
 LINEAR = [sys.executable, "-m", "recipes.sequential", "--budget", "smoke", "--variants", "linear", "--no-log"]
 GUESS = [sys.executable, "-m", "tests.toys.guess", "--no-log"]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def heeding() -> None:
+    """Let a child heed signals that the tests ignore: a shell starts what is put into the background so, nohup too."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run(command: list[str], **variables: str) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in {**os.environ, **variables}.items() if value != "UNSET"}
+    environment = {**os.environ, **variables}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+start = functools.partial(
+    subprocess.Popen, cwd=ROOT, preexec_fn=heeding, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+)
 
 
 # With disks of our own
@@ -58,11 +70,13 @@ def on_a_disk(with_disks, tmp_path, size: str, script: str) -> subprocess.Comple
     return run([*with_disks, "bash", "-c", whole], D=str(disk), P=sys.executable)
 
 
+@pytest.mark.processes
 def test_a_disk_that_fills_up_is_a_sentence_and_what_was_finished_is_kept(with_disks, tmp_path):
     flags = "--seeds 12 --jobs 2 --no-log"
     done = on_a_disk(with_disks, tmp_path, "90k", f"$P -m tests.toys.guess {flags} --logdir $D/logs")
     assert done.returncode == 1
-    assert "No space left on device. The disk is full: free some space, then add --resume." in done.stderr
+    assert "The disk is full" in done.stderr
+    assert "--resume" in done.stderr
     assert "Traceback" not in done.stderr
     kept = list((tmp_path / "kept").rglob("record.json"))
     assert 0 < len(kept) < 24
@@ -73,15 +87,27 @@ def test_a_disk_that_fills_up_is_a_sentence_and_what_was_finished_is_kept(with_d
     assert {record["status"] for record in evidence_in(tmp_path / "kept")["records"]} == {"finished"}
 
 
+@pytest.mark.processes
 def test_a_run_that_cannot_log_says_that_the_disk_is_full(with_disks, tmp_path):
     flags = "--budget smoke --variants linear --jobs 1"
     done = on_a_disk(with_disks, tmp_path, "60k", f"$P -m recipes.sequential {flags} --logdir $D")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "disk is full" in done.stdout + done.stderr
-    assert "out of memory" not in done.stdout + done.stderr
 
 
+@pytest.mark.processes
+def test_output_to_a_full_disk_is_a_sentence():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "recipes"], cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.processes
 def test_a_folder_that_may_not_be_written_to_any_more_is_a_sentence(tmp_path):
     script = (
         "$P -m tests.toys.guess --seeds 10 --jobs 1 --seconds 0.3 --no-log --logdir $D & running=$!\n"
@@ -91,12 +117,13 @@ def test_a_folder_that_may_not_be_written_to_any_more_is_a_sentence(tmp_path):
     mortal = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
     done = run([*mortal, "bash", "-c", script], D=str(tmp_path), P=sys.executable)
     assert done.returncode == 1
-    assert "could not be written or read: Permission denied." in done.stderr
+    assert "Permission denied" in done.stderr
     assert "finished runs are kept" in done.stdout
     assert "Traceback" not in done.stderr
     assert list(tmp_path.rglob("record.json"))
 
 
+@pytest.mark.processes
 def test_no_room_in_shared_memory_is_a_sentence(with_disks, tmp_path):
     fill = "mount -t tmpfs -o size=4k tmpfs /dev/shm; dd if=/dev/zero of=/dev/shm/full bs=4k count=1 2> /dev/null"
     done = on_a_disk(with_disks, tmp_path, "50m", f"{fill}; $P -m tests.toys.guess --seeds 1 --no-log --logdir $D")
@@ -105,10 +132,10 @@ def test_no_room_in_shared_memory_is_a_sentence(with_disks, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-# Without
+# Memory, clocks, ports, homes
 
 
-def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path):
+def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path, started):
     mine = tmp_path / "greedy.py"
     mine.write_text(
         "import keras, numpy\n"
@@ -117,64 +144,13 @@ def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path):
         "    return keras.Sequential([keras.Input(data.shape), keras.layers.Flatten(), keras.layers.Dense(10)])\n"
     )
     flags = ["--budget", "smoke", "--epochs", "1", "--variants", "sgd", "adam", "--no-log", "--model", f"{mine}:build"]
-    logs = tmp_path / "logs"
-    greedy = [*flags, "--logdir", str(logs)]
-    assert commands.run(load("optimizers"), greedy) == 1
-    found = {record["variant"]: record for record in evidence_in(logs)["records"]}
+    assert commands.run(load("optimizers"), [*flags, "--logdir", str(tmp_path / "logs")]) == 1
+    found = {record["variant"]: record for record in evidence_in(tmp_path / "logs")["records"]}
     assert found["sgd"]["status"] == "finished"
-    assert found["adam"]["cause"].startswith("out of memory")
+    assert "memory" in found["adam"]["cause"]
 
 
-def test_a_clock_that_was_set_back_does_not_make_old_invocations_the_newest(tmp_path):
-    ahead = (datetime.now() + timedelta(days=30)).strftime("%Y%m%d-%H%M%S")
-    (tmp_path / ahead).mkdir()
-    names = [invocation._new_folder(tmp_path).name for _ in range(3)]
-    assert sorted([ahead, *names]) == [ahead, *names]
-    (tmp_path / "99990101-000000").mkdir()  # By no clock.
-    (tmp_path / "20261399-999999").mkdir()
-    assert ahead < invocation._new_folder(tmp_path).name < "2100"
-
-
-def test_a_port_that_is_taken_is_a_sentence(capsys):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        assert whole.main(["board", "optimizers", "--reference", "--port", port]) == 1
-    assert f"TensorBoard can't listen on port {port}" in capsys.readouterr().err
-
-
-def test_a_home_a_backend_of_figures_and_a_temporary_folder_are_not_needed(tmp_path):
-    what = {"HOME": "/nonexistent/home", "MPLBACKEND": "rubbish", "TMPDIR": "/nonexistent/tmp"}
-    done = run([*LINEAR, "--logdir", str(tmp_path)], **what)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("address", "code", "says"),
-    [
-        ("127.0.0.1:9", 1, "No Ray cluster answers at RAY_ADDRESS=127.0.0.1:9"),
-        ("ray://127.0.0.1:9", 1, "No Ray cluster answers at RAY_ADDRESS=ray://127.0.0.1:9"),
-        ("nowhere", 2, "RAY_ADDRESS must be HOST:PORT, ray://HOST:PORT, auto or local, not 'nowhere'"),
-        ("a:99999", 2, "RAY_ADDRESS must be HOST:PORT"),
-        ("a..b:6379", 1, "No Ray cluster answers at RAY_ADDRESS=a..b:6379"),
-    ],
-)
-def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys, tmp_path, address, code, says):
-    monkeypatch.setenv("RAY_ADDRESS", address)
-    flags = ["--seeds", "1", "--no-log", "--backend", "ray", "--logdir", str(tmp_path)]
-    assert commands.run(guess.EXPERIMENT, flags) == code
-    assert says in capsys.readouterr().err
-
-
-def test_a_library_that_cannot_be_loaded_is_a_sentence(tmp_path):
-    (tmp_path / "keras.json").write_text("[]")
-    done = run([*LINEAR, "--logdir", str(tmp_path / "logs")], KERAS_HOME=str(tmp_path))
-    assert done.returncode == 1
-    (sentence,) = done.stderr.splitlines()
-    assert sentence.startswith("keras could not be loaded (AttributeError:")
-
-
+@pytest.mark.processes
 def test_a_system_without_memory_for_tensorflow_is_a_sentence(tmp_path):
     done = run(["bash", "-c", f"ulimit -v 1500000; exec {' '.join(LINEAR)} --logdir {tmp_path}"])
     assert done.returncode == 1
@@ -182,33 +158,38 @@ def test_a_system_without_memory_for_tensorflow_is_a_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_a_command_that_is_told_to_end_says_how_to_go_on(tmp_path):
-    command = [*GUESS, "--seeds", "20", "--seconds", "0.5", "--logdir", str(tmp_path)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = subprocess.Popen(command, cwd=ROOT, **pipes)
-    deadline = time.monotonic() + 100
-    while not list(tmp_path.rglob("record.json")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    started.send_signal(signal.SIGTERM)
-    said, complained = started.communicate(timeout=60)
-    assert started.returncode == 143
-    assert complained == ""
-    assert "finished runs are kept in" in said
-    assert "--resume" in said
+def test_a_clock_that_was_set_back_does_not_make_old_invocations_the_newest(tmp_path):
+    ahead = (datetime.now() + timedelta(days=30)).strftime("%Y%m%d-%H%M%S")
+    (tmp_path / ahead).mkdir()
+    names = [invocation._new_folder(tmp_path).name for _ in range(3)]
+    assert sorted([ahead, *names]) == [ahead, *names]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_command_that_has_just_begun_ends_in_a_word(number):
-    heeding = lambda: signal.signal(number, signal.SIG_DFL)  # noqa: E731  Under nohup one of them is ignored.
-    began = "import sys; sys.argv[0] = '-m'; import recipes, time; print('begun', flush=True); time.sleep(60)"
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started = subprocess.Popen([sys.executable, "-c", began], cwd=ROOT, preexec_fn=heeding, **pipes)
-    assert started.stdout.readline() == "begun\n"
-    started.send_signal(number)
-    _, complained = started.communicate(timeout=60)
-    assert (started.returncode, complained) == (143, "\nStopped.\n")
+def test_a_port_that_is_taken_is_a_sentence(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert cookbook.main(["board", "optimizers", "--reference", "--port", port]) == 1
+    assert f"port {port}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("address", "code"), [("127.0.0.1:9", 1), ("nowhere", 2)])
+def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys, tmp_path, address, code):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    flags = ["--seeds", "1", "--no-log", "--backend", "ray", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, flags) == code
+    assert address in capsys.readouterr().err
+
+
+@pytest.mark.processes
+def test_a_home_a_backend_of_figures_and_a_temporary_folder_are_not_needed(tmp_path):
+    what = {"HOME": "/nonexistent/home", "MPLBACKEND": "rubbish", "TMPDIR": "/nonexistent/tmp"}
+    done = run([*LINEAR, "--logdir", str(tmp_path)], **what)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.processes
 def test_a_command_has_a_temporary_folder_of_its_own():
     begins = "import sys, tempfile; sys.argv[0] = '-m'; import recipes; print(tempfile.mkstemp()[1])"
     with tempfile.TemporaryDirectory(prefix="own-") as home:  # A short name: where it is long, there is none.
@@ -217,21 +198,16 @@ def test_a_command_has_a_temporary_folder_of_its_own():
         assert list(Path(home).iterdir()) == []
 
 
-def test_a_file_system_without_locks_or_without_renaming(monkeypatch, tmp_path, started, capsys):
-    def refused(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+def test_without_room_for_temporary_files_a_command_begins_all_the_same(monkeypatch):
+    """Whoever needs them will say so."""
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", refused)
-    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "a")]) == 0
+    def nowhere(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    def unnamed(self: Path, target: Path) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted", str(self))
-
-    monkeypatch.setattr(Path, "replace", unnamed)
-    begun = len(started)
-    assert commands.run(guess.EXPERIMENT, ["--seeds", "1", "--no-log", "--logdir", str(tmp_path / "b")]) == 1
-    assert "could not be written or read: Operation not permitted." in capsys.readouterr().err
-    assert len(started) == begun
+    monkeypatch.setattr(terminal.tempfile, "mkdtemp", nowhere)
+    monkeypatch.setenv("TMPDIR", "as it was")
+    terminal.own_scratch()
+    assert os.environ["TMPDIR"] == "as it was"
 
 
 def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp_path):
@@ -242,7 +218,7 @@ def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for where, name in ((os, "fsync"), (Path, "replace"), (Path, "chmod"), (json, "dumps")):
+    for where, name in ((os, "fsync"), (Path, "replace"), (Path, "chmod")):
         with monkeypatch.context() as patched:
             patched.setattr(where, name, full)
             with pytest.raises(OSError, match="No space left"):
@@ -251,14 +227,30 @@ def test_a_file_that_is_put_away_leaves_the_old_one_or_is_whole(monkeypatch, tmp
         assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
 
 
-@pytest.mark.parametrize("fault", [FileNotFoundError(errno.ENOENT, "No usable temporary directory"), None])
-def test_without_room_for_temporary_files_a_command_begins_all_the_same(monkeypatch, tmp_path, fault):
-    """Whoever needs them will say so."""
+# Signals
 
-    def nowhere(*_: object, **__: object) -> str:
-        raise fault or OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(terminal.tempfile, "gettempdir" if fault else "mkdtemp", nowhere)
-    monkeypatch.setenv("TMPDIR", "as it was")
-    terminal.own_scratch()
-    assert os.environ["TMPDIR"] == "as it was"
+@pytest.mark.processes
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_told_to_end_says_how_to_go_on(tmp_path, number, code):
+    command = start([*GUESS, "--seeds", "20", "--seconds", "0.5", "--logdir", str(tmp_path)])
+    deadline = time.monotonic() + 100
+    while not list(tmp_path.rglob("record.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    command.send_signal(number)
+    said, complained = command.communicate(timeout=60)
+    assert command.returncode == code
+    assert complained == ""
+    assert "finished runs are kept in" in said
+    assert "--resume" in said
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_command_that_has_just_begun_ends_in_a_word(number):
+    began = "import sys; sys.argv[0] = '-m'; import recipes, time; print('begun', flush=True); time.sleep(60)"
+    command = start([sys.executable, "-c", began])
+    assert command.stdout.readline() == "begun\n"
+    command.send_signal(number)
+    _, complained = command.communicate(timeout=60)
+    assert (command.returncode, complained) == (130 if number == signal.SIGINT else 143, "\nStopped.\n")
