@@ -63,7 +63,7 @@ def record_of(
         config=as_read_back(config),
         status=status,
         cause=cause or ("the loss or the outputs were not finite" if diverged else None),
-        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
+        metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},  # NumPy's, too.
         curves=run.curves,
         correct=pack_bits(run.correct) if run.correct is not None and status == "finished" else None,
         seconds={"total": seconds, **run.watch.seconds},

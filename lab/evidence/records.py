@@ -20,8 +20,7 @@ AnyRecord = TypeVar("AnyRecord", bound=Trial)
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
     """Write `content` as `write_whole` does."""
-    numpy_too = msgspec.to_builtins(content, enc_hook=lambda value: value.item())
-    text = json.dumps(numpy_too, indent=1, allow_nan=False)
+    text = json.dumps(msgspec.to_builtins(content), indent=1, allow_nan=False)
     write_whole(path, f"{text}\n".encode(), durable=durable)
 
 

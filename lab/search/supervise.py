@@ -31,14 +31,12 @@ def main() -> None:
 
 def supervise(command: list[str], workers: int) -> str | None:
     """Run `command` once as the chief and `workers` times as a worker. Return what went wrong, if anything did."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as free:
         shared = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(free.getsockname()[1])}
     direct = os.environ.get("no_grpc_proxy", os.environ.get("no_proxy", ""))  # noqa: SIM112
     shared["no_grpc_proxy"] = f"{direct},127.0.0.1"  # Else gRPC asks a proxy for the chief.
     start = lambda name: subprocess.Popen(command, env={**os.environ, **shared, "KERASTUNER_TUNER_ID": name})  # noqa: E731
-    running: dict[str, subprocess.Popen] = {}
-    restarts, deadline = RESTARTS, 0.0
+    running, restarts, deadline = dict[str, subprocess.Popen](), RESTARTS, 0.0
     try:
         for name in ["chief", *(f"worker-{number}" for number in range(workers))]:
             running[name] = start(name)

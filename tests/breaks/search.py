@@ -53,7 +53,7 @@ ROWS = [
     ),
     *of(
         "lab/search/supervise.py",
-        ('shared["no_grpc_proxy"] = f"{direct},127.0.0.1"', "del direct", f"{SEARCH}::test_a_chief_and_two_workers"),
+        ('shared["no_grpc_proxy"] = f"{direct},127.0.0.1"', "del direct", f"{SEARCH}::test_workers_reach_the_chief"),
         (
             "                restarts, running[name] = restarts - 1, start(name)",
             "                running[name] = start(name)",
