@@ -266,7 +266,7 @@ def test_an_objective_has_its_own_direction(tmp_path, monkeypatch):
     monkeypatch.setattr(kt.Tuner, "run_trial", loss)
     built, build = [], search.build_model
     monkeypatch.setattr(search, "build_model", lambda hp, data: built.append(dict(hp.values)) or build(hp, data))
-    run = Run("random", 1, sources.Request(train_images=1000), None, tmp_path / "seed-1", logging=False)
+    run = Run("random", 1, sources.Request(train_images=1000), None, tmp_path / "seed-1")
     run.folder.mkdir()
     found = search.train("random", search.Config(trials=6, epochs=1), run)
     scores = [trial["score"] for trial in trials_in(tmp_path)]
