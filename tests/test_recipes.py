@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from lab.core.run import Run
 from lab.evidence.records import read, values_of
-from lab.evidence.schemas import Floor, Floors
+from lab.evidence.schemas import Floor, Floors, Record
 from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
@@ -59,6 +59,8 @@ def floors_in(name: str) -> dict[str, Floor]:
 
 # All recipes: one variant converges.
 
+RECORDS: dict[str, Record] = {}  # Of the runs that are jobs.
+
 
 def by_job(name: str, variant: str, folder, **fewer: int) -> float:
     """The accuracy of one run at smoke, as the lab does it."""
@@ -66,6 +68,7 @@ def by_job(name: str, variant: str, folder, **fewer: int) -> float:
     module = load(name).module
     (record,) = run_job(Job(module, (variant,), SEED, config, SMOKE, str(folder), logging=False, alone=True))
     assert record.status == "finished", record.cause
+    RECORDS[name] = record
     return record.metrics[load(name).floor]
 
 
@@ -138,6 +141,12 @@ def test_one_variant_converges(tmp_path, name):
     recomputing.check_fits(watched)
     for scored in watched.scored:
         recomputing.check_scores(scored)
+    if name in RECORDS and watched.scored:
+        recomputing.check_record(RECORDS[name], watched.scored[-1])
+    if name == "search":
+        trials = [max(done.history["val_accuracy"]) for done in watched.fits[:-1]]
+        assert RECORDS[name].curves["trial_score"] == pytest.approx(trials)
+        assert RECORDS[name].metrics["best_trial"] == pytest.approx(max(trials))
 
 
 @pytest.mark.variants

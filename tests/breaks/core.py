@@ -109,4 +109,29 @@ ROWS = [
             "tests/test_execute.py::test_a_run_does_not_depend",
         ),
     ),
+    *of(
+        "lab/core/run.py",
+        (
+            "            return self.worst(data)\n",
+            '            return self.worst(data) | {"test_accuracy": self.curves["val_accuracy"][0]}\n',
+            "tests/test_wiring.py::test_a_run_that_diverges_after",
+        ),
+        (
+            "scoring.score(model, data, self.open_test_set(data),",
+            "scoring.score(model, data, data.validation,",
+            "tests/test_wiring.py::test_a_comparison_says",
+        ),
+    ),
+    *of(
+        "lab/core/scoring.py",
+        ("float(values[-1])", "float(values[0])", "tests/test_wiring.py::test_a_comparison_says"),
+    ),
+    *of(
+        "lab/core/loop.py",
+        (
+            'logs |= {f"val_{name}": value for name, value in found.items()}',
+            'logs |= {f"val_{name}": logs.get(name, value) for name, value in found.items()}',
+            "tests/test_wiring.py::test_a_comparison_says",
+        ),
+    ),
 ]

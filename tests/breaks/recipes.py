@@ -542,4 +542,92 @@ ROWS = [
         ),
         ("np.median(scores)", "np.quantile(scores, 0.9)", "tests/test_recipes.py::test_a_gate_is_set_to_send_half"),
     ),
+    *of(
+        "recipes/optimizers.py",
+        (
+            "validation_data=batches.evaluation(data.validation)",
+            "validation_data=batches.evaluation(data.train)",
+            "tests/test_recipes.py::test_one_variant_converges[optimizers]",
+        ),
+    ),
+    *of(
+        "recipes/schedules.py",
+        (
+            "validation_data=batches.evaluation(data.validation)",
+            "validation_data=batches.evaluation(data.train.take(range(500)))",
+            "tests/test_recipes.py::test_one_variant_converges[schedules]",
+        ),
+    ),
+    *of(
+        "recipes/custom_loop.py",
+        (
+            "run.epoch(validation, **",
+            "run.epoch(feed, **",
+            "tests/test_recipes.py::test_one_variant_converges[custom_loop]",
+        ),
+    ),
+    *of(
+        "recipes/search.py",
+        (
+            "batches.evaluation(self.data.validation)",
+            "batches.evaluation(self.data.train)",
+            "tests/test_recipes.py::test_one_variant_converges[search]",
+        ),
+        (
+            'OBJECTIVE = "val_accuracy"',
+            'OBJECTIVE = "accuracy"',
+            "tests/test_recipes.py::test_one_variant_converges[search]",
+        ),
+    ),
+    *of(
+        "recipes/regularization.py",
+        (
+            '    run.keep("gap"',
+            '    model.set_weights([weight + 0.01 for weight in model.get_weights()])\n    run.keep("gap"',
+            "tests/test_regularization.py::test_the_model_that_is_scored",
+        ),
+        (
+            'layers.Dropout(chosen.get("dropout", 0.0)))\n    model.add(layers.Dense(l',
+            "layers.Lambda(lambda x: tf.nn.dropout(x, chosen.get('dropout', 0), seed=1)))\n    model.add(layers.Dense(l",
+            "tests/test_regularization.py::test_dropout_is_off",
+        ),
+        (
+            'scores["validation_accuracy"] = history["val_accuracy"][kept]',
+            'scores["validation_accuracy"] = history["val_accuracy"][-1]',
+            "tests/test_regularization.py::test_the_model_that_is_scored",
+        ),
+    ),
+    *of(
+        "recipes/functional_multi_input.py",
+        (
+            "batches.evaluation(data.validation).map(prepare).cache()",
+            "batches.evaluation(data.validation).map(lambda x, y: prepare(x - x, y)).cache()",
+            "tests/test_recipes.py::test_one_variant_converges[functional_multi_input]",
+        ),
+    ),
+    *of(
+        "recipes/mixed_precision.py",
+        (
+            'layers.Dense(len(data.classes), dtype="float32")(layers.Flatten()(x))',
+            'layers.Activation("linear", dtype="float32")(layers.Dense(len(data.classes))(layers.Flatten()(x)))',
+            "tests/test_mixed_precision.py::test_layers_compute",
+        ),
+    ),
+    *of(
+        "lab/experiments/subclassed_routing.py",
+        ("needed = deep & ~shallow", "needed = ~(deep & ~shallow)", "tests/test_recipes.py::test_an_auc_by_hand"),
+    ),
+    *of(
+        "recipes/gradients.py",
+        (
+            "threshold(variant, config), steps, seed)",
+            "threshold(variant, config), steps, 1)",
+            "tests/test_gradients.py::test_a_training_draws",
+        ),
+        (
+            "self.treat(gradients, norm, step)",
+            "self.treat(gradients, norm, 0)",
+            "tests/test_gradients.py::test_a_training_draws",
+        ),
+    ),
 ]

@@ -9,7 +9,9 @@ class Break(NamedTuple):
     file: str
     stands: str  # Text that stands once in the file.
     instead: str  # The bug that takes its place.
-    noticed_by: str  # A test file and a test's name, or how the name begins: "tests/test_x.py::test_y".
+    noticed_by: (
+        str  # A test file and a test's name, or how the name begins: "tests/test_x.py::test_y", "...::test_y[case]".
+    )
 
 
 def of(file: str, *rows: tuple[str, str, str]) -> list[Break]:

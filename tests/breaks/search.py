@@ -61,4 +61,12 @@ ROWS = [
         ),
         ("            process.kill()\n", "", f"{SEARCH}::test_a_signal_ends_everyone"),
     ),
+    *of(
+        "lab/search/search.py",
+        (
+            "value = record.metrics.get(metric)",
+            'value = record.metrics.get("train_accuracy")',
+            "tests/test_wiring.py::test_a_search_scores",
+        ),
+    ),
 ]
