@@ -588,7 +588,7 @@ ROWS = [
         ),
         (
             'layers.Dropout(chosen.get("dropout", 0.0)))\n    model.add(layers.Dense(l',
-            "layers.Lambda(lambda x: tf.nn.dropout(x, chosen.get('dropout', 0), seed=1)))\n    model.add(layers.Dense(l",
+            "layers.Lambda(lambda x: tf.nn.dropout(x, 0.5 * bool(chosen), seed=1)))\n    model.add(layers.Dense(l",
             "tests/test_regularization.py::test_dropout_is_off",
         ),
         (
