@@ -82,8 +82,4 @@ ROWS = [
         ("    versions: dict[str, str]\n    keras:", "    versions: Config\n    keras:", FIELDS),
         ("    epochs: Count\n", "    epochs: Count = 0\n", FIELDS),
     ),
-    *of(
-        "lab/execute/invocation.py",
-        (', "environment")', ")", "tests/test_evidence.py::test_runs_with_other_switches"),
-    ),
 ]

@@ -69,4 +69,8 @@ ROWS = [
         "lab/execute/invocation.py",
         ("        lock.acquire()\n", "        pass\n", "tests/test_execute.py::test_a_folder_that_another_process"),
     ),
+    *of(
+        "lab/execute/invocation.py",
+        (', "environment")', ")", "tests/test_evidence.py::test_runs_with_other_switches"),
+    ),
 ]
