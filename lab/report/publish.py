@@ -209,11 +209,11 @@ def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
     if experiment.at_full:
         lines.append(_state("at full", full.evidence, full.stale))
     if experiment.floor:
-        lines.append(_state("floors", floors_of(experiment, results) or None))
+        lines.append(f"{'floors':<9} {'measured' if floors_of(experiment, results) else 'not measured'}")
     return lines
 
 
-def _state(part: str, found: Any, why: str = "") -> str:
+def _state(part: str, found: Any, why: str) -> str:
     return f"{part:<9} {'not measured' if found is None else f'stale: {why}' if why else 'current'}"
 
 
