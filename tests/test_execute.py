@@ -350,8 +350,8 @@ def test_a_run_of_other_code_images_or_model_than_was_meant_fails(monkeypatch, t
         meant[what] = "another"
     one = job.Job("tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, alone=True)
     (record,) = run_job(one)
-    assert record["status"] == "failed"
-    assert words in record["cause"]
+    assert record.status == "failed"
+    assert words in record.cause
 
 
 @pytest.mark.parametrize("variable", ["KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"])

@@ -250,7 +250,7 @@ def curves_of(tmp_path, seed: int) -> dict:
     folder = str(tmp_path / f"{seed}")
     job = Job("lab.experiments.sequential", ("dense_65",), seed, config, request, folder, logging=False, alone=True)
     (record,) = run_job(job)
-    return record["curves"]
+    return record.curves
 
 
 def test_a_seed_fixes_a_run_and_another_seed_changes_it(tmp_path):

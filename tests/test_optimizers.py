@@ -56,18 +56,18 @@ def test_with_shuffled_labels_it_stays_at_chance(tmp_path, monkeypatch, variant)
 
     monkeypatch.setattr(sources, "load", shuffled)
     record = in_process(tmp_path, variant)
-    assert record["status"] == "finished"
-    assert abs(record["metrics"]["test_accuracy"] - CHANCE) < 0.05
-    assert record["metrics"]["test_accuracy"] < floor(variant)
+    assert record.status == "finished"
+    assert abs(record.metrics["test_accuracy"] - CHANCE) < 0.05
+    assert record.metrics["test_accuracy"] < floor(variant)
 
 
 @pytest.mark.parametrize("variant", ["momentum", "adam"])
 def test_a_thousand_times_the_rate_fails_and_is_reported(tmp_path, variant):
     record = in_process(tmp_path, variant, rate=1000 * optimizers.RATES[variant])
-    assert record["status"] == "diverged" or record["metrics"]["test_accuracy"] < floor(variant)
-    if record["status"] == "diverged":
-        assert record["metrics"]["test_accuracy"] == CHANCE
-        assert record["cause"]
+    assert record.status == "diverged" or record.metrics["test_accuracy"] < floor(variant)
+    if record.status == "diverged":
+        assert record.metrics["test_accuracy"] == CHANCE
+        assert record.cause
 
 
 def test_a_recipe_that_reads_the_test_set_early_fails(tmp_path, monkeypatch):
@@ -75,8 +75,8 @@ def test_a_recipe_that_reads_the_test_set_early_fails(tmp_path, monkeypatch):
     real = optimizers.batches.evaluation
     monkeypatch.setattr(optimizers.batches, "evaluation", lambda part: real(sources.load().test))
     record = in_process(tmp_path, "sgd")
-    assert record["status"] == "failed"
-    assert "the test set is read by `run.scores` alone" in record["cause"]
+    assert record.status == "failed"
+    assert "the test set is read by `run.scores` alone" in record.cause
 
 
 def test_nothing_is_trained_after_the_test_set_was_read(tmp_path, monkeypatch):
@@ -116,13 +116,13 @@ def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bit
 
 def test_a_race_ends_at_the_target_and_counts_its_epochs(tmp_path):
     record = in_process(tmp_path, "adam_race", target=0.25, epochs=4)
-    accuracies = record["curves"]["val_accuracy"]
+    accuracies = record.curves["val_accuracy"]
     assert len(accuracies) < 4
     assert accuracies[-1] >= 0.25 > max([0.1, *accuracies[:-1]])
     before = [0.1, *accuracies][-2]
     expected = len(accuracies) - 1 + (0.25 - before) / (accuracies[-1] - before)
-    assert record["metrics"]["epochs_to_target"] == pytest.approx(expected)
-    assert record["metrics"]["target_reached"] == 1
+    assert record.metrics["epochs_to_target"] == pytest.approx(expected)
+    assert record.metrics["target_reached"] == 1
 
 
 @pytest.mark.parametrize("variant", optimizers_experiment.VARIANTS)

@@ -131,7 +131,7 @@ def test_every_recipe_of_images_runs_on_digits(digits, tmp_path, name):
     variants = experiment.usual("smoke")[-2:] if experiment.compare else experiment.names[:1]
     job = Job(experiment.module, variants, 1, config, request, str(tmp_path), alone=True)
     for record in run_job(job):
-        assert record["status"] == "finished", record["cause"]
+        assert record.status == "finished", record.cause
 
 
 def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tmp_path):
@@ -193,14 +193,14 @@ def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):
     assert [row["variant"] for row in rows] == ["linear", "convnet"]
     assert found.verdicts()["B1"] == "holds"
     assert len(found.figure().axes) == 2
-    assert {(record["variant"], record["seed"]) for record in found.records} == {
+    assert {(record.variant, record.seed) for record in found.records} == {
         (variant, seed) for variant in ("linear", "convnet") for seed in (101, 102)
     }
     assert (found.folder / "evidence.json").exists()
     for record in found.records:
-        model = keras.models.load_model(tmp_path / f"{record['variant']}-seed-{record['seed']}.keras")
+        model = keras.models.load_model(tmp_path / f"{record.variant}-seed-{record.seed}.keras")
         right = model.predict(sources.load().test.images, verbose=0).argmax(axis=1) == sources.load().test.labels
-        assert right.mean() == pytest.approx(record["metrics"]["test_accuracy"], abs=0.001)
+        assert right.mean() == pytest.approx(record.metrics["test_accuracy"], abs=0.001)
 
 
 @pytest.mark.parametrize(

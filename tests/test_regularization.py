@@ -15,7 +15,7 @@ from lab.measurement import samples_of
 from pipelines import sources
 from recipes import regularization as recipe
 from tests import recomputing
-from tests.conftest import evidence_in
+from tests.conftest import typed_evidence_in
 
 DATA = sources.load(sources.Request(train_images=1000))
 CONFIG = recipe.Config(images=100, batch_size=50)
@@ -224,16 +224,16 @@ def test_what_each_variant_hands_to_compile_and_fit(monkeypatch, tmp_path):
 @pytest.mark.parametrize("name", ["regularization"])
 def test_penalties_shrink_weights_and_the_gap_is_recorded(smoke, name):
     _, logs = smoke(name)
-    records = evidence_in(logs)["records"]
+    records = typed_evidence_in(logs).records
     near_zero, norm = (values_of(records, metric) for metric in ("near_zero", "weight_norm"))
     # Five deviations from the means of the ten seeds that the floors come from: 0.1413 ± 0.0201 and 0.0136 ± 0.0003 of
     # all weights, norms of 16.64 ± 0.188 and 17.83 ± 0.030.
     assert near_zero["l1"][101] > 0.0408 > 0.0153 > near_zero["none"][101]
     assert norm["l2"][101] < 17.58 < 17.67 < norm["none"][101]
     for record in records:
-        assert len(record["curves"]["gap"]) == record["metrics"]["epochs"] == len(record["curves"]["loss"])
-        difference = np.subtract(record["curves"]["accuracy"], record["curves"]["val_accuracy"])
-        np.testing.assert_allclose(record["curves"]["gap"], difference)
+        assert len(record.curves["gap"]) == record.metrics["epochs"] == len(record.curves["loss"])
+        difference = np.subtract(record.curves["accuracy"], record.curves["val_accuracy"])
+        np.testing.assert_allclose(record.curves["gap"], difference)
 
 
 def test_the_sample_that_is_shown_is_of_each_variants_own_feed():

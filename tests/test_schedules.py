@@ -10,7 +10,7 @@ from lab.evidence.records import values_of
 from lab.experiments import schedules as schedules_experiment
 from pipelines.sources import Request
 from recipes import schedules
-from tests.conftest import evidence_in
+from tests.conftest import evidence_in, typed_evidence_in
 
 STEPS = 100
 # Step -> share of the peak, worked out by hand.
@@ -172,4 +172,4 @@ def test_rates_are_recorded_as_they_were_applied(smoke, name):
     assert found["warm_up_cosine"][0] == 0
     assert max(found["cosine"]) == found["cosine"][0] == pytest.approx(schedules.RATES["cosine"])
     assert found["exponential"] == sorted(found["exponential"], reverse=True)
-    assert values_of(evidence_in(logs)["records"], "test_accuracy")
+    assert values_of(typed_evidence_in(logs).records, "test_accuracy")

@@ -2,7 +2,6 @@
 
 import ast
 import itertools
-import json
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -14,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lab.cli import start
+from lab.evidence.records import EvidenceError, read
+from lab.evidence.schemas import Summary
 from lab.experiments import NAMES, load
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
@@ -98,19 +99,19 @@ def listing(names: list[str]) -> Table:
         verdicts, duration = "not published yet", ""
         if path.exists():
             try:
-                verdicts, duration = summarized(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError, KeyError, TypeError, OverflowError):
+                verdicts, duration = summarized(read(path, Summary))
+            except EvidenceError:
                 verdicts = f"its summary is broken: git checkout results/{name}/summary.json"
         table.add_row(name, question, verdicts, duration)
     return table
 
 
-def summarized(found: dict) -> tuple[str, str]:
+def summarized(summary: Summary) -> tuple[str, str]:
     """A recipe's verdicts, a line each, and how long it takes, from its published summary."""
-    lines = [f"{claim['id']} {claim['verdict']}" for claim in found["claims"]]
-    if found["stale"]:
+    lines = [f"{claim.id} {claim.verdict}" for claim in summary.claims]
+    if summary.stale:
         lines.append("(measured with an earlier version of this recipe)")
-    seconds = found["quick_seconds"]
+    seconds = summary.quick_seconds
     return "\n".join(lines), f"about {seconds / 60:.1f} min" if seconds else ""
 
 

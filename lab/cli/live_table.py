@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from lab.evidence.records import Record, printable
+from lab.evidence.records import printable
+from lab.evidence.schemas import Record
 from lab.execute.job import Job, read_progress
 
 Progress = Callable[[Path, str, int], Any]

@@ -92,7 +92,7 @@ def _not_applying(invocation: Invocation, published: Published) -> str:
     if published.stale:
         return f"they were {STALE}"
     if settings.budget != published.evidence.budget:
-        return f"they are of budget {published.evidence['budget']}, and this is {settings.budget}"
+        return f"they are of budget {published.evidence.budget}, and this is {settings.budget}"
     if changed := _changed(invocation):
         return f"you changed {', '.join(map(flag, changed))}"
     if not same(invocation.header, published.evidence, ("data", "data_digest")):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.evidence.provenance import cores
-from lab.evidence.records import LOOKS
+from lab.evidence.schemas import LOOKS
 from lab.execute.own_model import check_own_model, own_model
 from lab.experiment import BUDGETS, BudgetName, Experiment
 from lab.settings import Settings

@@ -10,9 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from lab.evidence.schemas import LOOKS, SCHEMA, Record, Trial, pack_bits, unpack_bits
-
-__all__ = ["LOOKS", "SCHEMA", "Record", "pack_bits", "unpack_bits"]  # Temporary: where others still look for them.
+from lab.evidence.schemas import Trial
 
 Kind = TypeVar("Kind")
 AnyRecord = TypeVar("AnyRecord", bound=Trial)
@@ -75,15 +73,15 @@ class EvidenceError(Exception):
 
 def finished(records: Iterable[AnyRecord]) -> list[AnyRecord]:
     """The records that count: all but the failed ones. A diverged run is a result."""
-    return [record for record in records if record["status"] != "failed"]
+    return [record for record in records if record.status != "failed"]
 
 
 def values_of(records: Iterable[Trial], metric: str) -> dict[str, dict[int, float]]:
     """variant -> seed -> value of `metric`, of the records that count and have it."""
     values: dict[str, dict[int, float]] = {}
     for record in finished(records):
-        if metric in record["metrics"]:
-            values.setdefault(record["variant"], {})[record["seed"]] = record["metrics"][metric]
+        if metric in record.metrics:
+            values.setdefault(record.variant, {})[record.seed] = record.metrics[metric]
     return values
 
 

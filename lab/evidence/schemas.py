@@ -1,6 +1,6 @@
 """What each file of evidence holds, as types. `lab.evidence.records.read` checks a file against its type."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -22,23 +22,7 @@ Budget = Literal["smoke", "quick", "full"]
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What all of them have in common. Temporary: they can also be read like dicts."""
-
-    def keys(self) -> Iterator[str]:
-        return (name for name in self.__struct_fields__ if name in self)
-
-    def __getitem__(self, name: str) -> Any:
-        try:
-            return getattr(self, name)
-        except AttributeError:
-            raise KeyError(name) from None
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return getattr(self, name) if name in self else default
-
-    def __contains__(self, name: str) -> bool:
-        required = {field.name for field in msgspec.structs.fields(self) if field.required}
-        return name in required or getattr(self, name, None) not in (None, "", False)
+    """What all of them have in common: they are frozen, and a file lacks the fields that have their default."""
 
 
 class Block(Fields, frozen=True, kw_only=True):

@@ -16,7 +16,8 @@ from pathlib import Path
 import filelock
 import pebble
 
-from lab.evidence.records import Record, explain
+from lab.evidence.records import explain
+from lab.evidence.schemas import Record
 from lab.execute.job import Job, failed, run_job
 from lab.execute.start import worker_context
 from lab.settings import Start
