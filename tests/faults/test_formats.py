@@ -65,9 +65,8 @@ FLOORS = schemas.Floors(
     command="python", commit="c", machine=made_up.MACHINE, versions={"keras": "3"}, config={"noise": 0.02},
     data=made_up.origin()["data"], data_digest="0",
     floors={"fair": schemas.Floor(values=[0.5], mean=0.5, standard_deviation=0.0, floor=0.4)},
-    **({"settings": {}} if "settings" in schemas.Floors.__struct_fields__ else {}),
 )  # fmt: skip
-SEARCHED = schemas.SearchTrial(trial="0", settings={"rate": 1.0}, epochs=1, validation_accuracy=0.5, status="completed")
+SEARCHED = schemas.SearchTrial(trial="0", settings={"rate": 1.0}, epochs=1, score=0.5, status="completed")
 WHOLE: dict[str, tuple[Any, Any]] = {
     "record": (schemas.Record, RECORD),
     "evidence": (schemas.Evidence, made_up.evidence([RECORD], **ORIGIN, variants=["fair"], config={"noise": 0.02})),
