@@ -379,7 +379,9 @@ def test_a_search_alone_is_served_on_the_page_with_its_trials(tmp_path, started)
     assert "3 of adam" in said[0]
 
 
-def test_published_curves_are_those_of_the_evidence_and_stale_ones_are_called_so(tmp_path, started, monkeypatch):
+def test_published_curves_are_those_of_the_evidence_and_an_earlier_versions_are_called_so(
+    tmp_path, started, monkeypatch
+):
     evidence = made_up.evidence([record("dense_65"), record("dense_65", 2), record("convnet_200")])
     for stale, label in (("", "published"), ("the code has changed since", "published, earlier version")):
         found = published.Published(evidence, None, stale)
