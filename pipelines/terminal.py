@@ -43,7 +43,8 @@ def keep_loopback_direct() -> None:
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
         hosts = [host.strip() for host in (os.environ.get(name) or given).split(",") if host.strip()]
         if hosts != ["*"]:  # That exempts every host, but only if it stands alone.
-            os.environ[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1", "localhost", "::1"]))
+            hosts += [host for host in ("127.0.0.1", "localhost", "::1") if host not in hosts]
+        os.environ[name] = ",".join(hosts)
 
 
 def ending(code: int) -> int:

@@ -97,14 +97,52 @@ ROWS = [
         ("if len(names) > MOST_FOLDERS:", "if False:", "tests/faults/test_hostile.py::test_a_folder_of_very_many"),
     ),
     *of(
-        "pipelines/terminal.py",
-        ('stream.reconfigure(errors="replace")', "pass", "tests/test_terminal.py::test_what_a_terminal_can_not_show"),
+        "pipelines/folders.py",
         (
-            "error is None or error.errno == errno.EPIPE",
-            "error is None",
-            "tests/test_terminal.py::test_whoever_reads_a_pipe",
+            "not homes[path.parent]",
+            "False and homes[path.parent]",
+            "tests/faults/test_hostile.py::test_no_link_leads_out",
         ),
-        ("os._exit(code)", "os._exit(1)", "tests/test_terminal.py::test_ctrl_c_during_the_start"),
+        ("    if not head:", "    if False:", "tests/test_own_data.py::test_a_folder_that_will_not_do"),
+        ("head.lstrip().lower()", "head", "tests/test_own_data.py::test_a_folder_that_will_not_do"),
+    ),
+    *of(
+        "pipelines/sources.py",
+        ("@functools.cache\ndef _say_once", "def _say_once", "tests/test_tfds.py::test_a_class_without_an_image"),
+    ),
+    *of(
+        "pipelines/tfds_source.py",
+        ('("validation", "val", "valid")', '("validation", "val")', "tests/test_tfds.py::test_a_set_is_read"),
+        ("np.searchsorted(used, found)", "found", "tests/test_tfds.py::test_a_class_without_an_image"),
+        ("if (classes < 0).any():", "if False:", "tests/test_tfds.py::test_splits_that_are_not_used"),
+        ("channels=3, expand", "channels=0, expand", "tests/test_tfds.py::test_a_set_is_read"),
+        ("if image.np_dtype != np.uint8:", "if False:", "tests/test_tfds.py::test_a_set_that_will_not_do"),
+        ("hexdigest()}", "digest_size}", "tests/test_tfds.py::test_a_set_that_was_written_again"),
+        (
+            "        _check_reachable(name, missing, by_hand)\n",
+            "        pass\n",
+            "tests/test_tfds.py::test_without_a_network",
+        ),
+        ("(by_hand / info.filename).exists()", "False", "tests/test_tfds.py::test_a_file_that_was_put"),
+        ("start += len(batch)", "start += 0", "tests/test_tfds.py::test_a_recipe_is_run_on_a_set"),
+    ),
+    *of(
+        "pipelines/scratch.py",
+        ("not held.is_file()", "False", "tests/test_terminal.py::test_folders_of_killed"),
+        ("        lock.acquire(timeout=0)\n", "        pass\n", "tests/test_terminal.py::test_folders_of_killed"),
+    ),
+    *of(
+        "pipelines/no_exit_hooks.py",
+        ("atexit.register(os._exit, 0)", "pass", "tests/test_terminal.py::test_a_home_that_cannot"),
+    ),
+    *of(
+        "pipelines/tf_import.py",
+        ("del os.environ[LEGACY]", "pass", "tests/test_terminal.py::test_keras_2_is_not_used"),
+    ),
+    *of(
+        "pipelines/terminal.py",
+        ('reconfigure(errors="replace")', "reconfigure()", "tests/test_terminal.py::test_what_a_terminal_can_not_show"),
+        ("os._exit(code)", "os._exit(1)", "tests/test_terminal.py::test_ctrl_c_where_nothing_waits"),
         (
             "    raise Ended\n",
             "    raise KeyboardInterrupt\n",
@@ -115,6 +153,14 @@ ROWS = [
             "",
             "tests/faults/test_machine.py::test_a_command_has_a_temporary",
         ),
+        (
+            "        elif isinstance(error, OSError) and (lost := _flush()) is not None:",
+            "        elif False and (lost := _flush()) is not None:",
+            "tests/test_terminal.py::test_a_full_disk_is_a_sentence",
+        ),
+        ("        os.environ[name] = ", "        _ = ", "tests/test_terminal.py::test_a_proxy_does_not_touch"),
+        ('or os.environ.get("NO_PROXY")', "", "tests/test_terminal.py::test_what_a_user_has_exempted"),
+        ('if hosts != ["*"]:', "if True:", "tests/test_terminal.py::test_what_a_user_has_exempted"),
     ),
     *of(
         "pipelines/sources.py",

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import keras
 import numpy as np
 import psutil
 import pytest
@@ -52,32 +51,19 @@ def of(path: Path) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("package", ["pipelines", "recipes"])
+@pytest.mark.parametrize("package", ["pipelines", "recipes", "lab"])
 def test_nothing_that_is_read_is_run(package):
     wrong = {str(path): of(path) for path in (ROOT / package).rglob("*.py")}
     assert {path: found for path, found in wrong.items() if found} == {}
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["eval(x)", "import pickle", "np.load(x, allow_pickle=True)", "load_model(x, safe_mode=False)", "os.system(x)"],
+    "text", ["eval(x)", "import pickle", "np.load(x, allow_pickle=True)", "os.system(x)", "spec.loader.exec_module(x)"]
 )
 def test_what_would_run_it_is_found(monkeypatch, tmp_path, text):
     (tmp_path / "module.py").write_text(text)
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     assert of(tmp_path / "module.py")
-
-
-def test_a_model_of_a_strangers_is_loaded_in_safe_mode(tmp_path):
-    """As `distributed` loads what it finds in its folder of logs."""
-    proof = tmp_path / "proof"
-    images = keras.Input((2,))
-    run = eval(f"lambda x: (__import__('pathlib').Path({str(proof)!r}).touch(), x)[1]")
-    keras.Model(images, keras.layers.Lambda(run, output_shape=(2,))(images)).save(tmp_path / "epoch-0001.keras")
-    proof.unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="safe_mode"):
-        keras.models.load_model(tmp_path / "epoch-0001.keras")
-    assert not proof.exists()
 
 
 @pytest.mark.parametrize("name", ["HEAD", "main", "--help", "--output=x", "", "a" * 40 + "\n", "0" * 40])
@@ -117,8 +103,9 @@ def test_no_link_leads_out_of_a_folder(images, tmp_path, what):
     else:
         for part in ("train", "test"):
             (images / part).symlink_to(secret)
-    with pytest.raises(RequestError, match=r"is a link out of the folder, to '.*private/c/secret.png'"):
+    with pytest.raises(RequestError) as error:
         folders.listing(images)
+    assert str(secret / "c" / "secret.png") in str(error.value)
 
 
 def test_links_inside_a_folder_and_to_it_are_followed(images, tmp_path):
@@ -130,10 +117,10 @@ def test_links_inside_a_folder_and_to_it_are_followed(images, tmp_path):
 def test_a_small_file_with_a_large_image_is_refused(images):
     Image.new("L", (10_000, 10_000)).save(images / "a" / "bomb.png")
     assert (images / "a" / "bomb.png").stat().st_size < 200_000
-    with pytest.raises(RequestError, match="has 10000 × 10000 pixels: make it smaller"):
+    with pytest.raises(RequestError, match=r"bomb\.png"):
         folders.read(images, 8)
     Image.new("L", (14_000, 14_000)).save(images / "a" / "bomb.png")  # Pillow's own limit.
-    with pytest.raises(RequestError, match="make it smaller"):
+    with pytest.raises(RequestError, match=r"bomb\.png"):
         folders.read(images, 8)
 
 
@@ -147,7 +134,7 @@ def test_of_other_formats_no_program_is_started(monkeypatch, images, tmp_path):
     monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
     header = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     (images / "a" / "program.png").write_bytes(header + b"showpage\n" * 20)
-    with pytest.raises(RequestError, match="can't be read as an image"):
+    with pytest.raises(RequestError, match=r"program\.png"):
         folders.read(images, 8)
     assert not (tmp_path / "started").exists()
 
@@ -162,6 +149,7 @@ def test_a_folder_of_very_many_folders_is_refused(monkeypatch, tmp_path, below):
         folders.listing(tmp_path)
 
 
+@pytest.mark.processes
 def test_names_of_files_and_classes_do_nothing_on_pages(tmp_path):
     """HTML, Markdown, links and what Matplotlib would take for formulas."""
     evil = ["<img src=x onerror=alert(1)>", "[a](javascript:b)", "$\\frac{$", "..x", "a|b`c", "-rf"]
@@ -212,12 +200,13 @@ def watched(command: list[str], printed: Path, until: str = "") -> tuple[set[str
     return found, printed.read_text()
 
 
+@pytest.mark.processes
 def test_a_plain_run_listens_nowhere_and_leaves_nothing(monkeypatch, tmp_path):
     with tempfile.TemporaryDirectory(prefix="own-") as own:  # A short name: sockets in it have long ones.
         monkeypatch.setenv("TMPDIR", own)
         (Path(own) / "keras-recipes-of-others").mkdir()
         killed, held = scratch.make(Path(own), "keras-recipes-")
-        held.close()
+        held.release()
         flags = ["--budget", "smoke", "--variants", "linear", "--logdir", str(tmp_path)]
         found, said = watched([sys.executable, "-m", "recipes.sequential", *flags], tmp_path / "said")
         assert "Evidence" in said
@@ -226,6 +215,7 @@ def test_a_plain_run_listens_nowhere_and_leaves_nothing(monkeypatch, tmp_path):
         assert not killed.exists()
 
 
+@pytest.mark.processes
 def test_tensorboard_listens_on_this_machine_alone(tmp_path):
     found, said = watched(
         [sys.executable, "-m", "recipes", "board", "optimizers", "--reference"], tmp_path / "said", "until Ctrl-C"
@@ -234,6 +224,7 @@ def test_tensorboard_listens_on_this_machine_alone(tmp_path):
     assert "on this machine alone" in said
 
 
+@pytest.mark.clusters
 def test_what_listens_everywhere_says_so_first(tmp_path):
     flags = ["--budget", "smoke", "--variants", "workers_2", "--no-log", "--logdir", str(tmp_path)]
     sentence = "TensorFlow's servers listen on all addresses of this machine"
@@ -242,21 +233,20 @@ def test_what_listens_everywhere_says_so_first(tmp_path):
     assert sentence in said.splitlines()[2]
 
 
+SEARCH = """
+import keras_tuner as kt
+
+class Toy(kt.RandomSearch):
+    def run_trial(self, trial, *_, **__):
+        return {"score": trial.hyperparameters.Float("x", 0, 1)}
+
+Toy(objective=kt.Objective("score", "max"), max_trials=2, directory="searched", project_name="toy").search()
+"""
+
+
+@pytest.mark.clusters
 def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
-    script = tmp_path / "search.py"
-    flags = [
-        "search",
-        "random",
-        "--variants",
-        "fair",
-        "--trials",
-        "2",
-        "--no-log",
-        "--logdir",
-        str(tmp_path / "logs"),
-    ]
-    module = "from lab import main\nfrom tests.toys.runner import RECIPE\n"
-    script.write_text(f"{module}if __name__ == '__main__':\n    main(RECIPE, {flags})\n")
-    supervise = [sys.executable, "-m", "lab.search.supervise", "--workers", "1", str(script)]
-    found, said = watched(["env", f"PYTHONPATH={ROOT}", *supervise], tmp_path / "said")
+    (tmp_path / "search.py").write_text(SEARCH)
+    command = [sys.executable, "-m", "lab.search.supervise", "--workers", "1", "search.py"]
+    found, said = watched(["env", f"PYTHONPATH={ROOT}", "-C", str(tmp_path), *command], tmp_path / "said")
     assert found == {"127.0.0.1"}, said
