@@ -120,7 +120,8 @@ def surprises(found: Summaries) -> str:
             numbers = claim.numbers[sizes.index(max(sizes))]
             odd.append((name, claim, numbers, max(sizes)))
     odd.sort(key=lambda entry: (SURPRISING.index(entry[1].verdict), -entry[3], entry[0]))
-    return render("surprises", shown=odd[:MOST_SURPRISES], more=len(odd[MOST_SURPRISES:]))
+    stale = bool(found) and all(summary.stale for summary in found.values())
+    return render("surprises", shown=odd[:MOST_SURPRISES], more=len(odd[MOST_SURPRISES:]), stale=stale)
 
 
 def by_chapter(found: Summaries) -> str:
