@@ -28,7 +28,8 @@ from lab.evidence.records import write_json
 from lab.execute.job import Job, run_job
 from lab.report import published
 from lab.report.report import Report
-from lab.tensorboard import callback, comparison, events, pictures, server
+from lab.tensorboard import comparison, events, pictures, server
+from lab.tensorboard.log import TensorBoardLog
 from pipelines import sources
 from pipelines.errors import MachineError
 from tests.conftest import ROOT
@@ -154,8 +155,8 @@ def leave_run(folder, each):
     """What a run that logs leaves: its row of HParams, its model, its predictions."""
     run = folder / each.variant / f"seed-{each.seed}"
     run.mkdir(parents=True)
-    callback.write_hparams(run, each)
-    callback.write_predictions(run, np.eye(2)[np.arange(8) // 2 % 2])
+    TensorBoardLog(run).finished(each)
+    TensorBoardLog(run).predictions(np.eye(2)[np.arange(8) // 2 % 2])
     return run
 
 
@@ -319,10 +320,10 @@ def test_of_too_many_classes_no_confusion_matrix_is_drawn_and_that_is_said(tmp_p
 
 def test_misclassified_images_are_those_that_are_wrong(tmp_path, monkeypatch):
     shown = []
-    monkeypatch.setattr(pictures, "grid", lambda *arguments: shown.append(arguments) or b"\0" * 24)
+    monkeypatch.setattr(pictures, "tiles", lambda *arguments: shown.append(arguments) or b"\0" * 24)
     run = tmp_path / "adam" / "seed-1"
     run.mkdir(parents=True)
-    callback.write_predictions(run, np.eye(3)[[0, 2, 2, 1]])
+    TensorBoardLog(run).predictions(np.eye(3)[[0, 2, 2, 1]])
     images = np.full((4, 8, 8, 3), np.array([10, 60, 120, 200])[:, None, None, None], np.uint8)
     test = sources.Split(images, np.array([0, 1, 2, 0], np.int32), np.array(list("abcd")))
     list(comparison._pictures(tmp_path / "adam", types.SimpleNamespace(test=test, classes=["cat", "dog", "eel"])))

@@ -1,6 +1,6 @@
-"""What a run leaves for TensorBoard in its own folder."""
+"""The callback that logs a training for TensorBoard."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from lab.evidence.records import write_json
-from lab.evidence.schemas import Record
 from lab.tensorboard import events
 from lab.tensorboard.profile import STEP, WORDS, read_profile
 from pipelines import sources
@@ -230,29 +229,3 @@ def _inspector(model: keras.Model) -> Any:
     except (AttributeError, ValueError):  # A subclassed model, or layers that its graph does not lead through.
         return lambda inputs: (model(inputs, training=False), {})
     return lambda inputs: graph(inputs, training=False)
-
-
-def write_curve(folder: Path, name: str, values: Sequence[float]) -> None:
-    """Write numbers as one series of scalars, a step for each, to the run's own folder."""
-    with events.by_product(folder, f"curve {name}"), events.written(folder) as own:
-        own.add_curve(name, range(len(values)), values)
-
-
-def write_histogram(folder: Path, name: str, values: Sequence[float]) -> None:
-    """Write numbers as one histogram, those that are finite, to the run's own folder."""
-    finite = np.asarray(values, np.float64)
-    with events.by_product(folder, f"histogram {name}"), events.written(folder) as own:
-        own.add([histogram_pb(name, finite[np.isfinite(finite)])])
-
-
-def write_predictions(folder: Path, logits: np.ndarray) -> None:
-    """Leave the predicted classes of test images, of logits (n, classes), for the comparison's pictures."""
-    with events.by_product(folder, "predictions"):
-        np.save(folder / events.PREDICTED, logits.argmax(axis=1).astype(np.uint16))
-
-
-def write_hparams(folder: Path, record: Record) -> None:
-    """Write a run's settings and final metrics as a row of the HParams page."""
-    settings = {"variant": record.variant, "seed": record.seed, **events.settings_of(record)}
-    with events.by_product(folder, "row of HParams"):
-        events.write_settings(folder / "final", folder, settings, record.metrics)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
 from lab.core.log import Log, Timing
 from lab.evidence.schemas import Record
-from lab.tensorboard import callback
+from lab.tensorboard import callback, events
 from pipelines import sources
 
 
@@ -24,13 +25,22 @@ class TensorBoardLog(Log):
         return [callback.Board(self.folder / part, timing, train, profile=self.profile, prepare=prepare)]
 
     def curve(self, name: str, values: Sequence[float]) -> None:
-        callback.write_curve(self.folder, name, values)
+        with events.by_product(self.folder, f"curve {name}"), events.written(self.folder) as own:
+            own.add_curve(name, range(len(values)), values)
 
     def histogram(self, name: str, values: Sequence[float]) -> None:
-        callback.write_histogram(self.folder, name, values)
+        """Of those values that are finite."""
+        finite = np.asarray(values, np.float64)
+        with events.by_product(self.folder, f"histogram {name}"), events.written(self.folder) as own:
+            own.add([histogram_pb(name, finite[np.isfinite(finite)])])
 
     def predictions(self, logits: np.ndarray) -> None:
-        callback.write_predictions(self.folder, logits)
+        """Leave the predicted classes for the comparison's pictures."""
+        with events.by_product(self.folder, "predictions"):
+            np.save(self.folder / events.PREDICTED, logits.argmax(axis=1).astype(np.uint16))
 
     def finished(self, record: Record) -> None:
-        callback.write_hparams(self.folder, record)
+        """Write the run's settings and final metrics as a row of the HParams page."""
+        settings = {"variant": record.variant, "seed": record.seed, **events.settings_of(record)}
+        with events.by_product(self.folder, "row of HParams"):
+            events.write_settings(self.folder / "final", self.folder, settings, record.metrics)
