@@ -26,6 +26,8 @@ from typing import Any
 import psutil
 
 from lab.evidence.carry_over import differences
+from lab.evidence.records import read
+from lab.evidence.schemas import Evidence, Search, TuningSweep
 from lab.experiments import load
 from tests.conftest import ROOT
 
@@ -49,7 +51,7 @@ class Kind:
 SMOKE = ("--budget", "smoke", "--jobs", "2")
 KINDS = {
     "run": Kind("recipes.sequential", (*SMOKE, "--variants", "linear", "dense_65", "convnet"), "evidence.json"),
-    "tuning": Kind("recipes.sequential", ("tune", *SMOKE, "--variants", "linear", "--no-log"), "tuning.json"),
+    "tuning": Kind("recipes.sequential", ("tune", *SMOKE, "--variants", "linear"), "tuning.json"),
     "search": Kind("recipes.search", (*SMOKE, "--variants", "grid", "random"), "evidence.json"),
     "trials": Kind(
         "recipes.optimizers", ("search", "bayesian", "--trials", "4", *SMOKE, "--variants", "adam"), "search.json"
@@ -61,14 +63,13 @@ KINDS = {
 def outcome(kind: Kind, logs: Path) -> Any:
     """What a finished command has found, as far as it must be the same each time."""
     (path,) = logs.rglob(kind.written)
-    found = json.loads(path.read_text(encoding="utf-8"))
     if kind.written == "tuning.json":
-        return found["winners"], found["search"], found["curve"]
+        sweep = read(path, TuningSweep)
+        return sweep.winners, sweep.search, sweep.curve
     if kind.written == "search.json":  # Which of two trials that ran side by side ended first is not told.
-        return sorted(
-            (json.dumps(t["settings"]), t["validation_accuracy"]) for t in next(iter(found["found"].values()))
-        )
-    return {(record["variant"], record["seed"]): record for record in found["records"]}
+        (trials,) = read(path, Search).found.values()
+        return sorted(map(str, trials))
+    return read(path, Evidence).records
 
 
 def wrong_of(kind: Kind, whole: Any, resumed: Any) -> list[str]:
@@ -170,59 +171,15 @@ class Killer:
         return f"after {after:.1f} of {self.seconds:.1f} s, {kept}", wrong
 
 
-class PublishKiller:
-    """Kills `publish` in a checkout of its own."""
-
-    EXPERIMENT = "sequential"
-
-    def __init__(self, folder: Path) -> None:
-        self.tree = folder / "publish"
-        names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-        for name in filter(None, names.decode().split("\0")):
-            (self.tree / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, self.tree / name)
-        subprocess.run(["git", "init", "-q", "."], cwd=self.tree, check=True)
-        self.command = [sys.executable, "-m", "recipes", "publish", self.EXPERIMENT]
-        (self.tree / "logs").mkdir(exist_ok=True)
-        began = time.monotonic()
-        subprocess.run(self.command, cwd=self.tree, check=True, capture_output=True)
-        self.seconds = time.monotonic() - began
-        self.whole = self.published()
-
-    def published(self) -> dict[str, bytes]:
-        places = [self.tree / "results", self.tree / "logs" / "reference"]
-        files = [self.tree / "README.md", *(path for place in places for path in place.rglob("*") if path.is_file())]
-        return {str(path.relative_to(self.tree)): path.read_bytes() for path in files}
-
-    def once(self, chance: random.Random) -> tuple[str, list[str]]:
-        """Kill once and publish again. What is published is what was, so that each file is always the same."""
-        after = chance.uniform(0.3, 1.0) * self.seconds
-        was_there, wrong = killed(self.command, after, self.tree)
-        found = self.published()
-        wrong += [f"{name} is gone." for name in self.whole if name not in found]
-        wrong += [f"{name} is another one." for name in self.whole if found.get(name, b"") != self.whole[name]]
-        subprocess.run(self.command, cwd=self.tree, check=True, capture_output=True)
-        again = self.published()
-        wrong += [f"{name} differs after publishing again." for name in {*again} ^ {*self.whole}]
-        wrong += [
-            f"{name} differs after publishing again." for name in self.whole if again.get(name) != self.whole[name]
-        ]
-        return f"after {after:.1f} of {self.seconds:.1f} s{'' if was_there else ', it had ended'}", wrong
-
-
-def killers(folder: Path, names: list[str]) -> dict[str, Callable[[], Any]]:
-    return {name: PublishKiller(folder) if name == "publish" else Killer(name, folder) for name in names}
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kinds", nargs="+", default=[*KINDS, "publish"], choices=[*KINDS, "publish"])
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     options = parser.parse_args()
     chance, failures = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as scratch:
-        made: Any = killers(Path(scratch), options.kinds)
+        made = {name: Killer(name, Path(scratch)) for name in options.kinds}
         for number in range(options.times):
             name = options.kinds[number % len(options.kinds)]
             when, wrong = made[name].once(chance)

@@ -3,21 +3,21 @@
 Those of searches are in test_search.py and test_searching.py, and those of a cluster in test_distributed.py.
 """
 
-import json
 import random
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from lab.cli import commands
-from tests.conftest import ROOT
+from lab.evidence.carry_over import differences
 from tests.faults import kills
-from tests.faults.kills import Kind, PublishKiller, broken_files, finished_runs, killed, outcome, wrong_of
-from tests.toys import guess, runner
+from tests.faults.kills import Kind, broken_files, finished_runs, killed, outcome, wrong_of
+from tests.toys import guess, made_up, runner
 
-SLOWLY = ("--jobs", "2", "--no-log", "--seconds")
+SLOWLY = ("--jobs", "2", "--seconds")
 TOYS = {
-    "run": (guess.EXPERIMENT, Kind("tests.toys.guess", ("--seeds", "4", *SLOWLY, "0.2"), "evidence.json")),
+    "run": (guess.EXPERIMENT, Kind("tests.toys.guess", ("--seeds", "4", "--no-log", *SLOWLY, "0.2"), "evidence.json")),
     "tuning": (guess.EXPERIMENT, Kind("tests.toys.guess", ("tune", *SLOWLY, "0.1"), "tuning.json")),
     "trials": (
         runner.EXPERIMENT,
@@ -30,6 +30,7 @@ TOYS = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", TOYS)
 def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
     experiment, kind = TOYS[name]
@@ -48,17 +49,9 @@ def test_what_is_killed_goes_on_to_the_same_end(name, tmp_path):
     assert commands.run(experiment, [*kind.flags, "--logdir", str(logs), "--resume"]) == 0
     assert {path: finished_runs(logs)[path] for path in before} == before
     if kind.written == "evidence.json":
-        again = outcome(kind, logs)
-        assert {run: record["metrics"] for run, record in again.items()} == {
-            run: record["metrics"] for run, record in whole.items()
-        }
+        assert differences(whole, outcome(kind, logs), experiment.timed) == []
     else:
         assert outcome(kind, logs) == whole
-
-
-def test_publishing_that_is_killed_leaves_what_was_published(tmp_path):
-    when, wrong = PublishKiller(tmp_path).once(random.Random(1))
-    assert wrong == [], when
 
 
 def test_what_is_wrong_after_a_kill_is_noticed(monkeypatch, tmp_path):
@@ -66,10 +59,13 @@ def test_what_is_wrong_after_a_kill_is_noticed(monkeypatch, tmp_path):
     kind = Kind("recipes.sequential", (), "evidence.json")
     (tmp_path / "half.json").write_text('{"a": ')
     assert broken_files(tmp_path)
-    one = json.loads((ROOT / "results" / "sequential" / "evidence.json").read_text())["records"][0]
-    other = {**one, "metrics": {**one["metrics"], "test_accuracy": 0.5}}
-    assert wrong_of(kind, {("linear", 1): one}, {("linear", 1): other})
-    assert not wrong_of(kind, {("linear", 1): one}, {("linear", 1): one})
+    one = made_up.record("linear", metrics={"test_accuracy": 0.4}, weights="1")
+    for other in (
+        made_up.record("linear", metrics={"test_accuracy": 0.5}, weights="1"),
+        structs.replace(one, weights="2"),
+    ):
+        assert wrong_of(kind, [one], [other])
+    assert not wrong_of(kind, [one], [one])
     monkeypatch.setattr(kills, "CHILDREN_END", 2.0)
     was_there, left = killed(["bash", "-c", "sleep 60 & sleep 60"], 0.5, Path("/"))
     assert was_there
