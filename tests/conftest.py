@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from lab.evidence.schemas import Evidence
 from lab.execute import executor
 from lab.execute.job import run_job
 from lab.experiments import NAMES
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As in the background of a shell. What tests start inherits it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 # With `-n 2`, a file's tests run in one process; files that take long begin first, so that both end together.
