@@ -292,6 +292,6 @@ def test_what_is_chosen_by_validation_is_shown_by_validation():
     lines = {}
     for folder in ("/logs/one/20260101-000000", "/logs/one/20260101-000000/rate=0.1"):
         job = SimpleNamespace(variants=("a",), seed=1, module="recipes.one", folder=folder)
-        lines[folder[-1]] = live_table.View(Console(), [job], 1, lambda *_: {}).line(job, record)
+        lines[folder[-1]] = live_table.View(Console(), [job], 1).line(job, record)
     assert "a seed 1: test accuracy 50.0%" in lines["0"]
     assert "a seed 1 rate=0.1: validation accuracy 40.0%" in lines["1"]

@@ -6,7 +6,7 @@ import math
 import statistics
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +18,42 @@ from lab.evidence.records import printable
 from lab.evidence.schemas import Record
 from lab.execute.job import Job, read_progress
 
-Progress = Callable[[Path, str, int], Any]
-
 
 class View:
-    """A live table on a terminal or in a notebook, and elsewhere a line for each run that ends.
+    """A live table on a terminal or in a notebook, and elsewhere a line for each run that ends."""
 
-    A job is what has `variants`, `seed`, `module` and `folder`; `progress` tells what a run in flight last said.
-    """
-
-    def __init__(self, console: Console, jobs: list[Any], at_once: int, progress: Progress) -> None:
-        self.console, self.jobs, self.at_once, self.progress = console, jobs, at_once, progress
-        self.flying: dict[Any, float] = {}
+    def __init__(self, console: Console, jobs: list[Job], at_once: int) -> None:
+        self.console, self.jobs, self.at_once = console, jobs, at_once
+        self.flying: dict[Job, float] = {}
         self.durations: list[float] = []
         self.several = len({job.module for job in jobs}) > 1
-        self.lock = threading.Lock()
+        self.lock = threading.Lock()  # `rich` draws the table in a thread of its own.
 
-    def started(self, job: Any) -> None:
+    def started(self, job: Job) -> None:
         with self.lock:
             self.flying[job] = time.perf_counter()
 
-    def finished(self, job: Any, records: list[Record]) -> None:
+    def finished(self, job: Job, records: list[Record]) -> None:
         with self.lock:
             self.durations.append(time.perf_counter() - self.flying.pop(job))
         if not is_live(self.console):
             for record in records:
                 self.console.print(self.line(job, record))
 
-    def line(self, job: Any, record: Record) -> str:
+    def line(self, job: Job, record: Record) -> str:
         """One plain line that says how a run ended."""
         is_trial = "=" in Path(job.folder).name  # Its folder is named after its settings.
-        # What is to be chosen by validation is shown by validation.
-        part = "validation" if is_trial else "test"
-        accuracy = record.metrics.get(f"{part}_accuracy")
-        metric, value = next(iter(record.metrics.items()), ("", 0.0))
-        ending = (
-            f"{part} accuracy {accuracy:.1%}" if accuracy is not None else f"{metric.replace('_', ' ')} {value:.4g}"
-        )
+        part = "validation" if is_trial else "test"  # Trials are chosen by validation.
+        name, value = next(iter(record.metrics.items()), ("", 0.0))
+        ending = f"{name.replace('_', ' ')} {value:.4g}"
+        if (accuracy := record.metrics.get(f"{part}_accuracy")) is not None:
+            ending = f"{part} accuracy {accuracy:.1%}"
         if record.status != "finished":
             ending = f"{record.status}: {printable(str(record.cause))}"
-        place = f"{len(self.durations)}/{len(self.jobs)}"
-        setting = f" {Path(job.folder).name}" if is_trial else ""
-        name = self.name(job, record.variant)
-        return f"{place:>7}  {name}{setting}: {ending}, {self.left()}"
+        place, setting = f"{len(self.durations)}/{len(self.jobs)}", f" {Path(job.folder).name}" if is_trial else ""
+        return f"{place:>7}  {self.name(job, record.variant)}{setting}: {ending}, {self.left()}"
 
-    def name(self, job: Any, variant: str) -> str:
+    def name(self, job: Job, variant: str) -> str:
         """Variant and seed, after the recipe's name where there are several."""
         experiment = f"{job.module.rsplit('.', 1)[-1]} " if self.several else ""
         return f"{experiment}{variant} seed {job.seed}"
@@ -70,7 +61,7 @@ class View:
     def left(self) -> str:
         """Time left, from the median run so far."""
         if not self.durations:
-            return "time left: to be seen"
+            return "time left: not known yet"
         rounds = math.ceil((len(self.jobs) - len(self.durations)) / self.at_once)
         seconds = rounds * statistics.median(self.durations)
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
@@ -82,11 +73,10 @@ class View:
         table.add_row(f"{done} of {len(self.jobs)} runs done", f"{len(flying)} in flight", self.left())
         for job in flying:
             for variant in job.variants:
-                said = self.progress(Path(job.folder), variant, job.seed)
-                accuracy = said.accuracy if said else None
+                said = read_progress(Path(job.folder), variant, job.seed)
                 epoch = f"{said.part} epoch {said.epoch} of {said.epochs}" if said else "starting"
-                shown = f"accuracy {accuracy:.1%}" if accuracy is not None else ""
-                table.add_row(f"  {self.name(job, variant)}", epoch, shown)
+                accuracy = f"accuracy {said.accuracy:.1%}" if said and said.accuracy is not None else ""
+                table.add_row(f"  {self.name(job, variant)}", epoch, accuracy)
         return table
 
 
@@ -95,28 +85,18 @@ def is_live(console: Console) -> bool:
     return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
 
-@contextlib.contextmanager
-def watching(console: Console, jobs: list[Any], at_once: int, progress: Progress) -> Iterator[View]:
-    """Show the view for the duration of the block."""
-    view = View(console, jobs, at_once, progress)
-    if not is_live(console):
-        yield view
-        return
-    with Live(view, console=console, refresh_per_second=2, transient=True):
-        yield view
-
-
 def watcher(console: Console) -> Callable[[list[Job], int], Any]:
     """What shows jobs under way on a console, and keeps the comparison in TensorBoard up to date."""
 
     @contextlib.contextmanager
     def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
-        with watching(console, jobs, at_once, read_progress) as shown:
-            if any(job.logging for job in jobs):
-                from lab.tensorboard.comparison import Refreshed
+        view: Any = View(console, jobs, at_once)
+        live = Live(view, console=console, refresh_per_second=2, transient=True) if is_live(console) else None
+        if any(job.logging for job in jobs):
+            from lab.tensorboard.comparison import Refreshed
 
-                yield Refreshed(shown)
-            else:
-                yield shown
+            view = Refreshed(view)
+        with live or contextlib.nullcontext():
+            yield view
 
     return watch

@@ -54,6 +54,16 @@ ROWS = [
     *of(
         "lab/measurement.py",
         (
+            'if all(record.status == "failed"',
+            'if any(record.status == "failed"',
+            "tests/test_cli.py::test_measure_raises",
+        ),
+        (
+            "return conclude(invocation, records)",
+            "return conclude(invocation, records[:1])",
+            "tests/test_cli.py::test_measure",
+        ),
+        (
             "feed(name, data, config)",
             'feed("none", data, config)',
             "tests/test_regularization.py::test_the_sample_that_is_shown",
@@ -66,6 +76,19 @@ ROWS = [
             "runs != Counter(itertools.product(self._settings(), self.seeds)) or ",
             "",
             "tests/test_tuning.py::test_a_table_lacks",
+        ),
+    ),
+    *of(
+        "lab/stopping_rule.py",
+        (
+            "wanted |= claim.variants if",
+            "wanted |= set(experiment.names) if",
+            "tests/test_stopping_rule.py::test_seeds_are_added",
+        ),
+        (
+            "            put_away(str(invocation.folder), record)",
+            "            pass",
+            "tests/test_stopping_rule.py::test_it_stops",
         ),
     ),
 ]
