@@ -13,8 +13,8 @@ ROWS = [
         ),
         ("        return  # A worker", "        pass  # A worker", f"{SEARCH}::test_a_worker_leaves"),
         (
-            "        except ValueError as error:",
-            "        except KeyError as error:",
+            "    except ValueError as error:",
+            "    except KeyError as error:",
             f"{SEARCH}::test_a_file_that_is_cut_off",
         ),
     ),
