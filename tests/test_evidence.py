@@ -272,7 +272,7 @@ if __name__ == "__main__":
 '''
 OTHER = "def of_another(x):\n    return x + 1\n"
 EXPERIMENT = '''"""What is compared."""
-from recipes import hashed_toy as recipe
+from recipes import counted_toy as recipe
 
 STEPS = {"a": 3}
 STEPS.update(b=4)
@@ -294,9 +294,9 @@ SPLITS = "def split(n, share=0.2):\n    return int(n * share)\n"
 def project(tmp_path, monkeypatch):
     """A small copy of the project's layout; a function that edits a file and gives the hash."""
     files = {
-        "recipes/hashed_toy.py": RECIPE,
+        "recipes/counted_toy.py": RECIPE,
         "recipes/other_toy.py": OTHER,
-        "lab/experiments/hashed_toy.py": EXPERIMENT,
+        "lab/experiments/counted_toy.py": EXPERIMENT,
         "lab/core/run.py": "class Run:\n    def scores(self):\n        return 1\n",
         "lab/core/scoring.py": "",
         "pipelines/batches.py": BATCHES,
@@ -315,13 +315,13 @@ def project(tmp_path, monkeypatch):
             assert text.count(old) == 1 or not old, old
             (tmp_path / file).write_text(text.replace(old, new) if old else text + new)
         code_hash.forget()
-        return code_hash.parts("recipes.hashed_toy", "lab.experiments.hashed_toy", ("RATES",))
+        return code_hash.parts("recipes.counted_toy", "lab.experiments.counted_toy", ("RATES",))
 
     yield parts
     code_hash.forget()
 
 
-TOY, MEASURING = "recipes/hashed_toy.py", "lab/experiments/hashed_toy.py"
+TOY, MEASURING = "recipes/counted_toy.py", "lab/experiments/counted_toy.py"
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ TOY, MEASURING = "recipes/hashed_toy.py", "lab/experiments/hashed_toy.py"
         ("lab/report/card.py", "return 1", "return 2"),
     ],
 )
-def test_what_makes_no_number_leaves_the_hash(project, file, old, new):
+def test_what_makes_no_number_is_not_counted(project, file, old, new):
     before = project()
     after = project(file, old, new)
     assert code_hash.hash_of(after) == code_hash.hash_of(before)
@@ -381,7 +381,7 @@ def test_what_makes_no_number_leaves_the_hash(project, file, old, new):
         ("pipelines/splits.py", "0.2", "0.1", "split"),
     ],
 )
-def test_what_makes_a_number_changes_the_hash_and_is_named(project, file, old, new, name):
+def test_what_makes_a_number_is_counted_and_named(project, file, old, new, name):
     before = project()
     after = project(file, old, new)
     assert code_hash.hash_of(after) != code_hash.hash_of(before)
@@ -404,7 +404,7 @@ def test_moving_a_file_changes_nothing(project):
     assert code_hash.hash_of(project()) == code_hash.hash_of(before)
 
 
-def test_moving_code_to_where_nothing_is_covered_changes_the_hash(project):
+def test_moving_code_to_where_nothing_is_covered_counts(project):
     before = project()
     after = project("pipelines/splits.py", SPLITS, "")
     assert code_hash.changed(before, after) == ["pipelines/splits.py: split"]
@@ -432,14 +432,14 @@ async def all_kinds(a, /, b=1e-3, *c, d: int = 0x10, **e) -> None:
 '''
 
 
-def test_the_hash_is_the_same_in_every_version_of_python(tmp_path):
+def test_code_is_read_alike_by_every_version_of_python(tmp_path):
     """The value was computed by Python 3.10, 3.11, 3.12 and 3.13."""
     path = tmp_path / "syntax.py"
     path.write_text(SYNTAX)
     assert dict(code_hash._hashes(path, code_hash._definitions(path))) == {"syntax.py: all_kinds": "15e9c7bf09d24df8"}
 
 
-def test_each_recipe_has_a_hash_of_its_own_and_of_what_is_shared():
+def test_each_recipe_counts_its_own_code_and_what_is_shared():
     found = {name: code_hash.parts(f"recipes.{name}", f"lab.experiments.{name}") for name in NAMES}
     assert len({code_hash.hash_of(parts) for parts in found.values()}) == len(NAMES)
     shared = set.intersection(*(set(parts) for parts in found.values()))

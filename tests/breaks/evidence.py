@@ -34,7 +34,7 @@ ROWS = [
             "if before[name] != now.get(name)",
             "tests/test_evidence.py::test_moving",
         ),
-        ('if getattr(part, "value", None) != ""', "if 0", "tests/test_evidence.py::test_the_hash_is_the_same"),
+        ('if getattr(part, "value", None) != ""', "if 0", "tests/test_evidence.py::test_code_is_read_alike"),
     ),
     *of(
         "lab/evidence/provenance.py",
