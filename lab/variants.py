@@ -1,30 +1,15 @@
 """Variants along axes: every combination of some settings, each with a name."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 
-class Grid(Mapping[str, SimpleNamespace]):
-    """Variant name -> its settings by axis, such as `VARIANTS["residual_deep"].depth`."""
+class Grid(dict[str, SimpleNamespace]):
+    """Variant name -> its settings by axis, such as `VARIANTS["residual_deep"].depth`; `axes` has each axis' labels."""
 
-    def __init__(self, axes: Mapping[str, Mapping[str, Any]]) -> None:
-        self.axes = axes
-        self.settings: dict[str, SimpleNamespace] = {}
-        for choice in itertools.product(*(axis.items() for axis in axes.values())):
-            name = "_".join(label for label, _ in choice if label)
-            values = (value for _, value in choice)
-            self.settings[name] = SimpleNamespace(**dict(zip(axes, values, strict=True)))
-
-    def __getitem__(self, name: str) -> SimpleNamespace:
-        return self.settings[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.settings)
-
-    def __len__(self) -> int:
-        return len(self.settings)
+    axes: Mapping[str, Mapping[str, Any]]
 
 
 def grid(**axes: Any) -> Grid:
@@ -36,7 +21,12 @@ def grid(**axes: Any) -> Grid:
     >>> list(grid(kind={"plain": 0, "residual": 1}, depth=(2, 6)))
     ['plain_2', 'plain_6', 'residual_2', 'residual_6']
     """
-    return Grid({name: _labelled(name, values) for name, values in axes.items()})
+    found = Grid()
+    found.axes = {name: _labelled(name, values) for name, values in axes.items()}
+    for choice in itertools.product(*(axis.items() for axis in found.axes.values())):
+        name = "_".join(label for label, _ in choice if label)
+        found[name] = SimpleNamespace(**dict(zip(axes, (value for _, value in choice), strict=True)))
+    return found
 
 
 def _labelled(axis: str, values: Any) -> Mapping[str, Any]:
