@@ -24,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.errors import UsageError
+
 ROOT = Path(__file__).parents[1]
 BATCH = 128
 Epoch = Callable[[], None]
@@ -259,6 +261,33 @@ def shares(evidences: list[dict]) -> str:
     whole = total.pop("total")
     total["unaccounted"] = whole - sum(total.values())
     return ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in sorted(total.items(), key=lambda x: -x[1]))
+
+
+FLAGS = "--variants sgd momentum rmsprop adam adamw muon --epochs 5 --seeds 2"
+
+
+def benchmark(
+    rounds: int | None = None,
+    torch: str = sys.executable,
+    against: Path | None = None,
+    flags: str = FLAGS,
+) -> int:
+    """Images/s through training, paired with other ways to do it.
+
+    Args:
+        rounds: by default 11 epochs, or 3 whole commands.
+        torch: a Python interpreter that has PyTorch.
+        against: another checkout, such as one before a change: whole commands are timed there and here, in turn.
+        flags: those of recipes.optimizers, with --against, as in --flags='--seeds 2'.
+    """
+    if rounds is not None and rounds < 1:
+        raise UsageError(f"--rounds must be at least 1, not {rounds}.")
+    if against is None:
+        report_race(race(rounds or 11, torch))
+        return 0
+    if not (against / "recipes" / "optimizers.py").is_file():
+        raise UsageError(f"--against: {against} is no checkout of this project, since it has no recipes/optimizers.py.")
+    return compare(against.resolve(), flags, rounds or 3)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.throughput import benchmark
 from lab.cli import start
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import Summary
@@ -164,33 +165,3 @@ def board(
         webbrowser.open(address)
     server.wait(print)
     return 0
-
-
-FLAGS = "--variants sgd momentum rmsprop adam adamw muon --epochs 5 --seeds 2"
-
-
-def benchmark(
-    rounds: int | None = None,
-    torch: str = sys.executable,
-    against: Path | None = None,
-    flags: str = FLAGS,
-) -> int:
-    """Images/s through training, paired with other ways to do it.
-
-    Args:
-        rounds: by default 11 epochs, or 3 whole commands.
-        torch: a Python interpreter that has PyTorch.
-        against: another checkout, such as one before a change: whole commands are timed there and here, in turn.
-        flags: those of recipes.optimizers, with --against, as in --flags='--seeds 2'.
-    """
-    from benchmarks import throughput
-    from pipelines.errors import UsageError
-
-    if rounds is not None and rounds < 1:
-        raise UsageError(f"--rounds must be at least 1, not {rounds}.")
-    if against is None:
-        throughput.report_race(throughput.race(rounds or 11, torch))
-        return 0
-    if not (against / "recipes" / "optimizers.py").is_file():
-        raise UsageError(f"--against: {against} is no checkout of this project, since it has no recipes/optimizers.py.")
-    return throughput.compare(against.resolve(), flags, rounds or 3)

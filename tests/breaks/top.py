@@ -81,8 +81,8 @@ ROWS = [
     *of(
         "lab/stopping_rule.py",
         (
-            "wanted |= claim.variants if",
-            "wanted |= set(experiment.names) if",
+            "else set(comparison.between)",
+            "else set(experiment.names)",
             "tests/test_stopping_rule.py::test_seeds_are_added",
         ),
         (
