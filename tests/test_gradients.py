@@ -129,15 +129,26 @@ def test_the_lower_rate_takes_steps_as_long_as_clipping_does(tmp_path, rates):
     assert 0.85 < lower["step_length"] / often["step_length"] < 1.15
 
 
-def test_rates_are_the_variants_own(tmp_path, rates):
-    config = recipe.Config(epochs=2, batch_size=50, usual_clip=1e-3, tight_clip=1e-3)
+def test_rates_are_the_variants_own(tmp_path, monkeypatch):
+    found = {}
+
+    def noting(variant, config, data, seed, rate, **settings):
+        found[variant] = rate
+        raise InterruptedError
+
+    monkeypatch.setattr(recipe, "fit", noting)
     for variant in ("plain", "clipped", "high_clipped", "layer_rates"):
-        run, _ = trained(variant, config, tmp_path)
-        assert sum(run.curves["share_of_steps"]) == pytest.approx(1.0)
-        assert len(run.curves["norm"]) == len(run.curves["share_of_steps"]) == 40
-    assert rates["clipped"] == rates["plain"] == recipe.RATES["plain"]
-    assert rates["layer_rates"] == recipe.RATES["layer_rates"] != rates["plain"]
-    assert rates["high_clipped"] == config.high_rate > 5 * rates["plain"]
+        with pytest.raises(InterruptedError):
+            recipe.train(variant, CONFIG, Run(variant, 1, REQUEST, CONFIG, tmp_path))
+    assert found["clipped"] == found["plain"] == recipe.RATES["plain"]
+    assert found["layer_rates"] == recipe.RATES["layer_rates"] != found["plain"]
+    assert found["high_clipped"] == CONFIG.high_rate > 5 * found["plain"]
+
+
+def test_the_shares_of_steps_by_their_norms_are_kept(tmp_path):
+    run, _ = trained("plain", recipe.Config(epochs=1, batch_size=50), tmp_path)
+    assert sum(run.curves["share_of_steps"]) == pytest.approx(1.0)
+    assert len(run.curves["norm"]) == len(run.curves["share_of_steps"]) == 40
 
 
 def test_a_model_that_treats_gradients_can_be_saved(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lab import Run
-from pipelines import batches, sources
+from pipelines import sources
 from recipes import functional_multi_input as recipe
 
 REQUEST = sources.Request(train_images=500)
@@ -111,11 +111,3 @@ def test_names_lead_through_fit_predict_save_and_load(tmp_path):
     backwards = dict(reversed(prepare(held_back.images, held_back.labels)[0].items()))
     predicted = model.predict(backwards, verbose=0)  # By name: their order does not matter.
     assert np.mean(predicted["class"].argmax(axis=1) == held_back.labels) == pytest.approx(scores["test_accuracy"])
-
-
-def test_what_is_measured_went_through_the_same_preparation(tmp_path):
-    run = Run("both", 1, REQUEST, recipe.Config(epochs=1, batch_size=50), tmp_path)
-    scores = recipe.train("both", run.config, run)
-    assert (tmp_path / "train").exists()
-    assert 0.1 < scores["test_accuracy"] < 0.6
-    assert len(list(batches.evaluation(DATA.validation))) >= 1

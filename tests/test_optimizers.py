@@ -45,8 +45,7 @@ def in_process(tmp_path, variant, **config):
     return run_job(job)[0]
 
 
-@pytest.mark.parametrize("variant", ["momentum", "adam"])
-def test_with_shuffled_labels_it_stays_at_chance(tmp_path, monkeypatch, variant):
+def test_with_shuffled_labels_it_stays_at_chance(tmp_path, monkeypatch):
     real = sources.load
 
     def shuffled(request):
@@ -55,16 +54,15 @@ def test_with_shuffled_labels_it_stays_at_chance(tmp_path, monkeypatch, variant)
         return dataclasses.replace(data, train=dataclasses.replace(data.train, labels=labels))
 
     monkeypatch.setattr(sources, "load", shuffled)
-    record = in_process(tmp_path, variant)
+    record = in_process(tmp_path, "momentum")
     assert record.status == "finished"
     assert abs(record.metrics["test_accuracy"] - CHANCE) < 0.05
-    assert record.metrics["test_accuracy"] < floor(variant)
+    assert record.metrics["test_accuracy"] < floor("momentum")
 
 
-@pytest.mark.parametrize("variant", ["momentum", "adam"])
-def test_a_thousand_times_the_rate_fails_and_is_reported(tmp_path, variant):
-    record = in_process(tmp_path, variant, rate=1000 * optimizers.RATES[variant])
-    assert record.status == "diverged" or record.metrics["test_accuracy"] < floor(variant)
+def test_a_thousand_times_the_rate_fails_and_is_reported(tmp_path):
+    record = in_process(tmp_path, "momentum", rate=1000 * optimizers.RATES["momentum"])
+    assert record.status == "diverged" or record.metrics["test_accuracy"] < floor("momentum")
     if record.status == "diverged":
         assert record.metrics["test_accuracy"] == CHANCE
         assert record.cause

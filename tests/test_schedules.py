@@ -126,9 +126,12 @@ def handed_over(monkeypatch, folder, variant: str, seed: int = 1, **config) -> t
     return seen
 
 
-def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch, tmp_path):
+def test_each_variant_hands_on_its_peak_and_the_plateau_alone_a_callback_that_lowers_the_rate(monkeypatch, tmp_path):
     for variant in schedules_experiment.VARIANTS:
-        given, compiled, _ = handed_over(monkeypatch, tmp_path, variant)
+        given, compiled, fitted = handed_over(monkeypatch, tmp_path, variant)
+        kinds = [type(callback) for callback in fitted["callbacks"]]
+        assert kinds.count(keras.callbacks.ReduceLROnPlateau) == (variant == "plateau")
+        assert kinds.count(schedules.AppliedRates) == 1
         shape, _, peak = variant.partition("_at_")
         assert given == {"shape": shape, "peak": float(peak) if peak else schedules.RATES[variant], "steps": 30}
         optimizer = compiled["optimizer"]
@@ -138,14 +141,6 @@ def test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates(monkeypatch, tm
         optimizer.iterations.assign(12)
         assert float(optimizer.learning_rate) == pytest.approx(float(wanted(12)) if callable(wanted) else wanted)
     assert handed_over(monkeypatch, tmp_path, "cosine_at_0.18", rate=0.7)[0]["peak"] == 0.7
-
-
-def test_only_the_plateau_has_a_callback_that_lowers_the_rate(monkeypatch, tmp_path):
-    for variant in schedules_experiment.VARIANTS:
-        _, _, fitted = handed_over(monkeypatch, tmp_path, variant)
-        kinds = [type(callback) for callback in fitted["callbacks"]]
-        assert kinds.count(keras.callbacks.ReduceLROnPlateau) == (variant == "plateau")
-        assert kinds.count(schedules.AppliedRates) == 1
 
 
 @pytest.mark.parametrize("seed", [1, 2])

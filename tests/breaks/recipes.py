@@ -340,7 +340,11 @@ ROWS = [
             "tests/test_schedules.py::test_a_schedule_at_its_corner_points",
         ),
         ("warmup_steps=up)", "warmup_steps=2 * up)", "tests/test_schedules.py::test_a_schedule_at_its_corner_points"),
-        ("applied, *build_callbacks(shape)]", "applied]", "tests/test_schedules.py::test_only_the_plateau_has"),
+        (
+            "applied, *build_callbacks(shape)]",
+            "applied]",
+            "tests/test_schedules.py::test_each_variant_hands_on",
+        ),
         (
             "CosineDecay(0.0, steps - up,",
             "CosineDecay(0.0, steps,",
@@ -356,12 +360,12 @@ ROWS = [
         (
             "config.epochs * len(feed)",
             "2 * config.epochs * len(feed)",
-            "tests/test_schedules.py::test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates",
+            "tests/test_schedules.py::test_each_variant_hands_on",
         ),
         (
             "float(peak_in_name or rates[variant])",
             "rates.get(variant, 0.032)",
-            "tests/test_schedules.py::test_the_peak_of_a_variant_is_in_its_name_or_among_the_rates",
+            "tests/test_schedules.py::test_each_variant_hands_on",
         ),
         (
             "factor=1 / 3, patience=1",
