@@ -15,7 +15,7 @@ import msgspec
 from lab.evidence import code_hash
 from lab.evidence.provenance import stamp
 from lab.evidence.records import EvidenceError, read, write_json
-from lab.evidence.schemas import Images, Origin, Record
+from lab.evidence.schemas import SWITCHES, Images, Origin, Record
 from lab.execute.job import Job
 from lab.execute.own_model import model_digest
 from lab.experiment import Experiment
@@ -173,8 +173,8 @@ def _find(home: Path, header: Origin) -> Path:
         if same(found, header, SAME + SAME_PLACE):
             return folder
     raise UsageError(
-        f"There is nothing to resume under {home}: no invocation with the same settings, code, data, machine and "
-        "versions; run without --resume."
+        f"There is nothing to resume under {home}: no invocation with the same settings, code, data, machine, "
+        f"versions and {', '.join(SWITCHES)}; run without --resume."
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from lab.evidence import code_hash
 from lab.evidence.lineage import read_followed
 from lab.evidence.provenance import is_commit
 from lab.evidence.records import EvidenceError, read
@@ -67,8 +68,7 @@ def _as_read_back(content: Any) -> Any:
 
 def changed_parts(experiment: Experiment, found: Origin) -> list[str]:
     """The functions, classes and constants that are not as they were when evidence was measured."""
-    before, now = found.parts, experiment.parts
-    return sorted(name for name in {*before, *now} if before.get(name) != now.get(name)) if before else []
+    return code_hash.changed(found.parts, experiment.parts) if found.parts else []
 
 
 class _Header(msgspec.Struct):
