@@ -111,7 +111,7 @@ def of_record(**fields):
         (lambda found: found.update(seeds=[1, 1]), "seeds"),
         (lambda found: found.update(variants=["a", "a"]), "variants"),
         (lambda found: found.update(until_decided=20), "10, 20, 40 or 80 seeds of a"),
-        (of_record(metrics={"test_accuracy": 50.0}), "test_accuracy"),
+        (of_record(metrics={"train_accuracy": 50.0}), "train_accuracy"),
         (of_record(metrics={"test_accuracy": 0.7}), "`correct` gives 0.6000"),
         (of_record(metrics={"test_accuracy": float("nan")}), "can't be used"),
         (of_record(metrics={"steps": 1e39}), "metrics"),
