@@ -96,7 +96,7 @@ def _started(
 def _wait_for(running: Sequence[subprocess.Popen], logs: Sequence[Path], seconds: float) -> None:
     """Wait until all have ended, or one has failed and the others had their time to notice."""
     latest, first = time.monotonic() + seconds, None
-    while any(process.poll() is None for process in running) and time.monotonic() < latest:
+    while None in [process.poll() for process in running] and time.monotonic() < latest:
         if first is None and (first := _failed(running)) is not None:
             latest = time.monotonic() + GRACE
         time.sleep(0.05)
