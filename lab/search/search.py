@@ -153,7 +153,7 @@ def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int, objective:
         rounds = rounds if rounds * begun <= different else int(different // begun)
         oracle = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=rounds, **common)
     oracle.verbose = 0
-    oracle._max_collisions = 1_000_000  # KerasTuner gives up after 20 random draws that it has tried already.
+    oracle._max_collisions = 100_000  # KerasTuner gives up after 20 random draws that it has tried already.
     return oracle
 
 

@@ -29,20 +29,18 @@ ROWS = [
             "or different < trials:",
             f"{SEARCHING}::test_a_space_of_four_settings_is_tried_once",
         ),
-        ("int(min(trials, different))", "trials", f"{SEARCHING}::test_a_space_of_four_settings_is_tried_once"),
         (
             "self._random_populate_space() if again",
             "proposed if again",
             f"{SEARCHING}::test_bayesian_optimization_proposes_nothing",
         ),
-        ("    oracle._max_collisions = 1_000_000", "    pass", f"{SEARCHING}::test_random_search_reaches_the_last"),
+        ("    oracle._max_collisions = 100_000", "    pass", f"{SEARCHING}::test_random_search_reaches_the_last"),
         (
             "rounds if rounds * begun <= different else",
             "rounds if True else",
             f"{SEARCHING}::test_hyperband_never_runs_out",
         ),
         ("        if begun > different:", "        if False:", f"{SEARCHING}::test_hyperband_never_runs_out"),
-        ("overwrite=True", "overwrite=False", f"{SEARCHING}::test_an_interrupted_search"),
         (
             'trial.message = "FAILED", record.cause',
             'trial.message = "FAILED", None',
@@ -54,11 +52,6 @@ ROWS = [
     *of(
         "lab/search/supervise.py",
         ('shared["no_grpc_proxy"] = f"{direct},127.0.0.1"', "del direct", f"{SEARCH}::test_workers_reach_the_chief"),
-        (
-            "                restarts, running[name] = restarts - 1, start(name)",
-            "                running[name] = start(name)",
-            f"{SEARCH}::test_whatever_happens",
-        ),
         ("            process.kill()\n", "", f"{SEARCH}::test_a_signal_ends_everyone"),
     ),
     *of(
