@@ -179,30 +179,15 @@ def _find(home: Path, header: Origin) -> Path:
 
 
 def _new_folder(home: Path) -> Path:
-    """A folder named after this second, or the next that is free: the newest is the last by name, also where the clock
-    was set back."""
+    """A folder named after this second, or the next that is free: the newest is the last by name."""
     home.mkdir(parents=True, exist_ok=True)
-    begun = [_second_of(path.name) for path in home.iterdir()]
-    when = max([datetime.now(), *(second + SECOND for second in begun if second)])
+    when = datetime.now()
     while True:
-        folder = home / when.strftime(NAMED)
+        folder = home / when.strftime("%Y%m%d-%H%M%S")
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             return folder
-        when += SECOND
-
-
-NAMED = "%Y%m%d-%H%M%S"
-SECOND = timedelta(seconds=1)
-LAST_YEAR = 9000  # A folder that is called after a later one was not called so by a clock.
-
-
-def _second_of(name: str) -> datetime | None:
-    try:
-        second = datetime.strptime(name[: len("YYYYMMDD-HHMMSS")], NAMED)
-    except ValueError:
-        return None
-    return second if second.year < LAST_YEAR else None
+        when += timedelta(seconds=1)
 
 
 def locked(folder: Path) -> filelock.BaseFileLock:

@@ -53,14 +53,6 @@ ROWS = [
         ),
     ),
     *of(
-        "lab/execute/invocation.py",
-        (
-            "when = max([datetime.now(),",
-            "when = min([datetime.now(),",
-            "tests/faults/test_machine.py::test_a_clock_that_was_set_back",
-        ),
-    ),
-    *of(
         "lab/execute/scheduler.py",
         ("problem = _another_run(record, variant, job)", 'problem = ""', "tests/test_execute.py::test_a_record_that"),
         ("return 1  # Times are", "return 2  # Times are", "tests/test_execute.py::test_what_measures_times_has"),

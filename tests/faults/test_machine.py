@@ -11,14 +11,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from lab.cli import commands, cookbook
 from lab.evidence import records
-from lab.execute import invocation
 from lab.experiments import load
 from pipelines import terminal
 from tests.conftest import ROOT, evidence_in
@@ -156,13 +154,6 @@ def test_a_system_without_memory_for_tensorflow_is_a_sentence(tmp_path):
     assert done.returncode == 1
     assert "could not be loaded" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_clock_that_was_set_back_does_not_make_old_invocations_the_newest(tmp_path):
-    ahead = (datetime.now() + timedelta(days=30)).strftime("%Y%m%d-%H%M%S")
-    (tmp_path / ahead).mkdir()
-    names = [invocation._new_folder(tmp_path).name for _ in range(3)]
-    assert sorted([ahead, *names]) == [ahead, *names]
 
 
 def test_a_port_that_is_taken_is_a_sentence(capsys):
