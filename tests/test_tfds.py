@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from pipelines import sources
+from pipelines import sources, tfds_source
 from pipelines.errors import DataError, RequestError
 from pipelines.sources import Request
 from tests.conftest import ROOT
-
-CLOSED = "http://127.0.0.1:9"  # A proxy at which nobody listens.
 
 
 @pytest.fixture
@@ -23,6 +21,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
     monkeypatch.setenv("KERAS_RECIPES_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setattr(tfds_source, "BATCH", 7)
     return tmp_path
 
 
@@ -50,20 +49,27 @@ def write(home, name, splits, *, names=("blue", "green", "red"), channels=3, ima
     return {split: np.stack([example[image] for _, example in of]) for split, of in written.items()}
 
 
+@pytest.fixture
+def unreachable(monkeypatch):
+    """Everything is reached by a proxy, at which nobody listens."""
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
 EACH = [0, 1, 2]
 
 
 @pytest.mark.parametrize("validation", ["val", "valid", "validation", None])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 4])
 def test_a_set_is_read_as_it_was_written(home, validation, channels):
     splits = {"train": EACH * 10, "test": EACH * 2} | ({validation: EACH * 3} if validation else {})
     images = write(home, "flags", splits, channels=channels)
     data = sources.verify(Request("tfds:flags", image_size=12))
     assert data.classes == ("blue", "green", "red")
-    assert np.array_equal(data.test.images, np.broadcast_to(images["test"], (6, 12, 12, 3)))
+    assert np.array_equal(data.test.images, np.broadcast_to(images["test"][..., :3], (6, 12, 12, 3)))
     assert data.test.labels.tolist() == splits["test"]
     if validation:
-        assert np.array_equal(data.validation.images, np.broadcast_to(images[validation], (9, 12, 12, 3)))
+        assert np.array_equal(data.validation.images, np.broadcast_to(images[validation][..., :3], (9, 12, 12, 3)))
         assert len(data.train) == 30
     else:
         assert (len(data.train), len(data.validation)) == (24, 6)
@@ -135,9 +141,7 @@ def test_a_set_that_is_broken(home, damage):
 
 
 @pytest.mark.parametrize(("source", "host"), [("tfds:mnist", "storage.googleapis.com"), ("full", "www.cs.toronto.edu")])
-def test_without_a_network_a_set_is_refused_before_its_download_begins(home, monkeypatch, source, host):
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, CLOSED)
+def test_without_a_network_a_set_is_refused_before_its_download_begins(home, unreachable, monkeypatch, source, host):
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("It began."))
     with pytest.raises(DataError) as error:
         sources.load(Request(source))
@@ -145,7 +149,7 @@ def test_without_a_network_a_set_is_refused_before_its_download_begins(home, mon
     assert str(home / "downloads" / "manual") in str(error.value)
 
 
-def test_a_file_that_was_put_in_its_place_by_hand_is_used(home):
+def test_a_file_that_was_put_in_its_place_by_hand_is_used(home, unreachable):
     by_hand = home / "downloads" / "manual"
     by_hand.mkdir(parents=True)
     (by_hand / "cifar-10-binary.tar.gz").write_bytes(b"no archive")

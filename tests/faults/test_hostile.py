@@ -139,16 +139,6 @@ def test_of_other_formats_no_program_is_started(monkeypatch, images, tmp_path):
     assert not (tmp_path / "started").exists()
 
 
-@pytest.mark.parametrize("below", [False, True])
-def test_a_folder_of_very_many_folders_is_refused(monkeypatch, tmp_path, below):
-    monkeypatch.setattr(folders, "MOST_FOLDERS", 100)
-    for part in ("train", "test") if below else (".",):
-        for number in range(101):
-            (tmp_path / part / str(number)).mkdir(parents=True)
-    with pytest.raises(RequestError, match="holds more than 100 folders"):
-        folders.listing(tmp_path)
-
-
 @pytest.mark.processes
 def test_names_of_files_and_classes_do_nothing_on_pages(tmp_path):
     """HTML, Markdown, links and what Matplotlib would take for formulas."""
