@@ -175,12 +175,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
         shuffle=False, verbose=0,  # The feed shuffles, anew each epoch; without this, Keras warns.
     ).history  # fmt: skip
     run.keep("gap", np.subtract(history["accuracy"], history["val_accuracy"]).tolist())
-    scores = run.scores(model, data) | weights(model) | {"epochs": float(len(history["loss"]))}
-    if variant in KEPT_BY and "validation_accuracy" in scores and not run.diverged:
-        watched = np.array(history[KEPT_BY[variant]])  # Of the epoch whose weights were put back.
-        kept = watched.argmin() if KEPT_BY[variant] == "val_loss" else watched.argmax()
-        scores["validation_accuracy"] = history["val_accuracy"][kept]
-    return scores
+    return run.scores(model, data) | weights(model) | {"epochs": float(len(history["loss"]))}
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def test_the_model_that_is_scored_is_that_of_the_best_epoch(tmp_path):
     config = dataclasses.replace(CONFIG, epochs=6, rate=5e-3, patience=2)
     with recomputing.watch(request, 1) as watched:
         run = Run("early_stopping", 1, request, config, tmp_path)
-        metrics = recipe.train("early_stopping", config, run)
+        metrics = experiment.train("early_stopping", config, run)
     ((done,), (scored,)) = watched.fits, watched.scored
     assert done.returned < len(done.history["loss"]) - 1  # Else the last epoch would do.
     recomputing.check_fits(watched)

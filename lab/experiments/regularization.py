@@ -2,9 +2,10 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
-from lab import Bars, Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
+from lab import Bars, Claim, Experiment, Lines, Objective, Run, Tuning, Unit, half_decades
 from pipelines import sources
 from recipes import regularization as recipe
 
@@ -138,9 +139,19 @@ def sample(variant: str, data: sources.Data, config: recipe.Config) -> tf.data.D
     return recipe.build_feed(data.train, few, recipe.strengths(variant, config), seed=1)
 
 
+def train(variant: str, config: recipe.Config, run: Run) -> dict[str, float]:
+    """As the recipe does; the validation accuracy is that of the epoch whose weights were put back."""
+    scores = recipe.train(variant, config, run)
+    if variant in recipe.KEPT_BY and not run.diverged:
+        watched = np.array(run.curves[recipe.KEPT_BY[variant]], float)
+        kept = watched.argmin() if recipe.KEPT_BY[variant] == "val_loss" else watched.argmax()
+        scores["validation_accuracy"] = run.curves["val_accuracy"][kept] or 0.0
+    return scores
+
+
 EXPERIMENT = Experiment(
     recipe,
-    train=recipe.train,
+    train=train,
     variants=VARIANTS,
     claims=CLAIMS,
     config=recipe.Config,

@@ -595,11 +595,6 @@ ROWS = [
             "layers.Lambda(lambda x: tf.nn.dropout(x, 0.5 * bool(chosen), seed=1)))\n    model.add(layers.Dense(l",
             "tests/test_regularization.py::test_dropout_is_off",
         ),
-        (
-            'scores["validation_accuracy"] = history["val_accuracy"][kept]',
-            'scores["validation_accuracy"] = history["val_accuracy"][-1]',
-            "tests/test_regularization.py::test_the_model_that_is_scored",
-        ),
     ),
     *of(
         "recipes/functional_multi_input.py",
@@ -632,6 +627,14 @@ ROWS = [
             "self.treat(gradients, norm, step)",
             "self.treat(gradients, norm, 0)",
             "tests/test_gradients.py::test_a_training_draws",
+        ),
+    ),
+    *of(
+        "lab/experiments/regularization.py",
+        (
+            'run.curves["val_accuracy"][kept]',
+            'run.curves["val_accuracy"][-1]',
+            "tests/test_regularization.py::test_the_model_that_is_scored",
         ),
     ),
 ]
