@@ -31,7 +31,9 @@ def broken(row: Break) -> Iterator[Path]:
     """A copy of the checkout with one break in it."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "copy"
-        leave_out = shutil.ignore_patterns(".git", ".venv", "logs", "__pycache__", "data", "notebooks")
+        leave_out = shutil.ignore_patterns(
+            ".git", ".venv", "logs", "__pycache__", ".mypy_cache", ".ruff_cache", "data", "notebooks"
+        )
         shutil.copytree(ROOT, copy, ignore=leave_out)
         (copy / "pipelines" / "data").symlink_to(ROOT / "pipelines" / "data")
         path = copy / row.file
