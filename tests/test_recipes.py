@@ -88,7 +88,7 @@ def by_replicas(name: str, variant: str, folder) -> float:
 
 
 def by_deep_path(name: str, variant: str, folder) -> float:
-    config, data = load(name).config_at("smoke"), sources.load(SPLIT)
+    config, data = dataclasses.replace(load(name).config_at("smoke"), epochs=3), sources.load(SPLIT)
     run = Run(variant, SEED, SPLIT, config, folder)
     keras.utils.set_random_seed(SEED)
     routed = subclassed_routing.Routed("always_deep", data.shape, len(data.classes), filters=46)
