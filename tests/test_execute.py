@@ -413,12 +413,14 @@ def test_a_script_that_measures_is_not_run_again_by_its_workers(tmp_path, start)
     assert len(list(tmp_path.rglob("evidence.json"))) == 1
 
 
-def test_processes_of_the_readers_own_are_told_what_main_is():
+def test_processes_of_the_readers_own_are_told_what_main_is(monkeypatch):
     """Also once workers were started: theirs alone are not."""
     from multiprocessing import spawn
 
-    told = spawn.get_preparation_data("mine")
-    assert "init_main_from_name" in told or "init_main_from_path" in told
+    script = types.ModuleType("__main__")
+    script.__file__ = "/somewhere/mine.py"
+    monkeypatch.setitem(sys.modules, "__main__", script)  # Those of pytest-xdist have no file.
+    assert spawn.get_preparation_data("mine")["init_main_from_path"] == "/somewhere/mine.py"
 
 
 @pytest.mark.processes

@@ -192,8 +192,8 @@ BEYOND_ALL = f'{{"claims": [], "stale": false, "quick_seconds": {10**400}}}'
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"claims": 5}', "", BEYOND_ALL])
 def test_a_summary_that_is_broken_takes_only_its_own_row(monkeypatch, content):
     broken = ROOT / "results" / "optimizers" / "summary.json"
-    read = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, **how: content if path == broken else read(path, **how))
+    read = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: content.encode() if path == broken else read(path))
     cells = list(listing(["optimizers", "sequential"]).columns[2].cells)
     assert cells[0] == "its summary is broken: git checkout results/optimizers/summary.json"
     assert re.match("B1 holds", cells[1])
