@@ -14,6 +14,9 @@ from lab import Run, grid
 from lab.cli import live_table
 from lab.core import scoring, timing
 from lab.core.callbacks import Stopwatch
+from lab.core.perform import record_of
+from lab.evidence.records import read, write_json
+from lab.evidence.schemas import Record
 from lab.execute.job import Job, run_job
 from lab.experiments import load
 from pipelines import sources
@@ -295,3 +298,12 @@ def test_what_is_chosen_by_validation_is_shown_by_validation():
         lines[folder[-1]] = live_table.View(Console(), [job], 1).line(job, record)
     assert "a seed 1: test accuracy 50.0%" in lines["0"]
     assert "a seed 1 rate=0.1: validation accuracy 40.0%" in lines["1"]
+
+
+def test_what_a_recipe_returns_in_numpys_numbers_is_recorded_as_it_is_read_back(tmp_path):
+    run = Run("a", 1, sources.Request(), None, tmp_path)
+    run.blocks.append({"variant": "a", "others": np.float64(0.5), "again": np.int64(2)})
+    record = record_of("a", 1, {}, metrics={"test_accuracy": np.float32(0.25), "steps": np.int64(3)}, run=run)
+    write_json(tmp_path / "record.json", record)
+    assert read(tmp_path / "record.json", Record) == record
+    assert (record.metrics, record.blocks[0].again) == ({"test_accuracy": 0.25, "steps": 3}, 2)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from lab.core.run import Run
 from lab.core.state import set_seed
 from lab.evidence.schemas import Block, Record, Status, pack_bits
@@ -57,13 +59,13 @@ def record_of(
     metrics, run = metrics or {}, run or Run(variant, seed, sources.Request(), config, Path())
     diverged = run.diverged or not all(map(math.isfinite, metrics.values()))
     status: Status = "failed" if cause else "diverged" if diverged else "finished"
-    return Record(
+    record = Record(
         variant=variant,
         seed=seed,
         config=as_read_back(config),
         status=status,
         cause=cause or ("the loss or the outputs were not finite" if diverged else None),
-        metrics={name: float(value) for name, value in metrics.items() if math.isfinite(value)},  # NumPy's, too.
+        metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
         curves=run.curves,
         correct=pack_bits(run.correct) if run.correct is not None and status == "finished" else None,
         seconds={"total": seconds, **run.watch.seconds},
@@ -72,6 +74,13 @@ def record_of(
         weights=run.weights,
         blocks=[Block(**block) for block in run.blocks],
     )
+    # As it will be read back: what a recipe returns may hold NumPy's numbers, which no file can.
+    return msgspec.convert(msgspec.to_builtins(record, enc_hook=_plain), Record)
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's or TensorFlow's as Python's own."""
+    return value.item() if hasattr(value, "item") else float(value)
 
 
 def as_read_back(settings: Mapping[str, Any]) -> dict[str, Any]:

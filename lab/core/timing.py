@@ -101,7 +101,7 @@ def share_of_others(seconds: float, busy: float, own: float) -> float:
     """Which share of the machine's processor time others used, by what a `clock` has gone on meanwhile."""
     if seconds < SHORTEST:
         return 0.0
-    return max(0.0, (busy - own) / (seconds * (os.cpu_count() or 1)))
+    return max(0.0, float((busy - own) / (seconds * (os.cpu_count() or 1))))  # A `clock` has NumPy's numbers.
 
 
 def _busy_seconds() -> float:
