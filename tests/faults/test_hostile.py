@@ -238,5 +238,5 @@ Toy(objective=kt.Objective("score", "max"), max_trials=2, directory="searched", 
 def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
     (tmp_path / "search.py").write_text(SEARCH)
     command = [sys.executable, "-m", "lab.search.supervise", "--workers", "1", "search.py"]
-    found, said = watched(["env", f"PYTHONPATH={ROOT}", "-C", str(tmp_path), *command], tmp_path / "said")
+    found, said = watched(["env", "-C", str(tmp_path), f"PYTHONPATH={ROOT}", *command], tmp_path / "said")
     assert found == {"127.0.0.1"}, said
