@@ -24,10 +24,10 @@ SMALL = sources.Request(train_images=500)
 FEW = ["--train-images", "500", "--budget", "smoke", "--jobs", "1"]
 
 
-def carried_out(name: str, variants: tuple[str, ...], folder, *, images=SMALL, seed: int = 1, **config):
+def carried_out(name: str, variants: tuple[str, ...], folder, *, request=SMALL, seed: int = 1, **config):
     """The records of one job of a module, done in this process, and what was watched of it."""
-    with recomputing.watch(images, seed) as watched:
-        job = Job(name, variants, seed, config, images, str(folder), logging=False, alone=True)
+    with recomputing.watch(request, seed) as watched:
+        job = Job(name, variants, seed, config, request, str(folder), logging=False, alone=True)
         return run_job(job), watched
 
 
@@ -136,7 +136,7 @@ def test_what_a_recipe_says_of_each_variant_is_true_of_its_model(tmp_path, name)
     experiment = load(name)
     config, variants = dataclasses.asdict(experiment.config_at("smoke")), experiment.usual("smoke")
     for some in [(variant,) for variant in variants] if experiment.train else [variants]:
-        records, watched = carried_out(experiment.module, some, tmp_path, images=SMOKE, seed=101, **config)
+        records, watched = carried_out(experiment.module, some, tmp_path, request=SMOKE, seed=101, **config)
         assert [record.variant for record in records] == list(some)
         recomputing.check_fits(watched)
         by_variant = {scored.run.variant: scored for scored in watched.scored}
@@ -160,7 +160,7 @@ def test_what_routing_says_of_each_gate_is_true_of_its_model(tmp_path, monkeypat
     config = dataclasses.asdict(routing.EXPERIMENT.config_at("smoke"))
     variants = routing.EXPERIMENT.usual("smoke")
     module = routing.EXPERIMENT.module
-    records, watched = carried_out(module, variants, tmp_path, images=SMOKE, seed=101, **config)
+    records, watched = carried_out(module, variants, tmp_path, request=SMOKE, seed=101, **config)
     assert len(watched.fits) == 3
     recomputing.check_fits(watched)
     test, size = sources.load(SMOKE).test, config["inference_batch"]
