@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from lab.experiments import NAMES
-from tests.breaks.__main__ import complaint_about
+from tests.breaks.planting import complaint_about
 from tests.breaks.row import Break
 from tests.breaks.table import AREAS, BREAKS
 from tests.conftest import QUARTERED, ROOT, drawn_out
@@ -51,6 +51,12 @@ def test_the_rows_of_a_module_are_of_its_own_area():
 @pytest.mark.parametrize("row", named(BREAKS))
 def test_a_break_is_noticed(row):
     assert complaint_about(row) == ""
+
+
+@pytest.mark.breaks
+@pytest.mark.parametrize("row", named(BREAKS[::40]))
+def test_a_copy_without_a_break_passes(row):
+    assert "passed unseen" in complaint_about(row._replace(instead=row.stands))
 
 
 def test_four_draws_share_out_what_is_slow_and_one_commit_draws_the_same_again():

@@ -7,56 +7,13 @@ python -m tests.breaks --only TEXT   those whose file or text contains TEXT
 """
 
 import argparse
-import contextlib
-import os
 import random
-import shutil
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+from tests.breaks.planting import complaint_about
 from tests.breaks.row import Break
 from tests.breaks.table import BREAKS
-
-ROOT = Path(__file__).resolve().parents[2]
-# What tells that code has changed, not that it is wrong, is no notice.
-NOT_BY = "not stale and not hash and not drifted and not floors_come"
-
-
-@contextlib.contextmanager
-def broken(row: Break) -> Iterator[Path]:
-    """A copy of the checkout with one break in it."""
-    with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / "copy"
-        leave_out = shutil.ignore_patterns(
-            ".git", ".venv", "logs", "__pycache__", ".mypy_cache", ".ruff_cache", "data", "notebooks"
-        )
-        shutil.copytree(ROOT, copy, ignore=leave_out)
-        (copy / "pipelines" / "data").symlink_to(ROOT / "pipelines" / "data")
-        path = copy / row.file
-        text = path.read_text(encoding="utf-8")
-        if text.count(row.stands) != 1:
-            raise ValueError(f"{row.file} has {text.count(row.stands)} places that read {row.stands!r}: one is needed.")
-        path.write_text(text.replace(row.stands, row.instead), encoding="utf-8")
-        yield copy
-
-
-def complaint_about(row: Break) -> str:
-    """Why a break was not noticed as it should have been; empty if it was."""
-    file, _, name = row.noticed_by.partition("::")
-    with broken(row) as copy:
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        command += ["-o", "addopts=", file, "-k", f"{name} and {NOT_BY}"]
-        variables = {**os.environ, "PYTHONPATH": str(copy), "PYTEST_ADDOPTS": "", "KERAS_RECIPES_DRAW": ""}
-        done = subprocess.run(command, cwd=copy, env=variables, capture_output=True, text=True, timeout=600)
-    if done.returncode == 1 and " failed" in done.stdout:
-        return ""
-    if done.returncode == 0:
-        return f"passed unseen by {row.noticed_by}"
-    return f"pytest ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}"
 
 
 def check(rows: list[Break], at_once: int) -> list[str]:
