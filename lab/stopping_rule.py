@@ -9,7 +9,7 @@ from msgspec import structs
 from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep
 from lab.execute.invocation import SAME, SAME_PLACE, Invocation, same
 from lab.execute.job import Job
-from lab.execute.scheduler import Work, put_away, run_jobs
+from lab.execute.scheduler import put_away, run_jobs
 from lab.experiment import Experiment
 from lab.report.published import Published
 from lab.report.report import Report
@@ -35,16 +35,16 @@ def extend(invocation: Invocation, say: Callable[[str], None], watch: Callable[[
     seeds: tuple[int, ...] = ()
     for look in LOOKS[: LOOKS.index(most) + 1]:
         seeds = tuple(range(experiment.first_seed, experiment.first_seed + look))
-        (work,) = run_jobs([Work.of(invocation, _jobs(invocation, names, seeds), say)], watch)
-        records |= {(record.variant, record.seed): record for record in work.records()}
-        found = Evidence(
+        found = run_jobs(invocation, _jobs(invocation, names, seeds), say, watch)
+        records |= {(record.variant, record.seed): record for record in found}
+        evidence = Evidence(
             **structs.asdict(invocation.header),
             variants=list(every),
             seeds=list(seeds),
             elapsed_seconds=None,
             records=list(records.values()),
         )
-        judgements = Report(experiment, found, tuning).judgements
+        judgements = Report(experiment, evidence, tuning).judgements
         names = open_variants(experiment, judgements)
         still = [judgement.claim.id for judgement in judgements if undecided(judgement)]
         say(f"{look} seeds: {'undecided are ' + ', '.join(still) if still else 'all is decided'}.")

@@ -18,19 +18,7 @@ from lab.execute.job import run_job
 from lab.experiments import load
 from pipelines.errors import UsageError
 from tests.conftest import ROOT, evidence_in
-from tests.toys import dice, guess, pair
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Carry tasks out right here: what is tested is neither processes nor how they end."""
-
-    def one_by_one(work, jobs, gpus, started, start):
-        for one in work:
-            started(one)
-            yield one, run_job(dataclasses.replace(one, alone=True))
-
-    monkeypatch.setattr(executor, "side_by_side", one_by_one)
+from tests.toys import guess, pair
 
 
 @pytest.mark.parametrize(
@@ -108,16 +96,16 @@ def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
     assert commands.parse(EXPERIMENT, ["--variants", "adam", "sgd"])[0].variants == ("sgd", "adam")
 
 
-def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_process, tmp_path):
+def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(started, tmp_path):
     flags = ["--budget", "smoke", "--rate", "0.5", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 2
     assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
 
 
-def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkeypatch, capsys, tmp_path):
-    def interrupted(work, jobs, gpus, started, start):
+def test_an_interruption_says_how_to_go_on_and_ends_all_that_was_to_follow(monkeypatch, capsys, tmp_path):
+    def interrupted(work, jobs, gpus, started):
         for number, one in enumerate(work):
-            if number == 2:
+            if number == 1:
                 raise KeyboardInterrupt
             started(one)
             yield one, run_job(dataclasses.replace(one, alone=True))
@@ -126,16 +114,20 @@ def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkey
     flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
     assert commands.run_all([guess.EXPERIMENT, pair.EXPERIMENT], flags) == 130
     printed = capsys.readouterr().out
-    assert printed.count("Stopped. ") == 1  # Of pair, whose task of two variants came first, there is a report.
     assert f"1 finished runs are kept in {tmp_path / 'guess'}" in printed
-    assert f"python -m recipes run guess pair --budget smoke --logdir {tmp_path} --resume" in printed
+    assert f"python -m tests.toys.guess --budget smoke --logdir {tmp_path} --resume" in printed
+    assert not (tmp_path / "pair").exists()
 
 
-def test_at_other_budgets_one_recipe_follows_the_other(in_process, capsys, tmp_path):
+def test_one_experiment_follows_the_other_and_each_is_as_if_it_were_alone(started, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
     assert "2/2" in capsys.readouterr().out
-    assert all(found["elapsed_seconds"] is not None for found in map(evidence_in, tmp_path.iterdir()))
+    for name in ("pair", "guess"):
+        found = evidence_in(tmp_path / name)
+        assert found["elapsed_seconds"] is not None
+        assert found["command"].startswith(f"python -m tests.toys.{name} --seeds 1")
+    assert commands.run(pair.EXPERIMENT, [*flags, "--resume"]) == 0
 
 
 def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
@@ -189,18 +181,6 @@ def test_a_command_that_goes_on_carries_all_that_was_asked(tmp_path):
     assert (
         summary.command_of(dataclasses.replace(one, config=guess.Config(rate=2.0)), [], but={"rate"}).count("rate") == 0
     )
-
-
-def test_a_sentence_about_several_recipes_is_printed_once(started, capsys, tmp_path):
-    flags = ["--budget", "smoke", "--no-log", "--logdir", str(tmp_path), "--data", "subset"]
-    experiments = [guess.EXPERIMENT, dice.EXPERIMENT]
-    assert commands.run_all(experiments, flags) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("is published yet") == 2  # It names the recipe.
-    command = commands.Command(experiments, [])
-    for _ in range(3):
-        command.say("The published results do not apply: these are your own images.")
-    assert capsys.readouterr().out.count("your own images") == 1
 
 
 @pytest.mark.parametrize("images", [60, 100, 127])

@@ -467,7 +467,7 @@ def test_variants_with_servers_are_run_only_where_asked_for_and_say_so(tmp_path,
         assert set(validate.variants_of(declared.EXPERIMENT, budget, ("all",))) == set(declared.VARIANTS)
     assert set(declared.EXPERIMENT.opens) == set(recipe.WORKERS)
     said: list[str] = []
-    monkeypatch.setattr(measurement.Work, "of", lambda *_: None)
+    monkeypatch.setattr(measurement, "run_jobs", lambda *_: None)
     for variants in (("one_device",), ("one_device", "workers_2")):
         invocation = types.SimpleNamespace(
             experiment=declared.EXPERIMENT,
@@ -476,7 +476,7 @@ def test_variants_with_servers_are_run_only_where_asked_for_and_say_so(tmp_path,
             variants=variants,
             plan=list,
         )
-        measurement.begin_comparison(invocation, said.append)
+        measurement.run_comparison(invocation, said.append, None)
     (sentence,) = said
     assert sentence.startswith("workers_2: TensorFlow's servers listen on all addresses of this machine")
 

@@ -10,7 +10,7 @@ import tyro
 
 from lab.cli import validate
 from lab.experiment import BUDGETS, BudgetName, Experiment
-from lab.settings import LOGS, Backend, Settings, Start, Tuner, images_of
+from lab.settings import LOGS, Backend, Settings, Tuner, images_of
 from lab.tuning import Tuning
 from pipelines.errors import UsageError
 
@@ -35,18 +35,15 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "save": (str, "", "A folder for the trained models, one .keras file per run."),
     "profile": (bool, False, "Profile some early steps of each training, for TensorBoard's Profile page."),
     "log": (bool, True, "Write TensorBoard files."),
-    "board": (bool, False, "Start TensorBoard on these runs, on this machine alone, until Ctrl-C."),
-    "reference": (bool, False, "With --board: show the published curves as well."),
     "jobs": (int | None, None, "Runs at a time. Default: one per GPU, or one per core."),
     "backend": (Backend, "local", "Processes on this machine, or the Ray cluster of RAY_ADDRESS (else a local one)."),
-    "start": (Start | None, None, "How workers begin. Default: forked on Linux without a GPU, spawned elsewhere."),
     "logdir": (Path, LOGS, "Where TensorBoard's files and the evidence go."),
     "resume": (bool, False, "Keep the finished runs of the newest invocation with the same settings, and do the rest."),
 }
 IMAGES = {"budget", "variants", "data", "image_size", "train_images", "split_seed", "model"}
-EVERYWHERE = {"jobs", "backend", "start", "logdir", "resume"}
+EVERYWHERE = {"jobs", "backend", "logdir", "resume"}
 ACTIONS = {
-    "run": IMAGES | {"seeds", "first_seed", "save", "profile", "log", "board", "reference"} | EVERYWHERE,
+    "run": IMAGES | {"seeds", "first_seed", "save", "profile", "log"} | EVERYWHERE,
     "tune": IMAGES | EVERYWHERE,
     "search": IMAGES | {"tuner", "trials", "log"} | EVERYWHERE,
     "extend": {"to", "log"} | EVERYWHERE,

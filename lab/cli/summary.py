@@ -2,7 +2,7 @@
 
 import importlib.util
 import shlex
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -24,23 +24,19 @@ from lab.tuning import Tuning
 SHOWN_TRIALS = 10
 
 
-def say_where(invocations: Sequence[Invocation], console: Console) -> None:
+def say_where(invocation: Invocation, console: Console) -> None:
     """After an interruption: where the finished runs are, and how to go on."""
-    for invocation in invocations:
-        done = len(list(invocation.folder.rglob("record.json")))
-        console.print(f"\nStopped. {done} finished runs are kept in {invocation.folder}.")
-    for command in dict.fromkeys(invocation.header.command for invocation in invocations):
-        console.print(f"Go on with\n  {command} --resume")
+    done = len(list(invocation.folder.rglob("record.json")))
+    console.print(f"\nStopped. {done} finished runs are kept in {invocation.folder}.")
+    console.print(f"Go on with\n  {invocation.header.command} --resume")
 
 
-def say_measured(invocation: Invocation, measured: Measured, console: Console, say_once: Callable[[str], None]) -> None:
+def say_measured(invocation: Invocation, measured: Measured, console: Console) -> None:
     """The published answer and whether these runs agree with it, their own table, and where everything is."""
     experiment, folder, ours = invocation.experiment, measured.folder, measured.report
-    if invocation.together:
-        console.print(f"\n{invocation.title()}")
     why_not = _not_applying(invocation, measured.published)
     if why_not:
-        say_once(f"\nThe published results do not apply: {why_not}.")
+        console.print(f"\nThe published results do not apply: {why_not}.")
     elif measured.published.evidence is not None:
         theirs = Report(experiment, measured.published.evidence, measured.published.tuning)
         seeds = len(theirs.found.seeds)
@@ -53,7 +49,7 @@ def say_measured(invocation: Invocation, measured: Measured, console: Console, s
     seeds = len(ours.found.seeds)
     console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")
     console.print(_table(*ours.table()))
-    _say_remarks(invocation, ours, console, say_once)
+    _say_remarks(invocation, ours, console)
     if why_not or seeds >= LOOKS[0]:
         for line in ours.verdict_lines():
             console.print(line)
@@ -100,7 +96,7 @@ def _not_applying(invocation: Invocation, published: Published) -> str:
     return ""
 
 
-def _say_remarks(invocation: Invocation, ours: Report, console: Console, say_once: Callable[[str], None]) -> None:
+def _say_remarks(invocation: Invocation, ours: Report, console: Console) -> None:
     """What a reader should know of the numbers above."""
     experiment = invocation.experiment
     if invocation.is_as_published or not isinstance(experiment.sweep, Tuning):
@@ -110,7 +106,7 @@ def _say_remarks(invocation: Invocation, ours: Report, console: Console, say_onc
         too_high = f"{'its' if len(stuck) == 1 else 'their'} {swept} may be too high for your images or model"
         console.print(f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it (--{swept}).")
     if variants := [name for name in invocation.variants if name in experiment.swept_at(invocation.settings.budget)]:
-        say_once(f"Each {swept} is the recipe's, tuned on CIFAR-10. To find your own:")
+        console.print(f"Each {swept} is the recipe's, tuned on CIFAR-10. To find your own:")
         console.print(f"  {command_of(invocation, ['tune', '--variants', *variants], but=experiment.sweep.chosen)}")
 
 
@@ -163,7 +159,7 @@ def command_of(invocation: Invocation, words: Sequence[str], but: Container[str]
     settings = invocation.settings
     images = images_of(settings.budget, settings.data.source)
     usual, flags = Settings("quick", (), (), images), list(words)
-    for name in ("budget", "model", "jobs", "backend", "start", "logdir"):
+    for name in ("budget", "model", "jobs", "backend", "logdir"):
         if (value := getattr(settings, name)) != getattr(usual, name):
             flags += [flag(name), str(value)]
     if settings.data.source != images_of(settings.budget).source:

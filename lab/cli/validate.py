@@ -89,10 +89,6 @@ def check(experiment: Experiment, settings: Settings, config: Any) -> None:
             _check_number(flag(field.name), value, {**LEAST, **experiment.least}.get(field.name, 0), MOST)
     if getattr(config, "tuned_at", "quick") not in ("quick", "full"):
         raise UsageError(f"--tuned-at must be quick or full, not {config.tuned_at!r}.")
-    if settings.reference and not settings.board:
-        raise UsageError("--reference goes with --board: add that, or leave --reference out.")
-    if settings.board and not settings.log:
-        raise UsageError("--board shows TensorBoard's files: leave --no-log out.")
     _check_model(experiment, settings)
     check_folder("--logdir", str(settings.logdir))
     check_folder("--save", settings.save)

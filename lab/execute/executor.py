@@ -20,7 +20,6 @@ from lab.evidence.records import explain
 from lab.evidence.schemas import Record
 from lab.execute.job import Job, failed, run_job
 from lab.execute.start import worker_context
-from lab.settings import Start
 from pipelines.errors import MachineError
 
 RUNS_PER_WORKER = 12  # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
@@ -30,9 +29,7 @@ Outcome = tuple[Job, list[Record]]
 Started = Callable[[Job], None]
 
 
-def side_by_side(
-    work: list[Job], workers: int, gpus: int, started: Started, start: Start | None = None
-) -> Generator[Outcome, None, None]:
+def side_by_side(work: list[Job], workers: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
     """Do `work` in worker processes, one to a GPU where there are some; yield each job when it is done.
 
     A worker that dies takes its own job down, and is replaced. When the caller stops early, so do all workers.
@@ -46,7 +43,7 @@ def side_by_side(
             max_tasks=RUNS_PER_WORKER,
             initializer=_prepare,
             initargs=(scratch, gpus),
-            context=worker_context(gpus, start),
+            context=worker_context(gpus),
         )
         try:
             yield from _outcomes(pool, work, workers, started)

@@ -18,9 +18,8 @@ from lab.core.memory import PeakMemory
 from lab.core.perform import perform, record_of, settle_threads
 from lab.core.run import Run
 from lab.core.state import known_state
-from lab.evidence.code_hash import is_as_loaded
-from lab.evidence.records import EvidenceError, explain, read
-from lab.evidence.schemas import Progress, Record
+from lab.evidence.records import explain
+from lab.evidence.schemas import Record
 from lab.execute.own_model import model_digest, own_model
 from lab.experiment import Experiment
 from lab.table import Table
@@ -108,12 +107,12 @@ def failed(job: Job, cause: str) -> list[Record]:
 
 def _check_same(job: Job, experiment: Experiment) -> None:
     """Whether this process has the code, images and model file that are meant."""
-    if job.code and (experiment.code != job.code or not is_as_loaded()):
-        raise RuntimeError("the code that makes the numbers was changed while the command ran")
+    if job.code and experiment.code != job.code:
+        raise RuntimeError("the code that makes the numbers is not the one that the command began with")
     if job.data_digest and sources.load(job.data).digest != job.data_digest:
-        raise RuntimeError("the images were changed while the command ran, or are others here")
+        raise RuntimeError("the images are not the ones that the command began with")
     if job.model_digest and model_digest(job.model) != job.model_digest:
-        raise RuntimeError("the file of --model was changed while the command ran")
+        raise RuntimeError("the file of --model is not the one that the command began with")
 
 
 @contextlib.contextmanager
@@ -138,11 +137,3 @@ def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
 
         log = TensorBoardLog(folder, job.profile)
     return Run(variant, job.seed, job.data, config, folder, log, save, Stopwatch(start))
-
-
-def read_progress(folder: Path, variant: str, seed: int) -> Progress | None:
-    """What a run in flight last said of itself: its epoch and accuracy. None before the first epoch's end."""
-    try:
-        return read(folder / variant / f"seed-{seed}" / "progress.json", Progress)
-    except EvidenceError:
-        return None

@@ -43,6 +43,7 @@ ROWS = [
     *of(
         "lab/execute/start.py",
         ('data.pop("init_main_from_path", None)', "pass", "tests/test_execute.py::test_a_script_that_measures"),
+        ("if name == WORKER:", "if True:", "tests/test_execute.py::test_processes_of_the_readers_own"),
     ),
     *of(
         "lab/execute/ray.py",

@@ -138,8 +138,6 @@ def nothing_done():
         (["--logdir", "x" * 5000], "File name too long"),
         (["--logdir", "pyproject.toml"], "--logdir"),
         (["--save", "models/\x1b[31m"], "--save"),
-        (["--reference"], "--board"),
-        (["--board", "--no-log"], "--no-log"),
         (["tune", "--rate", "7"], "--rate"),
         (["tune", "--seeds", "7"], "--seeds"),
         (["tune", "--save", "models"], "--save"),

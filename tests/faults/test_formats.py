@@ -78,7 +78,6 @@ WHOLE: dict[str, tuple[Any, Any]] = {
     ),
     "attested": (list[schemas.Link], [LINK]),
     "floors": (schemas.Floors, FLOORS),
-    "progress": (schemas.Progress, schemas.Progress(part="", epoch=3, epochs=5, accuracy=0.5)),
     "search": (schemas.Search, schemas.Search(**made_up.origin(**ORIGIN), tuner="grid", found={"fair": [SEARCHED]})),
 }
 # What may be missing, and what variants, metrics, settings, versions and parts are called.
