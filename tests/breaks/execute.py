@@ -8,7 +8,7 @@ ROWS = [
     *of(
         "lab/execute/subprocesses.py",
         ("if code < 0 else", "if code > 0 else", "tests/test_distributed.py::test_a_process_that_fails"),
-        ("stdin=subprocess.PIPE", "stdin=subprocess.DEVNULL", "tests/test_distributed.py::test_processes_end_with"),
+        (", signal.SIGKILL)", ", 0)", "tests/test_distributed.py::test_processes_end_with"),
     ),
     *of(
         "lab/execute/job.py",
