@@ -20,7 +20,7 @@ from lab.report.card import markdown
 from lab.report.pages import markdown_table
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
-from lab.settings import LOGS, Settings, images_of
+from lab.settings import LOGS, Settings, default_config, images_of
 from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
@@ -156,7 +156,7 @@ def measure(
         log=log,
     )
     try:
-        chosen = dataclasses.replace(validate.default_config(experiment, budget, images), **config)
+        chosen = dataclasses.replace(default_config(experiment, budget, images), **config)
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
     validate.check(experiment, settings, chosen)

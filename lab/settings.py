@@ -1,10 +1,10 @@
 """`Settings`: what is asked of an experiment beside its own `Config`, on a command line or by `measure`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from lab.experiment import BUDGETS, BudgetName
+from lab.experiment import BUDGETS, BudgetName, Experiment
 from pipelines import sources
 
 LOGS = Path("logs")
@@ -69,3 +69,14 @@ def images_of(
     if train_images is None and source == usual.source:
         train_images = usual.train_images
     return sources.Request(source, train_images, split_seed, image_size)
+
+
+def default_config(experiment: Experiment, budget: str, data: sources.Request) -> Any:
+    """The recipe's Config at a budget, without the target that was set for CIFAR-10 where images are others."""
+    config = experiment.config_at(budget)
+    return config if data.is_cifar10 or not hasattr(config, "target") else replace(config, target=None)
+
+
+def flag(name: str) -> str:
+    """The flag of a field."""
+    return f"--{name.replace('_', '-')}"

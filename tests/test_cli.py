@@ -11,11 +11,13 @@ import pytest
 
 import lab
 from lab import measurement
-from lab.cli import commands, summary, validate
+from lab.cli import commands, validate
 from lab.cli import cookbook as whole
 from lab.execute import executor, invocation
 from lab.execute.job import run_job
 from lab.experiments import load
+from lab.report import summary
+from pipelines import sources
 from pipelines.errors import UsageError
 from tests.conftest import ROOT, evidence_in
 from tests.toys import guess, pair
@@ -161,26 +163,28 @@ def test_unknown_recipes_and_flags_of_the_whole(capsys, flags, named):
 # What a command says
 
 
-def begun(experiment, logs, *flags) -> invocation.Invocation:
-    """An invocation that is not carried out."""
-    settings, config = commands.parse(experiment, [*flags, "--logdir", str(logs)])
-    return invocation.Invocation.begin(experiment, settings, config, "python")
-
-
-def test_a_command_that_goes_on_carries_all_that_was_asked(tmp_path):
-    """Parsed again, it asks for the same images, model, settings and place."""
-    flags = ["--budget", "smoke", "--train-images", "500", "--split-seed", "3", "--seconds", "0.5", "--jobs", "1"]
-    one = begun(guess.EXPERIMENT, tmp_path, *flags)
-    one.end()
-    words = summary.command_of(one, ["--variants", "fair"], but={"rate"})
-    start = shlex.split(words)
-    assert start[:3] == ["python", "-m", "tests.toys.guess"]
-    settings, config = commands.parse(guess.EXPERIMENT, start[3:])
-    assert settings == dataclasses.replace(one.settings, variants=("fair",))
-    assert config == one.config
-    assert (
-        summary.command_of(dataclasses.replace(one, config=guess.Config(rate=2.0)), [], but={"rate"}).count("rate") == 0
-    )
+def test_a_command_that_goes_on_carries_the_conditions_of_the_first(tmp_path):
+    """Parsed again, it asks for the same images, model, settings and place; not for as many seeds."""
+    conditions = ["--budget", "smoke", "--train-images", "500", "--split-seed", "3", "--seconds=0.5", "--jobs", "1"]
+    conditions += ["--logdir", str(tmp_path)]
+    given = [
+        "search",
+        "random",
+        "--rate",
+        "2",
+        *conditions,
+        "--trials",
+        "3",
+        "--no-log",
+        "--variants",
+        "fair",
+        "loaded",
+    ]
+    said = summary.command_of(shlex.join(["python", "-m", "tests.toys.guess", *given]), ["tune"], but={"rate"})
+    assert said == shlex.join(["python", "-m", "tests.toys.guess", "tune", *conditions])
+    settings, config = commands.parse(guess.EXPERIMENT, conditions)
+    assert settings.data == sources.Request("subset", 500, 3)
+    assert config == guess.Config(seconds=0.5)
 
 
 @pytest.mark.parametrize("images", [60, 100, 127])

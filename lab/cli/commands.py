@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 
 from lab import measurement
-from lab.cli import exits, live_table, summary, validate
+from lab.cli import exits, live_table, validate
 from lab.cli.flags import parse as parse
 from lab.evidence.records import printable
 from lab.evidence.schemas import Record
 from lab.execute.invocation import CodeChangedError, Invocation
 from lab.experiment import Experiment
 from lab.experiments import load
+from lab.report import summary
 from lab.stopping_rule import extend
 from pipelines.terminal import ENDED, INTERRUPTED, Ended, begin, ending
 
@@ -44,7 +45,7 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.
     width = None if terminal else 120
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width, force_terminal=terminal)
-    invocation = None
+    invocation, command = None, ""
     try:
         settings, config = parse(experiment, arguments)
         words = [argument for argument in arguments if argument != "--resume"]
@@ -54,12 +55,12 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
         return _do(invocation, console)
     except KeyboardInterrupt as interruption:
         if invocation:
-            summary.say_where(invocation, console)
+            summary.say_where(invocation.folder, command, console)
         return ENDED if isinstance(interruption, Ended) else INTERRUPTED
     except BaseException as error:
         code = exits.say(error)
         if invocation and code != exits.USAGE and not isinstance(error, CodeChangedError):
-            summary.say_where(invocation, console)
+            summary.say_where(invocation.folder, command, console)
         if code is None:  # A mistake of ours: its traceback is what helps.
             raise
         return code
@@ -70,7 +71,8 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
 
 def _do(invocation: Invocation, console: Console) -> int:
     """Do what an invocation asks for, print what was found, and return the exit code."""
-    action = invocation.settings.action
+    settings, folder = invocation.settings, invocation.folder
+    action = settings.action
     watch = live_table.watcher(console, "validation" if action in ("tune", "search") else "test")
 
     def say(text: str) -> None:
@@ -81,11 +83,11 @@ def _do(invocation: Invocation, console: Console) -> int:
         from lab.search.search import search  # Imports KerasTuner, which only searches need.
 
         trials = search(invocation, watch, say)
-        summary.say_searched(invocation, trials, console)
+        summary.say_searched(trials, invocation.header.command, folder, console)
         return int(any(found[0].score is None for found in trials.values()))
     if action == "tune":
         sweep, failures = measurement.tune(invocation, say, watch)
-        summary.say_tuned(invocation, sweep, failures, console)
+        summary.say_tuned(sweep, failures, folder, console)
         return _code_of(failures)
     if action == "extend":
         records = extend(invocation, say, watch)
@@ -93,7 +95,7 @@ def _do(invocation: Invocation, console: Console) -> int:
         console.print(invocation.title())
         records = measurement.run_comparison(invocation, say, watch)
     measured = measurement.conclude(invocation, records)
-    summary.say_measured(invocation, measured, console)
+    summary.say_measured(measured.report, measured.published, invocation.settings, folder, console)
     return _code_of(records, invocation.experiment.fails)
 
 

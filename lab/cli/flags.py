@@ -10,7 +10,7 @@ import tyro
 
 from lab.cli import validate
 from lab.experiment import BUDGETS, BudgetName, Experiment
-from lab.settings import LOGS, Backend, Settings, Tuner, images_of
+from lab.settings import LOGS, Backend, Settings, Tuner, default_config, images_of
 from lab.tuning import Tuning
 from pipelines.errors import UsageError
 
@@ -70,7 +70,7 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
     _check_spelling(experiment, arguments, possible)
     budget: Any = given(arguments, "--budget", "quick")
     images = images_of(budget if budget in BUDGETS else "quick", given(arguments, "--data", ""))
-    config = validate.default_config(experiment, budget, images)
+    config = default_config(experiment, budget, images)
     subcommands: dict[str, Any] = {action: _flags_of(action, experiment, config) for action in possible}
     parsed: Any = tyro.extras.subcommand_cli_from_dict(
         subcommands,

@@ -10,7 +10,7 @@ from lab.evidence.provenance import cores
 from lab.evidence.schemas import LOOKS
 from lab.execute.own_model import check_own_model, own_model
 from lab.experiment import BUDGETS, BudgetName, Experiment
-from lab.settings import Settings
+from lab.settings import Settings, flag
 from pipelines import sources
 from pipelines.errors import UsageError
 
@@ -63,12 +63,6 @@ def variants_of(
     return tuple(name for name in experiment.names if name in given)
 
 
-def default_config(experiment: Experiment, budget: BudgetName, data: sources.Request) -> Any:
-    """The recipe's Config at a budget, without the target that was set for CIFAR-10 where images are others."""
-    config = experiment.config_at(budget)
-    return config if data.is_cifar10 or not hasattr(config, "target") else dataclasses.replace(config, target=None)
-
-
 def check(experiment: Experiment, settings: Settings, config: Any) -> None:
     """Check a request as far as that is possible without the images.
 
@@ -93,11 +87,6 @@ def check(experiment: Experiment, settings: Settings, config: Any) -> None:
     check_folder("--logdir", str(settings.logdir))
     check_folder("--save", settings.save)
     sources.check_request(settings.data)
-
-
-def flag(name: str) -> str:
-    """The flag of a field."""
-    return f"--{name.replace('_', '-')}"
 
 
 def _check_number(name: str, value: float, least: float, most: float, why: str = "") -> None:

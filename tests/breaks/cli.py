@@ -35,8 +35,8 @@ ROWS = [
         ('if self.part == "validation" else', "if True else", "tests/test_measures.py::test_what_is_chosen_by"),
     ),
     *of(
-        "lab/cli/summary.py",
-        ('("train_images", "split_seed", "image_size")', '("image_size",)', f"{CLI}::test_a_command_that_goes_on"),
-        ("if name not in but:", "if True:", f"{CLI}::test_a_command_that_goes_on"),
+        "lab/report/summary.py",
+        ("keeps = name not in OTHERWISE and name", "keeps = name", f"{CLI}::test_a_command_that_goes_on"),
+        ("and name not in but", "", f"{CLI}::test_a_command_that_goes_on"),
     ),
 ]
