@@ -174,7 +174,7 @@ def test_a_full_disk_loses_nothing_and_says_how_to_go_on(capsys, monkeypatch, tm
     monkeypatch.setattr(scheduler, "write_json", fills_up)
     assert commands.run(guess.EXPERIMENT, ["--logdir", str(tmp_path), "--no-log"]) == 1
     printed = capsys.readouterr()
-    assert "No space left on device. The disk is full: free some space, then add --resume." in printed.err
+    assert "record.json could not be written or read: the disk is full." in printed.err
     assert "2 finished runs are kept" in printed.out
     assert "--resume" in printed.out
     assert len(list(tmp_path.rglob("record.json"))) == 2

@@ -16,7 +16,7 @@ from lab.experiment import Experiment
 from lab.experiments import load
 from lab.report import summary
 from lab.stopping_rule import extend
-from pipelines.terminal import ENDED, INTERRUPTED, Ended, begin, ending
+from pipelines.terminal import ENDED, INTERRUPTED, Ended, begin, end_if_told, ending
 
 
 def main(experiment: Experiment | str, arguments: Sequence[str] | None = None) -> None:
@@ -47,6 +47,7 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, markup=False, soft_wrap=True, width=width, force_terminal=terminal)
     invocation, command = None, ""
     try:
+        end_if_told()
         settings, config = parse(experiment, arguments)
         words = [argument for argument in arguments if argument != "--resume"]
         command = shlex.join(["python", "-m", experiment.command, *words])
@@ -56,6 +57,8 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interruption:
         if invocation:
             summary.say_where(invocation.folder, command, console)
+        else:
+            console.print("\nStopped.")
         return ENDED if isinstance(interruption, Ended) else INTERRUPTED
     except BaseException as error:
         code = exits.say(error)

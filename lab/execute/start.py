@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from multiprocessing import context, spawn
 from pathlib import Path
@@ -49,12 +50,17 @@ def start_forkserver() -> None:
     Called early, it does so while the first process reads the flags, which saves some six seconds. Called again, it
     changes nothing.
     """
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     forkserver.set_forkserver_preload(
         ["lab.execute.job", "keras", "tensorflow", "tensorflow_datasets", "pipelines.no_exit_hooks"]
     )
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # It would let interruptions through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C would end it in a traceback.
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def fork_early() -> None:

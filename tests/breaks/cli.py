@@ -34,9 +34,4 @@ ROWS = [
         ('f"{len(mine)} of {names', 'f"{len(names)} of {names', "tests/test_measures.py::test_a_live_table"),
         ('if self.part == "validation" else', "if True else", "tests/test_measures.py::test_what_is_chosen_by"),
     ),
-    *of(
-        "lab/report/summary.py",
-        ("keeps = name not in OTHERWISE and name", "keeps = name", f"{CLI}::test_a_command_that_goes_on"),
-        ("and name not in but", "", f"{CLI}::test_a_command_that_goes_on"),
-    ),
 ]

@@ -4,6 +4,7 @@ from tests.breaks.row import of
 
 CLUSTER = "tests/test_distributed.py"
 
+MACHINE = "tests/faults/test_machine.py"
 ROWS = [
     *of(
         "lab/execute/subprocesses.py",
@@ -49,6 +50,7 @@ ROWS = [
     *of(
         "lab/execute/start.py",
         ('data.pop("init_main_from_path", None)', "pass", "tests/test_execute.py::test_a_script_that_measures"),
+        ("signal.SIG_BLOCK, {signal.SIGINT}", "signal.SIG_BLOCK, set()", f"{MACHINE}::test_ctrl_c_reaches_all"),
         ("if name == WORKER:", "if True:", "tests/test_execute.py::test_processes_of_the_readers_own"),
     ),
     *of(
