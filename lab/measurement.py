@@ -193,7 +193,7 @@ def run_comparison(invocation: Invocation, say: Say, watch: Watch) -> list[Recor
             f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, which "
             "can't be changed, and obey anyone who reaches them. They end with the runs."
         )
-    return run_jobs(invocation, invocation.plan(), say, watch)
+    return run_jobs(invocation, invocation.plan(invocation.variants, invocation.settings.seeds), say, watch)
 
 
 def say_what_listens(invocation: Invocation, say: Say) -> None:

@@ -35,7 +35,7 @@ def extend(invocation: Invocation, say: Callable[[str], None], watch: Callable[[
     seeds: tuple[int, ...] = ()
     for look in LOOKS[: LOOKS.index(most) + 1]:
         seeds = tuple(range(experiment.first_seed, experiment.first_seed + look))
-        found = run_jobs(invocation, _jobs(invocation, names, seeds), say, watch)
+        found = run_jobs(invocation, invocation.plan(names, seeds), say, watch)
         records |= {(record.variant, record.seed): record for record in found}
         evidence = Evidence(
             **structs.asdict(invocation.header),
@@ -83,8 +83,3 @@ def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]
         invocation.took_over = True
         say(f"Going on from the {len(evidence.seeds)} published seeds.")
     return None if published.stale_tuning else published.tuning
-
-
-def _jobs(invocation: Invocation, names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    groups = [(name,) for name in names] if invocation.experiment.train else [tuple(names)]
-    return [invocation.job(group, seed, {}, invocation.folder) for seed in seeds for group in groups if group]

@@ -146,8 +146,6 @@ def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["publish", "optimizers"], "python -m lab publish"),
-        (["optimizers", "--all"], "python -m recipes run"),
         (["run", "no_such_recipe"], "'no_such_recipe'"),
         (["--sedes", "3"], "--sedes"),
         (["frobnicate"], "'frobnicate'"),

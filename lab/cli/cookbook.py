@@ -23,17 +23,12 @@ LOGS = Path("logs")
 ROOT = Path(__file__).parents[2]
 Names = tyro.conf.Positional[tuple[str, ...]]
 Commands = dict[str, Callable[..., int]]
-LABORATORY = ("publish", "status", "attest", "floors")
 
 
 def main(given: list[str] | None = None) -> int:
     """Return the exit code, as `lab.cli.exits` has it."""
     arguments = (sys.argv[1:] if given is None else given) or ["list"]
     first = arguments[0]
-    if first in LABORATORY:
-        return refuse(f"`python -m recipes {first}` is now `python -m lab {first}`.")
-    if "--all" in arguments:
-        return refuse("There is no flag --all: write `python -m recipes run [NAME ...] [FLAGS]`.")
     if first == "run" and not {"-h", "--help"} & set(arguments[1:2]):
         names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments[1:]))
         return run_command(lambda: run_all(known(names) or NAMES, arguments[1 + len(names) :]))
@@ -63,11 +58,6 @@ def run_command(work: Callable[[], int]) -> int:
         if code is None:  # A mistake of ours: its traceback is what helps.
             raise
         return code
-
-
-def refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
-    return 2
 
 
 def known(names: Any) -> list[str]:

@@ -37,6 +37,8 @@ def side_by_side(work: list[Job], workers: int, gpus: int, started: Started) -> 
     Raises:
         MachineError: processes can't talk to one another here.
     """
+    waiting = iter(work)
+    running: dict[concurrent.futures.Future, Job] = {}
     with tempfile.TemporaryDirectory(prefix="workers-", ignore_cleanup_errors=True) as scratch:
         pool = pebble.ProcessPool(
             max_workers=min(workers, len(work)),
@@ -45,8 +47,21 @@ def side_by_side(work: list[Job], workers: int, gpus: int, started: Started) -> 
             initargs=(scratch, gpus),
             context=worker_context(gpus),
         )
+
+        def begin(count: int) -> None:
+            """The pool holds as many jobs as it has workers, so that those that it holds have begun."""
+            for job in itertools.islice(waiting, count):
+                started(job)
+                running[pool.schedule(_work, args=[job])] = job
+
         try:
-            yield from _outcomes(pool, work, workers, started)
+            begin(workers)
+            while running:
+                done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                begin(len(done))
+                for future in done:
+                    job = running.pop(future)
+                    yield job, _records(future, job)
         except OSError as error:
             if error.errno == errno.ENOSPC and error.filename is None:  # Of a semaphore.
                 raise MachineError(NO_SHARED_MEMORY) from error
@@ -54,27 +69,6 @@ def side_by_side(work: list[Job], workers: int, gpus: int, started: Started) -> 
         finally:
             pool.stop()
             pool.join()
-
-
-def _outcomes(
-    pool: pebble.ProcessPool, work: list[Job], workers: int, started: Started
-) -> Generator[Outcome, None, None]:
-    """Keep as many jobs in the pool as it has workers, so that those that it holds have begun."""
-    waiting = iter(work)
-    running: dict[concurrent.futures.Future, Job] = {}
-
-    def begin(count: int) -> None:
-        for job in itertools.islice(waiting, count):
-            started(job)
-            running[pool.schedule(_work, args=[job])] = job
-
-    begin(workers)
-    while running:
-        done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-        begin(len(done))
-        for future in done:
-            job = running.pop(future)
-            yield job, _records(future, job)
 
 
 def _records(future: concurrent.futures.Future, job: Job) -> list[Record]:

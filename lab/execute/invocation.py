@@ -82,8 +82,7 @@ class Invocation:
     @property
     def variants(self) -> tuple[str, ...]:
         """The chosen variants, in the recipe's order."""
-        chosen = self.settings.variants or self.experiment.names
-        return tuple(name for name in self.experiment.names if name in chosen)
+        return self.settings.variants
 
     @property
     def alone(self) -> bool:
@@ -115,10 +114,10 @@ class Invocation:
             log=str(self.folder / "workers.log"),
         )
 
-    def plan(self) -> list[Job]:
+    def plan(self, variants: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         """The jobs of a comparison."""
-        groups = [(name,) for name in self.variants] if self.experiment.train else [self.variants]
-        return [self.job(group, seed, {}, self.folder) for seed in self.settings.seeds for group in groups]
+        groups = [(name,) for name in variants] if self.experiment.train else [tuple(variants)]
+        return [self.job(group, seed, {}, self.folder) for seed in seeds for group in groups if group]
 
     def title(self) -> str:
         seeds = len(self.settings.seeds)

@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.evidence.records import explain
 from pipelines import sources
+from pipelines.errors import UsageError
 
 
 def model_digest(where: str) -> str:
@@ -20,24 +21,24 @@ def own_model(where: str) -> Callable[[str, sources.Data], Any]:
     """The reader's function that "FILE.py:FUNCTION" names.
 
     Raises:
-        ValueError: there is no such file or function, or the file can't be run.
+        UsageError: there is no such file or function, or the file can't be run.
     """
     file, _, name = where.rpartition(":")
     path = Path(file).expanduser()
     if not name.isidentifier() or not path.is_file():
-        raise ValueError(f"--model {where!r} names no function in a file: write it as FILE.py:FUNCTION.")
+        raise UsageError(f"--model {where!r} names no function in a file: write it as FILE.py:FUNCTION.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ValueError(f"--model {where!r}: {str(path)!r} is no Python file.")
+        raise UsageError(f"--model {where!r}: {str(path)!r} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # Where Keras looks up a layer's class when it saves and loads.
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # A script may end the process where it thinks that it was started.
-        raise ValueError(f"--model {where!r}: running {str(path)!r} failed ({explain(error)}).") from error
+        raise UsageError(f"--model {where!r}: running {str(path)!r} failed ({explain(error)}).") from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise ValueError(f"--model {where!r}: there is no function {name!r} in {str(path)!r}.")
+        raise UsageError(f"--model {where!r}: there is no function {name!r} in {str(path)!r}.")
     return function
 
 
@@ -45,7 +46,7 @@ def check_own_model(where: str, variant: str, data: sources.Data) -> None:
     """Build the model once, and look at its output for one image.
 
     Raises:
-        ValueError: it can't be built, does not take the images, or has another output than one logit a class.
+        UsageError: it can't be built, does not take the images, or has another output than one logit a class.
     """
     import keras
 
@@ -56,13 +57,13 @@ def check_own_model(where: str, variant: str, data: sources.Data) -> None:
             raise TypeError(f"it returned {type(model).__name__}, and should return a keras.Model")
         logits = model(data.train.images[:1])
     except Exception as error:
-        raise ValueError(
+        raise UsageError(
             f"--model {where!r}: the model could not be built for images {data.shape} ({explain(error)})."
         ) from error
     finally:
         keras.backend.clear_session()
     if tuple(logits.shape) != (1, classes):
-        raise ValueError(
+        raise UsageError(
             f"--model {where!r}: for one image its output has the shape {tuple(logits.shape)}, and should have "
             f"(1, {classes}): a logit for each class."
         )

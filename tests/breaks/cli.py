@@ -18,7 +18,6 @@ ROWS = [
         ('values["seeds"] = ()', "pass", f"{FLAGS}::test_without_a_subcommand"),
         ("return experiment.sweep.chosen", "return set()", f"{FLAGS}::test_a_refusal_names"),
         ('flags["logdir"].expanduser()', 'flags["logdir"]', f"{FLAGS}::test_a_home"),
-        ("experiment.config(**vars(parsed.config))", "parsed.config", f"{FLAGS}::test_without_a_subcommand"),
     ),
     *of(
         "lab/cli/exits.py",

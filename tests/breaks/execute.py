@@ -45,7 +45,7 @@ ROWS = [
             "if False and",
             "tests/faults/test_machine.py::test_no_room_in_shared_memory",
         ),
-        ("        begin(len(done))\n", "", "tests/test_execute.py::test_workers_can_be_spawned"),
+        ("                begin(len(done))\n", "", "tests/test_execute.py::test_workers_can_be_spawned"),
     ),
     *of(
         "lab/execute/start.py",
