@@ -454,7 +454,7 @@ def test_variants_with_servers_are_run_only_where_asked_for_and_say_so(tmp_path,
             settings=types.SimpleNamespace(data=REQUEST, model="", seeds=(1,), backend="local"),
             config=SMALL,
             variants=variants,
-            plan=list,
+            plan=lambda *_: [],
         )
         measurement.run_comparison(invocation, said.append, None)
     (sentence,) = said

@@ -481,7 +481,7 @@ def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(mo
         settings=SimpleNamespace(seeds=tuple(range(seeds)), data=None, model="", backend="local"),
         config=None,
         variants=(),
-        plan=list,
+        plan=lambda *_: [],
         header=SimpleNamespace(commit="a" * 40 + commit),
     )
     sentences: list[str] = []

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,11 +52,6 @@ class Job:
     alone: bool = False
     log: str = os.devnull
 
-    @property
-    def name(self) -> str:
-        """Short and unique in an invocation: "adam seed 3"."""
-        return f"{'+'.join(self.variants)} seed {self.seed}"
-
 
 def run_job(job: Job) -> list[Record]:
     """Do `job` in this process and return one record for each of its variants. Never raises for what a recipe does."""
@@ -75,28 +70,23 @@ def run_job(job: Job) -> list[Record]:
             for variant in job.variants:
                 settings[variant] = {} if table else experiment.settings(variant, job.config.get("tuned_at", "quick"))
                 runs[variant] = _new_run(job, variant, config, start)
-            with _own_model(job.model, experiment):
+            with contextlib.ExitStack() as patched:
+                if job.model:  # The reader's function takes the place of the recipe's.
+                    name, function = experiment.model.__name__, own_model(job.model)
+                    patched.enter_context(mock.patch.object(experiment.recipe, name, function))
                 metrics = perform(experiment, table, config, runs, job.seed)
     except Exception as error:
         traceback.print_exc()  # To the worker's log file.
         metrics, cause = {}, explain(error)
     seconds = time.perf_counter() - start
+    memory = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
+    more: dict[str, Any] = {"cause": cause, "seconds": seconds, "peak_memory_mib": memory}
     records = []
     for variant in job.variants:
-        record = record_of(
-            variant,
-            job.seed,
-            job.config,
-            cause=cause,
-            metrics=metrics.get(variant),
-            run=runs.get(variant),
-            settings=settings.get(variant),
-            seconds=seconds,
-            peak_memory_mib=peak.mib() if len(job.variants) == 1 else None,  # Of several it would be one number.
-        )
-        if variant in runs:
-            runs[variant].log.finished(record)
-        records.append(record)
+        found, run, tuned = metrics.get(variant), runs.get(variant), settings.get(variant)
+        records.append(record_of(variant, job.seed, job.config, metrics=found, run=run, settings=tuned, **more))
+        if run:
+            run.log.finished(records[-1])
     return records
 
 
@@ -113,17 +103,6 @@ def _check_same(job: Job, experiment: Experiment) -> None:
         raise RuntimeError("the images are not the ones that the command began with")
     if job.model_digest and model_digest(job.model) != job.model_digest:
         raise RuntimeError("the file of --model is not the one that the command began with")
-
-
-@contextlib.contextmanager
-def _own_model(where: str, experiment: Experiment) -> Iterator[None]:
-    """Put the reader's function in the place of the recipe's, where there is one."""
-    if not where:
-        yield
-        return
-    assert experiment.model is not None
-    with mock.patch.object(experiment.recipe, experiment.model.__name__, own_model(where)):
-        yield
 
 
 def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:

@@ -25,11 +25,9 @@ def own_model(where: str) -> Callable[[str, sources.Data], Any]:
     """
     file, _, name = where.rpartition(":")
     path = Path(file).expanduser()
-    if not name.isidentifier() or not path.is_file():
-        raise UsageError(f"--model {where!r} names no function in a file: write it as FILE.py:FUNCTION.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"--model {where!r}: {str(path)!r} is no Python file.")
+    if not name.isidentifier() or not path.is_file() or spec is None or spec.loader is None:
+        raise UsageError(f"--model {where!r} names no function in a Python file: write it as FILE.py:FUNCTION.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # Where Keras looks up a layer's class when it saves and loads.
     try:
@@ -50,20 +48,17 @@ def check_own_model(where: str, variant: str, data: sources.Data) -> None:
     """
     import keras
 
-    function, classes = own_model(where), len(data.classes)
+    function, wanted = own_model(where), (1, len(data.classes))
     try:
         model = function(variant, data)
         if not isinstance(model, keras.Model):
             raise TypeError(f"it returned {type(model).__name__}, and should return a keras.Model")
-        logits = model(data.train.images[:1])
+        shape = tuple(model(data.train.images[:1]).shape)
     except Exception as error:
-        raise UsageError(
-            f"--model {where!r}: the model could not be built for images {data.shape} ({explain(error)})."
-        ) from error
+        said = f"the model could not be built for images {data.shape} ({explain(error)})"
+        raise UsageError(f"--model {where!r}: {said}.") from error
     finally:
         keras.backend.clear_session()
-    if tuple(logits.shape) != (1, classes):
-        raise UsageError(
-            f"--model {where!r}: for one image its output has the shape {tuple(logits.shape)}, and should have "
-            f"(1, {classes}): a logit for each class."
-        )
+    if shape != wanted:
+        said = f"for one image its output has the shape {shape}, and should have {wanted}: a logit for each class"
+        raise UsageError(f"--model {where!r}: {said}.")
