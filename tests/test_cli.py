@@ -1,7 +1,6 @@
 """Commands and `measure`, on recipes without a model. What flags can hold is in tests/faults/test_flags.py."""
 
 import dataclasses
-import os
 import re
 import shlex
 import subprocess
@@ -220,16 +219,6 @@ def test_measure_raises_where_every_run_failed_and_not_where_some_did(started, t
     found = lab.measure(guess.EXPERIMENT, seeds=2, **one)
     assert [record.status for record in found.records] == ["failed", "finished"]
     assert "not finished: 1" in repr(found)
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("front", ["recipes", "lab"])
-def test_help_says_where_its_texts_are_if_python_drops_docstrings(front):
-    variables = {**os.environ, "PYTHONOPTIMIZE": "2"}
-    command = [sys.executable, "-m", front, "--help"]
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "PYTHONOPTIMIZE" in done.stdout
 
 
 def test_a_recipe_has_its_question_without_docstrings(monkeypatch):

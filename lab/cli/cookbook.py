@@ -17,6 +17,7 @@ from lab.cli import start
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import Summary
 from lab.experiments import NAMES, load
+from pipelines.errors import UsageError
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 LOGS = Path("logs")
@@ -40,8 +41,6 @@ def main(given: list[str] | None = None) -> int:
 
 def dispatch(prog: str, description: str | None, commands: Commands, arguments: list[str]) -> int:
     """Call the subcommand that the arguments name, with its flags; return the exit code."""
-    if sys.flags.optimize > 1:
-        description = "PYTHONOPTIMIZE=2 (or -OO) drops the texts of this help: leave it out to read them."
     return tyro.extras.subcommand_cli_from_dict(
         commands, prog=prog, description=description, args=arguments, use_underscores=False
     )
@@ -66,8 +65,6 @@ def known(names: Any) -> list[str]:
     Raises:
         UsageError: there is no such recipe.
     """
-    from pipelines.errors import UsageError
-
     for name in names:
         if name not in NAMES:
             raise UsageError(f"There is no recipe {name!r}: use any of {', '.join(NAMES)}.")
@@ -87,23 +84,17 @@ def listing(names: list[str]) -> Table:
         source = (ROOT / "recipes" / f"{name}.py").read_text(encoding="utf-8")
         question = (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
         path = ROOT / "results" / name / "summary.json"
-        verdicts, duration = "not published yet", ""
-        if path.exists():
-            try:
-                verdicts, duration = summarized(read(path, Summary))
-            except EvidenceError:
-                verdicts = f"its summary is broken: git checkout results/{name}/summary.json"
-        table.add_row(name, question, verdicts, duration)
+        verdicts, duration = ["not published yet"], ""
+        try:
+            if path.exists():
+                summary = read(path, Summary)
+                verdicts = [f"{claim.id} {claim.verdict}" for claim in summary.claims]
+                verdicts += ["(measured with an earlier version of this recipe)"] * summary.stale
+                duration = f"about {summary.quick_seconds / 60:.1f} min" if summary.quick_seconds else ""
+        except EvidenceError:
+            verdicts = [f"its summary is broken: git checkout results/{name}/summary.json"]
+        table.add_row(name, question, "\n".join(verdicts), duration)
     return table
-
-
-def summarized(summary: Summary) -> tuple[str, str]:
-    """A recipe's verdicts, a line each, and how long it takes, from its published summary."""
-    lines = [f"{claim.id} {claim.verdict}" for claim in summary.claims]
-    if summary.stale:
-        lines.append("(measured with an earlier version of this recipe)")
-    seconds = summary.quick_seconds
-    return "\n".join(lines), f"about {seconds / 60:.1f} min" if seconds else ""
 
 
 def run(names: Names = (), /) -> int:
@@ -140,7 +131,6 @@ def board(
         logdir: where the runs are.
     """
     from lab.tensorboard import server
-    from pipelines.errors import UsageError
 
     if not 0 <= port < 65_536:
         raise UsageError(f"--port must be from 0 to 65535, not {port}.")
