@@ -68,8 +68,8 @@ class Experiment:
     """A question, its variants and its claims, in one of two forms.
 
     `train(variant, config, run)` does one run and returns its metrics; runs go side by side. `compare(config, runs)`
-    does all variants of one seed in one process, with nothing beside it (but where recipes run together at smoke), and
-    returns the metrics of each variant; `runs` maps variant names to `Run`s.
+    does all variants of one seed in one process, with nothing beside it, and returns each variant's metrics. `runs`
+    maps variant names to `Run`s.
 
     Args:
         recipe: the module in `recipes` whose advice is tested.

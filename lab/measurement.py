@@ -13,14 +13,14 @@ from lab.evidence.schemas import LOOKS, Evidence, Record, Summary, Trial, Tuning
 from lab.execute.invocation import Invocation
 from lab.execute.job import Job
 from lab.execute.ray import starts_a_cluster
-from lab.execute.scheduler import Work, run_jobs
+from lab.execute.scheduler import run_jobs
 from lab.experiment import BudgetName, Experiment
 from lab.experiments import NAMES, load
 from lab.report.card import markdown
 from lab.report.pages import markdown_table
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
-from lab.settings import LOGS, Settings, images_of
+from lab.settings import LOGS, Settings, default_config, images_of
 from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
@@ -156,7 +156,7 @@ def measure(
         log=log,
     )
     try:
-        chosen = dataclasses.replace(validate.default_config(experiment, budget, images), **config)
+        chosen = dataclasses.replace(default_config(experiment, budget, images), **config)
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
     validate.check(experiment, settings, chosen)
@@ -164,8 +164,7 @@ def measure(
     invocation = Invocation.begin(experiment, settings, chosen, f"measure({experiment.name!r}, budget={budget!r}, …)")
     try:
         validate.check_with_images(experiment, settings, chosen)
-        (work,) = run_jobs([begin_comparison(invocation, console.print)], live_table.watcher(console))
-        records = work.records()
+        records = run_comparison(invocation, console.print, live_table.watcher(console))
         if all(record.status == "failed" for record in records):
             cause, log_file = records[0].cause, invocation.folder / "workers.log"
             raise MeasurementError(f"All {len(records)} runs failed, the first with: {cause}. See {log_file}.")
@@ -184,18 +183,17 @@ def _found(experiment: Experiment | str) -> Experiment:
     return found
 
 
-def begin_comparison(invocation: Invocation, say: Say) -> Work:
-    """The work of a comparison: what is to be done of it, and what is kept."""
+def run_comparison(invocation: Invocation, say: Say, watch: Watch) -> list[Record]:
+    """Do the runs of a comparison, but for those that are kept; return the records of all."""
     experiment = invocation.experiment
     if len(invocation.settings.seeds) >= LOOKS[0]:
         say_if_not_committed(invocation, say)
-    say_what_listens(invocation, say)
     if opening := [name for name in invocation.variants if name in experiment.opens]:
         say(
             f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, which "
             "can't be changed, and obey anyone who reaches them. They end with the runs."
         )
-    return Work.of(invocation, invocation.plan(), say)
+    return run_jobs(invocation, invocation.plan(invocation.variants, invocation.settings.seeds), say, watch)
 
 
 def say_what_listens(invocation: Invocation, say: Say) -> None:
@@ -276,8 +274,7 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
         for variant, seed, fields in wanted:
             name = ",".join(f"{key}={value:g}" for key, value in fields.items())
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
-        (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
-        return work.records()
+        return run_jobs(invocation, jobs, say, watch)
 
     search, curve = sweep.sweep(invocation.variants, trials)
     invocation.check_code()

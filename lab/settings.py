@@ -1,16 +1,15 @@
 """`Settings`: what is asked of an experiment beside its own `Config`, on a command line or by `measure`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from lab.experiment import BUDGETS, BudgetName
+from lab.experiment import BUDGETS, BudgetName, Experiment
 from pipelines import sources
 
 LOGS = Path("logs")
 Action = Literal["run", "tune", "search", "extend"]
 Backend = Literal["local", "ray"]
-Start = Literal["fork", "spawn"]
 Tuner = Literal["grid", "random", "bayesian", "hyperband"]
 
 
@@ -25,13 +24,11 @@ class Settings:
         action: compare the variants, or tune, search or extend.
         jobs: runs at a time; None means one a GPU, or one a core.
         backend: processes on this machine, or a Ray cluster.
-        start: how worker processes begin; None means forked where that is possible.
         model: the reader's own `build_model`, as "FILE.py:FUNCTION", or "".
         save: a folder for the trained models, or "".
         resume: keep the finished runs of the newest invocation with the same settings.
         profile: profile some early steps of each training.
         log: write TensorBoard files.
-        board, reference: start TensorBoard on the runs, and show the published curves beside them.
         tuner, trials: which tuner a search has, and how many trials.
         to: how many seeds `extend` goes up to.
     """
@@ -44,14 +41,11 @@ class Settings:
     action: Action = "run"
     jobs: int | None = None
     backend: Backend = "local"
-    start: Start | None = None
     model: str = ""
     save: str = ""
     resume: bool = False
     profile: bool = False
     log: bool = True
-    board: bool = False
-    reference: bool = False
     tuner: Tuner = "random"
     trials: int = 12
     to: int = 40
@@ -75,3 +69,14 @@ def images_of(
     if train_images is None and source == usual.source:
         train_images = usual.train_images
     return sources.Request(source, train_images, split_seed, image_size)
+
+
+def default_config(experiment: Experiment, budget: str, data: sources.Request) -> Any:
+    """The recipe's Config at a budget, without the target that was set for CIFAR-10 where images are others."""
+    config = experiment.config_at(budget)
+    return config if data.is_cifar10 or not hasattr(config, "target") else replace(config, target=None)
+
+
+def flag(name: str) -> str:
+    """The flag of a field."""
+    return f"--{name.replace('_', '-')}"

@@ -1,15 +1,13 @@
 """`extend`: add seeds to the published ones where a comparison is undecided."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from msgspec import structs
 
 from lab.evidence.schemas import LOOKS, Evidence, Record, TuningSweep
 from lab.execute.invocation import SAME, SAME_PLACE, Invocation, same
-from lab.execute.job import Job
-from lab.execute.scheduler import Work, put_away, run_jobs
+from lab.execute.scheduler import Say, Watch, put_away, run_jobs
 from lab.experiment import Experiment
 from lab.report.published import Published
 from lab.report.report import Report
@@ -17,7 +15,7 @@ from lab.statistics import Judgement, undecided
 from pipelines.errors import UsageError
 
 
-def extend(invocation: Invocation, say: Callable[[str], None], watch: Callable[[list[Job], int], Any]) -> list[Record]:
+def extend(invocation: Invocation, say: Say, watch: Watch) -> list[Record]:
     """Measure look by look up to `settings.to` seeds; return all records, the published ones included.
 
     All variants have the seeds of the first look. After that a variant gets more only while a comparison that it takes
@@ -32,19 +30,18 @@ def extend(invocation: Invocation, say: Callable[[str], None], watch: Callable[[
     every = experiment.published_at(invocation.settings.budget)
     names: Sequence[str] = every
     records: dict[tuple[str, int], Record] = {}
-    seeds: tuple[int, ...] = ()
     for look in LOOKS[: LOOKS.index(most) + 1]:
         seeds = tuple(range(experiment.first_seed, experiment.first_seed + look))
-        (work,) = run_jobs([Work.of(invocation, _jobs(invocation, names, seeds), say)], watch)
-        records |= {(record.variant, record.seed): record for record in work.records()}
-        found = Evidence(
+        found = run_jobs(invocation, invocation.plan(names, seeds), say, watch)
+        records |= {(record.variant, record.seed): record for record in found}
+        evidence = Evidence(
             **structs.asdict(invocation.header),
             variants=list(every),
             seeds=list(seeds),
             elapsed_seconds=None,
             records=list(records.values()),
         )
-        judgements = Report(experiment, found, tuning).judgements
+        judgements = Report(experiment, evidence, tuning).judgements
         names = open_variants(experiment, judgements)
         still = [judgement.claim.id for judgement in judgements if undecided(judgement)]
         say(f"{look} seeds: {'undecided are ' + ', '.join(still) if still else 'all is decided'}.")
@@ -64,7 +61,7 @@ def open_variants(experiment: Experiment, judgements: Sequence[Judgement]) -> li
     return [name for name in experiment.names if name in wanted]
 
 
-def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]) -> TuningSweep | None:
+def _begin_with_the_published(invocation: Invocation, say: Say) -> TuningSweep | None:
     """Put the published records where finished runs are kept; return the published sweep."""
     published = Published.read(invocation.experiment)  # At quick; at full all seeds are one look.
     evidence, header = published.evidence, invocation.header
@@ -83,8 +80,3 @@ def _begin_with_the_published(invocation: Invocation, say: Callable[[str], None]
         invocation.took_over = True
         say(f"Going on from the {len(evidence.seeds)} published seeds.")
     return None if published.stale_tuning else published.tuning
-
-
-def _jobs(invocation: Invocation, names: Sequence[str], seeds: Sequence[int]) -> list[Job]:
-    groups = [(name,) for name in names] if invocation.experiment.train else [tuple(names)]
-    return [invocation.job(group, seed, {}, invocation.folder) for seed in seeds for group in groups if group]

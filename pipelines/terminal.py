@@ -52,25 +52,20 @@ def ending(code: int) -> int:
 
     It is 1 with a sentence where not all could be printed. A reader of a pipe who has seen enough is no failure.
     """
-    error = _flush()
-    if error is None or isinstance(error, BrokenPipeError):
-        return code
-    print(_not_printed(error), file=sys.stderr)
-    return code or 1
+    lost = say_lost_output()
+    return code or int(lost is not None and not isinstance(lost, BrokenPipeError))
 
 
-def _not_printed(error: OSError) -> str:
-    return f"Not all could be printed: {error.strerror}. What else was done is kept."
-
-
-def _flush() -> OSError | None:
-    """Flush standard output. If that fails, discard the rest: Python would flush again at its exit and complain."""
+def say_lost_output() -> OSError | None:
+    """Flush standard output. If that fails, say so once, and discard the rest: Python would flush again at its exit."""
     try:
         print(end="", flush=True)
     except OSError as error:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
+        if not isinstance(error, BrokenPipeError):
+            print(f"Not all could be printed: {error.strerror}. What else was done is kept.", file=sys.stderr)
         return error
     return None
 
@@ -80,14 +75,16 @@ def explain_interruption() -> None:
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if _told:  # A library may have made something else of it.
+            kind = _told[0]
         if issubclass(kind, KeyboardInterrupt):
             said, code = "\nStopped.\n", ENDED if issubclass(kind, Ended) else INTERRUPTED
         elif issubclass(kind, LibraryError):
             said, code = f"{error}\n", 1
         elif issubclass(kind, MemoryError) or "failed to map segment" in str(error):  # What the dynamic linker says.
             said, code = f"A library could not be loaded ({str(error) or 'out of memory'}).\n", 1
-        elif isinstance(error, OSError) and (lost := _flush()) is not None:
-            said, code = "" if isinstance(lost, BrokenPipeError) else f"{_not_printed(lost)}\n", 1
+        elif isinstance(error, OSError) and say_lost_output() is not None:
+            said, code = "", 1
         else:
             before(kind, error, trace)
             return
@@ -96,16 +93,27 @@ def explain_interruption() -> None:
         leave(code)  # Python would end itself with SIGINT, and wait for other threads.
 
     sys.excepthook = hook
-    for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP.
-        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP.
+    for number in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)}:  # Windows has no SIGHUP.
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # nohup ignores SIGHUP.
             signal.signal(number, _end)
 
 
+_told: list[type[KeyboardInterrupt]] = []  # What this process was told to end by.
+
+
 def _end(number: int, frame: Any) -> None:
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # A terminal that closes sends both.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # A second one ends the process at once.
-    raise Ended
+    _told.append(KeyboardInterrupt if number == signal.SIGINT else Ended)
+    if number != signal.SIGINT:
+        if hasattr(signal, "SIGHUP"):
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # A terminal that closes sends both.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # A second one ends the process at once.
+    raise _told[-1]
+
+
+def end_if_told() -> None:
+    """Raise an interruption again that a library has swallowed while it was imported."""
+    if _told:
+        raise _told[0]
 
 
 def leave(code: int) -> None:

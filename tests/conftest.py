@@ -179,7 +179,7 @@ def started(monkeypatch):
     """Jobs are done in this process, one by one; what was begun is noted."""
     begun = []
 
-    def one_by_one(work, jobs, gpus, tell, start=None):
+    def one_by_one(work, jobs, gpus, tell):
         for job in work:
             tell(job)
             begun.append(job)

@@ -1,7 +1,6 @@
 """Commands and `measure`, on recipes without a model. What flags can hold is in tests/faults/test_flags.py."""
 
 import dataclasses
-import os
 import re
 import shlex
 import subprocess
@@ -11,26 +10,16 @@ import pytest
 
 import lab
 from lab import measurement
-from lab.cli import commands, summary, validate
+from lab.cli import commands, validate
 from lab.cli import cookbook as whole
 from lab.execute import executor, invocation
 from lab.execute.job import run_job
 from lab.experiments import load
+from lab.report import summary
+from pipelines import sources
 from pipelines.errors import UsageError
 from tests.conftest import ROOT, evidence_in
-from tests.toys import dice, guess, pair
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Carry tasks out right here: what is tested is neither processes nor how they end."""
-
-    def one_by_one(work, jobs, gpus, started, start):
-        for one in work:
-            started(one)
-            yield one, run_job(dataclasses.replace(one, alone=True))
-
-    monkeypatch.setattr(executor, "side_by_side", one_by_one)
+from tests.toys import guess, pair
 
 
 @pytest.mark.parametrize(
@@ -108,16 +97,16 @@ def test_flags_reach_the_config_and_the_budget_sets_their_defaults():
     assert commands.parse(EXPERIMENT, ["--variants", "adam", "sgd"])[0].variants == ("sgd", "adam")
 
 
-def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(in_process, tmp_path):
+def test_of_several_recipes_the_others_go_on_where_one_has_no_such_flag(started, tmp_path):
     flags = ["--budget", "smoke", "--rate", "0.5", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 2
     assert [path.parent.parent.name for path in tmp_path.rglob("evidence.json")] == ["guess"]
 
 
-def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkeypatch, capsys, tmp_path):
-    def interrupted(work, jobs, gpus, started, start):
+def test_an_interruption_says_how_to_go_on_and_ends_all_that_was_to_follow(monkeypatch, capsys, tmp_path):
+    def interrupted(work, jobs, gpus, started):
         for number, one in enumerate(work):
-            if number == 2:
+            if number == 1:
                 raise KeyboardInterrupt
             started(one)
             yield one, run_job(dataclasses.replace(one, alone=True))
@@ -126,16 +115,20 @@ def test_after_an_interruption_only_what_is_not_reported_is_to_be_resumed(monkey
     flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
     assert commands.run_all([guess.EXPERIMENT, pair.EXPERIMENT], flags) == 130
     printed = capsys.readouterr().out
-    assert printed.count("Stopped. ") == 1  # Of pair, whose task of two variants came first, there is a report.
     assert f"1 finished runs are kept in {tmp_path / 'guess'}" in printed
-    assert f"python -m recipes run guess pair --budget smoke --logdir {tmp_path} --resume" in printed
+    assert f"python -m tests.toys.guess --budget smoke --logdir {tmp_path} --resume" in printed
+    assert not (tmp_path / "pair").exists()
 
 
-def test_at_other_budgets_one_recipe_follows_the_other(in_process, capsys, tmp_path):
+def test_one_experiment_follows_the_other_and_each_is_as_if_it_were_alone(started, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0
     assert "2/2" in capsys.readouterr().out
-    assert all(found["elapsed_seconds"] is not None for found in map(evidence_in, tmp_path.iterdir()))
+    for name in ("pair", "guess"):
+        found = evidence_in(tmp_path / name)
+        assert found["elapsed_seconds"] is not None
+        assert found["command"].startswith(f"python -m tests.toys.{name} --seeds 1")
+    assert commands.run(pair.EXPERIMENT, [*flags, "--resume"]) == 0
 
 
 def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
@@ -152,8 +145,6 @@ def test_flags_of_the_whole_reach_the_recipes(monkeypatch):
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        (["publish", "optimizers"], "python -m lab publish"),
-        (["optimizers", "--all"], "python -m recipes run"),
         (["run", "no_such_recipe"], "'no_such_recipe'"),
         (["--sedes", "3"], "--sedes"),
         (["frobnicate"], "'frobnicate'"),
@@ -169,38 +160,28 @@ def test_unknown_recipes_and_flags_of_the_whole(capsys, flags, named):
 # What a command says
 
 
-def begun(experiment, logs, *flags) -> invocation.Invocation:
-    """An invocation that is not carried out."""
-    settings, config = commands.parse(experiment, [*flags, "--logdir", str(logs)])
-    return invocation.Invocation.begin(experiment, settings, config, "python")
-
-
-def test_a_command_that_goes_on_carries_all_that_was_asked(tmp_path):
-    """Parsed again, it asks for the same images, model, settings and place."""
-    flags = ["--budget", "smoke", "--train-images", "500", "--split-seed", "3", "--seconds", "0.5", "--jobs", "1"]
-    one = begun(guess.EXPERIMENT, tmp_path, *flags)
-    one.end()
-    words = summary.command_of(one, ["--variants", "fair"], but={"rate"})
-    start = shlex.split(words)
-    assert start[:3] == ["python", "-m", "tests.toys.guess"]
-    settings, config = commands.parse(guess.EXPERIMENT, start[3:])
-    assert settings == dataclasses.replace(one.settings, variants=("fair",))
-    assert config == one.config
-    assert (
-        summary.command_of(dataclasses.replace(one, config=guess.Config(rate=2.0)), [], but={"rate"}).count("rate") == 0
-    )
-
-
-def test_a_sentence_about_several_recipes_is_printed_once(started, capsys, tmp_path):
-    flags = ["--budget", "smoke", "--no-log", "--logdir", str(tmp_path), "--data", "subset"]
-    experiments = [guess.EXPERIMENT, dice.EXPERIMENT]
-    assert commands.run_all(experiments, flags) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("is published yet") == 2  # It names the recipe.
-    command = commands.Command(experiments, [])
-    for _ in range(3):
-        command.say("The published results do not apply: these are your own images.")
-    assert capsys.readouterr().out.count("your own images") == 1
+def test_a_command_that_goes_on_carries_the_conditions_of_the_first(tmp_path):
+    """Parsed again, it asks for the same images, model, settings and place; not for as many seeds."""
+    conditions = ["--budget", "smoke", "--train-images", "500", "--split-seed", "3", "--seconds=0.5", "--jobs", "1"]
+    conditions += ["--logdir", str(tmp_path)]
+    given = [
+        "search",
+        "random",
+        "--rate",
+        "2",
+        *conditions,
+        "--trials",
+        "3",
+        "--no-log",
+        "--variants",
+        "fair",
+        "loaded",
+    ]
+    said = summary.command_of(shlex.join(["python", "-m", "tests.toys.guess", *given]), ["tune"], but={"rate"})
+    assert said == shlex.join(["python", "-m", "tests.toys.guess", "tune", *conditions])
+    settings, config = commands.parse(guess.EXPERIMENT, conditions)
+    assert settings.data == sources.Request("subset", 500, 3)
+    assert config == guess.Config(seconds=0.5)
 
 
 @pytest.mark.parametrize("images", [60, 100, 127])
@@ -238,16 +219,6 @@ def test_measure_raises_where_every_run_failed_and_not_where_some_did(started, t
     found = lab.measure(guess.EXPERIMENT, seeds=2, **one)
     assert [record.status for record in found.records] == ["failed", "finished"]
     assert "not finished: 1" in repr(found)
-
-
-@pytest.mark.processes
-@pytest.mark.parametrize("front", ["recipes", "lab"])
-def test_help_says_where_its_texts_are_if_python_drops_docstrings(front):
-    variables = {**os.environ, "PYTHONOPTIMIZE": "2"}
-    command = [sys.executable, "-m", front, "--help"]
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "PYTHONOPTIMIZE" in done.stdout
 
 
 def test_a_recipe_has_its_question_without_docstrings(monkeypatch):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from rich.console import Console
+from rich.live import Live
 
 from lab import Run, grid
 from lab.cli import live_table
@@ -290,14 +291,31 @@ def test_a_grid_has_every_combination_by_name():
     assert list(grid(warm=(False, True))) == ["no_warm", "warm"]
 
 
-def test_what_is_chosen_by_validation_is_shown_by_validation():
-    record = made_up.record(metrics={"test_accuracy": 0.5, "validation_accuracy": 0.4})
-    lines = {}
-    for folder in ("/logs/one/20260101-000000", "/logs/one/20260101-000000/rate=0.1"):
-        job = SimpleNamespace(variants=("a",), seed=1, module="recipes.one", folder=folder)
-        lines[folder[-1]] = live_table.View(Console(), [job], 1).line(job, record)
-    assert "a seed 1: test accuracy 50.0%" in lines["0"]
-    assert "a seed 1 rate=0.1: validation accuracy 40.0%" in lines["1"]
+def view(part: str, folder: str, live=None) -> live_table.View:
+    """Of two runs, one of which has ended."""
+    jobs = [SimpleNamespace(variants=("a",), seed=seed, folder=folder) for seed in (1, 2)]
+    shown = live_table.View(Console(), jobs, 1, part, live)
+    for job in jobs:
+        shown.started(job)
+    shown.finished(jobs[0], [made_up.record("a", metrics={"test_accuracy": 0.5, "validation_accuracy": 0.4})])
+    return shown
+
+
+def test_what_is_chosen_by_validation_is_shown_by_validation(capsys):
+    view("test", "/logs/one/20260101-000000")
+    view("validation", "/logs/one/20260101-000000/rate=0.1")
+    test, validation = capsys.readouterr().out.splitlines()
+    assert "1/2  a seed 1: test accuracy 50.0%" in test
+    assert "1/2  a seed 1 rate=0.1: validation accuracy 40.0%" in validation
+
+
+def test_a_live_table_has_a_row_for_each_variant(capsys):
+    screen = Console(force_terminal=True, width=80)
+    with Live(console=screen, auto_refresh=False) as live:
+        table = view("test", "/logs", live).table()
+    assert [list(column.cells) for column in table.columns] == [["a"], ["1 of 2"], ["50.0%"]]
+    assert table.caption.startswith("1 under way, about ")
+    assert "1 of 2" in capsys.readouterr().out
 
 
 def test_what_a_recipe_returns_in_numpys_numbers_is_recorded_as_it_is_read_back(tmp_path):

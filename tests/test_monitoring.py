@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,9 +13,9 @@ import tensorflow as tf
 from rich.console import Console
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from lab.cli import summary
 from lab.evidence.records import write_json
 from lab.experiments import monitoring as monitoring_experiment
+from lab.report import summary
 from lab.tensorboard.profile import NEXT_BATCH, STEP, WORDS, Profile, read_profile, words_in
 from pipelines import encoded, sources
 from recipes import monitoring
@@ -191,17 +190,15 @@ def test_a_profiled_run_says_what_its_profile_says(tmp_path):
 
 
 def test_where_nothing_is_profiled_that_is_said(tmp_path, capsys):
-    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), experiment=SimpleNamespace(name="dice"))
-    summary._say_profiled(invocation, Console(width=200))
+    summary.say_profiled("dice", ["fair"], tmp_path, Console(width=200))
     assert "none: no `fit` of dice is watched" in capsys.readouterr().out
 
 
 def test_without_the_extra_it_says_how_to_get_it(tmp_path, capsys, monkeypatch):
     write_json(tmp_path / "fair" / "seed-1" / WORDS, {"words": "It waits."})
     monkeypatch.setattr(summary.importlib.util, "find_spec", lambda _: None)
-    invocation = SimpleNamespace(folder=tmp_path, variants=("fair",), experiment=SimpleNamespace(name="dice"))
     for markup in (True, False):  # A recipe's own console has none.
-        summary._say_profiled(invocation, Console(width=200, markup=markup))
+        summary.say_profiled("dice", ["fair"], tmp_path, Console(width=200, markup=markup))
         said = capsys.readouterr().out
         assert "fair: It waits." in said
         assert said.endswith("-e '.[profile]'\n")

@@ -35,7 +35,7 @@ NAMED_AS_TYPED = ("lab.cli.", "lab.experiments.")
 BUILDS_ON = {"recipes.search_replayed": {"recipes.search"}}
 # Still the wrong way round.
 UPWARDS = {
-    "lab.execute.cluster": {"lab.cli.commands", "lab.cli.exits", "lab.cli.validate"},
+    "lab.execute.cluster": {"lab.cli.exits", "lab.cli.flags", "lab.cli.validate"},
     "lab.measurement": {"lab.cli.live_table", "lab.cli.validate"},
 }
 

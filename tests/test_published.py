@@ -475,15 +475,15 @@ def test_the_list_shows_verdicts_and_what_is_stale():
 
 @pytest.mark.parametrize(("seeds", "commit", "said"), [(10, "+changes", 1), (10, "", 0), (3, "+changes", 0)])
 def test_a_long_measurement_of_what_is_not_committed_says_so_before_it_begins(monkeypatch, seeds, commit, said):
-    monkeypatch.setattr(measurement.Work, "of", lambda *_: None)
+    monkeypatch.setattr(measurement, "run_jobs", lambda *_: None)
     invocation = SimpleNamespace(
         experiment=guess.EXPERIMENT,
         settings=SimpleNamespace(seeds=tuple(range(seeds)), data=None, model="", backend="local"),
         config=None,
         variants=(),
-        plan=list,
+        plan=lambda *_: [],
         header=SimpleNamespace(commit="a" * 40 + commit),
     )
     sentences: list[str] = []
-    measurement.begin_comparison(invocation, sentences.append)
+    measurement.run_comparison(invocation, sentences.append, None)
     assert len(sentences) == said

@@ -17,23 +17,19 @@ from lab.cli import start
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import Summary
 from lab.experiments import NAMES, load
+from pipelines.errors import UsageError
 
 # What only lists recipes imports nothing that would import TensorFlow, and so answers at once.
 LOGS = Path("logs")
 ROOT = Path(__file__).parents[2]
 Names = tyro.conf.Positional[tuple[str, ...]]
 Commands = dict[str, Callable[..., int]]
-LABORATORY = ("publish", "status", "attest", "floors")
 
 
 def main(given: list[str] | None = None) -> int:
     """Return the exit code, as `lab.cli.exits` has it."""
     arguments = (sys.argv[1:] if given is None else given) or ["list"]
     first = arguments[0]
-    if first in LABORATORY:
-        return refuse(f"`python -m recipes {first}` is now `python -m lab {first}`.")
-    if "--all" in arguments:
-        return refuse("There is no flag --all: write `python -m recipes run [NAME ...] [FLAGS]`.")
     if first == "run" and not {"-h", "--help"} & set(arguments[1:2]):
         names = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments[1:]))
         return run_command(lambda: run_all(known(names) or NAMES, arguments[1 + len(names) :]))
@@ -45,8 +41,6 @@ def main(given: list[str] | None = None) -> int:
 
 def dispatch(prog: str, description: str | None, commands: Commands, arguments: list[str]) -> int:
     """Call the subcommand that the arguments name, with its flags; return the exit code."""
-    if sys.flags.optimize > 1:
-        description = "PYTHONOPTIMIZE=2 (or -OO) drops the texts of this help: leave it out to read them."
     return tyro.extras.subcommand_cli_from_dict(
         commands, prog=prog, description=description, args=arguments, use_underscores=False
     )
@@ -65,19 +59,12 @@ def run_command(work: Callable[[], int]) -> int:
         return code
 
 
-def refuse(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
-    return 2
-
-
 def known(names: Any) -> list[str]:
     """The names as a list.
 
     Raises:
         UsageError: there is no such recipe.
     """
-    from pipelines.errors import UsageError
-
     for name in names:
         if name not in NAMES:
             raise UsageError(f"There is no recipe {name!r}: use any of {', '.join(NAMES)}.")
@@ -97,23 +84,17 @@ def listing(names: list[str]) -> Table:
         source = (ROOT / "recipes" / f"{name}.py").read_text(encoding="utf-8")
         question = (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
         path = ROOT / "results" / name / "summary.json"
-        verdicts, duration = "not published yet", ""
-        if path.exists():
-            try:
-                verdicts, duration = summarized(read(path, Summary))
-            except EvidenceError:
-                verdicts = f"its summary is broken: git checkout results/{name}/summary.json"
-        table.add_row(name, question, verdicts, duration)
+        verdicts, duration = ["not published yet"], ""
+        try:
+            if path.exists():
+                summary = read(path, Summary)
+                verdicts = [f"{claim.id} {claim.verdict}" for claim in summary.claims]
+                verdicts += ["(measured with an earlier version of this recipe)"] * summary.stale
+                duration = f"about {summary.quick_seconds / 60:.1f} min" if summary.quick_seconds else ""
+        except EvidenceError:
+            verdicts = [f"its summary is broken: git checkout results/{name}/summary.json"]
+        table.add_row(name, question, "\n".join(verdicts), duration)
     return table
-
-
-def summarized(summary: Summary) -> tuple[str, str]:
-    """A recipe's verdicts, a line each, and how long it takes, from its published summary."""
-    lines = [f"{claim.id} {claim.verdict}" for claim in summary.claims]
-    if summary.stale:
-        lines.append("(measured with an earlier version of this recipe)")
-    seconds = summary.quick_seconds
-    return "\n".join(lines), f"about {seconds / 60:.1f} min" if seconds else ""
 
 
 def run(names: Names = (), /) -> int:
@@ -150,7 +131,6 @@ def board(
         logdir: where the runs are.
     """
     from lab.tensorboard import server
-    from pipelines.errors import UsageError
 
     if not 0 <= port < 65_536:
         raise UsageError(f"--port must be from 0 to 65535, not {port}.")

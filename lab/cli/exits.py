@@ -8,6 +8,7 @@ import sys
 
 from lab.evidence.records import EvidenceError, printable
 from pipelines.errors import DataError, LibraryError, MachineError, RequestError, UsageError
+from pipelines.terminal import say_lost_output
 
 FAILURE, USAGE = 1, 2
 
@@ -25,13 +26,15 @@ def explanation(error: BaseException) -> tuple[int | None, str]:
     if isinstance(error, (ConnectionError, TimeoutError)) and error.filename is None:
         return FAILURE, "" if isinstance(error, BrokenPipeError) else f"A connection failed ({error}): try again."
     if isinstance(error, OSError):
-        full = " The disk is full: free some space, then add --resume." if error.errno == errno.ENOSPC else ""
-        return FAILURE, f"{error.filename or 'A file'} could not be written or read: {error.strerror or error}.{full}"
+        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        return FAILURE, f"{error.filename or 'A file'} could not be written or read: {why}."
     return None, ""
 
 
 def say(error: BaseException) -> int | None:
     """Print the sentence for an error, if there is one, and return its exit code; None for a mistake of ours."""
+    if isinstance(error, OSError) and say_lost_output():
+        return FAILURE
     code, sentence = explanation(error)
     if sentence:
         print(printable(sentence), file=sys.stderr)

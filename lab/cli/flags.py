@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +10,7 @@ import tyro
 
 from lab.cli import validate
 from lab.experiment import BUDGETS, BudgetName, Experiment
-from lab.settings import LOGS, Backend, Settings, Start, Tuner, images_of
+from lab.settings import LOGS, Backend, Settings, Tuner, default_config, flag, images_of
 from lab.tuning import Tuning
 from pipelines.errors import UsageError
 
@@ -24,29 +24,22 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "trials": (int, 12, "How many trials. Hyperband gets about as many epochs, and at least one full round."),
     "to": (int, 40, "How many seeds at most: 10, 20, 40 or 80."),
     "data": (str | None, None, "The images: subset, full, folder:PATH (a folder for each class) or tfds:NAME."),
-    "image_size": (
-        int | None,
-        None,
-        "Height and width that images of a folder or of tfds are resized to.",
-    ),
+    "image_size": (int | None, None, "Height and width that images of a folder or of tfds are resized to."),
     "train_images": (int | None, None, "How many training images, the same number of each class."),
     "split_seed": (int | None, None, "Which split of the training images into a training and a validation part."),
     "model": (str, "", "Your own function in place of the recipe's build_model, as FILE.py:FUNCTION. The file is run."),
     "save": (str, "", "A folder for the trained models, one .keras file per run."),
     "profile": (bool, False, "Profile some early steps of each training, for TensorBoard's Profile page."),
     "log": (bool, True, "Write TensorBoard files."),
-    "board": (bool, False, "Start TensorBoard on these runs, on this machine alone, until Ctrl-C."),
-    "reference": (bool, False, "With --board: show the published curves as well."),
     "jobs": (int | None, None, "Runs at a time. Default: one per GPU, or one per core."),
     "backend": (Backend, "local", "Processes on this machine, or the Ray cluster of RAY_ADDRESS (else a local one)."),
-    "start": (Start | None, None, "How workers begin. Default: forked on Linux without a GPU, spawned elsewhere."),
     "logdir": (Path, LOGS, "Where TensorBoard's files and the evidence go."),
     "resume": (bool, False, "Keep the finished runs of the newest invocation with the same settings, and do the rest."),
 }
 IMAGES = {"budget", "variants", "data", "image_size", "train_images", "split_seed", "model"}
-EVERYWHERE = {"jobs", "backend", "start", "logdir", "resume"}
+EVERYWHERE = {"jobs", "backend", "logdir", "resume"}
 ACTIONS = {
-    "run": IMAGES | {"seeds", "first_seed", "save", "profile", "log", "board", "reference"} | EVERYWHERE,
+    "run": IMAGES | {"seeds", "first_seed", "save", "profile", "log"} | EVERYWHERE,
     "tune": IMAGES | EVERYWHERE,
     "search": IMAGES | {"tuner", "trials", "log"} | EVERYWHERE,
     "extend": {"to", "log"} | EVERYWHERE,
@@ -57,7 +50,6 @@ ABOUT = {
     "search": "Find each variant's settings with a KerasTuner search, by validation accuracy.",
     "extend": "Add seeds to the published ones where a verdict is undecided.",
 }
-OLD = {"--tune": "tune", "--search": "search TUNER --trials N", "--until-decided": "extend --to N"}
 
 
 def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, Any]:
@@ -69,11 +61,14 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
     """
     known = arguments[:1] and (arguments[0] in ACTIONS or arguments[0] in ("-h", "--help"))
     arguments = list(arguments) if known else ["run", *arguments]
-    possible = _possible(experiment)
-    _check_spelling(experiment, arguments, possible)
     budget: Any = given(arguments, "--budget", "quick")
     images = images_of(budget if budget in BUDGETS else "quick", given(arguments, "--data", ""))
-    config = validate.default_config(experiment, budget, images)
+    usual = config = default_config(experiment, budget, images)
+    # More seeds decide nothing where results are looked up in a table.
+    without = {"tune": not experiment.sweep, "search": not experiment.searched, "extend": bool(experiment.table)}
+    possible = [action for action in ACTIONS if not without.get(action)]
+    if arguments[0] in ACTIONS and arguments[0] not in possible:
+        raise UsageError(f"{experiment.name} has no subcommand {arguments[0]!r}: use one of {', '.join(possible)}.")
     subcommands: dict[str, Any] = {action: _flags_of(action, experiment, config) for action in possible}
     parsed: Any = tyro.extras.subcommand_cli_from_dict(
         subcommands,
@@ -81,34 +76,23 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
         description=experiment.question,
         args=arguments,
         use_underscores=False,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.SuppressFixed),
+        config=(tyro.conf.OmitArgPrefixes,),
     )
     if hasattr(parsed, "config"):
-        config = experiment.config(**vars(parsed.config))
+        config = parsed.config
+    if given_away := [
+        name for name in _chosen(arguments[0], experiment) if getattr(config, name) != getattr(usual, name)
+    ]:
+        raise UsageError(f"`{arguments[0]}` chooses {flag(given_away[0])} itself: leave it out.")
     settings = _settings(experiment, arguments[0], vars(parsed))
     validate.check(experiment, settings, config)
     return settings, config
 
 
-def given(arguments: Sequence[str], flag: str, default: str) -> str:
+def given(arguments: Sequence[str], name: str, default: str) -> str:
     """The value of a flag before all flags are parsed, because the defaults of others depend on it."""
-    value = next((after for name, after in itertools.pairwise(arguments) if name == flag), default)
-    return next((word.split("=", 1)[1] for word in arguments if word.startswith(f"{flag}=")), value)
-
-
-def _possible(experiment: Experiment) -> list[str]:
-    """The subcommands of a recipe. More seeds decide nothing where results are looked up in a table."""
-    without = {"tune": not experiment.sweep, "search": not experiment.searched, "extend": bool(experiment.table)}
-    return [action for action in ACTIONS if not without.get(action)]
-
-
-def _check_spelling(experiment: Experiment, arguments: Sequence[str], possible: Sequence[str]) -> None:
-    for argument in arguments:
-        if now := OLD.get(argument.partition("=")[0]):
-            raise UsageError(f"There is no flag {argument}: write `python -m {experiment.command} {now}`.")
-    if arguments[0] in ACTIONS and arguments[0] not in possible:
-        can = ", ".join(possible)
-        raise UsageError(f"The recipe {experiment.name} has no subcommand {arguments[0]!r}: use one of {can}.")
+    value = next((after for word, after in itertools.pairwise(arguments) if word == name), default)
+    return next((word.split("=", 1)[1] for word in arguments if word.startswith(f"{name}=")), value)
 
 
 def _flags_of(action: str, experiment: Experiment, config: Any) -> type:
@@ -118,8 +102,7 @@ def _flags_of(action: str, experiment: Experiment, config: Any) -> type:
         if name in ACTIONS[action]:
             fields.append((name, Annotated[kind, tyro.conf.arg(help=about)], dataclasses.field(default=default)))
     if action != "extend" and not (action == "tune" and experiment.table):  # These two have settings of their own.
-        own = _fixed(config, _chosen(action, experiment))
-        fields.append(("config", type(own), dataclasses.field(default=own)))
+        fields.append(("config", type(config), dataclasses.field(default=config)))
     made = dataclasses.make_dataclass(action, fields, frozen=True)
     made.__doc__ = ABOUT[action]
     return made
@@ -132,14 +115,6 @@ def _chosen(action: str, experiment: Experiment) -> set[str]:
     if action == "search":
         return {name for variant in experiment.searched for name in experiment.space_of(variant)}
     return set()
-
-
-def _fixed(config: Any, names: Iterable[str]) -> Any:
-    """The same config, of a type of which some fields are no flags."""
-    hints = type(config).__annotations__
-    body = {"__annotations__": {name: Annotated[hints[name], tyro.conf.Fixed] for name in names}}
-    made: Any = dataclasses.dataclass(frozen=True)(type("Config", (type(config),), body))
-    return made(**vars(config))
 
 
 def _settings(experiment: Experiment, action: Any, flags: dict[str, Any]) -> Settings:

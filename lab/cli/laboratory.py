@@ -65,11 +65,9 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
                 print(printable(sentence), file=sys.stderr)
                 code = 1
         try:
-            done = publishing.publish(experiment, paths)
+            print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {publishing.publish(experiment, paths)}")
         except EvidenceError as error:
             code = exits.say(error) or code
-            continue
-        print(f"{name}: {', '.join(map(str, paths)) or 'nothing new'}; {done}")
     publishing.publish_front()
     return code
 

@@ -1,12 +1,11 @@
-"""What is seen while runs are under way: done and to come, the accuracy of each in flight, and the time left."""
+"""What is seen while runs are under way: the runs done of each variant, their mean accuracy, and the time left."""
 
 import contextlib
 import importlib.util
 import math
 import statistics
-import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,87 +15,83 @@ from rich.table import Table
 
 from lab.evidence.records import printable
 from lab.evidence.schemas import Record
-from lab.execute.job import Job, read_progress
+from lab.execute.job import Job
+from lab.execute.scheduler import Watch
 
 
 class View:
-    """A live table on a terminal or in a notebook, and elsewhere a line for each run that ends."""
+    """A table with a row for each variant, or without a `live` display a line for each run that ends.
 
-    def __init__(self, console: Console, jobs: list[Job], at_once: int) -> None:
-        self.console, self.jobs, self.at_once = console, jobs, at_once
-        self.flying: dict[Job, float] = {}
-        self.durations: list[float] = []
-        self.several = len({job.module for job in jobs}) > 1
-        self.lock = threading.Lock()  # `rich` draws the table in a thread of its own.
+    `part` is what accuracies are shown of: test or validation.
+    """
+
+    def __init__(self, console: Console, jobs: list[Job], at_once: int, part: str, live: Live | None = None) -> None:
+        self.console, self.jobs, self.at_once, self.part, self.live = console, jobs, at_once, part, live
+        self.begun = self.done = 0
+        self.records: list[Record] = []
+        self.start = time.perf_counter()
 
     def started(self, job: Job) -> None:
-        with self.lock:
-            self.flying[job] = time.perf_counter()
+        self.begun += 1
+        self._show()
 
     def finished(self, job: Job, records: list[Record]) -> None:
-        with self.lock:
-            self.durations.append(time.perf_counter() - self.flying.pop(job))
-        if not is_live(self.console):
-            for record in records:
-                self.console.print(self.line(job, record))
+        self.done += 1
+        self.records += records
+        self._show()
+        for record in () if self.live else records:
+            self.console.print(self.line(job, record))
+
+    def _show(self) -> None:
+        if self.live:
+            self.live.update(self.table(), refresh=True)
+
+    def table(self) -> Table:
+        """Runs done and mean accuracy of each variant."""
+        table = Table("variant", "runs done", f"{self.part} accuracy")
+        table.caption = f"{self.begun - self.done} under way, {self.left()}"
+        names = [variant for job in self.jobs for variant in job.variants]
+        for name in dict.fromkeys(names):
+            mine = [record.metrics.get(f"{self.part}_accuracy") for record in self.records if record.variant == name]
+            values = [value for value in mine if value is not None]
+            mean = f"{statistics.mean(values):.1%}" if values else ""
+            table.add_row(name, f"{len(mine)} of {names.count(name)}", mean)
+        return table
 
     def line(self, job: Job, record: Record) -> str:
         """One plain line that says how a run ended."""
-        is_trial = "=" in Path(job.folder).name  # Its folder is named after its settings.
-        part = "validation" if is_trial else "test"  # Trials are chosen by validation.
+        shown = f"{self.part}_accuracy"
         name, value = next(iter(record.metrics.items()), ("", 0.0))
         ending = f"{name.replace('_', ' ')} {value:.4g}"
-        if (accuracy := record.metrics.get(f"{part}_accuracy")) is not None:
-            ending = f"{part} accuracy {accuracy:.1%}"
+        if shown in record.metrics:
+            ending = f"{self.part} accuracy {record.metrics[shown]:.1%}"
         if record.status != "finished":
             ending = f"{record.status}: {printable(str(record.cause))}"
-        place, setting = f"{len(self.durations)}/{len(self.jobs)}", f" {Path(job.folder).name}" if is_trial else ""
-        return f"{place:>7}  {self.name(job, record.variant)}{setting}: {ending}, {self.left()}"
-
-    def name(self, job: Job, variant: str) -> str:
-        """Variant and seed, after the recipe's name where there are several."""
-        experiment = f"{job.module.rsplit('.', 1)[-1]} " if self.several else ""
-        return f"{experiment}{variant} seed {job.seed}"
+        trial = f" {Path(job.folder).name}" if self.part == "validation" else ""
+        return f"{self.done:>4}/{len(self.jobs)}  {record.variant} seed {job.seed}{trial}: {ending}, {self.left()}"
 
     def left(self) -> str:
-        """Time left, from the median run so far."""
-        if not self.durations:
+        """Time left, at the pace so far."""
+        if not self.done:
             return "time left: not known yet"
-        rounds = math.ceil((len(self.jobs) - len(self.durations)) / self.at_once)
-        seconds = rounds * statistics.median(self.durations)
+        rounds = math.ceil((len(self.jobs) - self.done) / self.at_once)
+        seconds = rounds * (time.perf_counter() - self.start) / max(1.0, self.done / self.at_once)
         return f"about {seconds / 60:.0f} min left" if seconds > 90 else f"about {seconds:.0f} s left"
 
-    def __rich__(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        with self.lock:
-            done, flying = len(self.durations), dict(self.flying)
-        table.add_row(f"{done} of {len(self.jobs)} runs done", f"{len(flying)} in flight", self.left())
-        for job in flying:
-            for variant in job.variants:
-                said = read_progress(Path(job.folder), variant, job.seed)
-                epoch = f"{said.part} epoch {said.epoch} of {said.epochs}" if said else "starting"
-                accuracy = f"accuracy {said.accuracy:.1%}" if said and said.accuracy is not None else ""
-                table.add_row(f"  {self.name(job, variant)}", epoch, accuracy)
-        return table
 
-
-def is_live(console: Console) -> bool:
-    """Whether what was shown can be drawn over; a notebook does that by ipywidgets."""
-    return console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
-
-
-def watcher(console: Console) -> Callable[[list[Job], int], Any]:
+def watcher(console: Console, part: str = "test") -> Watch:
     """What shows jobs under way on a console, and keeps the comparison in TensorBoard up to date."""
+    # What was shown can be drawn over on a terminal, and in a notebook by ipywidgets.
+    drawn = console.is_terminal or (console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None)
 
     @contextlib.contextmanager
     def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
-        view: Any = View(console, jobs, at_once)
-        live = Live(view, console=console, refresh_per_second=2, transient=True) if is_live(console) else None
-        if any(job.logging for job in jobs):
-            from lab.tensorboard.comparison import Refreshed
+        with Live(console=console, auto_refresh=False, transient=True) if drawn else contextlib.nullcontext() as live:
+            view: Any = View(console, jobs, at_once, part, live)
+            if any(job.logging for job in jobs):
+                from lab.tensorboard.comparison import Refreshed
 
-            view = Refreshed(view)
-        with live or contextlib.nullcontext():
+                view = Refreshed(view)
             yield view
 
     return watch

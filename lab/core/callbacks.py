@@ -1,15 +1,12 @@
-"""What watches a `fit`: where its seconds go, how far it is, its curves, and when it should end."""
+"""What watches a `fit`: where its seconds go, its curves, and when it should end."""
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-
-from lab.evidence.records import write_json
 
 
 def build_early(model: keras.Model) -> None:
@@ -141,19 +138,6 @@ class Curves(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         for name, value in (logs or {}).items():
             self.values.setdefault(name, []).append(float(value))
-
-
-class Progress(keras.callbacks.Callback):
-    """Says after each epoch how far a run is, for whoever watches it."""
-
-    def __init__(self, path: Path, part: str) -> None:
-        super().__init__()
-        self.path, self.part = path, part
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        accuracy = float((logs or {}).get("val_accuracy", (logs or {}).get("accuracy", 0.0)))
-        progress = {"part": self.part, "epoch": epoch + 1, "epochs": self.params["epochs"]}
-        write_json(self.path, progress | {"accuracy": accuracy if np.isfinite(accuracy) else None}, durable=False)
 
 
 class StopAt(keras.callbacks.Callback):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from lab.core import scoring, timing
-from lab.core.callbacks import Curves, MainOutput, Progress, StopAt, Stopwatch
+from lab.core.callbacks import Curves, MainOutput, StopAt, Stopwatch
 from lab.core.log import Log
 from lab.core.loop import Loop
 from pipelines import sources
@@ -55,7 +55,7 @@ class Run:
         prepare: scoring.Prepare = scoring.as_they_are,
         output: str = "",
     ) -> list:
-        """Keras callbacks for one `fit`: the log, progress, timing, and an end as soon as the loss is not finite.
+        """Keras callbacks for one `fit`: the log, timing, and an end as soon as the loss is not finite.
 
         Args:
             data: some of its training images are used each epoch for gradient norms and activation histograms.
@@ -76,7 +76,6 @@ class Run:
         callbacks += self.log.callbacks(part, self.watch.timing, data.train, prepare)
         if until is not None:
             callbacks.append(StopAt(until))
-        callbacks.append(Progress(self.folder / "progress.json", part))
         return callbacks
 
     def epochs(self, model: keras.Model, data: sources.Data, count: int, part: str = "") -> Iterator[int]:

@@ -131,7 +131,6 @@ class Origin(Fields, frozen=True, kw_only=True):
     parts: dict[str, str] = {}
     model: str = ""
     table: str = ""
-    together: bool = False
     until_decided: Count | None = None
     carried: str | None = None
 
@@ -278,15 +277,6 @@ class Floors(Fields, frozen=True, kw_only=True):
     data: Images
     data_digest: str
     floors: dict[str, Floor]
-
-
-class Progress(Fields, frozen=True, kw_only=True):
-    """`progress.json`: how far a run is."""
-
-    part: str
-    epoch: Count
-    epochs: Count
-    accuracy: Number | None
 
 
 class SearchTrial(Fields, frozen=True, kw_only=True, omit_defaults=False):

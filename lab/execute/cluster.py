@@ -20,19 +20,15 @@ from typing import Any
 
 from lab.core.run import Run
 from lab.evidence.provenance import gpus
-from lab.evidence.records import read_json, write_json
 from lab.execute.subprocesses import end_with_parent
-from lab.experiment import Experiment
 from lab.experiments import load
 from pipelines import batches, sources
 from pipelines.errors import MachineError, UsageError
 from pipelines.terminal import ENDED, INTERRUPTED, Ended, leave
 
 SHAPE = '{"cluster": {"worker": ["HOST:PORT", "HOST:PORT"]}, "task": {"type": "worker", "index": 0}}'
-
-
 SEED = 1
-LINGER = 30.0  # Seconds, at most, that a worker waits for the others at the end.
+LINGER = 3.0  # Seconds in which a slower worker fetches the last answer from one that is through.
 
 
 class WorkerLostError(MachineError):
@@ -80,15 +76,14 @@ def own_task(text: str) -> tuple[int, list[str]]:
     """
     try:
         found = json.loads(text)
-        cluster, task = found["cluster"], found["task"]
-        workers, index = cluster["worker"], task["index"]
-        whole = set(cluster) == {"worker"} and task["type"] == "worker" and workers[index] and index >= 0
+        workers, task = found["cluster"]["worker"], found["task"]
         ports = [int(address.rpartition(":")[2]) for address in workers]
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+        whole = set(found["cluster"]) == {"worker"} and task["type"] == "worker" and 0 <= task["index"] < len(workers)
+    except (ValueError, KeyError, TypeError, AttributeError):
         whole, ports = False, []
     if not whole or not all(0 < port < 65536 for port in ports):
         raise UsageError(f"TF_CONFIG must be like {SHAPE}, each worker with an index of its own, not {text!r}.")
-    return index, workers
+    return task["index"], workers
 
 
 @contextlib.contextmanager
@@ -98,16 +93,16 @@ def loss_of_workers_noticed() -> Generator[None, None, None]:
     Raises:
         WorkerLostError: another worker is gone, or never came, or this one's server could not start.
     """
-    import tensorflow as tf
+    from tensorflow import errors as tf
 
-    gone = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.InternalError)
+    gone = (tf.UnavailableError, tf.AbortedError, tf.CancelledError, tf.InternalError, tf.DeadlineExceededError)
     try:
         yield
-    except (*gone, tf.errors.DeadlineExceededError, tf.errors.UnknownError) as error:
-        reason = (error.message or "").rpartition("}} ")[2].strip().splitlines() or ["no reason given"]
+    except (*gone, tf.UnknownError) as error:
+        reason = (error.message or "").rpartition("}} ")[2].strip().partition("\n")[0][:200]
         raise WorkerLostError(
-            "Another worker of the cluster is gone or has not come, and training can't go on without it: start all of "
-            f"them again, and they go on after the last epoch that was saved. (TensorFlow says: {reason[0][:200]})"
+            "Another worker of the cluster is gone or has not come: start all of them again, and they go on after the "
+            f"last epoch that was saved. (TensorFlow says: {reason})"
         ) from error
 
 
@@ -126,21 +121,6 @@ def agree(strategy: Any, about: str) -> bool:
     return set(of_all().numpy().tolist()) == {number}
 
 
-def leave_together(folder: Path, index: int, workers: int) -> None:
-    """Wait until all workers are through: one that left at once would take the last answer from a slower one.
-
-    Each says so by a file in the folder that they share, and has removed that of an earlier training at its start.
-    """
-    _through(folder, index).touch()
-    deadline = time.monotonic() + LINGER
-    while time.monotonic() < deadline and not all(_through(folder, other).exists() for other in range(workers)):
-        time.sleep(0.05)
-
-
-def _through(folder: Path, index: int) -> Path:
-    return folder / f"worker-{index}-is-through"
-
-
 def follow(run: Run, model: Any, data: sources.Data, folder: Path, rows: Sequence[Sequence[float]]) -> dict[str, float]:
     """Log a training of other processes, from the models that it has left, and return the last one's scores.
 
@@ -157,12 +137,7 @@ def follow(run: Run, model: Any, data: sources.Data, folder: Path, rows: Sequenc
     return run.scores(model, data)
 
 
-def join(
-    name: str,
-    build_strategy: Callable[[], Any],
-    train: Callable[..., Sequence[Sequence[float]]],
-    arguments: Sequence[str] | None = None,
-) -> None:
+def join(name: str, build_strategy: Callable[[], Any], train: Callable[..., Any]) -> None:
     """Be the worker that TF_CONFIG says, with the recipe's usual flags, and end the process with its exit code.
 
     `train(strategy, data, config, seed, folder)` trains in the folder that all workers share, or goes on with what it
@@ -173,8 +148,7 @@ def join(
     try:
         if sys.platform.startswith("linux"):
             _let_a_child_go_on()
-        given = list(sys.argv[1:] if arguments is None else arguments)
-        print(_trained(load(name), build_strategy, train, given))
+        _train_with_others(name, build_strategy, train)
         code = 0
     except KeyboardInterrupt as interruption:
         code = ENDED if isinstance(interruption, Ended) else INTERRUPTED
@@ -187,41 +161,29 @@ def join(
 
 
 def _let_a_child_go_on() -> None:
-    """Return in a child process; this one waits for it, and ends at once when it is told to.
+    """Return in a child process; this one waits for it, and takes it along where it is told to end.
 
     While TensorFlow waits for the other workers it heeds no signal, nor lets Python do so. To be called before it has
     done anything.
     """
     sys.stdout.flush()
-    sys.stderr.flush()
     child = os.fork()
-    if child == 0:
-        end_with_parent()
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to both.
-        return
-    try:
-        _, status = os.waitpid(child, 0)
-    except KeyboardInterrupt:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise
-    code = os.waitstatus_to_exitcode(status)
-    leave(code if code >= 0 else 128 - code)
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        leave(code if code >= 0 else 128 - code)
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to both.
 
 
-def _trained(
-    experiment: Experiment, build_strategy: Callable[[], Any], train: Callable[..., Any], arguments: list[str]
-) -> str:
-    """Train with the others, and return what came of it."""
-    from lab.cli import commands, validate
+def _train_with_others(name: str, build_strategy: Callable[[], Any], train: Callable[..., Any]) -> None:
+    from lab.cli import flags, validate
 
+    experiment = load(name)
     index, workers = own_task(os.environ["TF_CONFIG"])
-    asked, config = commands.parse(experiment, arguments)[:2]
-    folder = asked.logdir / experiment.name / "cluster"
+    asked, config = flags.parse(experiment, sys.argv[1:])
+    meant = json.dumps([len(workers), asdict(config), asdict(asked.data), experiment.code])
+    folder = asked.logdir / name / f"cluster-{hashlib.sha256(meant.encode()).hexdigest()[:8]}"  # One training's.
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"workers": len(workers), "config": asdict(config), "data": asdict(asked.data)}
-    _check_same(folder / "settings.json", settings)
-    _through(folder, index).unlink(missing_ok=True)
     print(
         f"Worker {index} of {len(workers)}: TensorFlow's server listens on port {workers[index].rpartition(':')[2]} of "
         "all addresses of this machine and does what anyone tells it, so let nobody else reach it. Waiting for the "
@@ -233,26 +195,16 @@ def _trained(
         strategy = build_strategy()  # Before anything else of TensorFlow, such as decoding images.
         validate.check_with_images(experiment, asked, config)
         data = sources.load(asked.data)
-        saved = sorted(path.name for path in folder.glob("epoch-*"))
-        if not agree(strategy, json.dumps([settings, data.digest, experiment.code, saved])):
+        saved = sorted(file.name for file in folder.glob("epoch-*"))
+        if not agree(strategy, json.dumps([meant, data.digest, saved])):
             raise UsageError(
                 f"The workers do not agree: all need the same flags, images and code, and must see what is in {folder}."
             )
-        if index == 0:
-            write_json(folder / "settings.json", settings)
         rows = train(strategy, data, config, SEED, folder)
         agree(strategy, "the last epoch is saved")
-        leave_together(folder, index, len(workers))
-    if not rows:
-        return f"All {config.epochs} epochs were trained before. The model is in {folder}."
-    loss, accuracy = rows[-1][:2]
-    return f"Trained to epoch {config.epochs}: loss {loss:.4f}, accuracy {accuracy:.1%}. The model is in {folder}."
-
-
-def _check_same(path: Path, settings: dict[str, Any]) -> None:
-    """A folder has one training, with the settings that its first worker wrote down."""
-    if path.exists() and read_json(path) != json.loads(json.dumps(settings)):
-        raise UsageError(
-            f"{path.parent} holds a training with other settings ({path.name} says which): name another --logdir, or "
-            "give the same flags."
-        )
+        time.sleep(LINGER)
+    if rows:
+        loss, accuracy = rows[-1][:2]
+        print(f"Trained to epoch {config.epochs}: loss {loss:.4f}, accuracy {accuracy:.1%}. The model is in {folder}.")
+    else:
+        print(f"All {config.epochs} epochs were trained before. The model is in {folder}.")

@@ -20,7 +20,6 @@ from lab.evidence.records import explain
 from lab.evidence.schemas import Record
 from lab.execute.job import Job, failed, run_job
 from lab.execute.start import worker_context
-from lab.settings import Start
 from pipelines.errors import MachineError
 
 RUNS_PER_WORKER = 12  # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
@@ -30,9 +29,7 @@ Outcome = tuple[Job, list[Record]]
 Started = Callable[[Job], None]
 
 
-def side_by_side(
-    work: list[Job], workers: int, gpus: int, started: Started, start: Start | None = None
-) -> Generator[Outcome, None, None]:
+def side_by_side(work: list[Job], workers: int, gpus: int, started: Started) -> Generator[Outcome, None, None]:
     """Do `work` in worker processes, one to a GPU where there are some; yield each job when it is done.
 
     A worker that dies takes its own job down, and is replaced. When the caller stops early, so do all workers.
@@ -40,16 +37,31 @@ def side_by_side(
     Raises:
         MachineError: processes can't talk to one another here.
     """
+    waiting = iter(work)
+    running: dict[concurrent.futures.Future, Job] = {}
     with tempfile.TemporaryDirectory(prefix="workers-", ignore_cleanup_errors=True) as scratch:
         pool = pebble.ProcessPool(
             max_workers=min(workers, len(work)),
             max_tasks=RUNS_PER_WORKER,
             initializer=_prepare,
             initargs=(scratch, gpus),
-            context=worker_context(gpus, start),
+            context=worker_context(gpus),
         )
+
+        def begin(count: int) -> None:
+            """The pool holds as many jobs as it has workers, so that those that it holds have begun."""
+            for job in itertools.islice(waiting, count):
+                started(job)
+                running[pool.schedule(_work, args=[job])] = job
+
         try:
-            yield from _outcomes(pool, work, workers, started)
+            begin(workers)
+            while running:
+                done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+                begin(len(done))
+                for future in done:
+                    job = running.pop(future)
+                    yield job, _records(future, job)
         except OSError as error:
             if error.errno == errno.ENOSPC and error.filename is None:  # Of a semaphore.
                 raise MachineError(NO_SHARED_MEMORY) from error
@@ -57,27 +69,6 @@ def side_by_side(
         finally:
             pool.stop()
             pool.join()
-
-
-def _outcomes(
-    pool: pebble.ProcessPool, work: list[Job], workers: int, started: Started
-) -> Generator[Outcome, None, None]:
-    """Keep as many jobs in the pool as it has workers, so that those that it holds have begun."""
-    waiting = iter(work)
-    running: dict[concurrent.futures.Future, Job] = {}
-
-    def begin(count: int) -> None:
-        for job in itertools.islice(waiting, count):
-            started(job)
-            running[pool.schedule(_work, args=[job])] = job
-
-    begin(workers)
-    while running:
-        done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
-        begin(len(done))
-        for future in done:
-            job = running.pop(future)
-            yield job, _records(future, job)
 
 
 def _records(future: concurrent.futures.Future, job: Job) -> list[Record]:

@@ -37,15 +37,12 @@ class Invocation:
     config: Any
     folder: Path
     header: Origin
-    together: bool = False  # With other recipes.
     lock: filelock.BaseFileLock | None = None
     started: float = dataclasses.field(default_factory=time.perf_counter)
     took_over: bool = False  # Runs that other commands have finished.
 
     @classmethod
-    def begin(
-        cls, experiment: Experiment, settings: Settings, config: Any, command: str, *, together: bool = False
-    ) -> "Invocation":
+    def begin(cls, experiment: Experiment, settings: Settings, config: Any, command: str) -> "Invocation":
         """Check the data and open a new folder, or to resume the newest one of the same settings; lock it.
 
         Raises:
@@ -69,14 +66,13 @@ class Invocation:
             command=command,
             model=f"{settings.model} {model_digest(settings.model)}" if settings.model else "",
             table=experiment.table.digest(experiment.name) if experiment.table and not sweep else "",
-            together=together,
         )
         home = settings.home / experiment.name
         folder = _find(home, header) if settings.resume else _new_folder(home)
         lock = locked(folder)
         if not settings.resume:
             write_json(folder / "invocation.json", header)
-        return cls(experiment, settings, config, folder, header, together, lock)
+        return cls(experiment, settings, config, folder, header, lock)
 
     def end(self) -> None:
         """Give the folder free."""
@@ -86,13 +82,12 @@ class Invocation:
     @property
     def variants(self) -> tuple[str, ...]:
         """The chosen variants, in the recipe's order."""
-        chosen = self.settings.variants or self.experiment.names
-        return tuple(name for name in self.experiment.names if name in chosen)
+        return self.settings.variants
 
     @property
     def alone(self) -> bool:
         """Whether its runs have the machine to themselves, since they measure times."""
-        return self.experiment.compare is not None and not self.together
+        return self.experiment.compare is not None
 
     @property
     def is_as_published(self) -> bool:
@@ -119,10 +114,10 @@ class Invocation:
             log=str(self.folder / "workers.log"),
         )
 
-    def plan(self) -> list[Job]:
+    def plan(self, variants: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         """The jobs of a comparison."""
-        groups = [(name,) for name in self.variants] if self.experiment.train else [self.variants]
-        return [self.job(group, seed, {}, self.folder) for seed in self.settings.seeds for group in groups]
+        groups = [(name,) for name in variants] if self.experiment.train else [tuple(variants)]
+        return [self.job(group, seed, {}, self.folder) for seed in seeds for group in groups if group]
 
     def title(self) -> str:
         seeds = len(self.settings.seeds)
@@ -135,9 +130,8 @@ class Invocation:
         return record.settings != json.loads(json.dumps(now))
 
     def elapsed(self) -> float | None:
-        """Seconds since the command began; None where it took runs over and so only part of the time that it needs, and
-        for recipes together, which share theirs."""
-        partly = self.settings.resume or self.took_over or self.together
+        """Seconds since the command began; None where it took runs over."""
+        partly = self.settings.resume or self.took_over
         return None if partly else round(time.perf_counter() - self.started, 1)
 
     def check_code(self) -> None:
@@ -147,15 +141,15 @@ class Invocation:
             CodeChangedError: they are not as they were when the command began.
         """
         code_hash.forget()
-        if not code_hash.is_as_loaded() or self.header.code != self.experiment.code:
+        if self.header.code != self.experiment.code:
             raise CodeChangedError(
-                f"The code of {self.experiment.name} was changed while the command ran: what it measured is of no one "
-                f"version and no evidence is written: run it again. The runs are in {self.folder}."
+                f"The code of {self.experiment.name} is not the one that the command began with, so no evidence is "
+                f"written: run it again. The runs are in {self.folder}."
             )
 
 
 # What must be the same where runs are to be taken over.
-SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table", "together")
+SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table")
 SAME_PLACE = ("machine", "versions", "keras", "environment")
 
 

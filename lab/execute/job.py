@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ from lab.core.memory import PeakMemory
 from lab.core.perform import perform, record_of, settle_threads
 from lab.core.run import Run
 from lab.core.state import known_state
-from lab.evidence.code_hash import is_as_loaded
-from lab.evidence.records import EvidenceError, explain, read
-from lab.evidence.schemas import Progress, Record
+from lab.evidence.records import explain
+from lab.evidence.schemas import Record
 from lab.execute.own_model import model_digest, own_model
 from lab.experiment import Experiment
 from lab.table import Table
@@ -53,11 +52,6 @@ class Job:
     alone: bool = False
     log: str = os.devnull
 
-    @property
-    def name(self) -> str:
-        """Short and unique in an invocation: "adam seed 3"."""
-        return f"{'+'.join(self.variants)} seed {self.seed}"
-
 
 def run_job(job: Job) -> list[Record]:
     """Do `job` in this process and return one record for each of its variants. Never raises for what a recipe does."""
@@ -76,28 +70,23 @@ def run_job(job: Job) -> list[Record]:
             for variant in job.variants:
                 settings[variant] = {} if table else experiment.settings(variant, job.config.get("tuned_at", "quick"))
                 runs[variant] = _new_run(job, variant, config, start)
-            with _own_model(job.model, experiment):
+            with contextlib.ExitStack() as patched:
+                if job.model:  # The reader's function takes the place of the recipe's.
+                    name, function = experiment.model.__name__, own_model(job.model)
+                    patched.enter_context(mock.patch.object(experiment.recipe, name, function))
                 metrics = perform(experiment, table, config, runs, job.seed)
     except Exception as error:
         traceback.print_exc()  # To the worker's log file.
         metrics, cause = {}, explain(error)
     seconds = time.perf_counter() - start
+    memory = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
+    more: dict[str, Any] = {"cause": cause, "seconds": seconds, "peak_memory_mib": memory}
     records = []
     for variant in job.variants:
-        record = record_of(
-            variant,
-            job.seed,
-            job.config,
-            cause=cause,
-            metrics=metrics.get(variant),
-            run=runs.get(variant),
-            settings=settings.get(variant),
-            seconds=seconds,
-            peak_memory_mib=peak.mib() if len(job.variants) == 1 else None,  # Of several it would be one number.
-        )
-        if variant in runs:
-            runs[variant].log.finished(record)
-        records.append(record)
+        found, run, tuned = metrics.get(variant), runs.get(variant), settings.get(variant)
+        records.append(record_of(variant, job.seed, job.config, metrics=found, run=run, settings=tuned, **more))
+        if run:
+            run.log.finished(records[-1])
     return records
 
 
@@ -108,23 +97,12 @@ def failed(job: Job, cause: str) -> list[Record]:
 
 def _check_same(job: Job, experiment: Experiment) -> None:
     """Whether this process has the code, images and model file that are meant."""
-    if job.code and (experiment.code != job.code or not is_as_loaded()):
-        raise RuntimeError("the code that makes the numbers was changed while the command ran")
+    if job.code and experiment.code != job.code:
+        raise RuntimeError("the code that makes the numbers is not the one that the command began with")
     if job.data_digest and sources.load(job.data).digest != job.data_digest:
-        raise RuntimeError("the images were changed while the command ran, or are others here")
+        raise RuntimeError("the images are not the ones that the command began with")
     if job.model_digest and model_digest(job.model) != job.model_digest:
-        raise RuntimeError("the file of --model was changed while the command ran")
-
-
-@contextlib.contextmanager
-def _own_model(where: str, experiment: Experiment) -> Iterator[None]:
-    """Put the reader's function in the place of the recipe's, where there is one."""
-    if not where:
-        yield
-        return
-    assert experiment.model is not None
-    with mock.patch.object(experiment.recipe, experiment.model.__name__, own_model(where)):
-        yield
+        raise RuntimeError("the file of --model is not the one that the command began with")
 
 
 def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
@@ -138,11 +116,3 @@ def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
 
         log = TensorBoardLog(folder, job.profile)
     return Run(variant, job.seed, job.data, config, folder, log, save, Stopwatch(start))
-
-
-def read_progress(folder: Path, variant: str, seed: int) -> Progress | None:
-    """What a run in flight last said of itself: its epoch and accuracy. None before the first epoch's end."""
-    try:
-        return read(folder / variant / f"seed-{seed}" / "progress.json", Progress)
-    except EvidenceError:
-        return None

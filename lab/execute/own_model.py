@@ -9,6 +9,7 @@ from typing import Any
 
 from lab.evidence.records import explain
 from pipelines import sources
+from pipelines.errors import UsageError
 
 
 def model_digest(where: str) -> str:
@@ -20,24 +21,22 @@ def own_model(where: str) -> Callable[[str, sources.Data], Any]:
     """The reader's function that "FILE.py:FUNCTION" names.
 
     Raises:
-        ValueError: there is no such file or function, or the file can't be run.
+        UsageError: there is no such file or function, or the file can't be run.
     """
     file, _, name = where.rpartition(":")
     path = Path(file).expanduser()
-    if not name.isidentifier() or not path.is_file():
-        raise ValueError(f"--model {where!r} names no function in a file: write it as FILE.py:FUNCTION.")
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"--model {where!r}: {str(path)!r} is no Python file.")
+    if not name.isidentifier() or not path.is_file() or spec is None or spec.loader is None:
+        raise UsageError(f"--model {where!r} names no function in a Python file: write it as FILE.py:FUNCTION.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # Where Keras looks up a layer's class when it saves and loads.
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # A script may end the process where it thinks that it was started.
-        raise ValueError(f"--model {where!r}: running {str(path)!r} failed ({explain(error)}).") from error
+        raise UsageError(f"--model {where!r}: running {str(path)!r} failed ({explain(error)}).") from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise ValueError(f"--model {where!r}: there is no function {name!r} in {str(path)!r}.")
+        raise UsageError(f"--model {where!r}: there is no function {name!r} in {str(path)!r}.")
     return function
 
 
@@ -45,24 +44,21 @@ def check_own_model(where: str, variant: str, data: sources.Data) -> None:
     """Build the model once, and look at its output for one image.
 
     Raises:
-        ValueError: it can't be built, does not take the images, or has another output than one logit a class.
+        UsageError: it can't be built, does not take the images, or has another output than one logit a class.
     """
     import keras
 
-    function, classes = own_model(where), len(data.classes)
+    function, wanted = own_model(where), (1, len(data.classes))
     try:
         model = function(variant, data)
         if not isinstance(model, keras.Model):
             raise TypeError(f"it returned {type(model).__name__}, and should return a keras.Model")
-        logits = model(data.train.images[:1])
+        shape = tuple(model(data.train.images[:1]).shape)
     except Exception as error:
-        raise ValueError(
-            f"--model {where!r}: the model could not be built for images {data.shape} ({explain(error)})."
-        ) from error
+        said = f"the model could not be built for images {data.shape} ({explain(error)})"
+        raise UsageError(f"--model {where!r}: {said}.") from error
     finally:
         keras.backend.clear_session()
-    if tuple(logits.shape) != (1, classes):
-        raise ValueError(
-            f"--model {where!r}: for one image its output has the shape {tuple(logits.shape)}, and should have "
-            f"(1, {classes}): a logit for each class."
-        )
+    if shape != wanted:
+        said = f"for one image its output has the shape {shape}, and should have {wanted}: a logit for each class"
+        raise UsageError(f"--model {where!r}: {said}.")

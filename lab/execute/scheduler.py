@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from lab.evidence.provenance import cores, gpus
 from lab.evidence.records import EvidenceError, read, write_json
@@ -24,40 +23,35 @@ class Watcher(Protocol):
     def finished(self, job: Job, records: list[Record]) -> None: ...
 
 
-@dataclass
-class Work:
-    """The jobs of an invocation, those of them that are to be done, and the records that there are."""
+Say = Callable[[str], None]
+Watch = Callable[[list[Job], int], contextlib.AbstractContextManager[Watcher]]
 
-    invocation: Invocation
-    jobs: list[Job]
-    todo: set[Job]
-    found: dict[tuple[str, str, int], Record]
 
-    @classmethod
-    def of(cls, invocation: Invocation, jobs: list[Job], say: Callable[[str], None]) -> "Work":
-        """Keep what an earlier invocation has finished. A record that is broken or another run's is done again."""
-        work = cls(invocation, jobs, set(), {})
-        for job in jobs:
-            kept = [_kept(invocation, job, variant, say) for variant in job.variants]
-            whole = [record for record in kept if record is not None and record.status != "failed"]
-            if len(whole) == len(kept):
-                work.found |= {(job.folder, record.variant, job.seed): record for record in whole}
-            else:
-                work.todo.add(job)
-        if len(jobs) > len(work.todo) and invocation.settings.resume:
-            say(f"Kept {len(jobs) - len(work.todo)} finished runs of {invocation.folder}.")
-        return work
+def run_jobs(invocation: Invocation, jobs: Sequence[Job], say: Say, watch: Watch) -> list[Record]:
+    """Do the jobs that no earlier command has finished; return the records of all, in the order of the jobs.
 
-    def finish(self, job: Job, records: list[Record]) -> None:
-        """Save the records of a job at once."""
-        for record in records:
-            put_away(job.folder, record)
-            self.found[job.folder, record.variant, job.seed] = record
-        self.todo.remove(job)
-
-    def records(self) -> list[Record]:
-        """The records of all jobs, in their order."""
-        return [self.found[job.folder, variant, job.seed] for job in self.jobs for variant in job.variants]
+    A record is saved as soon as there is one. One that is broken, or another run's, is done again. `watch(jobs, how
+    many at a time)` gives whoever is told what begins and ends.
+    """
+    found: dict[Job, list[Record]] = {}
+    for job in jobs:
+        kept = [_kept(invocation, job, variant, say) for variant in job.variants]
+        whole = [record for record in kept if record is not None and record.status != "failed"]
+        if len(whole) == len(kept):
+            found[job] = whole
+    if found and invocation.settings.resume:
+        say(f"Kept {len(found)} finished runs of {invocation.folder}.")
+    if todo := [job for job in jobs if job not in found]:
+        devices = len(gpus())
+        at_once = _at_once(invocation, devices)
+        do = on_ray if invocation.settings.backend == "ray" else executor.side_by_side
+        with watch(todo, at_once) as watcher, contextlib.closing(do(todo, at_once, devices, watcher.started)) as done:
+            for job, records in done:  # Whatever happens here, the workers end.
+                for record in records:
+                    put_away(job.folder, record)
+                found[job] = records
+                watcher.finished(job, records)
+    return [record for job in jobs for record in found[job]]
 
 
 def record_path(folder: str, variant: str, seed: int) -> Path:
@@ -94,35 +88,10 @@ def _another_run(record: Record, variant: str, job: Job) -> str:
     return "" if record.config == json.loads(json.dumps(dict(job.config))) else "it was made with other settings"
 
 
-def run_jobs(works: Sequence[Work], watch: Callable[[list[Job], int], Any]) -> Generator[Work, None, None]:
-    """Do what is to be done, and yield each work as soon as nothing of it is left to do.
-
-    `watch(jobs, how many at a time)` gives a context manager of a `Watcher`.
-    """
-    yield from (work for work in works if not work.todo)
-    owners = {job: work for work in works for job in work.jobs if job in work.todo}
-    if not owners:
-        return
-    jobs = sorted(owners, key=lambda job: -len(job.variants))  # Jobs of many variants take longest.
-    settings, devices = works[0].invocation.settings, len(gpus())
-    at_once = _at_once(works, devices)
-    with watch(jobs, at_once) as watcher:
-        if settings.backend == "ray":
-            outcomes = on_ray(jobs, at_once, devices, watcher.started)
-        else:
-            outcomes = executor.side_by_side(jobs, at_once, devices, watcher.started, settings.start)
-        with contextlib.closing(outcomes):  # Whatever happens here, the workers end.
-            for job, records in outcomes:
-                owners[job].finish(job, records)
-                watcher.finished(job, records)
-                if not owners[job].todo:
-                    yield owners[job]
-
-
-def _at_once(works: Sequence[Work], devices: int) -> int:
+def _at_once(invocation: Invocation, devices: int) -> int:
     """How many jobs are done at a time: one a GPU, or one a core, unless something else is asked for."""
-    if any(work.invocation.alone for work in works):
+    if invocation.alone:
         return 1  # Times are measured with nothing beside them.
-    settings = works[0].invocation.settings
+    settings = invocation.settings
     at_once = settings.jobs or devices or cores()
     return min(at_once, devices) if devices and settings.backend == "local" else at_once

@@ -2,16 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import sys
-import threading
 from multiprocessing import context, spawn
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # This is imported before anything else, and has to be quick.
-    from lab.settings import Start
-
-_this_thread = threading.local()
+WORKER = "pebble_pool_worker"  # What pebble calls its processes.
 _preparation_data = spawn.get_preparation_data
 
 
@@ -19,10 +16,10 @@ def _without_main(name: str) -> dict[str, Any]:
     """What `multiprocessing` tells a new process; a worker of ours is not told what `__main__` was.
 
     It would import it again. A script that calls `measure` outside `if __name__ == "__main__"` would so measure in
-    every worker. Processes that a reader starts, in whatever thread, are told as usual.
+    every worker.
     """
     data = _preparation_data(name)
-    if getattr(_this_thread, "starts_worker", False):
+    if name == WORKER:
         data.pop("init_main_from_name", None)
         data.pop("init_main_from_path", None)
     return data
@@ -31,44 +28,15 @@ def _without_main(name: str) -> dict[str, Any]:
 spawn.get_preparation_data = _without_main
 
 
-def _start(process: Any, kind: Any) -> Any:
-    _this_thread.starts_worker = True
-    try:
-        return kind._Popen(process)
-    finally:
-        _this_thread.starts_worker = False
-
-
-class _Spawned(context.SpawnProcess):
-    @staticmethod
-    def _Popen(process: Any) -> Any:  # noqa: N802
-        return _start(process, context.SpawnProcess)
-
-
-class _SpawnContext(context.SpawnContext):
-    Process = _Spawned
-
-
-if sys.platform != "win32":
-
-    class _Forked(context.ForkServerProcess):
-        @staticmethod
-        def _Popen(process: Any) -> Any:  # noqa: N802
-            return _start(process, context.ForkServerProcess)
-
-    class _ForkServerContext(context.ForkServerContext):
-        Process = _Forked
-
-
-def worker_context(gpus: int, start: "Start | None" = None) -> context.BaseContext:
+def worker_context(gpus: int) -> context.BaseContext:
     """Workers are forked, on Linux, from one process that has imported TensorFlow and run nothing with it.
 
     A driver for GPUs may not be forked, and other systems can't, so there each worker imports TensorFlow for itself.
     """
-    if start == "spawn" or gpus or not can_fork():
-        return _SpawnContext()
+    if gpus or not can_fork():
+        return multiprocessing.get_context("spawn")
     start_forkserver()
-    return _ForkServerContext()
+    return multiprocessing.get_context("forkserver")
 
 
 def can_fork() -> bool:
@@ -82,17 +50,22 @@ def start_forkserver() -> None:
     Called early, it does so while the first process reads the flags, which saves some six seconds. Called again, it
     changes nothing.
     """
-    from multiprocessing import forkserver
+    from multiprocessing import forkserver, resource_tracker
 
     forkserver.set_forkserver_preload(
         ["lab.execute.job", "keras", "tensorflow", "tensorflow_datasets", "pipelines.no_exit_hooks"]
     )
-    forkserver.ensure_running()
+    resource_tracker.ensure_running()  # It would let interruptions through again.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C would end it in a traceback.
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def fork_early() -> None:
     """Start it where its workers will be needed: not with a GPU (whose driver may not be forked), by Ray, or for what
     is itself a worker of a cluster."""
-    others = {"ray", "spawn"} & set(sys.argv) or "TF_CONFIG" in os.environ or Path("/proc/driver/nvidia").exists()
+    others = "ray" in sys.argv or "TF_CONFIG" in os.environ or Path("/proc/driver/nvidia").exists()
     if can_fork() and not others:
         start_forkserver()

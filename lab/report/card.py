@@ -88,9 +88,9 @@ def _machines(report: Report, others: Sequence[MachineSummary]) -> list[list[str
 def notes(report: Report) -> str:
     """What a reader should know about the numbers in the table."""
     experiment, text = report.experiment, []
-    if experiment.compare and not report.found.together:
+    if experiment.compare:
         text.append("All variants of a seed took turns in one process, with nothing beside it.")
-    elif experiment.compare or not experiment.timed & set(experiment.units):
+    elif not experiment.timed & set(experiment.units):
         text.append("Speeds are those of runs side by side: information, and no evidence for a claim.")
     if values_of(report.records, "epochs_to_target"):
         text.append("A target that was missed counts as all the epochs that were allowed.")

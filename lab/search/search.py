@@ -22,7 +22,7 @@ from msgspec import structs
 from lab.evidence.records import read, write_json
 from lab.evidence.schemas import Record, Search, SearchTrial
 from lab.execute.invocation import Invocation
-from lab.execute.scheduler import Work, run_jobs
+from lab.execute.scheduler import run_jobs
 from lab.settings import Tuner
 from lab.tuning import SEED, Objective, Range, Space, half_decades
 from pipelines.errors import UsageError
@@ -78,8 +78,7 @@ def _search_one(
             folder = invocation.folder / f"{variant}-trials" / f"run-{trial.trial_id}"
             job = invocation.job((variant,), SEED, fields, folder)
             jobs.append(dataclasses.replace(job, logging=settings.log))
-        (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
-        return work.records()
+        return run_jobs(invocation, jobs, say, watch)
 
     try_all(oracle, run, at_once=BATCH if settings.tuner == "bayesian" else None)
     trials = list(oracle.trials.values())

@@ -153,15 +153,6 @@ def serve_newest(names: Iterable[str], logs: Path, say: Callable, *, reference: 
     return serve({name: folders for name, folders in found.items() if folders}, published, say, port)
 
 
-def serve_invocations(folders: Mapping[str, Path], say: Callable[[str], None], *, reference: bool) -> None:
-    """Serve invocations, which may have just begun, by their recipe's name; with `reference` what is published, too."""
-    for folder in folders.values():
-        if not (folder / comparison.FOLDER).exists() and not _is_search(folder):
-            comparison.write_progress(folder)
-    several = {name: [folder] for name, folder in folders.items()}
-    serve(several, published_curves(folders) if reference else {}, say, 0)
-
-
 def published_curves(names: Iterable[str]) -> dict[str, Path]:
     """Write the curves of published evidence to a temporary folder: "optimizers/published" and the like -> folder.
 

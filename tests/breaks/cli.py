@@ -3,6 +3,7 @@
 from tests.breaks.row import of
 
 FLAGS, CLI = "tests/faults/test_flags.py", "tests/test_cli.py"
+OF_SEVERAL = f"{CLI}::test_of_several_recipes"
 
 ROWS = [
     *of(
@@ -17,7 +18,6 @@ ROWS = [
         ('values["seeds"] = ()', "pass", f"{FLAGS}::test_without_a_subcommand"),
         ("return experiment.sweep.chosen", "return set()", f"{FLAGS}::test_a_refusal_names"),
         ('flags["logdir"].expanduser()', 'flags["logdir"]', f"{FLAGS}::test_a_home"),
-        ("experiment.config(**vars(parsed.config))", "parsed.config", f"{FLAGS}::test_without_a_subcommand"),
     ),
     *of(
         "lab/cli/exits.py",
@@ -25,17 +25,12 @@ ROWS = [
     ),
     *of(
         "lab/cli/commands.py",
-        ("if text not in self.said:", "if text:", f"{CLI}::test_a_sentence_about_several"),
-        ("self.code = max(self.code, code)", "self.code = 0", f"{CLI}::test_of_several_recipes"),
-        (
-            "self.unreported.remove(invocation)\n\n    def _tune",
-            "\n    def _tune",
-            f"{CLI}::test_after_an_interruption",
-        ),
+        ("worst = max(worst, run(experiment, arguments))", "worst = run(experiment, arguments)", OF_SEVERAL),
+        ("if worst in (INTERRUPTED, ENDED):", "if False:", f"{CLI}::test_an_interruption_says"),
     ),
     *of(
-        "lab/cli/summary.py",
-        ('("train_images", "split_seed", "image_size")', '("image_size",)', f"{CLI}::test_a_command_that_goes_on"),
-        ("if name not in but:", "if True:", f"{CLI}::test_a_command_that_goes_on"),
+        "lab/cli/live_table.py",
+        ('f"{len(mine)} of {names', 'f"{len(names)} of {names', "tests/test_measures.py::test_a_live_table"),
+        ('if self.part == "validation" else', "if True else", "tests/test_measures.py::test_what_is_chosen_by"),
     ),
 ]

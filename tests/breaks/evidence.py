@@ -80,6 +80,6 @@ ROWS = [
         ('if self.status != "failed" and', "if False and", CHECKED),
         ("    drawn: list[Effect]\n", "    drawn: list[Any]\n", FIELDS),
         ("    versions: dict[str, str]\n    keras:", "    versions: Config\n    keras:", FIELDS),
-        ("    epochs: Count\n", "    epochs: Count = 0\n", FIELDS),
+        ("    tuner: str\n", '    tuner: str = ""\n', FIELDS),
     ),
 ]

@@ -2,11 +2,14 @@
 
 from tests.breaks.row import of
 
+CLUSTER = "tests/test_distributed.py"
+
+MACHINE = "tests/faults/test_machine.py"
 ROWS = [
     *of(
         "lab/execute/subprocesses.py",
         ("if code < 0 else", "if code > 0 else", "tests/test_distributed.py::test_a_process_that_fails"),
-        ("stdin=subprocess.PIPE", "stdin=subprocess.DEVNULL", "tests/test_distributed.py::test_processes_end_with"),
+        (", signal.SIGKILL)", ", 0)", "tests/test_distributed.py::test_processes_end_with"),
     ),
     *of(
         "lab/execute/job.py",
@@ -23,7 +26,11 @@ ROWS = [
     ),
     *of(
         "lab/execute/cluster.py",
-        ("and not all(_through", "and not any(_through", "tests/test_distributed.py::test_a_worker_stays_until"),
+        (
+            "if not agree(strategy, json",
+            "if False and agree(strategy, json",
+            f"{CLUSTER}::test_workers_that_do_not_agree",
+        ),
         (
             "            _let_a_child_go_on()\n",
             "            pass\n",
@@ -38,11 +45,13 @@ ROWS = [
             "if False and",
             "tests/faults/test_machine.py::test_no_room_in_shared_memory",
         ),
-        ("        begin(len(done))\n", "", "tests/test_execute.py::test_workers_can_be_spawned"),
+        ("                begin(len(done))\n", "", "tests/test_execute.py::test_workers_can_be_spawned"),
     ),
     *of(
         "lab/execute/start.py",
         ('data.pop("init_main_from_path", None)', "pass", "tests/test_execute.py::test_a_script_that_measures"),
+        ("signal.SIG_BLOCK, {signal.SIGINT}", "signal.SIG_BLOCK, set()", f"{MACHINE}::test_ctrl_c_reaches_all"),
+        ("if name == WORKER:", "if True:", "tests/test_execute.py::test_processes_of_the_readers_own"),
     ),
     *of(
         "lab/execute/ray.py",

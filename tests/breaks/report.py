@@ -87,4 +87,9 @@ ROWS = [
         ("if found.winners !=", "if False and found.winners !=", f"{PUBLISHED}::test_unfit_sweeps"),
         ('its_budget == "smoke" or', "", f"{PUBLISHED}::test_newer_evidence"),
     ),
+    *of(
+        "lab/report/summary.py",
+        ("keeps = name not in OTHERWISE and name", "keeps = name", "tests/test_cli.py::test_a_command_that_goes_on"),
+        ("and name not in but", "", "tests/test_cli.py::test_a_command_that_goes_on"),
+    ),
 ]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.cli import commands, cookbook, laboratory
-from lab.cli.flags import ACTIONS, FLAGS, OLD
+from lab.cli.flags import ACTIONS, FLAGS
 from lab.execute.invocation import Invocation
 from lab.experiments import NAMES, load
 from pipelines.errors import UsageError
@@ -42,7 +42,7 @@ def flags_of(experiment) -> list[str]:
 def command_lines(draw) -> tuple:
     experiment = draw(st.sampled_from(RECIPES))
     arguments: list[str] = draw(st.sampled_from([[], *([name] for name in ACTIONS), ["search", "random"]]))
-    others = ["--help", "--no-such-flag", "-x", *OLD]
+    others = ["--help", "--no-such-flag", "-x"]
     for flag in draw(st.lists(st.sampled_from([*flags_of(experiment), *others]), max_size=3)):
         values = draw(st.lists(words, max_size=2))
         joined = draw(st.booleans()) and len(values) == 1
@@ -135,17 +135,11 @@ def nothing_done():
         (["search", "random", "--trials", "0"], "--trials must be from 1 to 10,000"),
         (["--logdir", "logs/new\nline"], "--logdir"),
         (["--logdir", "logs/\udcff"], "--logdir"),
-        (["--logdir", "x" * 5000], "File name too long"),
         (["--logdir", "pyproject.toml"], "--logdir"),
         (["--save", "models/\x1b[31m"], "--save"),
-        (["--reference"], "--board"),
-        (["--board", "--no-log"], "--no-log"),
         (["tune", "--rate", "7"], "--rate"),
         (["tune", "--seeds", "7"], "--seeds"),
         (["tune", "--save", "models"], "--save"),
-        (["--tune"], "python -m tests.toys.guess tune"),
-        (["--search", "random"], "python -m tests.toys.guess search TUNER"),
-        (["--until-decided=20"], "python -m tests.toys.guess extend"),
         (["tnue"], "tnue"),
     ],
 )

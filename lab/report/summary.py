@@ -1,0 +1,176 @@
+"""What a command prints when its runs are done or when it is stopped. Nothing is decided here."""
+
+import dataclasses
+import importlib.util
+import shlex
+import statistics
+from collections.abc import Container, Iterable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lab.evidence.records import printable, values_of
+from lab.evidence.schemas import LOOKS, Record, SearchTrial, TuningSweep
+from lab.report import replication
+from lab.report.published import STALE, Published
+from lab.report.report import Report, kind_of
+from lab.settings import LOGS, Settings, Tuner, default_config, flag
+from lab.tensorboard.profile import words_in
+from lab.tuning import Tuning
+
+SHOWN_TRIALS = 10
+# Flags that do not say under which conditions a run is made.
+OTHERWISE = {"seeds", "first_seed", "variants", "trials", "save", "profile", "log", "resume"}
+
+
+def say_where(folder: Path, command: str, console: Console) -> None:
+    """After an interruption: where the finished runs are, and how to go on."""
+    done = len(list(folder.rglob("record.json")))
+    console.print(f"\nStopped. {done} finished runs are kept in {folder}.\nGo on with\n  {command} --resume")
+
+
+def say_measured(report: Report, published: Published, settings: Settings, folder: Path, console: Console) -> None:
+    """The published answer and whether these runs agree with it, their own table, and where everything is."""
+    why_not = _not_applying(report, published, settings)
+    if why_not:
+        console.print(f"\nThe published results do not apply: {why_not}.")
+    elif published.evidence is not None:
+        theirs = Report(report.experiment, published.evidence, published.tuning)
+        console.print(f"\nPublished, from {len(theirs.found.seeds)} seeds on {kind_of(theirs.found.machine)}:")
+        agreeing = replication.words(replication.agreement(report, theirs), theirs)
+        console.print("\n".join([*theirs.verdict_lines(brief=True), *agreeing]))
+    seeds = len(report.found.seeds)
+    console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")
+    console.print(_table(*report.table()))
+    _say_remarks(report, settings, console)
+    if why_not or seeds >= LOOKS[0]:
+        console.print("\n".join(report.verdict_lines()))
+    console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
+    if settings.save:
+        console.print(f"Models       {settings.save}")
+    if settings.log:
+        where = [] if settings.logdir == LOGS else ["--logdir", str(settings.logdir)]
+        board = shlex.join(["python", "-m", "recipes", "board", report.experiment.name, *where])
+        console.print(f"TensorBoard  {board}")
+    if settings.log and settings.profile:
+        say_profiled(report.experiment.name, report.found.variants, folder, console)
+    say_unfinished(report.records, console)
+
+
+def say_profiled(name: str, variants: Iterable[str], folder: Path, console: Console) -> None:
+    """What the profile of each variant's first seed says, and how to see it drawn."""
+    said = {variant: words for variant in variants if (words := words_in(folder / variant))}
+    for variant, words in said.items():
+        console.print(f"Profile      {variant}: {words}")
+    if not said:
+        console.print(f"Profile      none: no `fit` of {name} is watched step by step.")
+    elif importlib.util.find_spec("xprof") is None:
+        extra = "python -m pip install -c constraints.txt -e '.[profile]'"
+        console.print(Text(f"             To see them drawn on TensorBoard's Profile page: {extra}"))
+
+
+def _not_applying(report: Report, published: Published, settings: Settings) -> str:
+    """Why the published numbers are not about these runs, as the end of a sentence; empty if they are."""
+    found, theirs = report.found, published.evidence
+    own = {"images": not settings.data.is_cifar10, "model": settings.model}
+    if words := " and ".join(name for name, is_own in own.items() if is_own):
+        return f"these are your own {words}"
+    if theirs is None:
+        at_full = " at full" if found.budget == "full" else ""
+        return f"nothing of {report.experiment.name} is published yet{at_full}"
+    if published.stale:
+        return f"they were {STALE}"
+    if found.budget != theirs.budget:
+        return f"they are of budget {theirs.budget}, and this is {found.budget}"
+    usual = dataclasses.asdict(default_config(report.experiment, found.budget, settings.data))
+    if changed := [flag(name) for name, value in found.config.items() if value != usual[name]]:
+        return f"you changed {', '.join(changed)}"
+    if (found.data, found.data_digest) != (theirs.data, theirs.data_digest):
+        return "they are of other images, or of another number or split of them"
+    return ""
+
+
+def _say_remarks(report: Report, settings: Settings, console: Console) -> None:
+    """What a reader should know of numbers on images or of a model of the reader's own."""
+    experiment, sweep, found = report.experiment, report.experiment.sweep, report.found
+    if (settings.data.is_cifar10 and not settings.model) or not isinstance(sweep, Tuning):
+        return
+    guess = 1 / found.classes
+    guess += 3 * (guess * (1 - guess) / found.test_images) ** 0.5  # Three standard errors above it.
+    accuracies = values_of(found.records, "test_accuracy").items()
+    stuck = [name for name, by_seed in accuracies if statistics.mean(by_seed.values()) <= guess]
+    if stuck := [name for name in stuck if name not in experiment.fails]:
+        too_high = f"{'its' if len(stuck) == 1 else 'their'} {sweep.swept} may be too high for your images or model"
+        shown = f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it ({flag(sweep.swept)})."
+        console.print(shown)
+    if variants := [name for name in found.variants if name in experiment.swept_at(found.budget)]:
+        console.print(f"Each {sweep.swept} is the recipe's, tuned on CIFAR-10. To find your own:")
+        console.print(f"  {command_of(found.command, ['tune', '--variants', *variants], but=sweep.chosen)}")
+
+
+def say_tuned(found: TuningSweep, failures: Iterable[Record], folder: Path, console: Console) -> None:
+    """Each variant's winning settings."""
+    for variant, settings in found.winners.items():
+        shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
+        console.print(f"{variant:>16}  {shown}")
+    console.print(f"Evidence     {folder / 'tuning.json'}")
+    say_unfinished(failures, console)
+
+
+def say_searched(found: dict[str, list[SearchTrial]], command: str, folder: Path, console: Console) -> None:
+    """For each variant its best trials, and the command that goes on with the best one."""
+    for variant, trials in found.items():
+        best, shown = trials[0], trials[:SHOWN_TRIALS]
+        epochs = ["epochs"] if best.epochs else []
+        rows = []
+        for trial in shown:
+            outcome = trial.status if trial.score is None else f"{trial.score:.2%}"
+            settings = [_shown(trial.settings[name], 3) for name in best.settings]
+            rows.append([trial.trial, *settings, *([str(trial.epochs)] if epochs else []), outcome])
+        console.print(f"\n{variant}: the best {len(rows)} of {len(trials)} trials")
+        console.print(_table(["trial", *best.settings, *epochs, "validation accuracy"], rows))
+        if best.score is not None:
+            words = [word for name, value in best.settings.items() for word in (flag(name), _shown(value, 6))]
+            again = command_of(command, ["--variants", variant, *words], but=best.settings)
+            console.print(f"Next         {again}")
+    console.print(f"\nEvidence     {folder / 'search.json'}")
+
+
+def command_of(command: str, words: Sequence[str], but: Container[str] = ()) -> str:
+    """A command of the same experiment that measures under the same conditions as `command`.
+
+    `words` come first; the fields of Config in `but` are left to them.
+    """
+    python, m, module, *given = shlex.split(command)
+    kept, keeps = [], False
+    for word in given:
+        if word.startswith("--"):
+            name = word[2:].partition("=")[0].replace("-", "_").removeprefix("no_")
+            keeps = name not in OTHERWISE and name not in but
+        if keeps and word not in get_args(Tuner):
+            kept.append(word)
+    return shlex.join([python, m, module, *words, *kept])
+
+
+def say_unfinished(records: Iterable[Record], console: Console) -> None:
+    """Runs that failed or diverged, and why."""
+    for record in records:
+        if record.status != "finished":
+            cause = printable(str(record.cause))
+            console.print(Text(f"{record.variant} seed {record.seed} {record.status}: {cause}", "red"))
+
+
+def _shown(value: Any, digits: int) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _table(header: list[str], rows: list[list[str]]) -> Table:
+    table = Table()
+    for i, column in enumerate(header):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    for row in rows:
+        table.add_row(*row)
+    return table
