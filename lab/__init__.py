@@ -34,10 +34,8 @@ if TYPE_CHECKING:
     from lab.measurement import advice as advice
     from lab.measurement import measure as measure
     from lab.panels import Bars as Bars
-    from lab.panels import Graph as Graph
     from lab.panels import Lines as Lines
     from lab.panels import Points as Points
-    from lab.report.figure import draw_models as draw_models
     from lab.table import Table as Table
     from lab.tensorboard.profile import read_profile as read_profile
     from lab.tuning import Objective as Objective
@@ -51,7 +49,6 @@ _WHERE = {
     "Bars": "lab.panels",
     "Claim": "lab.claims",
     "Experiment": "lab.experiment",
-    "Graph": "lab.panels",
     "Lines": "lab.panels",
     "Measured": "lab.measurement",
     "Objective": "lab.tuning",
@@ -63,7 +60,6 @@ _WHERE = {
     "Unit": "lab.experiment",
     "advice": "lab.measurement",
     "clock": "lab.core.timing",
-    "draw_models": "lab.report.figure",
     "follow": "lab.execute.cluster",
     "grid": "lab.variants",
     "half_decades": "lab.tuning",

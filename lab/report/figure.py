@@ -13,7 +13,7 @@ from scipy import special
 
 from lab.evidence.records import finished, levels_of, write_whole
 from lab.evidence.schemas import Record, TuningSweep
-from lab.panels import Bars, Graph, Lines, Panel, Points, Sweep
+from lab.panels import Bars, Lines, Panel, Points, Sweep
 
 # Okabe and Ito 2008, without the yellow that white swallows, then Tol's muted ones (personal.sron.nl/~pault).
 COLORS = (
@@ -161,60 +161,7 @@ def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
     _word(axes, panel.title or picture.mean_over(names, panel.metric), picture.label(panel.metric), "")
 
 
-def draw_graph(panel: Graph, axes: Any, picture: Any = None) -> None:
-    _draw_layers(panel.build(), panel.title or "The model", axes)
-
-
-def draw_models(models: Mapping[str, Any]) -> Any:
-    """A matplotlib figure of models' graphs of layers side by side: title -> Sequential or Functional model."""
-    import keras
-    from matplotlib.figure import Figure
-
-    # A Sequential model does not count its input among its layers; as a Functional one it does.
-    graphs = {title: keras.Model(model.inputs, model.outputs) for title, model in models.items()}
-    height = 0.8 + 0.45 * max(len(graph.layers) for graph in graphs.values())
-    figure = Figure(figsize=(4 * len(graphs), height), dpi=90, layout="constrained")
-    for axes, (title, graph) in zip(figure.subplots(1, len(graphs), squeeze=False)[0], graphs.items(), strict=True):
-        _draw_layers(graph, title, axes)
-    return figure
-
-
-def _draw_layers(model: Any, title: str, axes: Any) -> None:
-    """A box for each layer of a Functional model, with the layer's type (at the ends its name) and output shape.
-
-    A layer stands a row below the lowest of those that it takes from, and in the middle of them.
-    """
-    places: dict[str, tuple[float, int]] = {}
-    arrows: list[tuple[str, str]] = []
-    for layer in model.layers:
-        taken = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
-        sources = [name for tensor in taken if (name := tensor._keras_history[0].name) != layer.name]
-        arrows += [(source, layer.name) for source in sources]
-        row = max((places[source][1] for source in sources), default=-1) + 1
-        beside = [x for x, y in places.values() if y == row]
-        middle = statistics.mean(places[source][0] for source in sources) if sources else float(len(beside))
-        places[layer.name] = (middle + 0.5 * sum(abs(x - middle) < 0.5 for x in beside), row)
-    ends = set(places) - {source for source, _ in arrows} | set(places) - {layer for _, layer in arrows}
-    for layer in model.layers:
-        words = layer.name if layer.name in ends else type(layer).__name__
-        box = {"boxstyle": "round", "facecolor": "#d0e4f2" if layer.name in ends else "white", "edgecolor": "gray"}
-        text = f"{words} {tuple(layer.output.shape[1:])}"
-        axes.text(*places[layer.name], text, ha="center", va="center", fontsize=7, bbox=box, zorder=3)
-    for source, layer in arrows:
-        (x, y), (to_x, to_y) = places[source], places[layer]
-        look = {"arrowstyle": "->"}
-        if x == to_x and to_y > y + 1:  # Bend it around the layers in between.
-            look["connectionstyle"] = f"arc3,rad={-3.6 / (to_y - y)}"
-        axes.annotate("", (to_x, to_y - 0.3), (x, y + 0.3), arrowprops=look)
-    columns, depth = [x for x, _ in places.values()], max(y for _, y in places.values())
-    axes.set(xlim=(min(columns) - 0.6, max(columns) + 0.6), ylim=(depth + 0.6, -0.6))
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=10)
-
-
-DRAWING: dict[type, Any] = {
-    Lines: draw_lines, Points: draw_points, Bars: draw_bars, Sweep: draw_sweep, Graph: draw_graph
-}  # fmt: skip
+DRAWING: dict[type, Any] = {Lines: draw_lines, Points: draw_points, Bars: draw_bars, Sweep: draw_sweep}
 
 
 def draw(panels: Sequence[Panel], picture: Picture) -> Any:
