@@ -225,14 +225,6 @@ class Summary(Fields, frozen=True, kw_only=True):
     claims: list[ClaimSummary]
 
 
-class MachineSummary(Summary, frozen=True, kw_only=True):
-    """`machine-*.json`: the verdicts on one kind of machine."""
-
-    machine: Machine
-    commit: str | None
-    code: str
-
-
 class Link(Fields, frozen=True, kw_only=True):
     """One entry of `attested.json`: evidence of the code `before` is evidence of the code `after`.
 

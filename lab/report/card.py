@@ -1,9 +1,7 @@
 """The card: a recipe's page in Markdown, generated from evidence."""
 
-from collections.abc import Sequence
-
 from lab.evidence.records import levels_of, values_of
-from lab.evidence.schemas import Machine, MachineSummary
+from lab.evidence.schemas import Machine
 from lab.report import advice, forest
 from lab.report.pages import escaped, render
 from lab.report.report import Report, kind_of, origin_of, supports_least, weakest
@@ -14,13 +12,9 @@ def markdown(
     report: Report,
     with_figure: bool = True,
     note: str = "",
-    others: Sequence[MachineSummary] = (),
     full: Report | None = None,
 ) -> str:
-    """The card.
-
-    `others` are the verdicts on other kinds of machine, `full` is what is published at that budget.
-    """
+    """The card. `full` is what is published at that budget."""
     found = report.found
     entries, explanation = advice.entries(report.experiment.docstring)
     margins = report.test_set_margins()
@@ -37,7 +31,6 @@ def markdown(
         kind=kind_of(found.machine),
         margins=margins,
         claims=[(judgement, _lines(report, judgement, margins)) for judgement in report.judgements],
-        machines=_machines(report, others),
         notes=notes(report),
         full=full,
         turned=_turned(report, full) if full else [],
@@ -70,18 +63,6 @@ def _turned(report: Report, full: Report) -> list[list[str]]:
     for judgement in full.judgements:
         numbers = "; ".join(full.words(judgement, comparison, brief=True) for comparison in weakest(judgement))
         rows.append([judgement.claim.id, before[judgement.claim.id], f"**{judgement.verdict}**", numbers])
-    return rows
-
-
-def _machines(report: Report, others: Sequence[MachineSummary]) -> list[list[str]]:
-    """A row for each kind of machine, this one's first: its seeds, and its verdict on each claim."""
-    verdicts = {judgement.claim.id: str(judgement.verdict) for judgement in report.judgements}
-    rows = [[escaped(kind_of(report.found.machine)), str(len(report.found.seeds)), *verdicts.values()]]
-    for other in others:
-        theirs = {claim.id: claim.verdict for claim in other.claims}
-        rows.append(
-            [escaped(kind_of(other.machine)), str(other.seeds), *(escaped(theirs.get(i, "")) for i in verdicts)]
-        )
     return rows
 
 

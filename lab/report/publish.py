@@ -6,7 +6,6 @@ makes what is missing.
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from msgspec import structs
 
 from lab.evidence.provenance import ROOT, without_folder
 from lab.evidence.records import EvidenceError, read, write_json, write_whole
-from lab.evidence.schemas import ClaimSummary, Effect, Evidence, MachineSummary, Summary, TuningSweep
+from lab.evidence.schemas import ClaimSummary, Effect, Evidence, Summary, TuningSweep
 from lab.experiment import Experiment
 from lab.report import advice, forest, front_page, published
 from lab.report.card import markdown
@@ -87,28 +86,7 @@ def generate(experiment: Experiment, folder: Path) -> tuple[Pages, Report | None
     elif full.evidence is not None:
         at_full = Report(experiment, full.evidence, full.tuning)
     summary = summary_of(report, at_full)
-    pages: Pages = {}
-    others: list[MachineSummary] = []
-    if experiment.by_machine:
-        name, own = _machine_page(report, summary)
-        others = _other_machines(folder, name, own.code)
-        pages[name] = own
-    card = markdown(report, note=" ".join(notes), others=others, full=at_full)
-    return {**pages, CARD: card, SUMMARY: summary}, report
-
-
-def _machine_page(report: Report, summary: Summary) -> tuple[str, MachineSummary]:
-    """The file that keeps the verdicts of this kind of machine when evidence of another kind is published."""
-    found = report.found
-    name = re.sub("[^a-z0-9]+", "-", kind_of(found.machine).lower()).strip("-")
-    own = MachineSummary(**structs.asdict(summary), machine=found.machine, commit=found.commit, code=found.code)
-    return f"machine-{name}.json", own
-
-
-def _other_machines(folder: Path, own: str, code: str) -> list[MachineSummary]:
-    """The verdicts on other kinds of machine, of the same version of the recipe."""
-    paths = [path for path in sorted(folder.glob("machine-*.json")) if path.name != own]
-    return [found for path in paths if (found := read(path, MachineSummary, RESTORE)).code == code]
+    return {CARD: markdown(report, note=" ".join(notes), full=at_full), SUMMARY: summary}, report
 
 
 def label(experiment: Experiment) -> str:
@@ -146,7 +124,6 @@ def _claim_summary(
         least = supports_least(at_full)
         before = judgement.comparisons[at_full.comparisons.index(least)]
         both = report.words(judgement, before, brief=True), full.words(at_full, least, brief=True)
-    depends = report.experiment.by_machine and claim.metric
     return ClaimSummary(
         id=claim.id,
         text=claim.text,
@@ -156,7 +133,7 @@ def _claim_summary(
         numbers=numbers or ["arithmetic"],
         effects=_effects(judgement, shown),
         drawn=_effects(judgement, [supports_least(judgement)] if judgement.comparisons else []),
-        machine=kind_of(report.found.machine) if depends else None,
+        machine=kind_of(report.found.machine) if claim.metric in report.experiment.timed else None,
         at_full=at_full.verdict if at_full else None,
         at_quick_and_full=both,
     )

@@ -74,11 +74,6 @@ ROWS = [
             f"{PUBLISHED}::test_evidence_whose_code",
         ),
         ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
-        (
-            "if (found := read(path, MachineSummary, RESTORE)).code == code]",
-            "if (found := read(path, MachineSummary, RESTORE))]",
-            "tests/test_machines.py::test_verdicts_of_other",
-        ),
     ),
     *of(
         "lab/report/publishable.py",
