@@ -55,15 +55,15 @@ ROWS = [
         ("int(now, 16) % (len(of_all) - 1)", "0", "tests/test_attesting.py::test_the_seeds_are_the_first_one"),
         ("in chosen or r.", "in chosen and r.", "tests/test_attesting.py::test_what_diverged_is_run_again"),
         (
-            "old_runs = published if here else again(old)",
-            "old_runs = published",
-            "tests/test_attesting.py::test_a_table",
+            "old_runs = published if here else _run(",
+            "old_runs = published or _run(",
+            "tests/test_attesting.py::test_on_another_machine",
         ),
-        ("if claimed and claimed <= experiment.timed:", "if False:", "tests/test_attesting.py::test_times_stay_behind"),
+        ("elif claimed and claimed <=", "elif False and claimed <=", "tests/test_attesting.py::test_times_stay_behind"),
         (
-            'if not (tree / "lab" / "evidence").exists():',
-            "if False:",
-            "tests/test_attesting.py::test_evidence_from_before",
+            "if experiment.table and lineage.read_followed(",
+            "if False and lineage.read_followed(",
+            "tests/test_attesting.py::test_a_table_of_other_code",
         ),
     ),
     *of(
