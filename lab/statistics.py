@@ -197,13 +197,3 @@ def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> 
 def _half_width(error: float, n: int) -> float:
     """Half the width of Student's t-interval of n seeds, in standard deviations."""
     return float(special.stdtrit(n - 1, 1 - error / 2) / math.sqrt(n))
-
-
-def test_set_margin(a: np.ndarray, b: np.ndarray) -> float:
-    """How far the finite test set alone may move an accuracy difference: 1.96 standard errors, as a fraction.
-
-    `a` and `b` are per-image correctness, bool (seeds, images), of two variants on the same images; the standard error
-    is that of the mean over images of the difference between the two variants' shares of correct seeds.
-    """
-    by_image = a.mean(axis=0) - b.mean(axis=0)
-    return float(1.96 * by_image.std(ddof=1) / math.sqrt(len(by_image)))

@@ -17,7 +17,6 @@ def markdown(
     """The card. `full` is what is published at that budget."""
     found = report.found
     entries, explanation = advice.entries(report.experiment.docstring)
-    margins = report.test_set_margins()
     page = render(
         "card",
         experiment=report.experiment,
@@ -29,8 +28,7 @@ def markdown(
         with_figure=with_figure,
         named=_named,
         kind=kind_of(found.machine),
-        margins=margins,
-        claims=[(judgement, _lines(report, judgement, margins)) for judgement in report.judgements],
+        claims=[(judgement, _lines(report, judgement)) for judgement in report.judgements],
         notes=notes(report),
         full=full,
         turned=_turned(report, full) if full else [],
@@ -43,15 +41,13 @@ def _named(machine: Machine) -> str:
     return f"{machine.cpu}, {machine.cores} cores, {', '.join(machine.gpus) or 'no GPU'}"
 
 
-def _lines(report: Report, judgement: Judgement, margins: dict[frozenset[str], float]) -> list[str]:
+def _lines(report: Report, judgement: Judgement) -> list[str]:
     """What stands below a claim: its comparisons, where they come from, and the source's own words."""
     claim, comparisons, lines = judgement.claim, judgement.comparisons, []
     alike = forest.all_alike(judgement)
     for comparison in (supports_least(judgement),) if alike else comparisons:
         which = f"Of {len(comparisons)} pairs, the one that is farthest apart: " if alike else ""
-        margin = margins.get(frozenset(comparison.between)) if claim.metric == "test_accuracy" else None
-        shift = f" Another test set: ±{margin:.2f} points." if margin is not None else ""
-        lines.append(which + report.words(judgement, comparison) + shift)
+        lines.append(which + report.words(judgement, comparison))
     said = f"In the source's words: “{escaped(claim.said)}”." if claim.said else ""
     return [line for line in (*lines, origin_of(claim), said) if line]
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from lab.claims import Claim
 from lab.evidence.records import levels_of, values_of
-from lab.evidence.schemas import LOOKS, Evidence, Machine, Record, TuningSweep, unpack_bits
+from lab.evidence.schemas import LOOKS, Evidence, Machine, Record, TuningSweep
 from lab.experiment import BUDGETS, Experiment
 from lab.panels import Sweep
 from lab.report import figure, forest
-from lab.statistics import Comparison, Judgement, judge, test_set_margin
+from lab.statistics import Comparison, Judgement, judge
 from lab.tuning import good_decades
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
@@ -145,23 +145,6 @@ class Report:
         if look is None:
             return f"some {seeds} seeds would settle it, more than the last look's {LOOKS[-1]}"
         return f"{look} seeds would settle it nine times in ten"
-
-    def test_set_margins(self) -> dict[frozenset[str], float]:
-        """Pair of variants that claims compare by test accuracy -> how far a different test set of the same size would
-        shift their difference, 95 % of the time, in points."""
-        correct: dict[str, dict[int, np.ndarray]] = {}
-        for record in self.records:
-            if record.correct:
-                bits = unpack_bits(record.correct, self.found.test_images)
-                correct.setdefault(record.variant, {})[record.seed] = bits
-        margins = {}
-        for claim in self.experiment.claims:
-            for a, b in claim.pairs if claim.metric == "test_accuracy" and not (claim.rising or claim.falling) else ():
-                seeds = sorted(set(correct.get(a, {})) & set(correct.get(b, {})))
-                if seeds:
-                    margin = test_set_margin(*(np.array([correct[v][s] for s in seeds]) for v in (a, b)))
-                    margins[frozenset((a, b))] = 100 * margin
-        return margins
 
     @property
     def elapsed(self) -> float | None:
