@@ -462,10 +462,3 @@ def test_each_recipe_counts_its_own_code_and_what_is_shared():
     shared = set.intersection(*(set(parts) for parts in found.values()))
     assert {name.partition(": ")[0] for name in shared} > {"lab/core/run.py", "pipelines/batches.py"}
     assert {"pipelines/splits.py: split", "lab/core/scoring.py: score"} <= shared
-
-
-def test_a_shared_file_that_changes_while_a_command_runs_is_noticed(project, monkeypatch):
-    monkeypatch.setattr(code_hash, "LOADED", code_hash._digest_of_files())
-    assert code_hash.is_as_loaded()
-    project("lab/core/run.py", "return 1", "return 2")
-    assert not code_hash.is_as_loaded()

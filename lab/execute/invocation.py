@@ -147,7 +147,7 @@ class Invocation:
             CodeChangedError: they are not as they were when the command began.
         """
         code_hash.forget()
-        if not code_hash.is_as_loaded() or self.header.code != self.experiment.code:
+        if self.header.code != self.experiment.code:
             raise CodeChangedError(
                 f"The code of {self.experiment.name} was changed while the command ran: what it measured is of no one "
                 f"version and no evidence is written: run it again. The runs are in {self.folder}."

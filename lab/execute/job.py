@@ -18,7 +18,6 @@ from lab.core.memory import PeakMemory
 from lab.core.perform import perform, record_of, settle_threads
 from lab.core.run import Run
 from lab.core.state import known_state
-from lab.evidence.code_hash import is_as_loaded
 from lab.evidence.records import EvidenceError, explain, read
 from lab.evidence.schemas import Progress, Record
 from lab.execute.own_model import model_digest, own_model
@@ -108,7 +107,7 @@ def failed(job: Job, cause: str) -> list[Record]:
 
 def _check_same(job: Job, experiment: Experiment) -> None:
     """Whether this process has the code, images and model file that are meant."""
-    if job.code and (experiment.code != job.code or not is_as_loaded()):
+    if job.code and experiment.code != job.code:
         raise RuntimeError("the code that makes the numbers was changed while the command ran")
     if job.data_digest and sources.load(job.data).digest != job.data_digest:
         raise RuntimeError("the images were changed while the command ran, or are others here")

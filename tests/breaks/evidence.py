@@ -27,7 +27,7 @@ ROWS = [
         ('fields["fields"] = [', 'fields["fields"] = [] and [', HASHED),
         ('ROOT / "pipelines/batches.py", ', "", HASHED),
         (', ROOT / "pipelines/splits.py"', "", HASHED),
-        ("*_recipes_imported([own, measuring])", "", HASHED),
+        ("_with_recipes_imported([own, measuring])", "[own, measuring]", HASHED),
         ("return [_root(node.value)]", "return []", HASHED),
         (
             "if before[name] not in now.values()",
