@@ -62,8 +62,7 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 def _path_of(module: str) -> Path:
     spec = importlib.util.find_spec(module)
-    assert spec and spec.origin, module
-    return Path(spec.origin)
+    return Path(spec.origin or "") if spec else Path()
 
 
 @functools.cache

@@ -75,14 +75,14 @@ class Record(Trial, frozen=True, kw_only=True):
         Raises:
             ValueError: it is another one, or `correct` is not of so many images.
         """
-        accuracy = self.metrics.get("test_accuracy")
+        accuracy, of = self.metrics.get("test_accuracy"), f"of {self.variant} seed {self.seed}, "
         if self.correct is None or accuracy is None:
             return
         if len(self.correct) != -(-test_images // 8):
-            raise ValueError(f"`correct` is not of {test_images:,} images")
+            raise ValueError(f"{of}`correct` is not of {test_images:,} images")
         counted = float(unpack_bits(self.correct, test_images).mean())
         if abs(counted - accuracy) >= 1e-6:
-            raise ValueError(f"`test_accuracy` is {accuracy:.4f}, and `correct` gives {counted:.4f}")
+            raise ValueError(f"{of}`test_accuracy` is {accuracy:.4f}, and `correct` gives {counted:.4f}")
 
 
 class Machine(Fields, frozen=True, kw_only=True):
@@ -149,27 +149,21 @@ class Evidence(Origin, frozen=True, kw_only=True):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"`{name}` names one twice")
         for record in self.records:
-            try:
-                record.check_bits(self.test_images)
-            except ValueError as error:
-                raise ValueError(f"of {record.variant} seed {record.seed}, {error}") from error
-        runs = sorted((record.variant, record.seed) for record in self.records)
-        if self.until_decided is None:
-            if runs != sorted((variant, seed) for variant in self.variants for seed in self.seeds):
-                raise ValueError("`records` should have one record for each variant and seed")
-            return
-        if strange := {name for name, _ in runs} - set(self.variants):
-            raise ValueError(f"`records` has one of {min(strange)!r}, which is none of its variants")
+            record.check_bits(self.test_images)
         first = min(self.seeds, default=1)
-        for variant in self.variants:
-            seeds = [seed for name, seed in runs if name == variant]
-            if len(seeds) not in LOOKS or seeds != list(range(first, first + len(seeds))):
-                raise ValueError(f"`records` should have 10, 20, 40 or 80 seeds of {variant}, from {first} on")
+        whole, said = [sorted(self.seeds)], "one record for each seed"
+        if self.until_decided is not None:
+            whole, said = [list(range(first, first + look)) for look in LOOKS], "10, 20, 40 or 80 seeds"
+        for variant in sorted({*self.variants, *(record.variant for record in self.records)}):
+            seeds = sorted(record.seed for record in self.records if record.variant == variant)
+            if variant not in self.variants or seeds not in whole:
+                raise ValueError(f"`records` should have {said} of {variant}, which `variants` should name")
 
 
 class TuningSweep(Origin, frozen=True, kw_only=True):
     """`tuning.json`: a tuning sweep or a table. `curve` is the sensitivity to the swept setting."""
 
+    kind: Literal["tuning"]
     variants: list[str]
     worker_seconds: Number
     winners: dict[str, dict[str, Number | None]]
@@ -177,12 +171,8 @@ class TuningSweep(Origin, frozen=True, kw_only=True):
     curve: list[Trial]
 
     def __post_init__(self) -> None:
-        if self.kind != "tuning":
-            raise ValueError("`kind` should be tuning")
-        for trial in (*self.search, *self.curve):
-            for name, value in trial.config.items():
-                if isinstance(value, (list, dict)):
-                    raise ValueError(f"`{name}` of a trial's `config` should be one value")
+        if any(isinstance(value, (list, dict)) for one in (*self.search, *self.curve) for value in one.config.values()):
+            raise ValueError("`config` of a trial should have single values")
 
 
 class Effect(Fields, frozen=True, kw_only=True):
@@ -253,10 +243,6 @@ class Floor(Fields, frozen=True, kw_only=True):
     standard_deviation: Number
     floor: Number | None = None
     ceiling: Number | None = None
-
-    def __post_init__(self) -> None:
-        if (self.floor is None) == (self.ceiling is None):
-            raise ValueError("it should have one of `floor` and `ceiling`")
 
 
 class Floors(Fields, frozen=True, kw_only=True):
