@@ -17,7 +17,7 @@ from lab.execute.scheduler import Work, run_jobs
 from lab.experiment import BudgetName, Experiment
 from lab.experiments import NAMES, load
 from lab.report.card import markdown
-from lab.report.pages import markdown_table
+from lab.report.pages import markdown_table, shown
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
 from lab.settings import LOGS, Settings, images_of
@@ -33,6 +33,13 @@ class MeasurementError(RuntimeError):
     """Every run failed, so there is nothing to return."""
 
 
+class Rows(list):
+    """Dicts with the same keys, which a notebook shows as a table."""
+
+    def _repr_markdown_(self) -> str:
+        return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Measured:
     """What was found. All of it is also in `folder`, with TensorBoard's files beside it."""
@@ -43,12 +50,8 @@ class Measured:
 
     def __repr__(self) -> str:
         found = self.report.found
-        variants = found.variants
-        shown = ", ".join(variants[:6]) + (f" and {len(variants) - 6} more" if len(variants) > 6 else "")
-        unfinished = sum(record.status != "finished" for record in self.records)
         return (
-            f"{self.report.experiment.name} at {found.budget}: {len(variants)} variants ({shown}), "
-            f"{len(found.seeds)} seeds{f', not finished: {unfinished}' if unfinished else ''}\n"
+            f"{found.recipe} at {found.budget}: {len(found.seeds)} seeds of {', '.join(found.variants)}\n"
             f"in {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
         )
 
@@ -57,16 +60,10 @@ class Measured:
         """A record for each run: variant, seed, metrics, curves and more."""
         return self.report.records
 
-    def table(self) -> Any:
-        """Each variant's mean and standard deviation: a pandas DataFrame, or without pandas a list of dicts, which
-        notebooks show as a table."""
+    def table(self) -> Rows:
+        """Each variant's mean and standard deviation: a list of dicts, which notebooks show as a table."""
         header, rows = self.report.table()
-        table = [dict(zip(header, row, strict=True)) for row in rows]
-        try:
-            import pandas
-        except ImportError:
-            return Rows(table)
-        return pandas.DataFrame(table).set_index(header[0])
+        return Rows(dict(zip(header, row, strict=True)) for row in rows)
 
     def figure(self) -> Any:
         """The recipe's figure, drawn from these runs, as a matplotlib figure."""
@@ -75,13 +72,6 @@ class Measured:
     def verdicts(self) -> dict[str, str]:
         """Claim's id -> the verdict of these runs."""
         return {judgement.claim.id: judgement.verdict for judgement in self.report.judgements}
-
-
-class Rows(list):
-    """Dicts with the same keys, which a notebook shows as a table."""
-
-    def _repr_markdown_(self) -> str:
-        return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
 
 
 def advice(experiment: Experiment | str, results: Path | None = None) -> Rows:
@@ -93,13 +83,8 @@ def advice(experiment: Experiment | str, results: Path | None = None) -> Rows:
     summary = read(path, Summary, f"git checkout results/{experiment.name}/summary.json")
     stale = f" ({STALE})" if summary.stale else ""
     return Rows(
-        {
-            "claim": claim.id,
-            "advice": claim.text,
-            "verdict": claim.verdict + stale,
-            "measured": "; ".join(claim.numbers),
-        }
-        for claim in summary.claims
+        {"claim": one.id, "advice": one.text, "verdict": one.verdict + stale, "measured": "; ".join(one.numbers)}
+        for one in summary.claims
     )
 
 
@@ -140,30 +125,23 @@ def measure(
 
     from lab.cli import live_table, validate  # This function is a front door, as the command line is.
 
-    experiment = _found(experiment)
+    experiment, console = _found(experiment), Console()
     if experiment.module == "__main__":
         raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
     images = images_of(budget, data, train_images, split_seed, image_size)
-    settings = Settings(
-        budget=budget,
-        seeds=validate.seeds_of(experiment, budget, seeds),
-        variants=validate.variants_of(experiment, budget, variants),
-        data=images,
-        logdir=Path(logdir),
-        jobs=jobs,
-        model=model,
-        save=str(save),
-        log=log,
-    )
+    chosen, names = validate.seeds_of(experiment, budget, seeds), validate.variants_of(experiment, budget, variants)
+    asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
+    settings = Settings(budget, chosen, names, images, **asked)
     try:
-        chosen = dataclasses.replace(validate.default_config(experiment, budget, images), **config)
+        its_config = dataclasses.replace(validate.default_config(experiment, budget, images), **config)
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
-    validate.check(experiment, settings, chosen)
-    console = Console()
-    invocation = Invocation.begin(experiment, settings, chosen, f"measure({experiment.name!r}, budget={budget!r}, …)")
+    validate.check(experiment, settings, its_config)
+    invocation = Invocation.begin(
+        experiment, settings, its_config, f"measure({experiment.name!r}, budget={budget!r}, …)"
+    )
     try:
-        validate.check_with_images(experiment, settings, chosen)
+        validate.check_with_images(experiment, settings, its_config)
         (work,) = run_jobs([begin_comparison(invocation, console.print)], live_table.watcher(console))
         records = work.records()
         if all(record.status == "failed" for record in records):
@@ -186,25 +164,19 @@ def _found(experiment: Experiment | str) -> Experiment:
 
 def begin_comparison(invocation: Invocation, say: Say) -> Work:
     """The work of a comparison: what is to be done of it, and what is kept."""
-    experiment = invocation.experiment
     if len(invocation.settings.seeds) >= LOOKS[0]:
         say_if_not_committed(invocation, say)
     say_what_listens(invocation, say)
-    if opening := [name for name in invocation.variants if name in experiment.opens]:
-        say(
-            f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, which "
-            "can't be changed, and obey anyone who reaches them. They end with the runs."
-        )
     return Work.of(invocation, invocation.plan(), say)
 
 
 def say_what_listens(invocation: Invocation, say: Say) -> None:
-    """Say before a local Ray cluster starts that other machines reach it."""
+    """Say before servers start that other machines reach."""
+    everywhere = "servers listen on all addresses of this machine, which can't be changed, and obey anyone who"
+    if opening := [name for name in invocation.variants if name in invocation.experiment.opens]:
+        say(f"{', '.join(opening)}: TensorFlow's {everywhere} reaches them. They end with the runs.")
     if invocation.settings.backend == "ray" and starts_a_cluster():
-        say(
-            "Ray's servers listen on all addresses of this machine, which can't be changed, and obey anyone who "
-            "knows the token that is made for this command. They end with the runs."
-        )
+        say(f"Ray's {everywhere} knows the token that is made for this command. They end with the runs.")
 
 
 def say_if_not_committed(invocation: Invocation, say: Say) -> None:
@@ -220,6 +192,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         EvidenceError: the code was changed while the command ran.
     """
     invocation.check_code()
+    folder = invocation.folder
     found = Evidence(
         **structs.asdict(invocation.header),
         variants=list(invocation.variants),
@@ -227,29 +200,19 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         elapsed_seconds=invocation.elapsed(),
         records=records,
     )
-    write_json(invocation.folder / "evidence.json", found)
+    write_json(folder / "evidence.json", found)
     published = Published.read(invocation.experiment, budget=invocation.settings.budget)
     applies = invocation.is_as_published and not published.stale_tuning
     report = Report(invocation.experiment, found, published.tuning if applies else None)
-    _write_pictures(report, invocation.folder)
-    if invocation.settings.log:
-        _write_board(invocation, report)
-    return Measured(report, invocation.folder, published)
-
-
-def _write_pictures(report: Report, folder: Path) -> None:
-    report.write_figure(folder / "figure.png")
+    report.write_figures(folder)
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
-    if report.has_intervals:
-        report.write_forest(folder / "forest.png")
+    if invocation.settings.log:
+        from lab.tensorboard import comparison
 
-
-def _write_board(invocation: Invocation, report: Report) -> None:
-    from lab.tensorboard import comparison
-
-    data = sources.load(invocation.settings.data)
-    card, samples = markdown(report, with_figure=False), samples_of(invocation, data)
-    comparison.write_finished(invocation.folder, report, card, data, samples)
+        data = sources.load(invocation.settings.data)
+        card = markdown(report, with_figure=False)
+        comparison.write_finished(folder, report, card, data, samples_of(invocation, data))
+    return Measured(report, folder, published)
 
 
 def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarray]:
@@ -274,7 +237,7 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[Record]:
         jobs = []
         for variant, seed, fields in wanted:
-            name = ",".join(f"{key}={value:g}" for key, value in fields.items())
+            name = ",".join(f"{key}={shown(value)}" for key, value in fields.items())
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
         (work,) = run_jobs([Work.of(invocation, jobs, say)], watch)
         return work.records()

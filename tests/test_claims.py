@@ -227,8 +227,8 @@ def test_seeds_needed_decide_nine_times_in_ten(mean, by):
         (10, "10 seeds would settle it nine times in ten"),
         (11, "20 seeds would settle it nine times in ten"),
         (80, "80 seeds would settle it nine times in ten"),
-        (81, "some 81 seeds would settle it, more than the last look's 80"),
-        (None, "no practicable number of seeds would settle it"),
+        (81, "more seeds than the last look's 80 would be needed to settle it"),
+        (None, "more seeds than the last look's 80 would be needed to settle it"),
     ],
 )
 def test_what_it_takes_is_named_by_the_look_that_would_read_it(seeds, says):

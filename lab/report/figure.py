@@ -61,9 +61,9 @@ class Picture:
         deviations = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values.values()]
         return list(values), [statistics.mean(v) for v in values.values()], deviations
 
-    def mean_over(self, names: Sequence[str], metric: str) -> str:
+    def over(self, metric: str) -> str:
         """The title of a panel that shows means and standard deviations."""
-        counts = [len(values) for name in names if (values := self.values(name, metric))]
+        counts = [len(values) for name in self.names if (values := self.values(name, metric))]
         return f"Mean and standard deviation over {from_to(counts)} seeds"
 
 
@@ -93,14 +93,6 @@ def _draw_curve(axes: Any, x: Any, y: np.ndarray, band: str, variant: str, style
     axes.fill_between(x, *band_of(y, band), color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _name_curves(axes: Any) -> None:
-    """A legend right of the axes, in the order in which the lines end from top to bottom."""
-    ends = {line: np.asarray(line.get_ydata(), float)[-1] for line in axes.lines}
-    if ends:
-        handles = sorted(ends, key=lambda line: -ends[line])
-        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
-
-
 def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
     runs = []
     for variant in panel.variants or picture.names:
@@ -113,9 +105,14 @@ def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
     if not panel.x and "x" not in panel.log:
         axes.xaxis.get_major_locator().set_params(integer=True)
     band = {"range": "range", "interval": "95 % interval"}[panel.band]
-    title = panel.title or f"Mean and {band} over {from_to(runs)} seeds"
-    _word(axes, title, picture.label(panel.x) if panel.x else panel.x_label, picture.label(panel.y))
-    _name_curves(axes)
+    axes.set(
+        title=panel.title or f"Mean and {band} over {from_to(runs)} seeds",
+        xlabel=picture.label(panel.x) if panel.x else panel.x_label,
+        ylabel=picture.label(panel.y),
+    )
+    if axes.lines:  # Named in the order in which the lines end from top to bottom.
+        handles = sorted(axes.lines, key=lambda line: -np.asarray(line.get_ydata(), float)[-1])
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
 
 
 def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
@@ -132,8 +129,9 @@ def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
             y = padded([by_value[value] for value in x]).T
             _draw_curve(axes, x, y, "range", variant, picture.style(variant))
     axes.set_xscale("log")
-    title = f"Sensitivity: mean and range over {from_to([len(of_one) for of_one in seeds.values()])} seeds"
-    _word(axes, title, {"rate": "learning rate"}.get(picture.swept, picture.swept), "test accuracy (%)")
+    over = from_to([len(of_one) for of_one in seeds.values()])
+    label = {"rate": "learning rate"}.get(picture.swept, picture.swept)
+    axes.set(title=f"Sensitivity: mean and range over {over} seeds", xlabel=label, ylabel="test accuracy (%)")
 
 
 def draw_points(panel: Points, axes: Any, picture: Picture) -> None:
@@ -142,8 +140,8 @@ def draw_points(panel: Points, axes: Any, picture: Picture) -> None:
         if x and y:
             axes.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=picture.style(variant)["color"], label=variant)
     _scale(axes, panel.log)
-    title = panel.title or picture.mean_over(picture.names, panel.y)
-    _word(axes, title, picture.label(panel.x), picture.label(panel.y))
+    title = panel.title or picture.over(panel.y)
+    axes.set(title=title, xlabel=picture.label(panel.x), ylabel=picture.label(panel.y))
     if axes.containers:
         axes.legend(fontsize=8)
 
@@ -158,7 +156,7 @@ def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
         _scale(axes, panel.log)
     else:  # An empty axis can't be logarithmic.
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
-    _word(axes, panel.title or picture.mean_over(names, panel.metric), picture.label(panel.metric), "")
+    axes.set(title=panel.title or picture.over(panel.metric), xlabel=picture.label(panel.metric))
 
 
 DRAWING: dict[type, Any] = {Lines: draw_lines, Points: draw_points, Bars: draw_bars, Sweep: draw_sweep}
@@ -171,6 +169,7 @@ def draw(panels: Sequence[Panel], picture: Picture) -> Any:
     figure = Figure(figsize=(5.5 * len(panels), 4), dpi=110, layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         DRAWING[type(panel)](panel, axes, picture)
+        axes.title.set_fontsize(10)
         axes.grid(alpha=0.3)
     return figure
 
@@ -188,11 +187,6 @@ def drawn_from(path: Path) -> str:
         return ""
     with Image.open(path) as picture:
         return str(picture.info.get("Evidence", ""))
-
-
-def _word(axes: Any, title: str, x: str, y: str) -> None:
-    axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, fontsize=10)
 
 
 def _scale(axes: Any, log: str) -> None:

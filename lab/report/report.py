@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -36,10 +37,9 @@ class Report:
         at_full = self.found.budget == "full"
         # At full no more seeds are planned, and more searches of a table would tell nothing new about the table.
         looks = (len(self.found.seeds),) if self.experiment.table or at_full else LOOKS
-        claims = list(self.experiment.claims)
-        if at_full:
-            there = set(self.found.variants)
-            claims = [c for c in claims if c.variants and c.variants <= there and not c.from_tuning]
+        there = set(self.found.variants)
+        whole = [claim for claim in self.experiment.claims if claim.variants and claim.variants <= there]
+        claims = [claim for claim in whole if not claim.from_tuning] if at_full else self.experiment.claims
         measured = sum(claim.asserted is None for claim in claims)
         return [judge(claim, self._values(claim), measured, looks) for claim in claims]
 
@@ -97,14 +97,13 @@ class Report:
         lines = []
         for judgement in self.judgements:
             claim, shown = judgement.claim, weakest(judgement)
-            verdict = judgement.verdict.upper()
-            head = f"  {verdict}: {claim.text}" if brief else f"\n{claim.id}  {claim.text}"
-            lines.append(f"{head} [{claim.source}]{'' if brief else f': {verdict}'}")
+            said, verdict = f"{claim.text} [{claim.source}]", judgement.verdict.upper()
+            lines.append(f"  {verdict}: {said}" if brief else f"\n{claim.id}  {said}: {verdict}")
             lines += [f"      {self.words(judgement, comparison, brief)}" for comparison in shown]
             if more := len(judgement.comparisons) - len(shown):
                 lines.append(f"      (The card has {more} more comparisons.)")
-            if not brief:
-                lines += [f"      {origin}" for origin in [origin_of(claim)] if origin]
+            if not brief and origin_of(claim):
+                lines.append(f"      {origin_of(claim)}")
         return lines
 
     def words(self, judgement: Judgement, comparison: Comparison, brief: bool = False) -> str:
@@ -133,18 +132,13 @@ class Report:
         text = f" ({judgement.level:.2%} interval, n = {comparison.n}{effect}; smallest effect that matters: {by})"
         if len(judgement.comparisons) > 1 or comparison.note:
             text += ": " + ", ".join(filter(None, [comparison.word, comparison.note]))
-        if comparison.word == "open":
-            text += f"; {self._what_it_takes(comparison.seeds_needed)}"
-        return text + "."
-
-    def _what_it_takes(self, seeds: int | None) -> str:
-        """How many seeds would settle a comparison; verdicts are read at looks only."""
-        if seeds is None:
-            return "no practicable number of seeds would settle it"
-        look = seeds if self.experiment.table else next((look for look in LOOKS if look >= seeds), None)
+        if comparison.word != "open":
+            return f"{text}."
+        seeds = comparison.seeds_needed  # Verdicts are read at looks only.
+        look = seeds if self.experiment.table else next((look for look in LOOKS if look >= (seeds or math.inf)), None)
         if look is None:
-            return f"some {seeds} seeds would settle it, more than the last look's {LOOKS[-1]}"
-        return f"{look} seeds would settle it nine times in ten"
+            return f"{text}; more seeds than the last look's {LOOKS[-1]} would be needed to settle it."
+        return f"{text}; {look} seeds would settle it nine times in ten."
 
     @property
     def elapsed(self) -> float | None:
@@ -171,14 +165,12 @@ class Report:
         picture = figure.Picture(self.records, self.experiment.names, self.experiment.unit, self.tuning, swept)
         return figure.draw(panels, picture)
 
-    def write_figure(self, path: Path) -> None:
-        """Draw the figure into a PNG."""
-        figure.write_png(self.figure(), path, self.fingerprint())
-
-    def write_forest(self, path: Path) -> None:
-        """Draw every comparison and its interval into a PNG, if any has one."""
+    def write_figures(self, folder: Path) -> None:
+        """Draw `figure.png`, and `forest.png` with every comparison and its interval, if any has one."""
+        figure.write_png(self.figure(), folder / "figure.png", self.fingerprint())
         if self.has_intervals:
-            figure.write_png(forest.draw_forest(forest.rows(self.judgements)), path, self.fingerprint())
+            drawn = forest.draw_forest(forest.rows(self.judgements))
+            figure.write_png(drawn, folder / "forest.png", self.fingerprint())
 
     def fingerprint(self) -> str:
         """A hash of what the figures are drawn from; it is stored in them."""
