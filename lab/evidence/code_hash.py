@@ -34,13 +34,8 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     `recipe` and `experiment` are modules. The names in `tuned` hold what was tuned: that is recorded with each run, and
     is no code.
     """
-    found: dict[str, str] = {}
-    for path in [
-        *sorted((ROOT / "lab/core").glob("*.py")),
-        ROOT / "pipelines/batches.py",
-        ROOT / "pipelines/splits.py",
-    ]:
-        found |= _hashes(path, _definitions(path))
+    shared = [*(ROOT / "lab/core").glob("*.py"), ROOT / "pipelines/batches.py", ROOT / "pipelines/splits.py"]
+    found = {name: value for path in sorted(shared) for name, value in _hashes(path, _definitions(path))}
     own, measuring = _path_of(recipe), _path_of(experiment)
     for path in _with_recipes_imported([own, measuring]):
         definitions = _definitions(path, but={*tuned, *DECLARED})

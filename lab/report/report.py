@@ -68,7 +68,7 @@ class Report:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: each variant's mean ± standard deviation over seeds."""
         shown = self.shown()
-        levels = {name: levels_of(self.records, name, name in self.experiment.timed) for name in shown}
+        levels = {name: self.levels(name) for name in shown}
         rows = []
         for variant in self.found.variants:
             mine = [record for record in self.records if record.variant == variant]
@@ -77,9 +77,14 @@ class Report:
             if missed and "epochs_to_target" in shown:
                 cells[shown.index("epochs_to_target")] += f" ({missed} missed)"
             rows.append([variant, *cells, _count(mine)])
-        return ["variant", *map(self._heading, shown), "runs"], rows
+        return ["variant", *map(self.heading, shown), "runs"], rows
 
-    def _heading(self, metric: str) -> str:
+    def levels(self, metric: str) -> dict[str, dict[int, float]]:
+        """variant -> seed -> value of a metric, as tables and figures show it."""
+        return levels_of(self.records, metric, self.experiment.unit(metric).timed)
+
+    def heading(self, metric: str) -> str:
+        """A metric or a curve with its unit, as a column or an axis is headed."""
         unit = self.experiment.unit(metric)
         shown = {"points": "%"}.get(unit.name, unit.name)
         return f"{unit.words} ({shown})" if shown and shown not in unit.words else unit.words
@@ -160,10 +165,7 @@ class Report:
 
     def figure(self) -> Any:
         """The experiment's panels, and if there is a sensitivity curve that too, as a matplotlib figure."""
-        panels = [*self.experiment.panels, *([Sweep()] if self.tuning and self.tuning.curve else [])]
-        swept = self.experiment.tuning.swept if self.experiment.tuning else ""
-        picture = figure.Picture(self.records, self.experiment.names, self.experiment.unit, self.tuning, swept)
-        return figure.draw(panels, picture)
+        return figure.draw([*self.experiment.panels, *([Sweep()] if self.tuning and self.tuning.curve else [])], self)
 
     def write_figures(self, folder: Path) -> None:
         """Draw `figure.png`, and `forest.png` with every comparison and its interval, if any has one."""

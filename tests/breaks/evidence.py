@@ -76,7 +76,7 @@ ROWS = [
         ("abs(counted - accuracy) >= 1e-6", "abs(counted - accuracy) >= 1", CHECKED),
         ("not 0 <= value <= 1:", "not 0 <= value <= 100:", CHECKED),
         ("Meta(gt=-LARGEST, lt=LARGEST)", "Meta(gt=-LARGEST)", CHECKED),
-        ("len(seeds) not in LOOKS or", "", CHECKED),
+        (" or seeds not in whole", "", CHECKED),
         ('if self.status != "failed" and', "if False and", CHECKED),
         ("    drawn: list[Effect]\n", "    drawn: list[Any]\n", FIELDS),
         ("    versions: dict[str, str]\n    keras:", "    versions: Config\n    keras:", FIELDS),

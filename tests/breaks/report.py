@@ -11,8 +11,8 @@ ROWS = [
         ("if look >= (seeds", "if look > (seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         (
-            "levels_of(self.records, name, name in self.experiment.timed)",
-            "levels_of(self.records, name, False)",
+            "metric, self.experiment.unit(metric).timed)",
+            "metric, False)",
             f"{REPORT}::test_seeds_that_one_variant_alone_has",
         ),
         (
@@ -31,10 +31,9 @@ ROWS = [
     ),
     *of(
         "lab/report/figure.py",
-        ("metric, unit.timed)", "metric, False)", f"{REPORT}::test_seeds_that_one_variant_alone_has"),
         ("key=lambda line: -np.asarray", "key=lambda line: np.asarray", f"{REPORT}::test_a_legend_names_the_lines"),
         ("np.nanstd(y, axis=0) / np.sqrt(freedom)", "np.nanstd(y, axis=0)", f"{REPORT}::test_a_band_is"),
-        ("in finished(picture.tuning.curve)", "in picture.tuning.curve", f"{REPORT}::test_a_sweeps_panel"),
+        ("in finished(curve)", "in curve", f"{REPORT}::test_a_sweeps_panel"),
     ),
     *of(
         "lab/report/floors.py",
