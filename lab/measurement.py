@@ -243,27 +243,24 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
         return work.records()
 
     search, curve = sweep.sweep(invocation.variants, trials)
+    both = [*search, *curve]
     invocation.check_code()
     found = TuningSweep(
         **structs.asdict(invocation.header),
         variants=list(invocation.variants),
-        worker_seconds=round(sum(record.seconds.get("total", 0.0) for record in (*search, *curve)), 1),
+        worker_seconds=round(sum(record.seconds.get("total", 0.0) for record in both), 1),
         winners=sweep.winners(search),
         search=[_brief(experiment, record) for record in search],
         curve=[_brief(experiment, record) for record in curve],
     )
     write_json(invocation.folder / "tuning.json", found)
-    return found, [record for record in (*search, *curve) if record.status == "failed"]
+    return found, [record for record in both if record.status == "failed"]
 
 
 def _brief(experiment: Experiment, record: Record) -> Trial:
     """What is kept of a trial: settings other than the defaults, and metrics but for times, which were shared."""
     defaults = {} if experiment.table else dataclasses.asdict(experiment.config())
-    return Trial(
-        variant=record.variant,
-        seed=record.seed,
-        config={key: value for key, value in record.config.items() if value != defaults.get(key)},
-        status=record.status,
-        cause=record.cause,
-        metrics={key: value for key, value in record.metrics.items() if "second" not in key},
-    )
+    kept = {name: getattr(record, name) for name in Trial.__struct_fields__}
+    kept["config"] = {key: value for key, value in record.config.items() if value != defaults.get(key)}
+    kept["metrics"] = {key: value for key, value in record.metrics.items() if "second" not in key}
+    return Trial(**kept)

@@ -50,11 +50,7 @@ class Trial(Fields, frozen=True, kw_only=True):
 
 
 class Record(Trial, frozen=True, kw_only=True):
-    """One variant at one seed, as `record.json` and `evidence.json` hold it.
-
-    `correct` is whether each test image was classified correctly, as `pack_bits` packs it. `settings` are the tuned
-    values that the run used. `weights` is a hash of the weights that were scored.
-    """
+    """One variant at one seed: `record.json`. `settings` were tuned, `correct` is of `pack_bits`, `weights` a hash."""
 
     curves: dict[str, list[Number | None]]
     correct: bytes | None
@@ -70,11 +66,7 @@ class Record(Trial, frozen=True, kw_only=True):
             raise ValueError("`seconds` lacks `total`")
 
     def check_bits(self, test_images: int) -> None:
-        """Check that the test accuracy is the one that `correct` gives.
-
-        Raises:
-            ValueError: it is another one, or `correct` is not of so many images.
-        """
+        """Raise a ValueError unless `correct` is of so many images and gives the test accuracy."""
         accuracy, of = self.metrics.get("test_accuracy"), f"of {self.variant} seed {self.seed}, "
         if self.correct is None or accuracy is None:
             return
@@ -106,10 +98,10 @@ class Images(Fields, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Origin(Fields, frozen=True, kw_only=True):
-    """What every measurement begins with: what was asked for, of which code, and where it was done.
+    """What was asked for, of which code, and where it was done.
 
-    `parts` are the hashes of the definitions that `code` is a hash of. `carried` is the commit up to which the evidence
-    was carried over (see `lineage`); no file holds it.
+    `code` is a hash of the hashes in `parts`. `carried` is the commit up to which the evidence was carried over (see
+    `lineage`); no file holds it.
     """
 
     schema: Literal[3]
@@ -216,10 +208,9 @@ class Summary(Fields, frozen=True, kw_only=True):
 
 
 class Link(Fields, frozen=True, kw_only=True):
-    """One entry of `attested.json`: evidence of the code `before` is evidence of the code `after`.
+    """One entry of `attested.json`: evidence of the code `before` is evidence of the code `after`, but for `dropped`.
 
-    Some runs at `seeds` were the same to the bit, but for the metrics in `dropped`. They were `audited` if the
-    published runs themselves stood for those of the old code.
+    It was `audited` if the published runs themselves stood for those of the old code.
     """
 
     before: str = msgspec.field(name="from")
@@ -286,9 +277,9 @@ class Search(Origin, frozen=True, kw_only=True):
 
 def check_recipe(found: Origin, recipe: str, variants: Collection[str] = ()) -> str:
     """What is wrong with a measurement as one of a recipe that has `variants`; empty if nothing is."""
+    unknown = [name for name in getattr(found, "variants", ()) if variants and name not in variants]
     if found.recipe != recipe:
         return f"it is of recipe {found.recipe!r}"
-    unknown = [name for name in getattr(found, "variants", ()) if variants and name not in variants]
     return f"the recipe has no variant {unknown[0]!r}" if unknown else ""
 
 

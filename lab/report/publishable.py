@@ -72,10 +72,6 @@ def changed_parts(experiment: Experiment, found: Origin) -> list[str]:
     return code_hash.changed(found.parts, experiment.parts) if found.parts else []
 
 
-class _Header(msgspec.Struct):
-    budget: str = ""
-
-
 def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -> tuple[Path | None, list[str]]:
     """The newest file of `name`, "evidence.json" or "tuning.json", of a budget under `logs` that may be published.
 
@@ -84,10 +80,10 @@ def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -
     passed_over: list[str] = []
     for path in sorted((logs / experiment.name).glob(f"*/{name}"), reverse=True):
         try:
-            its_budget = read(path, _Header).budget
+            its_budget = read(path, dict[str, Any]).get("budget")
         except EvidenceError:
-            its_budget = ""  # What is wrong with it is said below.
-        if its_budget == "smoke" or (its_budget == "full") != (budget == "full"):
+            its_budget = "quick"  # What is wrong with it is said below.
+        if its_budget != budget:
             continue
         if not (reasons := objections(experiment, path)):
             return path, passed_over
