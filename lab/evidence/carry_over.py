@@ -15,10 +15,10 @@ from pathlib import Path
 from lab.evidence import lineage
 from lab.evidence.provenance import ROOT, commit, environment, is_commit, machine, versions
 from lab.evidence.records import EvidenceError, read, write_json
-from lab.evidence.schemas import Evidence, Link, Record, TuningSweep, check_recipe
+from lab.evidence.schemas import Evidence, Link, Record, check_recipe
 from lab.experiment import Experiment
 from lab.report.publishable import tuned_otherwise
-from lab.report.published import RESULTS
+from lab.report.published import RESULTS, Published
 
 Run = tuple[str, int]  # A variant at a seed.
 Say = Callable[[str], None]
@@ -31,15 +31,13 @@ def carry_over(experiment: Experiment, say: Say, results: Path | None = None) ->
     Raises:
         EvidenceError: a number is another one, or it can't be told.
     """
-    folder = (results or RESULTS) / experiment.name
-    if not (folder / "evidence.json").exists():
+    folder, published = (results or RESULTS) / experiment.name, Published.read(experiment, results)
+    found = published.evidence
+    if found is None:
         raise EvidenceError(f"Nothing of {experiment.name} is published: there is nothing to attest.")
-    if experiment.table and lineage.read_followed(folder / "tuning.json", TuningSweep).code != experiment.code:
-        raise EvidenceError(
-            f"The table of {experiment.name} is of other code, and no table is carried over: "
-            f"`python -m {experiment.command} tune` measures it again."
-        )
-    found = lineage.read_followed(folder / "evidence.json", Evidence)
+    if experiment.table and published.stale_tuning:
+        again = f"`python -m {experiment.command} tune` measures it again"
+        raise EvidenceError(f"The table of {experiment.name} is of other code, and no table is carried over: {again}.")
     if found.code == experiment.code:
         return "is of the code at hand"
     dropped = check_can_carry(experiment, found)
@@ -49,8 +47,8 @@ def carry_over(experiment: Experiment, say: Say, results: Path | None = None) ->
     with checked_out(before) as old:
         _check_code(old, experiment, found)
         new_runs = _run(ROOT, experiment, found.budget, chosen, say)
-        published = [record for record in found.records if (record.variant, record.seed) in chosen]
-        old_runs = published if here else _run(old, experiment, found.budget, chosen, say)
+        its_runs = [record for record in found.records if (record.variant, record.seed) in chosen]
+        old_runs = its_runs if here else _run(old, experiment, found.budget, chosen, say)
     if wrong := differences(old_runs, new_runs, experiment.timed):
         raise EvidenceError(f"{experiment.name} is not carried over. " + " ".join(wrong))
     link = Link(

@@ -55,14 +55,14 @@ ROWS = [
         ("int(now, 16) % (len(of_all) - 1)", "0", "tests/test_attesting.py::test_the_seeds_are_the_first_one"),
         ("in chosen or r.", "in chosen and r.", "tests/test_attesting.py::test_what_diverged_is_run_again"),
         (
-            "old_runs = published if here else _run(",
-            "old_runs = published or _run(",
+            "old_runs = its_runs if here else _run(",
+            "old_runs = its_runs or _run(",
             "tests/test_attesting.py::test_on_another_machine",
         ),
         ("elif claimed and claimed <=", "elif False and claimed <=", "tests/test_attesting.py::test_times_stay_behind"),
         (
-            "if experiment.table and lineage.read_followed(",
-            "if False and lineage.read_followed(",
+            "if experiment.table and published.stale_tuning:",
+            "if False:",
             "tests/test_attesting.py::test_a_table_of_other_code",
         ),
     ),
