@@ -34,8 +34,7 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     `recipe` and `experiment` are modules. The names in `tuned` hold what was tuned: that is recorded with each run, and
     is no code.
     """
-    shared = [*(ROOT / "lab/core").glob("*.py"), ROOT / "pipelines/batches.py", ROOT / "pipelines/splits.py"]
-    found = {name: value for path in sorted(shared) for name, value in _hashes(path, _definitions(path))}
+    found = dict(_shared_parts())
     own, measuring = _path_of(recipe), _path_of(experiment)
     for path in _with_recipes_imported([own, measuring]):
         definitions = _definitions(path, but={*tuned, *DECLARED})
@@ -43,10 +42,16 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     return found
 
 
+@functools.cache
+def _shared_parts() -> dict[str, str]:
+    shared = [*(ROOT / "lab/core").glob("*.py"), ROOT / "pipelines/batches.py", ROOT / "pipelines/splits.py"]
+    return {name: value for path in sorted(shared) for name, value in _hashes(path, _definitions(path))}
+
+
 def forget() -> None:
     """Read the files again the next time."""
-    parts.cache_clear()
-    _tree.cache_clear()
+    for cached in (parts, _shared_parts, _tree):
+        cached.cache_clear()
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
