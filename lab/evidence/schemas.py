@@ -235,6 +235,10 @@ class Floor(Fields, frozen=True, kw_only=True):
     floor: Number | None = None
     ceiling: Number | None = None
 
+    def __post_init__(self) -> None:
+        if (self.floor is None) == (self.ceiling is None):
+            raise ValueError("it should have one of `floor` and `ceiling`")
+
 
 class Floors(Fields, frozen=True, kw_only=True):
     """`floors.json`."""
