@@ -1,13 +1,14 @@
 """What a report says of evidence: tables, words and figures."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from lab import Claim, Objective, Tuning, Unit
-from lab.evidence.schemas import Trial
+from lab import Claim, Objective, Table, Tuning, Unit, measurement
+from lab.evidence.schemas import Origin, Trial
 from lab.panels import Bars, Lines, Sweep
 from lab.report import card, figure, forest
 from lab.report.report import Report
@@ -26,6 +27,21 @@ def test_a_table_gives_mean_and_standard_deviation():
     assert header[:2] == ["variant", "test accuracy (%)"]
     assert rows[0][:2] == ["a", "60.00 ± 10.00"]
     assert rows[1][:2] == ["b", "10.00"]
+
+
+def test_a_tables_settings_that_are_words_name_folders_and_stand_on_the_card(monkeypatch, tmp_path):
+    table = Table(lambda setting, run: {}, {"tuner": ("random", "grid"), "rate": (0.10, 2)}, seeds=(1,))
+    experiment, folders = dataclasses.replace(guess.EXPERIMENT, tuning=None, table=table), []
+    kept = {"header": Origin(**made_up.origin(kind="tuning")), "folder": tmp_path, "variants": ("setting",)}
+    does = {"check_code": lambda: None, "job": lambda *asked: asked[-1].name}
+    monkeypatch.setattr(measurement, "run_jobs", lambda work, _: work)
+    monkeypatch.setattr(
+        measurement.Work, "of", lambda _, jobs, say: folders.extend(jobs) or SimpleNamespace(records=list)
+    )
+    found, _ = measurement.tune(SimpleNamespace(experiment=experiment, **kept, **does), print, print)
+    assert folders == ["tuner=random,rate=0.1", "tuner=random,rate=2", "tuner=grid,rate=0.1", "tuner=grid,rate=2"]
+    page = card.markdown(Report(experiment, made_up.evidence([]), found))
+    assert "| tuner | random, grid |\n| rate | 0.1, 2 |" in page
 
 
 def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():

@@ -62,6 +62,11 @@ ROWS = [
     ),
     *of(
         "lab/report/pages.py",
+        (
+            "if isinstance(value, (int, float)) and",
+            "if True and",
+            f"{REPORT}::test_a_tables_settings",
+        ),
         (r"([\\`*_\[\]|])", r"([\\`*_\[\]])", f"{ADVICE}::test_the_ledger_has"),
         ("html.escape(printable(str(text)), quote=False)", "printable(str(text))", f"{PUBLISHED}::test_text_in"),
     ),
