@@ -179,6 +179,8 @@ def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
     lines = []
     for part, found, why in parts:
         lines.append(f"{part:<9} {'not measured' if found is None else f'stale: {why}' if why else 'current'}")
+        if part == "table" and why:
+            lines.append(f"{'':<9} `python -m {experiment.command} tune` measures it again, before all else.")
         if part == "evidence" and found is not None and why:
             lines += [f"{'':<9} {line}" for line in _remedy(Report(experiment, found, None))]
     if experiment.floor:
