@@ -22,12 +22,13 @@ import pipelines  # Its import hook keeps TensorFlow's start-up messages out of 
 if TYPE_CHECKING:
     from lab.claims import Claim
     from lab.cli.commands import main
+    from lab.cli.python import measure
     from lab.core.run import Run
     from lab.core.timing import clock, share_of_others
     from lab.execute.cluster import follow, join, limit_threads, workers_here
     from lab.execute.subprocesses import memory_of, together
     from lab.experiment import Experiment, Unit
-    from lab.measurement import Measured, advice, measure
+    from lab.measurement import Measured, advice
     from lab.panels import Bars, Lines, Points
     from lab.table import Table
     from lab.tensorboard.profile import read_profile
@@ -38,12 +39,13 @@ if TYPE_CHECKING:
 _MODULES = {
     "lab.claims": "Claim",
     "lab.cli.commands": "main",
+    "lab.cli.python": "measure",
     "lab.core.run": "Run",
     "lab.core.timing": "clock share_of_others",
     "lab.execute.cluster": "follow join limit_threads workers_here",
     "lab.execute.subprocesses": "memory_of together",
     "lab.experiment": "Experiment Unit",
-    "lab.measurement": "Measured advice measure",
+    "lab.measurement": "Measured advice",
     "lab.panels": "Bars Lines Points",
     "lab.table": "Table",
     "lab.tensorboard.profile": "read_profile",

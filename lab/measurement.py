@@ -1,7 +1,7 @@
-"""From a request to what was found: `measure("optimizers", budget="smoke")` in Python, and the work of commands."""
+"""From a checked request to what was found: the work of commands and of `lab.measure`."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from lab.execute.invocation import Invocation
 from lab.execute.job import Job
 from lab.execute.ray import starts_a_cluster
 from lab.execute.scheduler import Work, run_jobs
-from lab.experiment import BudgetName, Experiment
+from lab.experiment import Experiment
 from lab.experiments import NAMES, load
 from lab.report.card import markdown
 from lab.report.pages import markdown_table, shown
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
-from lab.settings import LOGS, Settings, images_of
 from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
@@ -76,7 +75,7 @@ class Measured:
 
 def advice(experiment: Experiment | str, results: Path | None = None) -> Rows:
     """The published claims and verdicts of a recipe, which a notebook shows as a table."""
-    experiment = _found(experiment)
+    experiment = found(experiment)
     path = (results or RESULTS) / experiment.name / "summary.json"
     if not path.exists():
         raise UsageError(f"Nothing of {experiment.name} is published yet: measure it first.")
@@ -88,78 +87,14 @@ def advice(experiment: Experiment | str, results: Path | None = None) -> Rows:
     )
 
 
-def measure(
-    experiment: Experiment | str,
-    *,
-    budget: BudgetName = "quick",
-    variants: Sequence[str] = (),
-    seeds: int | Sequence[int] | None = None,
-    data: str | None = None,
-    train_images: int | None = None,
-    split_seed: int | None = None,
-    image_size: int | None = None,
-    model: str = "",
-    save: str | Path = "",
-    logdir: str | Path = LOGS,
-    jobs: int | None = None,
-    log: bool = True,
-    **config: Any,
-) -> Measured:
-    """Run a recipe as its command line does, with a live view in a notebook, and return what was found.
-
-    Args:
-        experiment: the recipe's name, such as "optimizers", or an `Experiment` of your own.
-        variants: which; by default those of a plain run, and all of them with ["all"].
-        seeds: how many, from the recipe's first one on, or which.
-        data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
-        model: your own function in place of the recipe's `build_model`, as "FILE.py:FUNCTION".
-        save: a folder for the trained models, one `.keras` file per run.
-        config: fields of the recipe's Config.
-
-    Raises:
-        UsageError, RequestError: the request can't be done.
-        DataError: the images are missing or broken.
-        MeasurementError: every run failed.
-    """
-    from rich.console import Console
-
-    from lab.cli import live_table, validate  # This function is a front door, as the command line is.
-
-    experiment, console = _found(experiment), Console()
-    if experiment.module == "__main__":
-        raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
-    images = images_of(budget, data, train_images, split_seed, image_size)
-    chosen, names = validate.seeds_of(experiment, budget, seeds), validate.variants_of(experiment, budget, variants)
-    asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
-    settings = Settings(budget, chosen, names, images, **asked)
-    try:
-        its_config = dataclasses.replace(validate.default_config(experiment, budget, images), **config)
-    except TypeError as error:
-        raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
-    validate.check(experiment, settings, its_config)
-    invocation = Invocation.begin(
-        experiment, settings, its_config, f"measure({experiment.name!r}, budget={budget!r}, …)"
-    )
-    try:
-        validate.check_with_images(experiment, settings, its_config)
-        (work,) = run_jobs([begin_comparison(invocation, console.print)], live_table.watcher(console))
-        records = work.records()
-        if all(record.status == "failed" for record in records):
-            cause, log_file = records[0].cause, invocation.folder / "workers.log"
-            raise MeasurementError(f"All {len(records)} runs failed, the first with: {cause}. See {log_file}.")
-        return conclude(invocation, records)
-    finally:
-        invocation.end()
-
-
-def _found(experiment: Experiment | str) -> Experiment:
+def found(experiment: Experiment | str) -> Experiment:
     """An experiment, by itself, by its recipe's name or by the dotted name of a module of your own."""
     if isinstance(experiment, Experiment):
         return experiment
     if "." not in experiment and experiment not in NAMES:
         raise UsageError(f"There is no recipe {experiment!r}: use one of {', '.join(NAMES)}.")
-    found: Experiment = load(experiment)
-    return found
+    loaded: Experiment = load(experiment)
+    return loaded
 
 
 def begin_comparison(invocation: Invocation, say: Say) -> Work:

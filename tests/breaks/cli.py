@@ -34,6 +34,11 @@ ROWS = [
         ),
     ),
     *of(
+        "lab/cli/python.py",
+        ('if all(record.status == "failed"', 'if any(record.status == "failed"', f"{CLI}::test_measure_raises"),
+        ("return conclude(invocation, records)", "return conclude(invocation, records[:1])", f"{CLI}::test_measure"),
+    ),
+    *of(
         "lab/cli/summary.py",
         ('("train_images", "split_seed", "image_size")', '("image_size",)', f"{CLI}::test_a_command_that_goes_on"),
         ("if name not in but:", "if True:", f"{CLI}::test_a_command_that_goes_on"),

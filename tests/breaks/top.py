@@ -58,16 +58,6 @@ ROWS = [
     *of(
         "lab/measurement.py",
         (
-            'if all(record.status == "failed"',
-            'if any(record.status == "failed"',
-            "tests/test_cli.py::test_measure_raises",
-        ),
-        (
-            "return conclude(invocation, records)",
-            "return conclude(invocation, records[:1])",
-            "tests/test_cli.py::test_measure",
-        ),
-        (
             "feed(name, data, config)",
             'feed("none", data, config)',
             "tests/test_regularization.py::test_the_sample_that_is_shown",
