@@ -48,10 +48,10 @@ class Measured:
     published: Published
 
     def __repr__(self) -> str:
-        found = self.report.found
+        found, unfinished = self.report.found, sum(record.status != "finished" for record in self.records)
         return (
-            f"{found.recipe} at {found.budget}: {len(found.seeds)} seeds of {', '.join(found.variants)}\n"
-            f"in {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
+            f"{found.recipe} at {found.budget}: {len(found.seeds)} seeds of {', '.join(found.variants)}"
+            f"{f', not finished: {unfinished}' if unfinished else ''}\nin {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
         )
 
     @property
