@@ -49,9 +49,10 @@ class Measured:
 
     def __repr__(self) -> str:
         found, unfinished = self.report.found, sum(record.status != "finished" for record in self.records)
+        runs = f"{len(found.seeds)} seeds of {', '.join(found.variants)}"
         return (
-            f"{found.recipe} at {found.budget}: {len(found.seeds)} seeds of {', '.join(found.variants)}"
-            f"{f', not finished: {unfinished}' if unfinished else ''}\nin {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
+            f"{found.recipe} at {found.budget}: {runs}{f', not finished: {unfinished}' if unfinished else ''}\n"
+            f"in {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
         )
 
     @property
