@@ -131,7 +131,7 @@ def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> dict[st
     return {
         f"Its budget is {found.budget}, which is not published.": found.budget not in budgets,
         f"Its images are not those of budget {found.budget}.": other_images,
-        "The hash of its images is not that of CIFAR-10's.": not other_images and found.data_digest != digest,
+        "Its images are not CIFAR-10's, by their digest.": not other_images and found.data_digest != digest,
         "It was measured with other settings of Keras.": found.keras != KERAS,
         "It was measured with a reader's own model.": bool(found.model),
         "It was measured with code that is not committed.": changed,
