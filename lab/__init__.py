@@ -11,72 +11,48 @@ search/        KerasTuner
 cli/           commands, checks of what was asked for, what is printed
 """
 
+# Type checkers see the names that `__getattr__` finds.
+# ruff: noqa: F401
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
-import pipelines  # noqa: F401  Its import hook keeps TensorFlow's start-up messages out of the terminal.
+import pipelines  # Its import hook keeps TensorFlow's start-up messages out of the terminal.
 
 if TYPE_CHECKING:
-    from lab.claims import Claim as Claim
-    from lab.cli.commands import main as main
-    from lab.core.run import Run as Run
-    from lab.core.timing import clock as clock
-    from lab.core.timing import share_of_others as share_of_others
-    from lab.execute.cluster import follow as follow
-    from lab.execute.cluster import join as join
-    from lab.execute.cluster import limit_threads as limit_threads
-    from lab.execute.cluster import workers_here as workers_here
-    from lab.execute.subprocesses import memory_of as memory_of
-    from lab.execute.subprocesses import together as together
-    from lab.experiment import Experiment as Experiment
-    from lab.experiment import Unit as Unit
-    from lab.measurement import Measured as Measured
-    from lab.measurement import advice as advice
-    from lab.measurement import measure as measure
-    from lab.panels import Bars as Bars
-    from lab.panels import Graph as Graph
-    from lab.panels import Lines as Lines
-    from lab.panels import Points as Points
-    from lab.report.figure import draw_models as draw_models
-    from lab.table import Table as Table
-    from lab.tensorboard.profile import read_profile as read_profile
-    from lab.tuning import Objective as Objective
-    from lab.tuning import Range as Range
-    from lab.tuning import Tuning as Tuning
-    from lab.tuning import half_decades as half_decades
-    from lab.variants import grid as grid
+    from lab.claims import Claim
+    from lab.cli.commands import main
+    from lab.cli.python import measure
+    from lab.core.run import Run
+    from lab.core.timing import clock, share_of_others
+    from lab.execute.cluster import follow, join, limit_threads, workers_here
+    from lab.execute.subprocesses import memory_of, together
+    from lab.experiment import Experiment, Unit
+    from lab.measurement import Measured, advice
+    from lab.panels import Bars, Lines, Points
+    from lab.table import Table
+    from lab.tensorboard.profile import read_profile
+    from lab.tuning import Objective, Range, Tuning, half_decades
+    from lab.variants import grid
 
-# Name -> the module that has it, imported when it is asked for: a list of recipes needs no TensorFlow.
-_WHERE = {
-    "Bars": "lab.panels",
-    "Claim": "lab.claims",
-    "Experiment": "lab.experiment",
-    "Graph": "lab.panels",
-    "Lines": "lab.panels",
-    "Measured": "lab.measurement",
-    "Objective": "lab.tuning",
-    "Points": "lab.panels",
-    "Range": "lab.tuning",
-    "Run": "lab.core.run",
-    "Table": "lab.table",
-    "Tuning": "lab.tuning",
-    "Unit": "lab.experiment",
-    "advice": "lab.measurement",
-    "clock": "lab.core.timing",
-    "draw_models": "lab.report.figure",
-    "follow": "lab.execute.cluster",
-    "grid": "lab.variants",
-    "half_decades": "lab.tuning",
-    "join": "lab.execute.cluster",
-    "limit_threads": "lab.execute.cluster",
-    "main": "lab.cli.commands",
-    "measure": "lab.measurement",
-    "memory_of": "lab.execute.subprocesses",
-    "read_profile": "lab.tensorboard.profile",
-    "share_of_others": "lab.core.timing",
-    "together": "lab.execute.subprocesses",
-    "workers_here": "lab.execute.cluster",
+# Module -> what it has, imported when it is asked for: a list of recipes needs no TensorFlow.
+_MODULES = {
+    "lab.claims": "Claim",
+    "lab.cli.commands": "main",
+    "lab.cli.python": "measure",
+    "lab.core.run": "Run",
+    "lab.core.timing": "clock share_of_others",
+    "lab.execute.cluster": "follow join limit_threads workers_here",
+    "lab.execute.subprocesses": "memory_of together",
+    "lab.experiment": "Experiment Unit",
+    "lab.measurement": "Measured advice",
+    "lab.panels": "Bars Lines Points",
+    "lab.table": "Table",
+    "lab.tensorboard.profile": "read_profile",
+    "lab.tuning": "Objective Range Tuning half_decades",
+    "lab.variants": "grid",
 }
+_WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = sorted(_WHERE)
 
 

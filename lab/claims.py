@@ -26,10 +26,9 @@ class Claim:
                                         that statistics decide.
 
     `by` is the smallest effect that matters, in the metric's own unit (a share of images is a fraction, not a
-    percentage): the metric's in `smallest.py`, unless the sentence names another. `said` are the source's words where
-    `text` has others, because what they say can't be measured, or not here. `exact` says that the metric has no noise,
-    so that equal numbers are a result and not an accident. `from_tuning` takes the metric from the recipe's tuning
-    sweep instead of its runs.
+    percentage): the metric's in `smallest_effects.py`, unless the sentence names another. `said` are the source's words
+    where `text` has others, because what they say can't be measured here. `exact` says that the metric has no noise, so
+    that equal numbers are a result. `from_tuning` takes the metric from the tuning sweep instead of the runs.
 
     Raises:
         ValueError: not exactly one comparison, or a negative `by`.
@@ -53,21 +52,17 @@ class Claim:
     said: str = ""
 
     def __post_init__(self) -> None:
-        kinds = [bool(self.higher), bool(self.lower), bool(self.equal), bool(self.rising), bool(self.falling)]
+        kinds = sum(map(bool, (self.higher, self.lower, self.equal, self.rising, self.falling)))
         if self.asserted is not None:
-            if any(kinds) or self.metric:
+            if kinds or self.metric:
                 raise ValueError(f"Claim {self.id}: what is asserted compares no runs.")
             return
-        if not self.metric:
-            raise ValueError(f"Claim {self.id}: name the metric.")
         if math.isnan(self.by):
             if self.metric not in SMALLEST:
-                raise ValueError(f"Claim {self.id}: how much of {self.metric} matters? Say `by`, or in smallest.py.")
+                raise ValueError(f"Claim {self.id}: name a metric of smallest_effects.py, or say what matters (`by`).")
             object.__setattr__(self, "by", SMALLEST[self.metric][0])
-        if sum(kinds) != 1 or bool(self.than) != bool(self.higher or self.lower):
-            raise ValueError(
-                f"Claim {self.id}: give one of higher/lower with than, equal, rising, falling or asserted."
-            )
+        if not self.metric or kinds != 1 or bool(self.than) != bool(self.higher or self.lower):
+            raise ValueError(f"Claim {self.id}: give a metric and one comparison (higher/lower with than).")
         if self.by < 0 or len(self.equal) == 1 or (self.side != "both" and len(self.equal) != 2):
             raise ValueError(f"Claim {self.id}: `by` must not be negative, and `equal` needs two names for a side.")
 

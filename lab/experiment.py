@@ -98,7 +98,6 @@ class Experiment:
         panels: what the figure shows, from left to right.
         numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `reporting/practice.py`.
         first_seed: where its seeds begin. A recipe whose claims were changed after they had been looked at begins anew.
-        by_machine: its verdicts depend on the kind of machine, so they name it, and those of other kinds are kept.
 
     Raises:
         ValueError: not exactly one form, both a tuning and a table, or a claim about a variant that does not exist.
@@ -125,7 +124,6 @@ class Experiment:
     fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
-    by_machine: bool = False
     first_seed: int = 1
     numbers: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
-"""From a request to what was found: `measure("optimizers", budget="smoke")` in Python, and the work of commands."""
+"""From a checked request to what was found: the work of commands and of `lab.measure`."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from lab.execute.invocation import Invocation
 from lab.execute.job import Job
 from lab.execute.ray import starts_a_cluster
 from lab.execute.scheduler import run_jobs
-from lab.experiment import BudgetName, Experiment
+from lab.experiment import Experiment
 from lab.experiments import NAMES, load
 from lab.report.card import markdown
-from lab.report.pages import markdown_table
+from lab.report.pages import markdown_table, shown
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
-from lab.settings import LOGS, Settings, default_config, images_of
 from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
@@ -33,6 +32,13 @@ class MeasurementError(RuntimeError):
     """Every run failed, so there is nothing to return."""
 
 
+class Rows(list):
+    """Dicts with the same keys, which a notebook shows as a table."""
+
+    def _repr_markdown_(self) -> str:
+        return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class Measured:
     """What was found. All of it is also in `folder`, with TensorBoard's files beside it."""
@@ -42,13 +48,10 @@ class Measured:
     published: Published
 
     def __repr__(self) -> str:
-        found = self.report.found
-        variants = found.variants
-        shown = ", ".join(variants[:6]) + (f" and {len(variants) - 6} more" if len(variants) > 6 else "")
-        unfinished = sum(record.status != "finished" for record in self.records)
+        found, unfinished = self.report.found, sum(record.status != "finished" for record in self.records)
+        runs = f"{len(found.seeds)} seeds of {', '.join(found.variants)}"
         return (
-            f"{self.report.experiment.name} at {found.budget}: {len(variants)} variants ({shown}), "
-            f"{len(found.seeds)} seeds{f', not finished: {unfinished}' if unfinished else ''}\n"
+            f"{found.recipe} at {found.budget}: {runs}{f', not finished: {unfinished}' if unfinished else ''}\n"
             f"in {self.folder}. Look at .table(), .figure(), .verdicts() and .records."
         )
 
@@ -57,16 +60,10 @@ class Measured:
         """A record for each run: variant, seed, metrics, curves and more."""
         return self.report.records
 
-    def table(self) -> Any:
-        """Each variant's mean and standard deviation: a pandas DataFrame, or without pandas a list of dicts, which
-        notebooks show as a table."""
+    def table(self) -> Rows:
+        """Each variant's mean and standard deviation: a list of dicts, which notebooks show as a table."""
         header, rows = self.report.table()
-        table = [dict(zip(header, row, strict=True)) for row in rows]
-        try:
-            import pandas
-        except ImportError:
-            return Rows(table)
-        return pandas.DataFrame(table).set_index(header[0])
+        return Rows(dict(zip(header, row, strict=True)) for row in rows)
 
     def figure(self) -> Any:
         """The recipe's figure, drawn from these runs, as a matplotlib figure."""
@@ -77,132 +74,44 @@ class Measured:
         return {judgement.claim.id: judgement.verdict for judgement in self.report.judgements}
 
 
-class Rows(list):
-    """Dicts with the same keys, which a notebook shows as a table."""
-
-    def _repr_markdown_(self) -> str:
-        return markdown_table(list(self[0]), [list(row.values()) for row in self]) if self else ""
-
-
 def advice(experiment: Experiment | str, results: Path | None = None) -> Rows:
     """The published claims and verdicts of a recipe, which a notebook shows as a table."""
-    experiment = _found(experiment)
+    experiment = found(experiment)
     path = (results or RESULTS) / experiment.name / "summary.json"
     if not path.exists():
         raise UsageError(f"Nothing of {experiment.name} is published yet: measure it first.")
     summary = read(path, Summary, f"git checkout results/{experiment.name}/summary.json")
     stale = f" ({STALE})" if summary.stale else ""
     return Rows(
-        {
-            "claim": claim.id,
-            "advice": claim.text,
-            "verdict": claim.verdict + stale,
-            "measured": "; ".join(claim.numbers),
-        }
-        for claim in summary.claims
+        {"claim": one.id, "advice": one.text, "verdict": one.verdict + stale, "measured": "; ".join(one.numbers)}
+        for one in summary.claims
     )
 
 
-def measure(
-    experiment: Experiment | str,
-    *,
-    budget: BudgetName = "quick",
-    variants: Sequence[str] = (),
-    seeds: int | Sequence[int] | None = None,
-    data: str | None = None,
-    train_images: int | None = None,
-    split_seed: int | None = None,
-    image_size: int | None = None,
-    model: str = "",
-    save: str | Path = "",
-    logdir: str | Path = LOGS,
-    jobs: int | None = None,
-    log: bool = True,
-    **config: Any,
-) -> Measured:
-    """Run a recipe as its command line does, with a live view in a notebook, and return what was found.
-
-    Args:
-        experiment: the recipe's name, such as "optimizers", or an `Experiment` of your own.
-        variants: which; by default those of a plain run, and all of them with ["all"].
-        seeds: how many, from the recipe's first one on, or which.
-        data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
-        model: your own function in place of the recipe's `build_model`, as "FILE.py:FUNCTION".
-        save: a folder for the trained models, one `.keras` file per run.
-        config: fields of the recipe's Config.
-
-    Raises:
-        UsageError, RequestError: the request can't be done.
-        DataError: the images are missing or broken.
-        MeasurementError: every run failed.
-    """
-    from rich.console import Console
-
-    from lab.cli import live_table, validate  # This function is a front door, as the command line is.
-
-    experiment = _found(experiment)
-    if experiment.module == "__main__":
-        raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
-    images = images_of(budget, data, train_images, split_seed, image_size)
-    settings = Settings(
-        budget=budget,
-        seeds=validate.seeds_of(experiment, budget, seeds),
-        variants=validate.variants_of(experiment, budget, variants),
-        data=images,
-        logdir=Path(logdir),
-        jobs=jobs,
-        model=model,
-        save=str(save),
-        log=log,
-    )
-    try:
-        chosen = dataclasses.replace(default_config(experiment, budget, images), **config)
-    except TypeError as error:
-        raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
-    validate.check(experiment, settings, chosen)
-    console = Console()
-    invocation = Invocation.begin(experiment, settings, chosen, f"measure({experiment.name!r}, budget={budget!r}, …)")
-    try:
-        validate.check_with_images(experiment, settings, chosen)
-        records = run_comparison(invocation, console.print, live_table.watcher(console))
-        if all(record.status == "failed" for record in records):
-            cause, log_file = records[0].cause, invocation.folder / "workers.log"
-            raise MeasurementError(f"All {len(records)} runs failed, the first with: {cause}. See {log_file}.")
-        return conclude(invocation, records)
-    finally:
-        invocation.end()
-
-
-def _found(experiment: Experiment | str) -> Experiment:
+def found(experiment: Experiment | str) -> Experiment:
     """An experiment, by itself, by its recipe's name or by the dotted name of a module of your own."""
     if isinstance(experiment, Experiment):
         return experiment
     if "." not in experiment and experiment not in NAMES:
         raise UsageError(f"There is no recipe {experiment!r}: use one of {', '.join(NAMES)}.")
-    found: Experiment = load(experiment)
-    return found
+    loaded: Experiment = load(experiment)
+    return loaded
 
 
 def run_comparison(invocation: Invocation, say: Say, watch: Watch) -> list[Record]:
     """Do the runs of a comparison, but for those that are kept; return the records of all."""
-    experiment = invocation.experiment
     if len(invocation.settings.seeds) >= LOOKS[0]:
         say_if_not_committed(invocation, say)
-    if opening := [name for name in invocation.variants if name in experiment.opens]:
-        say(
-            f"{', '.join(opening)}: TensorFlow's servers listen on all addresses of this machine, which "
-            "can't be changed, and obey anyone who reaches them. They end with the runs."
-        )
     return run_jobs(invocation, invocation.plan(invocation.variants, invocation.settings.seeds), say, watch)
 
 
 def say_what_listens(invocation: Invocation, say: Say) -> None:
-    """Say before a local Ray cluster starts that other machines reach it."""
+    """Say before servers start that other machines reach."""
+    everywhere = "servers listen on all addresses of this machine, which can't be changed, and obey anyone who"
+    if opening := [name for name in invocation.variants if name in invocation.experiment.opens]:
+        say(f"{', '.join(opening)}: TensorFlow's {everywhere} reaches them. They end with the runs.")
     if invocation.settings.backend == "ray" and starts_a_cluster():
-        say(
-            "Ray's servers listen on all addresses of this machine, which can't be changed, and obey anyone who "
-            "knows the token that is made for this command. They end with the runs."
-        )
+        say(f"Ray's {everywhere} knows the token that is made for this command. They end with the runs.")
 
 
 def say_if_not_committed(invocation: Invocation, say: Say) -> None:
@@ -218,6 +127,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         EvidenceError: the code was changed while the command ran.
     """
     invocation.check_code()
+    folder = invocation.folder
     found = Evidence(
         **structs.asdict(invocation.header),
         variants=list(invocation.variants),
@@ -225,29 +135,19 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         elapsed_seconds=invocation.elapsed(),
         records=records,
     )
-    write_json(invocation.folder / "evidence.json", found)
+    write_json(folder / "evidence.json", found)
     published = Published.read(invocation.experiment, budget=invocation.settings.budget)
     applies = invocation.is_as_published and not published.stale_tuning
     report = Report(invocation.experiment, found, published.tuning if applies else None)
-    _write_pictures(report, invocation.folder)
-    if invocation.settings.log:
-        _write_board(invocation, report)
-    return Measured(report, invocation.folder, published)
-
-
-def _write_pictures(report: Report, folder: Path) -> None:
-    report.write_figure(folder / "figure.png")
+    report.write_figures(folder)
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
-    if report.has_intervals:
-        report.write_forest(folder / "forest.png")
+    if invocation.settings.log:
+        from lab.tensorboard import comparison
 
-
-def _write_board(invocation: Invocation, report: Report) -> None:
-    from lab.tensorboard import comparison
-
-    data = sources.load(invocation.settings.data)
-    card, samples = markdown(report, with_figure=False), samples_of(invocation, data)
-    comparison.write_finished(invocation.folder, report, card, data, samples)
+        data = sources.load(invocation.settings.data)
+        card = markdown(report, with_figure=False)
+        comparison.write_finished(folder, report, card, data, samples_of(invocation, data))
+    return Measured(report, folder, published)
 
 
 def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarray]:
@@ -272,32 +172,29 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[Record]:
         jobs = []
         for variant, seed, fields in wanted:
-            name = ",".join(f"{key}={value:g}" for key, value in fields.items())
+            name = ",".join(f"{key}={shown(value)}" for key, value in fields.items())
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
         return run_jobs(invocation, jobs, say, watch)
 
     search, curve = sweep.sweep(invocation.variants, trials)
+    both = [*search, *curve]
     invocation.check_code()
     found = TuningSweep(
         **structs.asdict(invocation.header),
         variants=list(invocation.variants),
-        worker_seconds=round(sum(record.seconds.get("total", 0.0) for record in (*search, *curve)), 1),
+        worker_seconds=round(sum(record.seconds.get("total", 0.0) for record in both), 1),
         winners=sweep.winners(search),
         search=[_brief(experiment, record) for record in search],
         curve=[_brief(experiment, record) for record in curve],
     )
     write_json(invocation.folder / "tuning.json", found)
-    return found, [record for record in (*search, *curve) if record.status == "failed"]
+    return found, [record for record in both if record.status == "failed"]
 
 
 def _brief(experiment: Experiment, record: Record) -> Trial:
     """What is kept of a trial: settings other than the defaults, and metrics but for times, which were shared."""
     defaults = {} if experiment.table else dataclasses.asdict(experiment.config())
-    return Trial(
-        variant=record.variant,
-        seed=record.seed,
-        config={key: value for key, value in record.config.items() if value != defaults.get(key)},
-        status=record.status,
-        cause=record.cause,
-        metrics={key: value for key, value in record.metrics.items() if "second" not in key},
-    )
+    kept = {name: getattr(record, name) for name in Trial.__struct_fields__}
+    kept["config"] = {key: value for key, value in record.config.items() if value != defaults.get(key)}
+    kept["metrics"] = {key: value for key, value in record.metrics.items() if "second" not in key}
+    return Trial(**kept)

@@ -1,8 +1,7 @@
 """What a card's figure shows: panels that an experiment chooses. `lab.report.figure` draws them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,4 @@ class Sweep:
     """The sensitivity curve of a tuning sweep: final accuracy against the swept field."""
 
 
-@dataclass(frozen=True)
-class Graph:
-    """A Functional model's graph of layers, from its inputs down to its outputs; `build()` makes the model."""
-
-    build: Callable[[], Any]
-    title: str = ""
-
-
-Panel = Lines | Points | Bars | Sweep | Graph
+Panel = Lines | Points | Bars | Sweep

@@ -74,36 +74,32 @@ def judge(claim: Claim, values: Values, claims_in_recipe: int, looks: Sequence[i
         return Judgement(claim, 1.0, "holds" if claim.asserted else "refuted", ())
     differences = {pair: _differences(claim, pair, values) for pair in claim.pairs}
     error = FAMILY_ERROR / len(looks) / claims_in_recipe
-    whole = tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
-    if together := _all_hold(whole):
-        return Judgement(claim, 1 - error, together, whole)
-    error /= len(differences)
-    each = tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
-    words = {comparison.word for comparison in each}
-    verdict: Word
+
+    def decided() -> tuple[Comparison, ...]:
+        return tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
+
+    comparisons = decided()
+    if not {comparison.word for comparison in comparisons} <= {"holds", "holds in direction"}:
+        error /= len(differences)
+        comparisons = decided()
+    return Judgement(claim, 1 - error, _verdict_of(comparisons), comparisons)
+
+
+def _verdict_of(comparisons: Sequence[Comparison]) -> Word:
+    words = {comparison.word for comparison in comparisons}
     if "open" in words:
-        verdict = "open"
-    elif len(words) == 1:
-        (verdict,) = words
-    elif words == {"refuted", "refuted in direction"}:
-        verdict = "refuted in direction"
-    else:
-        verdict = "mixed"
-    return Judgement(claim, 1 - error, verdict, each)
+        return "open"
+    if len(words) == 1:
+        return comparisons[0].word
+    if words == {"holds", "holds in direction"}:
+        return "holds in direction"
+    return "refuted in direction" if words == {"refuted", "refuted in direction"} else "mixed"
 
 
 def undecided(judgement: Judgement) -> tuple[Comparison, ...]:
     """The comparisons for which more seeds are needed."""
-    if judgement.verdict != "open":
-        return ()
-    return tuple(comparison for comparison in judgement.comparisons if comparison.word == "open")
-
-
-def _all_hold(comparisons: Sequence[Comparison]) -> Literal["holds", "holds in direction"] | None:
-    words = {comparison.word for comparison in comparisons}
-    if words == {"holds"}:
-        return "holds"
-    return "holds in direction" if words <= {"holds", "holds in direction"} else None
+    is_open = judgement.verdict == "open"
+    return tuple(comparison for comparison in judgement.comparisons if is_open and comparison.word == "open")
 
 
 def _differences(claim: Claim, pair: tuple[str, str], values: Values) -> np.ndarray:
@@ -123,11 +119,10 @@ def _decide(
 ) -> Comparison:
     """Look after look, until one decides or there are no more seeds."""
     reached = [look for look in looks if look <= len(differences)]
-    found = _compare(claim, pair, differences[: reached[0] if reached else len(differences)], error, bool(reached))
-    for look in reached[1:]:
+    for n in reached or [len(differences)]:
+        found = _compare(claim, pair, differences[:n], error, is_look=bool(reached))
         if found.word != "open":
             break
-        found = _compare(claim, pair, differences[:look], error, True)
     return found
 
 
@@ -152,7 +147,11 @@ def _read(claim: Claim, low: float, high: float) -> tuple[Word, str]:
     """The word of an interval, in the protocol's order, and a note. While the interval covers the truth, it is true."""
     by = claim.by
     if claim.equal and claim.side == "both":
-        return _read_equality(low, high, by)
+        if -by < low and high < by:
+            return "holds", ""
+        if low > by or high < -by:
+            return "refuted", ""
+        return ("differs", "") if low > 0 or high < 0 else ("open", "")
     if claim.equal:  # "No worse than": turned so that worse is negative.
         low, high = (low, high) if claim.side == "below" else (-high, -low)
         if low > -by:
@@ -160,23 +159,13 @@ def _read(claim: Claim, low: float, high: float) -> tuple[Word, str]:
     elif low > by:
         return "holds", ""
     elif -by < low and high < by:
-        return (
-            "no practical difference",
-            "slightly as claimed" if low > 0 else "slightly against it" if high < 0 else "",
-        )
+        note = "slightly as claimed" if low > 0 else "slightly against it" if high < 0 else ""
+        return "no practical difference", note
     elif low > 0:
         return "holds in direction", ""
     if high < -by:
         return "refuted", ""
     return ("refuted in direction", "") if high < 0 else ("open", "")
-
-
-def _read_equality(low: float, high: float, by: float) -> tuple[Word, str]:
-    if -by < low and high < by:
-        return "holds", ""
-    if low > by or high < -by:
-        return "refuted", ""
-    return ("differs", "") if low > 0 or high < 0 else ("open", "")
 
 
 def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> int | None:
@@ -197,13 +186,3 @@ def _seeds_needed(claim: Claim, mean: float, deviation: float, error: float) -> 
 def _half_width(error: float, n: int) -> float:
     """Half the width of Student's t-interval of n seeds, in standard deviations."""
     return float(special.stdtrit(n - 1, 1 - error / 2) / math.sqrt(n))
-
-
-def test_set_margin(a: np.ndarray, b: np.ndarray) -> float:
-    """How far the finite test set alone may move an accuracy difference: 1.96 standard errors, as a fraction.
-
-    `a` and `b` are per-image correctness, bool (seeds, images), of two variants on the same images; the standard error
-    is that of the mean over images of the difference between the two variants' shares of correct seeds.
-    """
-    by_image = a.mean(axis=0) - b.mean(axis=0)
-    return float(1.96 * by_image.std(ddof=1) / math.sqrt(len(by_image)))

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from lab.evidence import carry_over, lineage, schemas
 from lab.evidence.records import EvidenceError, read, write_json
-from lab.evidence.schemas import Evidence, TuningSweep, pack_bits
+from lab.evidence.schemas import Evidence, pack_bits
 from lab.experiment import Unit
 from lab.table import Table
 from tests.conftest import ROOT
@@ -173,60 +173,37 @@ def test_what_was_carried_once_is_carried_again(monkeypatch, tmp_path):
     assert lineage.links(home) == [first]
 
 
-def test_evidence_from_before_the_move_to_lab_is_refused_in_a_sentence(tmp_path):
-    (tmp_path / "recipes" / "harness").mkdir(parents=True)
-    with pytest.raises(EvidenceError, match=r"moved to lab/.*measures it again"):
-        carry_over._check_code(tmp_path, dice.EXPERIMENT, found([record()]))
+def test_on_another_machine_the_old_code_runs_again_and_on_its_own_what_is_published_stands_for_it(
+    monkeypatch, tmp_path
+):
+    write_json(tmp_path / "dice" / "evidence.json", of_all())
+    trees = []
+    monkeypatch.setattr(carry_over, "_run", lambda tree, *_: trees.append(tree) or list(of_all().records))
+    for machine, asked in ((made_up.MACHINE, [ROOT]), (replace(made_up.MACHINE, cpu="abacus"), [ROOT, tmp_path])):
+        stand_ins(monkeypatch, tmp_path, machine)
+        carry_over.carry_over(dice.EXPERIMENT, lambda _: None, tmp_path)
+        assert lineage.links(tmp_path / "dice")[-1].audited == (machine == made_up.MACHINE)
+        assert trees == asked
+        trees.clear()
+        (tmp_path / "dice" / lineage.NAME).unlink()
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-@pytest.mark.parametrize("wrong", [False, True])
-def test_a_table_is_carried_by_one_setting_at_all_seeds(tmp_path, monkeypatch, elsewhere, wrong):
-    """Against what is published where that was measured, else against the old code's."""
-
-    def entry(fast, seed, more=0.0):
-        config, metrics = {"fast": fast}, {"epoch_1": fast + seed / 10 + more}
-        return schemas.Trial(
-            variant="setting", seed=seed, config=config, status="finished", cause=None, metrics=metrics
-        )
-
-    home = tmp_path / "dice"
-    search = [entry(fast, seed) for seed in (1, 2) for fast in (0, 1)]
-    write_json(home / "tuning.json", made_up.sweep(recipe="dice", code="old", commit=COMMIT, search=search))
-    write_json(home / "evidence.json", found([record()], code=dice.EXPERIMENT.code))
+def test_a_table_of_other_code_is_measured_again(tmp_path):
+    write_json(tmp_path / "dice" / "tuning.json", made_up.sweep(recipe="dice", code="old", commit=COMMIT))
+    write_json(tmp_path / "dice" / "evidence.json", of_all())
     experiment = dataclasses.replace(dice.EXPERIMENT, tuning=None, table=Table(dice.train, {"fast": (0, 1)}, (1, 2)))
-    stand_ins(monkeypatch, tmp_path, replace(made_up.MACHINE, cpu="abacus") if elsewhere else made_up.MACHINE)
-    asked = []
-
-    def measured(tree, experiment, name, kind, words, say):
-        asked.append((tree, words[-1]))
-        more = 1e-16 * 8 if wrong and tree == carry_over.ROOT else 0.0
-        return made_up.sweep(search=[entry(1, 1), entry(1, 2, more)])
-
-    monkeypatch.setattr(carry_over, "_measured", measured)
-    if wrong:
-        with pytest.raises(EvidenceError, match=r"setting seed 2 .*epoch_1"):
-            carry_over.carry_over(experiment, lambda _: None, tmp_path)
-        assert lineage.links(home) == []
-        return
-    carry_over.carry_over(experiment, lambda _: None, tmp_path)
-    (written,) = lineage.links(home)
-    assert (written.before, written.runs, written.audited) == ("old", 2, not elsewhere)
-    assert lineage.read_followed(home / "tuning.json", TuningSweep).code == experiment.code
-    trees = [carry_over.ROOT, tmp_path] if elsewhere else [carry_over.ROOT]
-    assert asked == [(tree, '{"fast": 1}') for tree in trees]  # The commit, 7, draws the second setting.
-    carry_over.carry_over(experiment, lambda _: None, tmp_path)  # There is nothing left to do.
-    assert len(asked) == len(trees)
+    with pytest.raises(EvidenceError, match=r"`python -m tests.toys.dice tune` measures it again"):
+        carry_over.carry_over(experiment, lambda _: None, tmp_path)
 
 
 def test_a_seed_is_run_with_the_variants_that_were_chosen_of_it(monkeypatch, tmp_path):
     asked = []
 
-    def measured(tree, experiment, name, kind, words, say):
-        asked.append(words[words.index("--variants") + 1 : words.index("--no-log")])
-        return found([])
+    def measured(command, **_):
+        asked.append(command[command.index("--variants") + 1 : command.index("--no-log")])
+        write_json(Path(command[-1]) / "evidence.json", found([]))
 
-    monkeypatch.setattr(carry_over, "_measured", measured)
+    monkeypatch.setattr(carry_over.subprocess, "run", measured)
     chosen = [("clear", 1), ("fair", 1), ("fair", 2)]
     carry_over._run(tmp_path, dice.EXPERIMENT, "quick", chosen, lambda _: None)
     assert asked == [["clear", "fair"], ["fair"]]

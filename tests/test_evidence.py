@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from msgspec import structs
 
 from lab.evidence import code_hash, provenance, records, schemas
 from lab.evidence.records import EvidenceError, read, write_json
@@ -15,6 +16,7 @@ from lab.evidence.schemas import Evidence, Trial, TuningSweep, pack_bits, unpack
 from lab.execute import invocation
 from lab.experiments import NAMES
 from lab.report.published import RESULTS
+from lab.report.report import kind_of
 from tests.toys import made_up
 
 
@@ -154,10 +156,25 @@ def test_all_that_is_published_is_read():
     kinds = {"evidence": Evidence, "tuning": TuningSweep, "summary": schemas.Summary, "floors": schemas.Floors}
     kinds["attested"] = list[schemas.Link]
     for path in RESULTS.rglob("*.json"):
-        read(path, kinds.get(path.stem, schemas.MachineSummary))
+        read(path, kinds[path.stem])
 
 
 # Where it was measured
+
+
+def test_a_kind_of_machine_is_named_by_what_it_is_and_can_do():
+    zen = structs.replace(made_up.MACHINE, cpu="Zen", abilities=["AVX-512", "AVX512-BF16"])
+    assert kind_of(zen) == "Zen (AVX-512, AVX512-BF16)"
+    assert kind_of(structs.replace(zen, gpus=["H100"], abilities=[])) == "H100 (abilities unknown)"
+
+
+def test_abilities_are_read_from_the_processors_flags(monkeypatch, tmp_path):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("model name : Zen\nflags : sse avx512f avx512_bf16 avx512_bf16x\n")
+    monkeypatch.setattr(provenance, "CPUINFO", cpuinfo)
+    assert provenance.abilities() == ["AVX-512", "AVX512-BF16"]
+    monkeypatch.setattr(provenance, "CPUINFO", tmp_path / "none")
+    assert provenance.abilities() == []
 
 
 def control_groups(monkeypatch, folder: Path, own: str, files: dict[str, str], affinity: int = 8) -> int:

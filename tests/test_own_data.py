@@ -191,9 +191,7 @@ def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):
         logdir=tmp_path,
         save=tmp_path,
     )
-    table = found.table()
-    rows = table if isinstance(table, list) else table.reset_index().to_dict("records")
-    assert [row["variant"] for row in rows] == ["linear", "convnet"]
+    assert [row["variant"] for row in found.table()] == ["linear", "convnet"]
     assert found.verdicts()["B1"] == "holds"
     assert len(found.figure().axes) == 2
     assert {(record.variant, record.seed) for record in found.records} == {

@@ -36,7 +36,6 @@ BUILDS_ON = {"recipes.search_replayed": {"recipes.search"}}
 # Still the wrong way round.
 UPWARDS = {
     "lab.execute.cluster": {"lab.cli.exits", "lab.cli.flags", "lab.cli.validate"},
-    "lab.measurement": {"lab.cli.live_table", "lab.cli.validate"},
 }
 
 

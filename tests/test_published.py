@@ -305,7 +305,7 @@ def of_images(**fields):
         ({"commit": f"{COMMIT}+changes"}, "not committed"),
         ({"commit": "0" * 40}, "no commit"),
         ({"commit": None}, "no commit"),
-        ({"data_digest": "rotated labels"}, "hash of its images"),
+        ({"data_digest": "rotated labels"}, "by their digest"),
         ({"keras": {**KERAS, "floatx": "float16"}}, "settings of Keras"),
         ({"model": "mine.py:build 0"}, "own model"),
         ({"config": {"seconds": 1.0}}, "Its seconds are not those"),
@@ -365,7 +365,7 @@ def test_evidence_of_some_variants_is_refused(clean):
     ("change", "why"),
     [
         (lambda found: found["data"].update(source="folder:/home/me"), "images are not those"),
-        (lambda found: found.update(data_digest="0"), "hash of its images"),
+        (lambda found: found.update(data_digest="0"), "by their digest"),
         (lambda found: found.update(model="mine.py:f 0"), "own model"),
         (lambda found: found.update(commit="HEAD"), "no commit"),
         (lambda found: found["winners"]["linear"].update(rate=7), "winners"),

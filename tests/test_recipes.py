@@ -297,7 +297,6 @@ def alone(monkeypatch):
     for name in (
         "Bars",
         "Claim",
-        "Graph",
         "Lines",
         "Objective",
         "Points",

@@ -12,6 +12,7 @@ from scipy import stats
 from lab.cli import commands
 from lab.evidence.records import read, write_json
 from lab.evidence.schemas import Evidence
+from lab.experiment import Unit
 from lab.experiments import sequential as sequential_experiment
 from lab.report import published, replication
 from lab.report.publishable import SUBSET_DIGEST
@@ -60,7 +61,9 @@ def test_a_difference_of_five_deviations_is_said_to_be_one():
 
 def test_what_depends_on_the_machine_is_compared_on_one_kind_only():
     experiment = dataclasses.replace(
-        dice.EXPERIMENT, by_machine=True, claims=[dataclasses.replace(dice.CLAIMS[0], metric="log_time")]
+        dice.EXPERIMENT,
+        claims=[dataclasses.replace(dice.CLAIMS[0], metric="log_time")],
+        units={"log_time": Unit("time", timed=True)},
     )
 
     def timed(machine):

@@ -1,13 +1,14 @@
 """What a report says of evidence: tables, words and figures."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from lab import Claim, Unit
-from lab.evidence.schemas import Trial
+from lab import Claim, Objective, Table, Tuning, Unit, measurement
+from lab.evidence.schemas import Origin, Trial
 from lab.panels import Bars, Lines, Sweep
 from lab.report import card, figure, forest
 from lab.report.report import Report
@@ -26,6 +27,21 @@ def test_a_table_gives_mean_and_standard_deviation():
     assert header[:2] == ["variant", "test accuracy (%)"]
     assert rows[0][:2] == ["a", "60.00 ± 10.00"]
     assert rows[1][:2] == ["b", "10.00"]
+
+
+def test_a_tables_settings_that_are_words_name_folders_and_stand_on_the_card(monkeypatch, tmp_path):
+    table = Table(lambda setting, run: {}, {"tuner": ("random", "grid"), "rate": (0.10, 2)}, seeds=(1,))
+    experiment, folders = dataclasses.replace(guess.EXPERIMENT, tuning=None, table=table), []
+    kept = {"header": Origin(**made_up.origin(kind="tuning")), "folder": tmp_path, "variants": ("setting",)}
+    does = {"check_code": lambda: None, "job": lambda *asked: asked[-1].name}
+    monkeypatch.setattr(measurement, "run_jobs", lambda work, _: work)
+    monkeypatch.setattr(
+        measurement.Work, "of", lambda _, jobs, say: folders.extend(jobs) or SimpleNamespace(records=list)
+    )
+    found, _ = measurement.tune(SimpleNamespace(experiment=experiment, **kept, **does), print, print)
+    assert folders == ["tuner=random,rate=0.1", "tuner=random,rate=2", "tuner=grid,rate=0.1", "tuner=grid,rate=2"]
+    page = card.markdown(Report(experiment, made_up.evidence([]), found))
+    assert "| tuner | random, grid |\n| rate | 0.1, 2 |" in page
 
 
 def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
@@ -62,17 +78,19 @@ def test_words_tell_the_ratio_of_what_logarithms_are_of(direction):
     assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0], brief=True)
 
 
-def picture(curves: dict[str, list[list[float]]], **fields) -> figure.Picture:
+def of_curves(curves: dict[str, list[list[float]]], **fields) -> Report:
     records = [
         made_up.record(variant, seed, curves={"y": curve})
         for variant, runs in curves.items()
         for seed, curve in enumerate(runs, 1)
     ]
-    return figure.Picture(records, tuple(curves), lambda name: Unit(name), **fields)
+    tuning = Tuning("rate", {}, Objective("validation_accuracy"))
+    experiment = dataclasses.replace(guess.EXPERIMENT, variants=tuple(curves), claims=[], tuning=tuning)
+    return Report(experiment, made_up.evidence(records), made_up.sweep(**fields))
 
 
 def test_curves_of_unequal_length_are_drawn_as_far_as_each_goes():
-    drawn = figure.draw([Lines("y")], picture({"a": [[1.0, 2.0, 3.0], [3.0]], "b": [[], [5.0]]}))
+    drawn = figure.draw([Lines("y")], of_curves({"a": [[1.0, 2.0, 3.0], [3.0]], "b": [[], [5.0]]}))
     lines = drawn.axes[0].lines
     assert lines[0].get_ydata().tolist() == [2.0, 2.0, 3.0]
     assert lines[1].get_ydata().tolist() == [5.0]
@@ -86,15 +104,11 @@ def test_a_sweeps_panel_shows_means_and_says_of_how_many_seeds():
 
     curve = [trial("a", seed, rate) for seed in range(1, 11) for rate in (0.01, 0.02)]
     curve += [trial("b", seed, 0.01, status) for seed, status in enumerate(("finished", "diverged", "failed"), 1)]
-    drawn = figure.draw([Sweep()], picture({"a": [], "b": []}, tuning=sweep_of(curve), swept="rate"))
+    drawn = figure.draw([Sweep()], of_curves({"a": [], "b": []}, variants=["a", "b"], curve=curve))
     assert drawn.axes[0].get_title() == "Sensitivity: mean and range over 3 to 10 seeds"
     first, second = drawn.axes[0].lines
     assert first.get_ydata().tolist() == pytest.approx([55.5, 61.0])
     assert second.get_ydata().tolist() == pytest.approx([51.5])  # A diverged trial counts, a failed one does not.
-
-
-def sweep_of(curve):
-    return made_up.sweep(variants=["a", "b"], curve=curve)
 
 
 @pytest.mark.parametrize("kind", ["range", "interval"])
@@ -110,7 +124,7 @@ def test_a_band_is_the_range_or_the_means_interval(kind):
 
 def test_a_legend_names_the_lines_in_the_order_in_which_they_end():
     drawn = figure.draw(
-        [Lines("y")], picture({name: [[0.1, end]] for name, end in {"a": 0.2, "b": 0.9, "c": 0.5}.items()})
+        [Lines("y")], of_curves({name: [[0.1, end]] for name, end in {"a": 0.2, "b": 0.9, "c": 0.5}.items()})
     )
     drawn.draw_without_rendering()
     (axes,) = drawn.axes

@@ -5,26 +5,23 @@ they record must be the same to the bit. On the machine and with the versions of
 stand for the old code's, which audits them as well.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 from lab.evidence import lineage
 from lab.evidence.provenance import ROOT, commit, environment, is_commit, machine, versions
 from lab.evidence.records import EvidenceError, read, write_json
-from lab.evidence.schemas import Evidence, Link, Origin, Record, Trial, TuningSweep, check_recipe
+from lab.evidence.schemas import Evidence, Link, Record, check_recipe
 from lab.experiment import Experiment
 from lab.report.publishable import tuned_otherwise
-from lab.report.published import RESULTS
+from lab.report.published import RESULTS, Published
 
 Run = tuple[str, int]  # A variant at a seed.
 Say = Callable[[str], None]
-Kind = TypeVar("Kind")
 COMPARED = ("status", "curves", "correct", "weights", "settings")
 
 
@@ -34,61 +31,30 @@ def carry_over(experiment: Experiment, say: Say, results: Path | None = None) ->
     Raises:
         EvidenceError: a number is another one, or it can't be told.
     """
-    folder = (results or RESULTS) / experiment.name
-    if not (folder / "evidence.json").exists():
+    folder, published = (results or RESULTS) / experiment.name, Published.read(experiment, results)
+    found = published.evidence
+    if found is None:
         raise EvidenceError(f"Nothing of {experiment.name} is published: there is nothing to attest.")
-    if experiment.table:
-        say(f"The table of {experiment.name} {_carry_table_over(experiment, folder, say)}.")
-    found = lineage.read_followed(folder / "evidence.json", Evidence)
+    if experiment.table and published.stale_tuning:
+        again = f"`python -m {experiment.command} tune` measures it again"
+        raise EvidenceError(f"The table of {experiment.name} is of other code, and no table is carried over: {again}.")
     if found.code == experiment.code:
         return "is of the code at hand"
     dropped = check_can_carry(experiment, found)
-    chosen = drawn(found, _clean(commit()), together=experiment.compare is not None)
-    return _link(
-        experiment,
-        folder,
-        found,
-        [record for record in found.records if (record.variant, record.seed) in chosen],
-        lambda tree: _run(tree, experiment, found.budget, chosen, say),
-        dropped,
-    )
-
-
-def _carry_table_over(experiment: Experiment, folder: Path, say: Say) -> str:
-    """The same of a table, of which one setting that the commit decides is measured again at all seeds."""
-    assert experiment.table is not None
-    found = lineage.read_followed(folder / "tuning.json", TuningSweep)
-    if found.code == experiment.code:
-        return "is of the code at hand"
-    number = int(_clean(commit()), 16)
-    setting = {name: values[number % len(values)] for name, values in experiment.table.fields.items()}
-    words = ["-c", ONE_SETTING.format(module=experiment.module), json.dumps(setting)]
-    published = [trial for trial in found.search if trial.config == setting]
-    again = lambda tree: _measured(tree, experiment, "tuning.json", TuningSweep, words, say).search  # noqa: E731
-    return _link(experiment, folder, found, published, again, [])
-
-
-def _link(
-    experiment: Experiment,
-    folder: Path,
-    found: Origin,
-    published: Sequence[Trial],
-    again: Callable[[Path], Sequence[Trial]],
-    dropped: list[str],
-) -> str:
-    """Do some published runs `again` with both versions of the code, compare them, and write the link."""
     now, before = _clean(commit()), _clean(found.carried or found.commit)
+    chosen = drawn(found, now, together=experiment.compare is not None)
+    here = found.machine == machine() and found.versions == versions() and found.environment == environment()
     with checked_out(before) as old:
         _check_code(old, experiment, found)
-        new_runs = again(ROOT)
-        here = found.machine == machine() and found.versions == versions() and found.environment == environment()
-        old_runs = published if here else again(old)
+        new_runs = _run(ROOT, experiment, found.budget, chosen, say)
+        its_runs = [record for record in found.records if (record.variant, record.seed) in chosen]
+        old_runs = its_runs if here else _run(old, experiment, found.budget, chosen, say)
     if wrong := differences(old_runs, new_runs, experiment.timed):
         raise EvidenceError(f"{experiment.name} is not carried over. " + " ".join(wrong))
     link = Link(
         before=found.code,
         after=experiment.code,
-        config=new_runs[0].config if isinstance(found, Evidence) else {},
+        config=new_runs[0].config,
         commit=now,
         from_commit=before,
         dropped=dropped,
@@ -99,8 +65,7 @@ def _link(
         versions=versions(),
     )
     write_json(folder / lineage.NAME, [*lineage.links(folder), link])
-    audited = ", which are those that are published" if here else ""
-    return f"is carried over: {len(new_runs)} runs are the same to the bit{audited}"
+    return f"is carried over: {len(new_runs)} runs are the same to the bit{' as those published' if here else ''}"
 
 
 def check_can_carry(experiment: Experiment, found: Evidence) -> list[str]:
@@ -109,24 +74,24 @@ def check_can_carry(experiment: Experiment, found: Evidence) -> list[str]:
     Raises:
         EvidenceError: claims are about nothing else, or the experiment was changed in what no run can show.
     """
-    if problem := check_recipe(found, experiment.name):
-        raise EvidenceError(f"What is published of {experiment.name} can't be carried over: {problem}. Measure again.")
     claimed = {claim.metric for claim in experiment.claims if claim.metric and not claim.from_tuning}
-    if claimed and claimed <= experiment.timed:
-        raise EvidenceError(
-            f"{experiment.name} is about times, which never repeat: `{experiment.measure_again}` measures them."
-        )
+    problem = check_recipe(found, experiment.name)
     if gone := set(found.variants) ^ set(experiment.names):
-        raise EvidenceError(f"{experiment.name} has other variants now ({', '.join(sorted(gone))}): measure again.")
-    if others := tuned_otherwise(experiment, found.records):
-        raise EvidenceError(f"What was tuned for {', '.join(others)} has changed since: measure again.")
+        problem = f"it has other variants now ({', '.join(sorted(gone))})"
+    elif others := tuned_otherwise(experiment, found.records):
+        problem = f"what was tuned for {', '.join(others)} has changed since"
+    elif claimed and claimed <= experiment.timed:
+        problem = "it is about times, which never repeat"
+    if problem:
+        again = f"`{experiment.measure_again}` measures it again"
+        raise EvidenceError(f"{experiment.name} can't be carried over: {problem}. {again}.")
     return sorted(experiment.timed & {name for record in found.records for name in record.metrics})
 
 
 def drawn(found: Evidence, now: str, together: bool) -> list[Run]:
     """All variants at the first seed and at one that the new commit decides, and every run that diverged.
 
-    Where the variants of a seed are run `together`, those that diverged are as well.
+    Where the variants of a seed are run `together`, those beside one that diverged are as well.
     """
     if any(record.status == "failed" for record in found.records):
         raise EvidenceError("A failed run can't be attested: measure again.")
@@ -138,7 +103,7 @@ def drawn(found: Evidence, now: str, together: bool) -> list[Run]:
     return sorted((r.variant, r.seed) for r in found.records if r.seed in chosen or r.status == "diverged")
 
 
-def differences(old: Iterable[Trial], new: Iterable[Trial], timed: Collection[str]) -> list[str]:
+def differences(old: Iterable[Record], new: Iterable[Record], timed: Collection[str]) -> list[str]:
     """What differs between runs, a sentence for each of them; `timed` metrics are never the same, and don't count."""
     before, after = ({(run.variant, run.seed): run for run in runs} for runs in (old, new))
     wrong = []
@@ -147,7 +112,7 @@ def differences(old: Iterable[Trial], new: Iterable[Trial], timed: Collection[st
         if a is None or b is None:
             wrong.append(f"{variant} seed {seed} was run on one side only.")
             continue
-        parts = [name for name in COMPARED if getattr(a, name, None) != getattr(b, name, None)]
+        parts = [name for name in COMPARED if getattr(a, name) != getattr(b, name)]
         names = {*a.metrics, *b.metrics} - set(timed)
         parts += sorted(name for name in names if a.metrics.get(name) != b.metrics.get(name))
         parts += sorted(f"--{name}" for name in {*a.config} & {*b.config} if a.config[name] != b.config[name])
@@ -179,29 +144,14 @@ def checked_out(name: str) -> Generator[Path, None, None]:
             subprocess.run(["git", "worktree", "remove", "--force", str(folder)], cwd=ROOT, capture_output=True)
 
 
-def _check_code(tree: Path, experiment: Experiment, found: Origin) -> None:
+def _check_code(tree: Path, experiment: Experiment, found: Evidence) -> None:
     """Check that the code in a folder is the code that evidence says it was measured with."""
-    if not (tree / "lab" / "evidence").exists():
-        raise EvidenceError(
-            f"{experiment.name} was measured before the laboratory moved to lab/, and that code can't be run beside "
-            f"the code at hand: `{experiment.measure_again}` measures it again."
-        )
     asked = f"from {experiment.module} import EXPERIMENT; print(EXPERIMENT.code)"
     done = subprocess.run([sys.executable, "-c", asked], cwd=tree, capture_output=True, text=True)
     if done.returncode:
-        raise EvidenceError(f"The code of {experiment.name} in {tree} does not say its hash: {done.stderr[-300:]}")
+        raise EvidenceError(f"The old code of {experiment.name} can't be run, measure again: {done.stderr[-300:]}")
     if (hashed := done.stdout.split()[-1]) != found.code:
         raise EvidenceError(f"{experiment.name}: its commit has the code {hashed}, not {found.code}.")
-
-
-ONE_SETTING = """
-import dataclasses, json, sys
-from {module} import EXPERIMENT
-from lab.cli.commands import run
-fields = {{name: (value,) for name, value in json.loads(sys.argv[1]).items()}}
-table = dataclasses.replace(EXPERIMENT.table, fields=fields)
-run(dataclasses.replace(EXPERIMENT, table=table), ["tune", *sys.argv[2:]])
-"""
 
 
 def _run(tree: Path, experiment: Experiment, budget: str, chosen: Sequence[Run], say: Say) -> list[Record]:
@@ -210,18 +160,12 @@ def _run(tree: Path, experiment: Experiment, budget: str, chosen: Sequence[Run],
     for seed in sorted({seed for _, seed in chosen}):
         names = [variant for variant, its_seed in chosen if its_seed == seed]
         flags = ["--budget", budget, "--seeds", "1", "--first-seed", str(seed), "--variants", *names, "--no-log"]
-        words = ["-m", experiment.command, *flags]
-        runs += _measured(tree, experiment, "evidence.json", Evidence, words, say).records
+        say(f"{experiment.name} is measured with the code in {tree}: {' '.join(flags)}")
+        with tempfile.TemporaryDirectory() as logs:
+            command = [sys.executable, "-m", experiment.command, *flags, "--logdir", logs]
+            done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+            written = list(Path(logs).rglob("evidence.json"))
+            if not written:
+                raise EvidenceError(f"{experiment.name} could not be measured in {tree}: {done.stderr[-300:]}")
+            runs += read(written[0], Evidence).records
     return runs
-
-
-def _measured(tree: Path, experiment: Experiment, name: str, kind: type[Kind], words: Sequence[str], say: Say) -> Kind:
-    """The file of a name that a command of Python's leaves in its logs, started in a folder."""
-    say(f"{experiment.name} is measured with the code in {tree}: {' '.join(words[2:])}")
-    with tempfile.TemporaryDirectory() as logs:
-        command = [sys.executable, *words, "--logdir", logs]
-        done = subprocess.run(command, cwd=tree, capture_output=True, text=True)
-        written = list(Path(logs).rglob(name))
-        if not written:
-            raise EvidenceError(f"{experiment.name} could not be measured in {tree}: {done.stderr[-300:]}")
-        return read(written[0], kind)

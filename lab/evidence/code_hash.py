@@ -22,23 +22,6 @@ UNCOUNTED = ("annotation", "returns", "type_comment", "type_params")
 Definitions = dict[str, list[ast.stmt]]
 
 
-def shared_files() -> list[Path]:
-    """The files that all experiments depend on."""
-    return [*sorted((ROOT / "lab/core").glob("*.py")), ROOT / "pipelines/batches.py", ROOT / "pipelines/splits.py"]
-
-
-def _digest_of_files() -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in shared_files())).hexdigest()
-
-
-LOADED = _digest_of_files()  # When this process, or the one that it was forked from, imported them.
-
-
-def is_as_loaded() -> bool:
-    """Whether the shared files are still what this process runs."""
-    return _digest_of_files() == LOADED
-
-
 def hash_of(parts: Mapping[str, str]) -> str:
     """A hash of the hashes of parts, whatever they are called: 16 hexadecimal digits."""
     return hashlib.sha256(json.dumps(sorted(parts.values())).encode()).hexdigest()[:16]
@@ -53,22 +36,22 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     """
     found = dict(_shared_parts())
     own, measuring = _path_of(recipe), _path_of(experiment)
-    for path in dict.fromkeys([own, *_recipes_imported([own, measuring])]):
-        found |= _hashes(path, _definitions(path, but={*tuned, *DECLARED}))
-    if measuring != own:
-        found |= _hashes(measuring, _needed_by_functions(_definitions(measuring, but={*tuned, *DECLARED})))
+    for path in _with_recipes_imported([own, measuring]):
+        definitions = _definitions(path, but={*tuned, *DECLARED})
+        found |= _hashes(path, definitions if path != measuring or own == measuring else _needed(definitions))
     return found
 
 
 @functools.cache
 def _shared_parts() -> dict[str, str]:
-    return {name: value for path in shared_files() for name, value in _hashes(path, _definitions(path))}
+    shared = [*(ROOT / "lab/core").glob("*.py"), ROOT / "pipelines/batches.py", ROOT / "pipelines/splits.py"]
+    return {name: value for path in sorted(shared) for name, value in _hashes(path, _definitions(path))}
 
 
 def forget() -> None:
     """Read the files again the next time."""
-    parts.cache_clear()
-    _shared_parts.cache_clear()
+    for cached in (parts, _shared_parts, _tree):
+        cached.cache_clear()
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -79,31 +62,24 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 def _path_of(module: str) -> Path:
     spec = importlib.util.find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin)
+    return Path(spec.origin or "") if spec else Path()
 
 
-def _recipes_imported(paths: Iterable[Path]) -> list[Path]:
-    """The recipes that some files import, and those that these import."""
-    found: list[Path] = []
-    todo = list(paths)
-    while todo:
-        for node in ast.walk(_tree(todo.pop())):
-            names: list[str] = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for path in (ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("recipes.")):
-                if path.exists() and path not in found:
-                    found.append(path)
-                    todo.append(path)
-    return found
-
-
+@functools.cache
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _with_recipes_imported(paths: list[Path]) -> list[Path]:
+    """Files, the recipes that they import, and those that these import."""
+    for path in paths:  # It grows on the way.
+        for node in ast.walk(_tree(path)):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                package = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                names = [package.rstrip("."), *(f"{package}{alias.name}" for alias in node.names)]
+                files = [ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("recipes.")]
+                paths += [file for file in files if file.exists() and file not in paths]
+    return list(dict.fromkeys(paths))
 
 
 def _definitions(path: Path, but: Iterable[str] = ()) -> Definitions:
@@ -132,7 +108,7 @@ def _root(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _needed_by_functions(definitions: Definitions) -> Definitions:
+def _needed(definitions: Definitions) -> Definitions:
     """The functions and classes of a module, and the constants that they name."""
     todo = [name for name, nodes in definitions.items() if isinstance(nodes[0], DEFINING)]
     found: Definitions = {}

@@ -28,17 +28,14 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "tensorflow-datasets", "ker
 
 def machine() -> Machine:
     """CPU model, cores that this process may use, GPUs, memory in GiB, system, and its `abilities`."""
-    model = platform.processor() or platform.machine()
-    if CPUINFO.exists():
-        names = [line.split(":", 1)[1].strip() for line in CPUINFO.read_text().splitlines() if "model name" in line]
-        model = names[0] if names else model
+    named = re.search(r"model name\s*:\s*(.*)", CPUINFO.read_text()) if CPUINFO.exists() else None
     memory = None
     if hasattr(os, "sysconf"):
         memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
     return Machine(
-        cpu=model,
+        cpu=named[1].strip() if named else platform.processor() or platform.machine(),
         cores=cores(),
-        gpus=[_gpu_name(gpu) for gpu in gpus()],
+        gpus=[_details_of(gpu).get("device_name", gpu.name) for gpu in gpus()],
         memory_gib=memory,
         system=f"{platform.system()} {platform.machine()}",
         abilities=abilities(),
@@ -49,13 +46,20 @@ def abilities() -> list[str]:
     """What of the machine decides whether 16-bit arithmetic is fast: vector instructions, and tensor cores of GPUs."""
     flags = CPUINFO.read_text().split() if CPUINFO.exists() else []
     found = [name for flag, name in ABILITIES.items() if flag in flags]
-    return found + ["tensor cores"] * any(_compute_capability(gpu) >= (7, 0) for gpu in gpus())
+    return found + ["tensor cores"] * any(_details_of(gpu).get("compute_capability", (0,)) >= (7,) for gpu in gpus())
 
 
-def _compute_capability(gpu: Any) -> tuple[int, int]:
+def gpus() -> list[Any]:
+    """TensorFlow's GPUs, without starting any of them."""
     import tensorflow as tf
 
-    return tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+    return tf.config.list_physical_devices("GPU")
+
+
+def _details_of(gpu: Any) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return tf.config.experimental.get_device_details(gpu)
 
 
 def cores() -> int:
@@ -92,33 +96,30 @@ def _quota_of(folder: Path) -> float:
         return math.inf
 
 
-def gpus() -> list[Any]:
-    """TensorFlow's GPUs, without starting any of them."""
-    import tensorflow as tf
-
-    return tf.config.list_physical_devices("GPU")
-
-
-def _gpu_name(gpu: Any) -> str:
-    import tensorflow as tf
-
-    return tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
-
-
 def versions() -> dict[str, str]:
     """Python's version and those of the packages that numbers depend on."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+
+
 def commit() -> str | None:
     """The commit that is checked out, with "+changes" where files differ from it; None outside a git checkout."""
     try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-        status = ["git", "status", "--porcelain", "--", "recipes", "lab", "pipelines"]
-        changes = subprocess.run(status, cwd=ROOT, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
+        head = _git("rev-parse", "HEAD")
+    except OSError:  # There is no git.
         return None
-    return head.stdout.strip() + ("+changes" if changes.stdout.strip() else "")
+    changes = _git("status", "--porcelain", "--", "recipes", "lab", "pipelines").stdout.strip()
+    return None if head.returncode else head.stdout.strip() + ("+changes" if changes else "")
+
+
+def is_commit(name: str) -> bool:
+    """Whether there is such a commit in this checkout; True where there is no checkout to look it up in."""
+    if not re.fullmatch("[0-9a-f]{40}", name):  # Nor may it be a flag of git's.
+        return False
+    return commit() is None or _git("cat-file", "-e", f"{name}^{{commit}}").returncode == 0
 
 
 def without_folder(command: str) -> str:
@@ -126,18 +127,7 @@ def without_folder(command: str) -> str:
     words = shlex.split(command)
     behind = {number + 1 for number, word in enumerate(words) if word == "--logdir"}
     logs = ("--logdir", "--no-log", "--resume")  # None of them makes another number.
-    kept = [word for number, word in enumerate(words) if number not in behind and not word.startswith(logs)]
-    return shlex.join(kept)
-
-
-def is_commit(name: str) -> bool:
-    """Whether there is such a commit in this checkout; True where there is no checkout to look it up in."""
-    if not re.fullmatch("[0-9a-f]{40}", name):  # Nor may it be a flag of git's.
-        return False
-    if commit() is None:
-        return True
-    asked = subprocess.run(["git", "cat-file", "-e", f"{name}^{{commit}}"], cwd=ROOT, capture_output=True)
-    return asked.returncode == 0
+    return shlex.join(word for n, word in enumerate(words) if n not in behind and not word.startswith(logs))
 
 
 def keras_settings() -> dict[str, str]:

@@ -50,11 +50,7 @@ class Trial(Fields, frozen=True, kw_only=True):
 
 
 class Record(Trial, frozen=True, kw_only=True):
-    """One variant at one seed, as `record.json` and `evidence.json` hold it.
-
-    `correct` is whether each test image was classified correctly, as `pack_bits` packs it. `settings` are the tuned
-    values that the run used. `weights` is a hash of the weights that were scored.
-    """
+    """One variant at one seed: `record.json`. `settings` were tuned, `correct` is of `pack_bits`, `weights` a hash."""
 
     curves: dict[str, list[Number | None]]
     correct: bytes | None
@@ -70,19 +66,15 @@ class Record(Trial, frozen=True, kw_only=True):
             raise ValueError("`seconds` lacks `total`")
 
     def check_bits(self, test_images: int) -> None:
-        """Check that the test accuracy is the one that `correct` gives.
-
-        Raises:
-            ValueError: it is another one, or `correct` is not of so many images.
-        """
-        accuracy = self.metrics.get("test_accuracy")
+        """Raise a ValueError unless `correct` is of so many images and gives the test accuracy."""
+        accuracy, of = self.metrics.get("test_accuracy"), f"of {self.variant} seed {self.seed}, "
         if self.correct is None or accuracy is None:
             return
         if len(self.correct) != -(-test_images // 8):
-            raise ValueError(f"`correct` is not of {test_images:,} images")
+            raise ValueError(f"{of}`correct` is not of {test_images:,} images")
         counted = float(unpack_bits(self.correct, test_images).mean())
         if abs(counted - accuracy) >= 1e-6:
-            raise ValueError(f"`test_accuracy` is {accuracy:.4f}, and `correct` gives {counted:.4f}")
+            raise ValueError(f"{of}`test_accuracy` is {accuracy:.4f}, and `correct` gives {counted:.4f}")
 
 
 class Machine(Fields, frozen=True, kw_only=True):
@@ -106,10 +98,10 @@ class Images(Fields, frozen=True, kw_only=True, omit_defaults=False):
 
 
 class Origin(Fields, frozen=True, kw_only=True):
-    """What every measurement begins with: what was asked for, of which code, and where it was done.
+    """What was asked for, of which code, and where it was done.
 
-    `parts` are the hashes of the definitions that `code` is a hash of. `carried` is the commit up to which the evidence
-    was carried over (see `lineage`); no file holds it.
+    `code` is a hash of the hashes in `parts`. `carried` is the commit up to which the evidence was carried over (see
+    `lineage`); no file holds it.
     """
 
     schema: Literal[3]
@@ -148,27 +140,21 @@ class Evidence(Origin, frozen=True, kw_only=True):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"`{name}` names one twice")
         for record in self.records:
-            try:
-                record.check_bits(self.test_images)
-            except ValueError as error:
-                raise ValueError(f"of {record.variant} seed {record.seed}, {error}") from error
-        runs = sorted((record.variant, record.seed) for record in self.records)
-        if self.until_decided is None:
-            if runs != sorted((variant, seed) for variant in self.variants for seed in self.seeds):
-                raise ValueError("`records` should have one record for each variant and seed")
-            return
-        if strange := {name for name, _ in runs} - set(self.variants):
-            raise ValueError(f"`records` has one of {min(strange)!r}, which is none of its variants")
+            record.check_bits(self.test_images)
         first = min(self.seeds, default=1)
-        for variant in self.variants:
-            seeds = [seed for name, seed in runs if name == variant]
-            if len(seeds) not in LOOKS or seeds != list(range(first, first + len(seeds))):
-                raise ValueError(f"`records` should have 10, 20, 40 or 80 seeds of {variant}, from {first} on")
+        whole, said = [sorted(self.seeds)], "one record for each seed"
+        if self.until_decided is not None:
+            whole, said = [list(range(first, first + look)) for look in LOOKS], "10, 20, 40 or 80 seeds"
+        for variant in sorted({*self.variants, *(record.variant for record in self.records)}):
+            seeds = sorted(record.seed for record in self.records if record.variant == variant)
+            if variant not in self.variants or seeds not in whole:
+                raise ValueError(f"`records` should have {said} of {variant}, which `variants` should name")
 
 
 class TuningSweep(Origin, frozen=True, kw_only=True):
     """`tuning.json`: a tuning sweep or a table. `curve` is the sensitivity to the swept setting."""
 
+    kind: Literal["tuning"]
     variants: list[str]
     worker_seconds: Number
     winners: dict[str, dict[str, Number | None]]
@@ -176,12 +162,8 @@ class TuningSweep(Origin, frozen=True, kw_only=True):
     curve: list[Trial]
 
     def __post_init__(self) -> None:
-        if self.kind != "tuning":
-            raise ValueError("`kind` should be tuning")
-        for trial in (*self.search, *self.curve):
-            for name, value in trial.config.items():
-                if isinstance(value, (list, dict)):
-                    raise ValueError(f"`{name}` of a trial's `config` should be one value")
+        if any(isinstance(value, (list, dict)) for one in (*self.search, *self.curve) for value in one.config.values()):
+            raise ValueError("`config` of a trial should have single values")
 
 
 class Effect(Fields, frozen=True, kw_only=True):
@@ -224,19 +206,10 @@ class Summary(Fields, frozen=True, kw_only=True):
     claims: list[ClaimSummary]
 
 
-class MachineSummary(Summary, frozen=True, kw_only=True):
-    """`machine-*.json`: the verdicts on one kind of machine."""
-
-    machine: Machine
-    commit: str | None
-    code: str
-
-
 class Link(Fields, frozen=True, kw_only=True):
-    """One entry of `attested.json`: evidence of the code `before` is evidence of the code `after`.
+    """One entry of `attested.json`: evidence of the code `before` is evidence of the code `after`, but for `dropped`.
 
-    Some runs at `seeds` were the same to the bit, but for the metrics in `dropped`. They were `audited` if the
-    published runs themselves stood for those of the old code.
+    It was `audited` if the published runs themselves stood for those of the old code.
     """
 
     before: str = msgspec.field(name="from")
@@ -298,9 +271,9 @@ class Search(Origin, frozen=True, kw_only=True):
 
 def check_recipe(found: Origin, recipe: str, variants: Collection[str] = ()) -> str:
     """What is wrong with a measurement as one of a recipe that has `variants`; empty if nothing is."""
+    unknown = [name for name in getattr(found, "variants", ()) if variants and name not in variants]
     if found.recipe != recipe:
         return f"it is of recipe {found.recipe!r}"
-    unknown = [name for name in getattr(found, "variants", ()) if variants and name not in variants]
     return f"the recipe has no variant {unknown[0]!r}" if unknown else ""
 
 

@@ -157,6 +157,5 @@ EXPERIMENT = Experiment(
         "another 1.09": "log_time: fit / by_hand, seeds 111 to 140",
         "16 steps a call": "",
     },
-    by_machine=True,
     first_seed=101,
 )

@@ -170,6 +170,5 @@ EXPERIMENT = Experiment(
         "to 1e-11": "",
         "took 1.00 times": "log_time: mirrored_2 / all_threads",
     },
-    by_machine=True,
     first_seed=101,
 )

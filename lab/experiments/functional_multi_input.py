@@ -1,9 +1,6 @@
 """A gray picture with and without six numbers of colour, and with a second output."""
 
-import keras
-
-from lab import Bars, Claim, Experiment, Graph, Lines, Objective, Tuning, Unit, half_decades
-from pipelines import sources
+from lab import Bars, Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
 from recipes import functional_multi_input as recipe
 
 CLAIMS = [
@@ -38,16 +35,7 @@ UNITS = {"kind_accuracy": Unit("animal or vehicle", 100, "points")}
 TUNING = Tuning("rate", dict.fromkeys(recipe.VARIANTS, half_decades(3.2e-4, 3.2e-2)), Objective("validation_accuracy"))
 
 
-def shown() -> keras.Model:
-    """The model with two inputs and two heads, as the figure draws it."""
-    return recipe.build_model("two_heads", sources.load(sources.Request()))
-
-
-PANELS = (
-    Graph(shown, title="The model of two_heads; both has the head of ten classes alone"),
-    Lines("val_accuracy"),
-    Bars("test_accuracy"),
-)
+PANELS = (Lines("val_accuracy"), Bars("test_accuracy"))
 
 EXPERIMENT = Experiment(
     recipe,

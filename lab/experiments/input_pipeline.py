@@ -130,7 +130,6 @@ EXPERIMENT = Experiment(
     least={"images": 1, "steps": 11},
     floor="",
     units=UNITS,
-    by_machine=True,
     first_seed=101,
     panels=(Bars("feed_rate"), Bars("step_seconds"), Bars("waiting")),
     numbers={

@@ -180,6 +180,5 @@ EXPERIMENT = Experiment(
         "took 5.2 times": "log_time: float16_large / float32_large",
         "4.4 times in": "log_time: float16_small / float32_small",
     },
-    by_machine=True,
     first_seed=101,
 )

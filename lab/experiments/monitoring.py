@@ -93,7 +93,6 @@ EXPERIMENT = Experiment(
     least={"images": 1, "profiled": 1, "steps": 11},
     floor="",
     units=UNITS,
-    by_machine=True,
     first_seed=201,
     panels=(Bars("step_seconds"), Bars("waiting"), Bars("saved")),
     numbers={

@@ -141,7 +141,6 @@ EXPERIMENT = Experiment(
         "work": Unit("multiplications an image", 1e-6, "millions"),
         "auc": Unit("pairs that the score puts in the right order", 100, "points", 1),
     },
-    by_machine=True,
     first_seed=101,
     panels=(Points("time_log_ratio", "test_accuracy"),),
     numbers={

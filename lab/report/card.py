@@ -1,43 +1,28 @@
 """The card: a recipe's page in Markdown, generated from evidence."""
 
-from collections.abc import Sequence
-
 from lab.evidence.records import levels_of, values_of
-from lab.evidence.schemas import Machine, MachineSummary
+from lab.evidence.schemas import Machine
 from lab.report import advice, forest
-from lab.report.pages import escaped, render
+from lab.report.pages import escaped, render, shown
 from lab.report.report import Report, kind_of, origin_of, supports_least, weakest
 from lab.statistics import Judgement
 
 
-def markdown(
-    report: Report,
-    with_figure: bool = True,
-    note: str = "",
-    others: Sequence[MachineSummary] = (),
-    full: Report | None = None,
-) -> str:
-    """The card.
-
-    `others` are the verdicts on other kinds of machine, `full` is what is published at that budget.
-    """
-    found = report.found
+def markdown(report: Report, with_figure: bool = True, note: str = "", full: Report | None = None) -> str:
+    """The card. `full` is what is published at that budget."""
     entries, explanation = advice.entries(report.experiment.docstring)
-    margins = report.test_set_margins()
     page = render(
         "card",
         experiment=report.experiment,
-        found=found,
+        found=report.found,
         report=report,
         entries=entries,
         explanation=explanation,
         note=note,
         with_figure=with_figure,
         named=_named,
-        kind=kind_of(found.machine),
-        margins=margins,
-        claims=[(judgement, _lines(report, judgement, margins)) for judgement in report.judgements],
-        machines=_machines(report, others),
+        kind=kind_of(report.found.machine),
+        claims=[(judgement, _lines(report, judgement)) for judgement in report.judgements],
         notes=notes(report),
         full=full,
         turned=_turned(report, full) if full else [],
@@ -50,15 +35,13 @@ def _named(machine: Machine) -> str:
     return f"{machine.cpu}, {machine.cores} cores, {', '.join(machine.gpus) or 'no GPU'}"
 
 
-def _lines(report: Report, judgement: Judgement, margins: dict[frozenset[str], float]) -> list[str]:
+def _lines(report: Report, judgement: Judgement) -> list[str]:
     """What stands below a claim: its comparisons, where they come from, and the source's own words."""
-    claim, comparisons, lines = judgement.claim, judgement.comparisons, []
-    alike = forest.all_alike(judgement)
-    for comparison in (supports_least(judgement),) if alike else comparisons:
-        which = f"Of {len(comparisons)} pairs, the one that is farthest apart: " if alike else ""
-        margin = margins.get(frozenset(comparison.between)) if claim.metric == "test_accuracy" else None
-        shift = f" Another test set: ±{margin:.2f} points." if margin is not None else ""
-        lines.append(which + report.words(judgement, comparison) + shift)
+    claim, comparisons, which = judgement.claim, judgement.comparisons, ""
+    if forest.all_alike(judgement):
+        which = f"Of {len(comparisons)} pairs, the one that is farthest apart: "
+        comparisons = (supports_least(judgement),)
+    lines = [which + report.words(judgement, comparison) for comparison in comparisons]
     said = f"In the source's words: “{escaped(claim.said)}”." if claim.said else ""
     return [line for line in (*lines, origin_of(claim), said) if line]
 
@@ -73,18 +56,6 @@ def _turned(report: Report, full: Report) -> list[list[str]]:
     return rows
 
 
-def _machines(report: Report, others: Sequence[MachineSummary]) -> list[list[str]]:
-    """A row for each kind of machine, this one's first: its seeds, and its verdict on each claim."""
-    verdicts = {judgement.claim.id: str(judgement.verdict) for judgement in report.judgements}
-    rows = [[escaped(kind_of(report.found.machine)), str(len(report.found.seeds)), *verdicts.values()]]
-    for other in others:
-        theirs = {claim.id: claim.verdict for claim in other.claims}
-        rows.append(
-            [escaped(kind_of(other.machine)), str(other.seeds), *(escaped(theirs.get(i, "")) for i in verdicts)]
-        )
-    return rows
-
-
 def notes(report: Report) -> str:
     """What a reader should know about the numbers in the table."""
     experiment, text = report.experiment, []
@@ -94,21 +65,16 @@ def notes(report: Report) -> str:
         text.append("Speeds are those of runs side by side: information, and no evidence for a claim.")
     if values_of(report.records, "epochs_to_target"):
         text.append("A target that was missed counts as all the epochs that were allowed.")
-    if over := _seeds_of_times(report):
-        text.append(f"Times and memory are those of the {over} seeds that all variants have.")
+    for metric in sorted(experiment.timed):
+        values, level = values_of(report.records, metric), levels_of(report.records, metric, timed=True)
+        if values != level:
+            over = min(len(by_seed) for by_seed in level.values())
+            text.append(f"Times and memory are those of the {over} seeds that all variants have.")
+            break
     if blocks := [block for record in report.records for block in record.blocks]:
         again = sum(block.again for block in blocks)
         text.append(f"Of {len(blocks)} timed blocks, {again} were timed again because other processes disturbed them.")
     return " ".join(text)
-
-
-def _seeds_of_times(report: Report) -> int:
-    """Over how many seeds times are shown, where these are not all that a variant has; else 0."""
-    for metric in sorted(report.experiment.timed):
-        values, shown = values_of(report.records, metric), levels_of(report.records, metric, timed=True)
-        if values != shown:
-            return min(len(by_seed) for by_seed in shown.values())
-    return 0
 
 
 def _settings(report: Report) -> list[list[str]]:
@@ -117,10 +83,10 @@ def _settings(report: Report) -> list[list[str]]:
         return []
     if report.experiment.table:
         fields = report.experiment.table.fields
-        return [[name, ", ".join(f"{value:g}" for value in values)] for name, values in fields.items()]
+        return [[name, ", ".join(map(shown, values))] for name, values in fields.items()]
     rows = []
     for variant, winner in report.tuning.winners.items():
         trials = sum(trial.variant == variant for trial in report.tuning.search)
-        shown = ", ".join(f"{name} {value:g}" for name, value in winner.items() if value is not None)
-        rows.append([escaped(variant), str(trials), escaped(shown)])
+        best = ", ".join(f"{name} {shown(value)}" for name, value in winner.items() if value is not None)
+        rows.append([escaped(variant), str(trials), escaped(best)])
     return rows

@@ -3,17 +3,18 @@
 import io
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 from scipy import special
 
-from lab.evidence.records import finished, levels_of, write_whole
-from lab.evidence.schemas import Record, TuningSweep
-from lab.panels import Bars, Graph, Lines, Panel, Points, Sweep
+from lab.evidence.records import finished, write_whole
+from lab.panels import Bars, Lines, Panel, Points, Sweep
+
+if TYPE_CHECKING:
+    from lab.report.report import Report
 
 # Okabe and Ito 2008, without the yellow that white swallows, then Tol's muted ones (personal.sron.nl/~pault).
 COLORS = (
@@ -23,48 +24,28 @@ COLORS = (
 STYLES = ("-", "--", ":")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What a panel draws from: records, the names of all variants, in order, and how metrics and curves are shown."""
+def style(report: "Report", variant: str) -> dict[str, Any]:
+    """A variant's color and line style, the same in each panel."""
+    number = report.experiment.names.index(variant)
+    return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number // len(COLORS) % len(STYLES)]}
 
-    records: Sequence[Record]
-    names: tuple[str, ...]
-    units: Any  # From a name to its `Unit`.
-    tuning: TuningSweep | None = None
-    swept: str = ""
 
-    def style(self, variant: str) -> dict[str, Any]:
-        """A variant's color and line style, the same in each panel."""
-        number = self.names.index(variant)
-        return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number // len(COLORS) % len(STYLES)]}
+def curves(report: "Report", variant: str, name: str) -> np.ndarray:
+    """A curve of the variant's finished runs, in its unit: float (runs, points), NaN past a run's own end."""
+    mine = [r for r in report.records if r.variant == variant and r.status == "finished"]
+    return padded([r.curves[name] for r in mine if r.curves.get(name)]) * report.experiment.unit(name).scale
 
-    def label(self, name: str) -> str:
-        """A metric or curve with its unit, as an axis is labelled."""
-        unit = self.units(name)
-        shown = {"points": "%"}.get(unit.name, "" if unit.name in unit.words else unit.name)
-        return f"{unit.words} ({shown})" if shown else unit.words
 
-    def curves(self, variant: str, name: str) -> np.ndarray:
-        """A curve of the variant's finished runs, in its unit: float (runs, points), NaN past a run's own end."""
-        mine = [r for r in self.records if r.variant == variant and r.status == "finished"]
-        return padded([r.curves[name] for r in mine if r.curves.get(name)]) * self.units(name).scale
-
-    def values(self, variant: str, metric: str) -> list[float]:
-        """What a variant's runs have of a metric, in its unit."""
-        unit = self.units(metric)
-        by_seed = levels_of(self.records, metric, unit.timed).get(variant, {})
-        return [value * unit.scale for value in by_seed.values()]
-
-    def spreads(self, names: Sequence[str], metric: str) -> tuple[list[str], list[float], list[float]]:
-        """The variants that have a metric, with its mean and standard deviation over seeds."""
-        values = {name: found for name in names if (found := self.values(name, metric))}
-        deviations = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in values.values()]
-        return list(values), [statistics.mean(v) for v in values.values()], deviations
-
-    def mean_over(self, names: Sequence[str], metric: str) -> str:
-        """The title of a panel that shows means and standard deviations."""
-        counts = [len(values) for name in names if (values := self.values(name, metric))]
-        return f"Mean and standard deviation over {from_to(counts)} seeds"
+def spreads(report: "Report", metric: str) -> tuple[dict[str, tuple[float, float]], str]:
+    """Variant -> a metric's mean and standard deviation over seeds, and how to say so in a title."""
+    scale = report.experiment.unit(metric).scale
+    levels = {name: [scale * v for v in by_seed.values()] for name, by_seed in report.levels(metric).items()}
+    found = {
+        name: (statistics.mean(levels[name]), statistics.stdev(levels[name]) if len(levels[name]) > 1 else 0.0)
+        for name in report.experiment.names
+        if levels.get(name)
+    }
+    return found, f"Mean and standard deviation over {from_to([len(levels[name]) for name in found])} seeds"
 
 
 def padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
@@ -93,137 +74,78 @@ def _draw_curve(axes: Any, x: Any, y: np.ndarray, band: str, variant: str, style
     axes.fill_between(x, *band_of(y, band), color=style["color"], alpha=0.15, linewidth=0)
 
 
-def _name_curves(axes: Any) -> None:
-    """A legend right of the axes, in the order in which the lines end from top to bottom."""
-    ends = {line: np.asarray(line.get_ydata(), float)[-1] for line in axes.lines}
-    if ends:
-        handles = sorted(ends, key=lambda line: -ends[line])
-        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
-
-
-def draw_lines(panel: Lines, axes: Any, picture: Picture) -> None:
+def draw_lines(panel: Lines, axes: Any, report: "Report") -> None:
     runs = []
-    for variant in panel.variants or picture.names:
-        y = picture.curves(variant, panel.y)
+    for variant in panel.variants or report.experiment.names:
+        y = curves(report, variant, panel.y)
         if y.size:
-            x = np.nanmean(picture.curves(variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
-            _draw_curve(axes, x, y, panel.band, variant, picture.style(variant))
+            x = np.nanmean(curves(report, variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
+            _draw_curve(axes, x, y, panel.band, variant, style(report, variant))
             runs.append(len(y))
     _scale(axes, panel.log)
     if not panel.x and "x" not in panel.log:
         axes.xaxis.get_major_locator().set_params(integer=True)
     band = {"range": "range", "interval": "95 % interval"}[panel.band]
     title = panel.title or f"Mean and {band} over {from_to(runs)} seeds"
-    _word(axes, title, picture.label(panel.x) if panel.x else panel.x_label, picture.label(panel.y))
-    _name_curves(axes)
+    axes.set(title=title, xlabel=report.heading(panel.x) if panel.x else panel.x_label, ylabel=report.heading(panel.y))
+    if axes.lines:  # Named in the order in which the lines end from top to bottom.
+        handles = sorted(axes.lines, key=lambda line: -np.asarray(line.get_ydata(), float)[-1])
+        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
 
 
-def draw_sweep(panel: Sweep, axes: Any, picture: Picture) -> None:
-    assert picture.tuning is not None
-    seeds: dict[str, set[int]] = {}
-    for record in picture.tuning.curve:
-        seeds.setdefault(record.variant, set()).add(record.seed)
-    for variant in (name for name in picture.tuning.variants if name in seeds):
+def draw_sweep(panel: Sweep, axes: Any, report: "Report") -> None:
+    assert report.tuning
+    assert report.experiment.tuning
+    swept, curve = report.experiment.tuning.swept, report.tuning.curve
+    seeds = {name: len({trial.seed for trial in curve if trial.variant == name}) for name in report.tuning.variants}
+    for variant in (name for name in seeds if seeds[name]):
         by_value: dict[float, list[float]] = {}
-        for record in finished(picture.tuning.curve):
-            if record.variant == variant:
-                by_value.setdefault(record.config[picture.swept], []).append(100 * record.metrics["test_accuracy"])
+        for trial in finished(curve):
+            if trial.variant == variant:
+                by_value.setdefault(trial.config[swept], []).append(100 * trial.metrics["test_accuracy"])
         if x := sorted(by_value):
-            y = padded([by_value[value] for value in x]).T
-            _draw_curve(axes, x, y, "range", variant, picture.style(variant))
+            _draw_curve(axes, x, padded([by_value[value] for value in x]).T, "range", variant, style(report, variant))
     axes.set_xscale("log")
-    title = f"Sensitivity: mean and range over {from_to([len(of_one) for of_one in seeds.values()])} seeds"
-    _word(axes, title, {"rate": "learning rate"}.get(picture.swept, picture.swept), "test accuracy (%)")
+    title = f"Sensitivity: mean and range over {from_to([number for number in seeds.values() if number])} seeds"
+    axes.set(title=title, xlabel={"rate": "learning rate"}.get(swept, swept), ylabel="test accuracy (%)")
 
 
-def draw_points(panel: Points, axes: Any, picture: Picture) -> None:
-    for variant in picture.names:
-        (_, x, dx), (_, y, dy) = (picture.spreads([variant], metric) for metric in (panel.x, panel.y))
-        if x and y:
-            axes.errorbar(x, y, xerr=dx, yerr=dy, fmt="o", color=picture.style(variant)["color"], label=variant)
+def draw_points(panel: Points, axes: Any, report: "Report") -> None:
+    (x, _), (y, over) = spreads(report, panel.x), spreads(report, panel.y)
+    for name in (name for name in x if name in y):
+        color = style(report, name)["color"]
+        axes.errorbar(x[name][0], y[name][0], xerr=x[name][1], yerr=y[name][1], fmt="o", color=color, label=name)
     _scale(axes, panel.log)
-    title = panel.title or picture.mean_over(picture.names, panel.y)
-    _word(axes, title, picture.label(panel.x), picture.label(panel.y))
+    axes.set(title=panel.title or over, xlabel=report.heading(panel.x), ylabel=report.heading(panel.y))
     if axes.containers:
         axes.legend(fontsize=8)
 
 
-def draw_bars(panel: Bars, axes: Any, picture: Picture) -> None:
-    names, means, deviations = picture.spreads(picture.names, panel.metric)
-    colors = [picture.style(name)["color"] for name in names]
-    axes.barh(names, means, xerr=deviations, ecolor="gray", color=colors)
+def draw_bars(panel: Bars, axes: Any, report: "Report") -> None:
+    found, over = spreads(report, panel.metric)
+    means, deviations = ([pair[place] for pair in found.values()] for place in (0, 1))
+    colors = [style(report, name)["color"] for name in found]
+    axes.barh(list(found), means, xerr=deviations, ecolor="gray", color=colors)
     axes.tick_params(axis="y", labelsize=8)
     axes.invert_yaxis()
-    if names:
+    if found:
         _scale(axes, panel.log)
     else:  # An empty axis can't be logarithmic.
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
-    _word(axes, panel.title or picture.mean_over(names, panel.metric), picture.label(panel.metric), "")
+    axes.set(title=panel.title or over, xlabel=report.heading(panel.metric))
 
 
-def draw_graph(panel: Graph, axes: Any, picture: Any = None) -> None:
-    _draw_layers(panel.build(), panel.title or "The model", axes)
+DRAWING: dict[type, Any] = {Lines: draw_lines, Points: draw_points, Bars: draw_bars, Sweep: draw_sweep}
 
 
-def draw_models(models: Mapping[str, Any]) -> Any:
-    """A matplotlib figure of models' graphs of layers side by side: title -> Sequential or Functional model."""
-    import keras
-    from matplotlib.figure import Figure
-
-    # A Sequential model does not count its input among its layers; as a Functional one it does.
-    graphs = {title: keras.Model(model.inputs, model.outputs) for title, model in models.items()}
-    height = 0.8 + 0.45 * max(len(graph.layers) for graph in graphs.values())
-    figure = Figure(figsize=(4 * len(graphs), height), dpi=90, layout="constrained")
-    for axes, (title, graph) in zip(figure.subplots(1, len(graphs), squeeze=False)[0], graphs.items(), strict=True):
-        _draw_layers(graph, title, axes)
-    return figure
-
-
-def _draw_layers(model: Any, title: str, axes: Any) -> None:
-    """A box for each layer of a Functional model, with the layer's type (at the ends its name) and output shape.
-
-    A layer stands a row below the lowest of those that it takes from, and in the middle of them.
-    """
-    places: dict[str, tuple[float, int]] = {}
-    arrows: list[tuple[str, str]] = []
-    for layer in model.layers:
-        taken = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
-        sources = [name for tensor in taken if (name := tensor._keras_history[0].name) != layer.name]
-        arrows += [(source, layer.name) for source in sources]
-        row = max((places[source][1] for source in sources), default=-1) + 1
-        beside = [x for x, y in places.values() if y == row]
-        middle = statistics.mean(places[source][0] for source in sources) if sources else float(len(beside))
-        places[layer.name] = (middle + 0.5 * sum(abs(x - middle) < 0.5 for x in beside), row)
-    ends = set(places) - {source for source, _ in arrows} | set(places) - {layer for _, layer in arrows}
-    for layer in model.layers:
-        words = layer.name if layer.name in ends else type(layer).__name__
-        box = {"boxstyle": "round", "facecolor": "#d0e4f2" if layer.name in ends else "white", "edgecolor": "gray"}
-        text = f"{words} {tuple(layer.output.shape[1:])}"
-        axes.text(*places[layer.name], text, ha="center", va="center", fontsize=7, bbox=box, zorder=3)
-    for source, layer in arrows:
-        (x, y), (to_x, to_y) = places[source], places[layer]
-        look = {"arrowstyle": "->"}
-        if x == to_x and to_y > y + 1:  # Bend it around the layers in between.
-            look["connectionstyle"] = f"arc3,rad={-3.6 / (to_y - y)}"
-        axes.annotate("", (to_x, to_y - 0.3), (x, y + 0.3), arrowprops=look)
-    columns, depth = [x for x, _ in places.values()], max(y for _, y in places.values())
-    axes.set(xlim=(min(columns) - 0.6, max(columns) + 0.6), ylim=(depth + 0.6, -0.6))
-    axes.set_axis_off()
-    axes.set_title(title, fontsize=10)
-
-
-DRAWING: dict[type, Any] = {
-    Lines: draw_lines, Points: draw_points, Bars: draw_bars, Sweep: draw_sweep, Graph: draw_graph
-}  # fmt: skip
-
-
-def draw(panels: Sequence[Panel], picture: Picture) -> Any:
+def draw(panels: Sequence[Panel], report: "Report") -> Any:
     """A matplotlib figure of `panels` side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5 * len(panels), 4), dpi=110, layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        DRAWING[type(panel)](panel, axes, picture)
+        DRAWING[type(panel)](panel, axes, report)
+        axes.title.set_fontsize(10)
         axes.grid(alpha=0.3)
     return figure
 
@@ -241,11 +163,6 @@ def drawn_from(path: Path) -> str:
         return ""
     with Image.open(path) as picture:
         return str(picture.info.get("Evidence", ""))
-
-
-def _word(axes: Any, title: str, x: str, y: str) -> None:
-    axes.set(xlabel=x, ylabel=y)
-    axes.set_title(title, fontsize=10)
 
 
 def _scale(axes: Any, log: str) -> None:

@@ -94,9 +94,8 @@ def _draw_column(axes: Any, found: Sequence[Row], places: int, *, words: bool) -
             where = math.copysign(EDGE + 0.4, row.mean)
             axes.text(where, place, text, ha=side, va="center", fontsize=7, color=color, bbox=box)
         if words:
-            axes.annotate(
-                row.word, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=color
-            )
+            beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8, "color": color}
+            axes.annotate(row.word, (1.01, place), **beside)
     axes.set_yticks(range(len(found)), [row.label for row in found], fontsize=8)
     axes.set_ylim(places - 0.4, -0.6)
     axes.set_xlim(-EDGE - 0.5, EDGE + 0.5)
@@ -106,16 +105,9 @@ def _draw_column(axes: Any, found: Sequence[Row], places: int, *, words: bool) -
 def _draw_legend(figure: Any, found: Sequence[Row]) -> None:
     from matplotlib.lines import Line2D
 
-    entries = {
-        word: Line2D([], [], color=COLORS[word], marker="o") for word in COLORS if word in {r.word for r in found}
-    }
+    words = {row.word for row in found}
+    entries = {word: Line2D([], [], color=color, marker="o") for word, color in COLORS.items() if word in words}
     if any(row.stale for row in found):
         entries["measured with an earlier version"] = Line2D([], [], color="gray", marker="o", markerfacecolor="white")
-    figure.legend(
-        entries.values(),
-        entries,
-        loc="outside upper center",
-        ncols=math.ceil(len(entries) / 2),
-        fontsize=9,
-        frameon=False,
-    )
+    columns = math.ceil(len(entries) / 2)
+    figure.legend(entries.values(), entries, loc="outside upper center", ncols=columns, fontsize=9, frameon=False)

@@ -1,6 +1,7 @@
 """README's generated parts, the ledger of all claims and the picture of them, from the recipes' summaries alone."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,15 +61,12 @@ def readme(text: str, found: Summaries) -> str:
     Raises:
         EvidenceError: README has no place for one of them.
     """
-    made = dict(zip(PARTS, (totals(found), surprises(found), at_full(found), by_chapter(found)), strict=True))
-    for part in PARTS:
+    for part, made in zip(PARTS, (totals(found), surprises(found), at_full(found), by_chapter(found)), strict=True):
         begin, end = marks(part)
-        if text.count(begin) != 1 or text.count(end) != 1 or text.find(begin) > text.find(end):
-            raise EvidenceError(
-                f"README.md should have the lines {begin} and {end} once: put them where the {part} belong."
-            )
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n\n{made[part]}\n\n{end}{rest.split(end)[1]}"
+        parted = re.fullmatch(f"(.*{re.escape(begin)}).*({re.escape(end)}.*)", text, re.DOTALL)
+        if not parted:
+            raise EvidenceError(f"README.md lacks {begin} and {end} below it: put them where the {part} belong.")
+        text = f"{parted[1]}\n\n{made}\n\n{parted[2]}"
     return text
 
 
@@ -77,37 +75,24 @@ def _current(found: Summaries) -> Iterator[tuple[str, ClaimSummary]]:
     return ((name, claim) for name, summary in found.items() if not summary.stale for claim in summary.claims)
 
 
-def _is_arithmetic(claim: ClaimSummary) -> bool:
-    return claim.numbers == ["arithmetic"]
-
-
 def totals(found: Summaries) -> str:
     """How many claims there are, and how many of each verdict."""
     claims = [claim for _, claim in _current(found)]
-    counts = Counter(claim.verdict for claim in claims if not _is_arithmetic(claim))
-    return render(
-        "totals",
-        recipes=len(found),
-        claims=counts.total(),
-        words=[f"{counts[word]} {forms[counts[word] == 1]}" for word, forms in WORDS.items() if counts[word]],
-        arithmetic=len(claims) - counts.total(),
-        stale=sum(len(summary.claims) for summary in found.values() if summary.stale),
-    )
+    counts = Counter(claim.verdict for claim in claims if claim.numbers != ["arithmetic"])
+    words = [f"{counts[word]} {forms[counts[word] == 1]}" for word, forms in WORDS.items() if counts[word]]
+    total, stale = counts.total(), sum(len(summary.claims) for summary in found.values() if summary.stale)
+    return render("totals", recipes=len(found), claims=total, words=words, arithmetic=len(claims) - total, stale=stale)
 
 
 def at_full(found: Summaries) -> str:
     """How many verdicts are the same with all images, and which changed the most."""
     both = [(name, claim) for name, claim in _current(found) if claim.at_full]
-    other = sorted((entry for entry in both if entry[1].verdict != entry[1].at_full), key=lambda e: -_turn(e[1]))
-    shown, rest = other[:MOST_TURNS], other[MOST_TURNS:]
-    same = len(both) - len(other)
-    return render("full", both=len(both), same=same, shown=shown, others=[name for name, _ in rest])
-
-
-def _turn(claim: ClaimSummary) -> int:
-    """How far a verdict at full is from the one at quick: four steps from refuted to holds."""
+    # Four steps from refuted to holds.
     place = {"refuted": -2, "refuted in direction": -1, "holds in direction": 1, "holds": 2}
-    return abs(place.get(claim.at_full or "", 0) - place.get(claim.verdict, 0))
+    turn = lambda entry: abs(place.get(entry[1].at_full or "", 0) - place.get(entry[1].verdict, 0))  # noqa: E731
+    other = sorted((entry for entry in both if entry[1].verdict != entry[1].at_full), key=turn, reverse=True)
+    others = [name for name, _ in other[MOST_TURNS:]]
+    return render("full", both=len(both), same=len(both) - len(other), shown=other[:MOST_TURNS], others=others)
 
 
 def surprises(found: Summaries) -> str:
@@ -117,8 +102,7 @@ def surprises(found: Summaries) -> str:
         ours = claim.source.startswith("our ")  # Our own controls and questions surprise nobody.
         if claim.verdict in SURPRISING and claim.effects and not ours:
             sizes = [abs(effect.mean) for effect in claim.effects]
-            numbers = claim.numbers[sizes.index(max(sizes))]
-            odd.append((name, claim, numbers, max(sizes)))
+            odd.append((name, claim, claim.numbers[sizes.index(max(sizes))], max(sizes)))
     odd.sort(key=lambda entry: (SURPRISING.index(entry[1].verdict), -entry[3], entry[0]))
     stale = bool(found) and all(summary.stale for summary in found.values())
     return render("surprises", shown=odd[:MOST_SURPRISES], more=len(odd[MOST_SURPRISES:]), stale=stale)
@@ -138,12 +122,9 @@ def _row(name: str, summary: Summary | None) -> list[str]:
     words = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
     if summary.stale:
         words = f"{counted(len(summary.claims), 'claim')}, earlier version"
-    claims = f"[{words}](results/{name}/README.md)"
-    return [link, escaped(summary.question), escaped(summary.answer), claims, _duration(summary.quick_seconds or 0)]
-
-
-def _duration(seconds: float) -> str:
-    return "" if not seconds else f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+    claims, seconds = f"[{words}](results/{name}/README.md)", summary.quick_seconds or 0
+    takes = f"{seconds:.0f} s" if 0 < seconds < 100 else f"{seconds / 60:.0f} min" if seconds else ""
+    return [link, escaped(summary.question), escaped(summary.answer), claims, takes]
 
 
 def ledger(found: Summaries) -> str:

@@ -31,6 +31,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def shown(value: object) -> str:
+    """A setting as pages and names of folders have it: numbers without trailing zeros."""
+    return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+
+
 @functools.cache
 def _environment() -> Any:
     import jinja2

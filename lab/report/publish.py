@@ -6,7 +6,6 @@ makes what is missing.
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,11 @@ from msgspec import structs
 
 from lab.evidence.provenance import ROOT, without_folder
 from lab.evidence.records import EvidenceError, read, write_json, write_whole
-from lab.evidence.schemas import ClaimSummary, Effect, Evidence, MachineSummary, Summary, TuningSweep
+from lab.evidence.schemas import ClaimSummary, Effect, Summary
 from lab.experiment import Experiment
 from lab.report import advice, forest, front_page, published
 from lab.report.card import markdown
-from lab.report.publishable import changed_parts, objections
+from lab.report.publishable import KINDS, changed_parts, objections
 from lab.report.published import STALE, Published, floors_of
 from lab.report.report import Report, kind_of, supports_least, weakest
 from lab.statistics import Comparison, Judgement
@@ -30,7 +29,7 @@ SUMMARY = "summary.json"
 MOST_CHANGED = 10
 RESTORE = "restore it from git, or measure again"
 
-Pages = dict[str, str | Summary]  # By the name of the file.
+Pages = dict[str, Any]  # By the name of the file: the card's text, and the `Summary`.
 
 
 def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None = None) -> str:
@@ -47,29 +46,25 @@ def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None 
     for path in paths:
         if reasons := objections(experiment, path):
             raise EvidenceError(f"{path} can't be published. {' '.join(reasons)}")
-        kind: type[Evidence | TuningSweep] = TuningSweep if path.name == "tuning.json" else Evidence
-        found = read(path, kind)
+        found = read(path, KINDS[path.name])
         home = folder / "full" if found.budget == "full" else folder
         new[home / path.name] = structs.replace(found, command=without_folder(found.command))
     evidence = new.get(folder / "evidence.json") or (None if before.stale else before.evidence)
     tuning = new.get(folder / "tuning.json", before.tuning)
     if evidence is not None and (wrong := advice.complaints(Report(experiment, evidence, tuning))):
         raise EvidenceError(f"The advice of {experiment.name} is not what its evidence says. {' '.join(wrong)}")
-    if evidence is None and before.evidence is None and tuning is None:
+    nothing = evidence is None and before.evidence is None
+    if nothing and tuning is None:
         raise EvidenceError(f"There is no evidence of {experiment.name} to publish: run `{experiment.measure_again}`.")
     for place, content in new.items():
         write_json(place, content)
-    if evidence is None and before.evidence is None:
+    if nothing:
         return "the sweep is published; the evidence comes next"
     pages, report = generate(experiment, folder)
     if report is not None:
-        report.write_figure(folder / "figure.png")
-        report.write_forest(folder / "forest.png")
-    for name, page in pages.items():
-        if isinstance(page, str):
-            write_whole(folder / name, page.encode())
-        else:
-            write_json(folder / name, page)
+        report.write_figures(folder)
+    write_whole(folder / CARD, pages[CARD].encode())
+    write_json(folder / SUMMARY, pages[SUMMARY])
     return "generated from its evidence" if report else f"labelled as {STALE}, since {before.stale}"
 
 
@@ -79,7 +74,8 @@ def generate(experiment: Experiment, folder: Path) -> tuple[Pages, Report | None
     assert quick.evidence is not None
     if quick.stale:
         card, summary = _read_text(folder / CARD), read(folder / SUMMARY, Summary, RESTORE)
-        return {CARD: label(experiment) + _without_label(card), SUMMARY: structs.replace(summary, stale=True)}, None
+        unlabelled = card.split("\n\n", 1)[1] if card.startswith("> **This was ") else card
+        return {CARD: label(experiment) + unlabelled, SUMMARY: structs.replace(summary, stale=True)}, None
     report, at_full = Report(experiment, quick.evidence, quick.tuning), None
     notes = [f"The sweep was {STALE}."] if quick.stale_tuning else []
     if full.evidence is not None and full.stale:
@@ -87,38 +83,13 @@ def generate(experiment: Experiment, folder: Path) -> tuple[Pages, Report | None
     elif full.evidence is not None:
         at_full = Report(experiment, full.evidence, full.tuning)
     summary = summary_of(report, at_full)
-    pages: Pages = {}
-    others: list[MachineSummary] = []
-    if experiment.by_machine:
-        name, own = _machine_page(report, summary)
-        others = _other_machines(folder, name, own.code)
-        pages[name] = own
-    card = markdown(report, note=" ".join(notes), others=others, full=at_full)
-    return {**pages, CARD: card, SUMMARY: summary}, report
-
-
-def _machine_page(report: Report, summary: Summary) -> tuple[str, MachineSummary]:
-    """The file that keeps the verdicts of this kind of machine when evidence of another kind is published."""
-    found = report.found
-    name = re.sub("[^a-z0-9]+", "-", kind_of(found.machine).lower()).strip("-")
-    own = MachineSummary(**structs.asdict(summary), machine=found.machine, commit=found.commit, code=found.code)
-    return f"machine-{name}.json", own
-
-
-def _other_machines(folder: Path, own: str, code: str) -> list[MachineSummary]:
-    """The verdicts on other kinds of machine, of the same version of the recipe."""
-    paths = [path for path in sorted(folder.glob("machine-*.json")) if path.name != own]
-    return [found for path in paths if (found := read(path, MachineSummary, RESTORE)).code == code]
+    return {CARD: markdown(report, note=" ".join(notes), full=at_full), SUMMARY: summary}, report
 
 
 def label(experiment: Experiment) -> str:
     """What a card of stale evidence begins with."""
     again = f"`{experiment.measure_again}` measures it again."
     return f"> **This was {STALE}**, whose code has changed since. {again}\n\n"
-
-
-def _without_label(text: str) -> str:
-    return text.split("\n\n", 1)[1] if text.startswith("> **This was ") else text
 
 
 def summary_of(report: Report, full: Report | None = None) -> Summary:
@@ -146,7 +117,6 @@ def _claim_summary(
         least = supports_least(at_full)
         before = judgement.comparisons[at_full.comparisons.index(least)]
         both = report.words(judgement, before, brief=True), full.words(at_full, least, brief=True)
-    depends = report.experiment.by_machine and claim.metric
     return ClaimSummary(
         id=claim.id,
         text=claim.text,
@@ -156,7 +126,7 @@ def _claim_summary(
         numbers=numbers or ["arithmetic"],
         effects=_effects(judgement, shown),
         drawn=_effects(judgement, [supports_least(judgement)] if judgement.comparisons else []),
-        machine=kind_of(report.found.machine) if depends else None,
+        machine=kind_of(report.found.machine) if claim.metric in report.experiment.timed else None,
         at_full=at_full.verdict if at_full else None,
         at_quick_and_full=both,
     )
@@ -201,20 +171,21 @@ def front_pages(found: front_page.Summaries, results: Path, page: Path) -> dict[
 def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
     """What of a recipe is current, stale or missing, a line each. Below stale evidence also what mends it."""
     quick, full = (Published.read(experiment, results, budget) for budget in ("quick", "full"))
-    lines = [_state("evidence", quick.evidence, quick.stale)]
-    if quick.evidence is not None and quick.stale:
-        lines += [f"{'':<9} {line}" for line in _remedy(Report(experiment, quick.evidence, None))]
+    parts: list[tuple[str, Any, str]] = [("evidence", quick.evidence, quick.stale)]
     if experiment.sweep:
-        lines.append(_state("table" if experiment.table else "tuning", quick.tuning, quick.stale_tuning))
+        parts.append(("table" if experiment.table else "tuning", quick.tuning, quick.stale_tuning))
     if experiment.at_full:
-        lines.append(_state("at full", full.evidence, full.stale))
+        parts.append(("at full", full.evidence, full.stale))
+    lines = []
+    for part, found, why in parts:
+        lines.append(f"{part:<9} {'not measured' if found is None else f'stale: {why}' if why else 'current'}")
+        if part == "table" and why:
+            lines.append(f"{'':<9} `python -m {experiment.command} tune` measures it again, before all else.")
+        if part == "evidence" and found is not None and why:
+            lines += [f"{'':<9} {line}" for line in _remedy(Report(experiment, found, None))]
     if experiment.floor:
         lines.append(f"{'floors':<9} {'measured' if floors_of(experiment, results) else 'not measured'}")
     return lines
-
-
-def _state(part: str, found: Any, why: str) -> str:
-    return f"{part:<9} {'not measured' if found is None else f'stale: {why}' if why else 'current'}"
 
 
 def _remedy(report: Report) -> list[str]:
@@ -226,10 +197,10 @@ def _remedy(report: Report) -> list[str]:
     if more := len(changed[MOST_CHANGED:]):
         lines.append(f"and {more} more")
     minutes = (report.elapsed or report.seconds(report.records)) / 60
-    share = 2 / max(1, len(report.found.seeds))
+    share = max(1, 2 / max(1, len(report.found.seeds)) * minutes)
     return [
         *lines,
         f"`{experiment.measure_again}` measures it again (about {minutes:.0f} minutes).",
-        f"If no number changes, `python -m lab attest {experiment.name}` carries it over (about "
-        f"{max(1, share * minutes):.0f} on the machine that measured it, twice as long on another).",
+        f"If no number changes, `python -m lab attest {experiment.name}` carries it over (about {share:.0f} on the "
+        "machine that measured it, twice as long on another).",
     ]

@@ -11,13 +11,14 @@ from lab.evidence import code_hash
 from lab.evidence.lineage import read_followed
 from lab.evidence.provenance import is_commit
 from lab.evidence.records import EvidenceError, read
-from lab.evidence.schemas import Evidence, Images, Origin, Record, Trial, TuningSweep, check_recipe
+from lab.evidence.schemas import Evidence, Images, Origin, Record, TuningSweep, check_recipe
 from lab.experiment import Experiment
 
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
 FULL_DIGEST = "e0fb09a180fee78d"  # Of all of CIFAR-10's.
 IMAGES = {"quick": ("subset", SUBSET_DIGEST), "full": ("full", FULL_DIGEST)}
 LEAST_SEEDS = {"quick": 10, "full": 5}
+KINDS: dict[str, type[Evidence | TuningSweep]] = {"evidence.json": Evidence, "tuning.json": TuningSweep}
 KERAS = {"floatx": "float32", "image_data_format": "channels_last"}
 
 
@@ -71,10 +72,6 @@ def changed_parts(experiment: Experiment, found: Origin) -> list[str]:
     return code_hash.changed(found.parts, experiment.parts) if found.parts else []
 
 
-class _Header(msgspec.Struct):
-    budget: str = ""
-
-
 def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -> tuple[Path | None, list[str]]:
     """The newest file of `name`, "evidence.json" or "tuning.json", of a budget under `logs` that may be published.
 
@@ -83,13 +80,12 @@ def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -
     passed_over: list[str] = []
     for path in sorted((logs / experiment.name).glob(f"*/{name}"), reverse=True):
         try:
-            its_budget = read(path, _Header).budget
+            its_budget = read(path, dict[str, Any]).get("budget")
         except EvidenceError:
-            its_budget = ""  # What is wrong with it is said below.
-        if its_budget == "smoke" or (its_budget == "full") != (budget == "full"):
+            its_budget = None
+        if (its_budget if its_budget in ("smoke", "full") else "quick") != budget:  # What is neither is said below.
             continue
-        reasons = objections(experiment, path)
-        if not reasons:
+        if not (reasons := objections(experiment, path)):
             return path, passed_over
         passed_over.append(f"{path} is passed over: {' '.join(reasons)}")
     return None, passed_over
@@ -97,64 +93,49 @@ def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -
 
 def objections(experiment: Experiment, path: Path) -> list[str]:
     """Why a file of evidence or of a sweep may not be published, in sentences; empty if it may."""
-    kind: type[Evidence | TuningSweep] = TuningSweep if path.name == "tuning.json" else Evidence
     try:
-        found = read_followed(path, kind)
+        found = read_followed(path, KINDS[path.name])
     except EvidenceError as error:
         return [str(error)]
     if problem := check_recipe(found, experiment.name, experiment.names):
         return [f"{path} can't be used: {problem}."]
-    of_kind = _of_sweep(experiment, found) if isinstance(found, TuningSweep) else _of_evidence(experiment, found)
-    return [*_of_origin(experiment, found), *of_kind]
+    problems = _of_origin(experiment, found)
+    if isinstance(found, TuningSweep):
+        runs = [*found.search, *found.curve]
+        lacking = set() if experiment.table else set(experiment.swept_at(found.budget)) - set(found.variants)
+        if experiment.tuning:
+            defaults = _as_read_back(vars(experiment.config_at(found.budget)))
+            whole = [structs.replace(trial, config={**defaults, **trial.config}) for trial in found.search]
+            won = experiment.tuning.at(found.budget).winners(whole)
+            problems["Its winners are not those of its own trials."] = found.winners != won
+    else:
+        runs = list(found.records)
+        lacking = set(experiment.published_at(found.budget)) - set(found.variants)
+        first, many, least = experiment.first_seed, len(found.seeds), LEAST_SEEDS.get(found.budget, 10)
+        few = found.seeds != list(range(first, first + many)) or many < least
+        problems[f"It has {many} seeds; at least {least} are needed, from {first} on."] = few
+    problems[f"It lacks some of the variants: {', '.join(sorted(lacking))}."] = bool(lacking)
+    problems["It has failed runs: repeat its command with --resume."] = any(run.status == "failed" for run in runs)
+    return [sentence for sentence, is_so in problems.items() if is_so]
 
 
-def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> list[str]:
-    """Objections to the code, the images and the settings."""
-    reasons = []
-    if found.budget not in (("quick", "full") if experiment.at_full else ("quick",)):
-        reasons.append(f"Its budget is {found.budget}, which is not published.")
+def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> dict[str, bool]:
+    """Objections to the code, the images and the settings, and whether each is one."""
     source, digest = IMAGES.get(found.budget, IMAGES["quick"])
-    if found.data != Images(source=source, train_images=None, split_seed=None):
-        reasons.append(f"Its images are not those of budget {found.budget}.")
-    elif found.data_digest != digest:
-        reasons.append("The hash of its images is not that of the bundled images, or of all of CIFAR-10.")
-    if found.keras != KERAS:
-        reasons.append("It was measured with other settings of Keras.")
-    if found.model:
-        reasons.append("It was measured with a reader's own model.")
+    other_images = found.data != Images(source=source, train_images=None, split_seed=None)
     commit = str(found.commit)
-    if commit.endswith("+changes"):
-        reasons.append("It was measured with code that is not committed.")
-    elif not is_commit(commit):
-        reasons.append(f"There is no commit {commit[:40]!r}.")
-    if (found.kind == "comparison" or experiment.tuning) and (others := set_otherwise(experiment, found)):
-        reasons.append(f"Its {', '.join(others)} are not those of budget {found.budget}.")
-    elif why := staleness(experiment, found):
-        reasons.append(f"It is stale: {why}. Measure again.")
-    return reasons
-
-
-def _of_evidence(experiment: Experiment, found: Evidence) -> list[str]:
-    first, many, least = experiment.first_seed, len(found.seeds), LEAST_SEEDS.get(found.budget, 10)
-    reasons = _of_runs(found.records, set(experiment.published_at(found.budget)) - set(found.variants))
-    if found.seeds != list(range(first, first + many)) or many < least:
-        reasons.append(f"It has {many} seeds; at least {least} are needed, from {first} on.")
-    return reasons
-
-
-def _of_sweep(experiment: Experiment, found: TuningSweep) -> list[str]:
-    lacking = set() if experiment.table else set(experiment.swept_at(found.budget)) - set(found.variants)
-    reasons = _of_runs([*found.search, *found.curve], lacking)
-    if experiment.tuning:
-        defaults = _as_read_back(vars(experiment.config_at(found.budget)))
-        whole = [structs.replace(trial, config={**defaults, **trial.config}) for trial in found.search]
-        if found.winners != experiment.tuning.at(found.budget).winners(whole):
-            reasons.append("Its winners are not those of its own trials.")
-    return reasons
-
-
-def _of_runs(runs: Iterable[Trial], lacking: set[str]) -> list[str]:
-    reasons = [f"It lacks some of the variants: {', '.join(sorted(lacking))}."] if lacking else []
-    if any(run.status == "failed" for run in runs):
-        reasons.append("It has failed runs: repeat its command with --resume.")
-    return reasons
+    changed = commit.endswith("+changes")
+    others = set_otherwise(experiment, found) if found.kind == "comparison" or experiment.tuning else []
+    why = "" if others else staleness(experiment, found)
+    budgets = ("quick", "full") if experiment.at_full else ("quick",)
+    return {
+        f"Its budget is {found.budget}, which is not published.": found.budget not in budgets,
+        f"Its images are not those of budget {found.budget}.": other_images,
+        "Its images are not CIFAR-10's, by their digest.": not other_images and found.data_digest != digest,
+        "It was measured with other settings of Keras.": found.keras != KERAS,
+        "It was measured with a reader's own model.": bool(found.model),
+        "It was measured with code that is not committed.": changed,
+        f"There is no commit {commit[:40]!r}.": not changed and not is_commit(commit),
+        f"Its {', '.join(others)} are not those of budget {found.budget}.": bool(others),
+        f"It is stale: {why}. Measure again.": bool(why),
+    }

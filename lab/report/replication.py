@@ -32,11 +32,10 @@ def agreement(ours: Report, theirs: Report) -> list[Agreement]:
     standard deviation times the root of 1/n + 1/k. Published seeds, which a plain run has, agree more often than that.
     """
     claimed = (claim.metric for claim in theirs.experiment.claims if claim.metric and not claim.from_tuning)
-    metrics = dict.fromkeys(["test_accuracy", *claimed])
-    if theirs.experiment.by_machine and kind_of(ours.found.machine) != kind_of(theirs.found.machine):
-        metrics = dict.fromkeys(["test_accuracy"])  # Times and memory are those of one kind of machine.
+    elsewhere = kind_of(ours.found.machine) != kind_of(theirs.found.machine)
+    apart = theirs.experiment.timed if elsewhere else set()  # Times and memory are those of one kind of machine.
     found = []
-    for metric in metrics:
+    for metric in (name for name in dict.fromkeys(["test_accuracy", *claimed]) if name not in apart):
         new, old = values_of(ours.records, metric), values_of(theirs.records, metric)
         for variant in theirs.experiment.names:
             here, there = (list(values.get(variant, {}).values()) for values in (new, old))

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy as np
 
 from lab.claims import Claim
 from lab.evidence.records import levels_of, values_of
-from lab.evidence.schemas import LOOKS, Evidence, Machine, Record, TuningSweep, unpack_bits
+from lab.evidence.schemas import LOOKS, Evidence, Machine, Record, TuningSweep
 from lab.experiment import BUDGETS, Experiment
 from lab.panels import Sweep
 from lab.report import figure, forest
-from lab.statistics import Comparison, Judgement, judge, test_set_margin
+from lab.statistics import Comparison, Judgement, judge
 from lab.tuning import good_decades
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
@@ -36,10 +37,9 @@ class Report:
         at_full = self.found.budget == "full"
         # At full no more seeds are planned, and more searches of a table would tell nothing new about the table.
         looks = (len(self.found.seeds),) if self.experiment.table or at_full else LOOKS
-        claims = list(self.experiment.claims)
-        if at_full:
-            there = set(self.found.variants)
-            claims = [c for c in claims if c.variants and c.variants <= there and not c.from_tuning]
+        there = set(self.found.variants)
+        whole = [claim for claim in self.experiment.claims if claim.variants and claim.variants <= there]
+        claims = [claim for claim in whole if not claim.from_tuning] if at_full else self.experiment.claims
         measured = sum(claim.asserted is None for claim in claims)
         return [judge(claim, self._values(claim), measured, looks) for claim in claims]
 
@@ -68,7 +68,7 @@ class Report:
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Header and rows: each variant's mean ± standard deviation over seeds."""
         shown = self.shown()
-        levels = {name: levels_of(self.records, name, name in self.experiment.timed) for name in shown}
+        levels = {name: self.levels(name) for name in shown}
         rows = []
         for variant in self.found.variants:
             mine = [record for record in self.records if record.variant == variant]
@@ -77,9 +77,14 @@ class Report:
             if missed and "epochs_to_target" in shown:
                 cells[shown.index("epochs_to_target")] += f" ({missed} missed)"
             rows.append([variant, *cells, _count(mine)])
-        return ["variant", *map(self._heading, shown), "runs"], rows
+        return ["variant", *map(self.heading, shown), "runs"], rows
 
-    def _heading(self, metric: str) -> str:
+    def levels(self, metric: str) -> dict[str, dict[int, float]]:
+        """variant -> seed -> value of a metric, as tables and figures show it."""
+        return levels_of(self.records, metric, self.experiment.unit(metric).timed)
+
+    def heading(self, metric: str) -> str:
+        """A metric or a curve with its unit, as a column or an axis is headed."""
         unit = self.experiment.unit(metric)
         shown = {"points": "%"}.get(unit.name, unit.name)
         return f"{unit.words} ({shown})" if shown and shown not in unit.words else unit.words
@@ -97,14 +102,13 @@ class Report:
         lines = []
         for judgement in self.judgements:
             claim, shown = judgement.claim, weakest(judgement)
-            verdict = judgement.verdict.upper()
-            head = f"  {verdict}: {claim.text}" if brief else f"\n{claim.id}  {claim.text}"
-            lines.append(f"{head} [{claim.source}]{'' if brief else f': {verdict}'}")
+            said, verdict = f"{claim.text} [{claim.source}]", judgement.verdict.upper()
+            lines.append(f"  {verdict}: {said}" if brief else f"\n{claim.id}  {said}: {verdict}")
             lines += [f"      {self.words(judgement, comparison, brief)}" for comparison in shown]
             if more := len(judgement.comparisons) - len(shown):
                 lines.append(f"      (The card has {more} more comparisons.)")
-            if not brief:
-                lines += [f"      {origin}" for origin in [origin_of(claim)] if origin]
+            if not brief and origin_of(claim):
+                lines.append(f"      {origin_of(claim)}")
         return lines
 
     def words(self, judgement: Judgement, comparison: Comparison, brief: bool = False) -> str:
@@ -133,35 +137,13 @@ class Report:
         text = f" ({judgement.level:.2%} interval, n = {comparison.n}{effect}; smallest effect that matters: {by})"
         if len(judgement.comparisons) > 1 or comparison.note:
             text += ": " + ", ".join(filter(None, [comparison.word, comparison.note]))
-        if comparison.word == "open":
-            text += f"; {self._what_it_takes(comparison.seeds_needed)}"
-        return text + "."
-
-    def _what_it_takes(self, seeds: int | None) -> str:
-        """How many seeds would settle a comparison; verdicts are read at looks only."""
-        if seeds is None:
-            return "no practicable number of seeds would settle it"
-        look = seeds if self.experiment.table else next((look for look in LOOKS if look >= seeds), None)
+        if comparison.word != "open":
+            return f"{text}."
+        seeds = comparison.seeds_needed  # Verdicts are read at looks only.
+        look = seeds if self.experiment.table else next((look for look in LOOKS if look >= (seeds or math.inf)), None)
         if look is None:
-            return f"some {seeds} seeds would settle it, more than the last look's {LOOKS[-1]}"
-        return f"{look} seeds would settle it nine times in ten"
-
-    def test_set_margins(self) -> dict[frozenset[str], float]:
-        """Pair of variants that claims compare by test accuracy -> how far a different test set of the same size would
-        shift their difference, 95 % of the time, in points."""
-        correct: dict[str, dict[int, np.ndarray]] = {}
-        for record in self.records:
-            if record.correct:
-                bits = unpack_bits(record.correct, self.found.test_images)
-                correct.setdefault(record.variant, {})[record.seed] = bits
-        margins = {}
-        for claim in self.experiment.claims:
-            for a, b in claim.pairs if claim.metric == "test_accuracy" and not (claim.rising or claim.falling) else ():
-                seeds = sorted(set(correct.get(a, {})) & set(correct.get(b, {})))
-                if seeds:
-                    margin = test_set_margin(*(np.array([correct[v][s] for s in seeds]) for v in (a, b)))
-                    margins[frozenset((a, b))] = 100 * margin
-        return margins
+            return f"{text}; more seeds than the last look's {LOOKS[-1]} would be needed to settle it."
+        return f"{text}; {look} seeds would settle it nine times in ten."
 
     @property
     def elapsed(self) -> float | None:
@@ -183,19 +165,14 @@ class Report:
 
     def figure(self) -> Any:
         """The experiment's panels, and if there is a sensitivity curve that too, as a matplotlib figure."""
-        panels = [*self.experiment.panels, *([Sweep()] if self.tuning and self.tuning.curve else [])]
-        swept = self.experiment.tuning.swept if self.experiment.tuning else ""
-        picture = figure.Picture(self.records, self.experiment.names, self.experiment.unit, self.tuning, swept)
-        return figure.draw(panels, picture)
+        return figure.draw([*self.experiment.panels, *([Sweep()] if self.tuning and self.tuning.curve else [])], self)
 
-    def write_figure(self, path: Path) -> None:
-        """Draw the figure into a PNG."""
-        figure.write_png(self.figure(), path, self.fingerprint())
-
-    def write_forest(self, path: Path) -> None:
-        """Draw every comparison and its interval into a PNG, if any has one."""
+    def write_figures(self, folder: Path) -> None:
+        """Draw `figure.png`, and `forest.png` with every comparison and its interval, if any has one."""
+        figure.write_png(self.figure(), folder / "figure.png", self.fingerprint())
         if self.has_intervals:
-            figure.write_png(forest.draw_forest(forest.rows(self.judgements)), path, self.fingerprint())
+            drawn = forest.draw_forest(forest.rows(self.judgements))
+            figure.write_png(drawn, folder / "forest.png", self.fingerprint())
 
     def fingerprint(self) -> str:
         """A hash of what the figures are drawn from; it is stored in them."""

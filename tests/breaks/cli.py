@@ -33,4 +33,9 @@ ROWS = [
         ('f"{len(mine)} of {names', 'f"{len(names)} of {names', "tests/test_measures.py::test_a_live_table"),
         ('if self.part == "validation" else', "if True else", "tests/test_measures.py::test_what_is_chosen_by"),
     ),
+    *of(
+        "lab/cli/python.py",
+        ('if all(record.status == "failed"', 'if any(record.status == "failed"', f"{CLI}::test_measure_raises"),
+        ("return conclude(invocation, records)", "return conclude(invocation, records[:1])", f"{CLI}::test_measure"),
+    ),
 ]

@@ -72,10 +72,6 @@ WHOLE: dict[str, tuple[Any, Any]] = {
     "evidence": (schemas.Evidence, made_up.evidence([RECORD], **ORIGIN, variants=["fair"], config={"noise": 0.02})),
     "tuning": (schemas.TuningSweep, SWEEP),
     "summary": (schemas.Summary, schemas.Summary(**SUMMARY)),
-    "machine": (
-        schemas.MachineSummary,
-        schemas.MachineSummary(**SUMMARY, machine=made_up.MACHINE, commit="c", code="0"),
-    ),
     "attested": (list[schemas.Link], [LINK]),
     "floors": (schemas.Floors, FLOORS),
     "search": (schemas.Search, schemas.Search(**made_up.origin(**ORIGIN), tuner="grid", found={"fair": [SEARCHED]})),

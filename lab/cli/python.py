@@ -1,0 +1,75 @@
+"""`lab.measure`: what a recipe's command does, called from Python or a notebook."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lab.cli import live_table, validate
+from lab.execute.invocation import Invocation
+from lab.experiment import BudgetName, Experiment
+from lab.measurement import Measured, MeasurementError, conclude, found, run_comparison, say_what_listens
+from lab.settings import LOGS, Settings, default_config, images_of
+from pipelines.errors import UsageError
+
+
+def measure(
+    experiment: Experiment | str,
+    *,
+    budget: BudgetName = "quick",
+    variants: Sequence[str] = (),
+    seeds: int | Sequence[int] | None = None,
+    data: str | None = None,
+    train_images: int | None = None,
+    split_seed: int | None = None,
+    image_size: int | None = None,
+    model: str = "",
+    save: str | Path = "",
+    logdir: str | Path = LOGS,
+    jobs: int | None = None,
+    log: bool = True,
+    **config: Any,
+) -> Measured:
+    """Run a recipe as its command line does, with a live view in a notebook, and return what was found.
+
+    Args:
+        experiment: the recipe's name, such as "optimizers", or an `Experiment` of your own.
+        variants: which; by default those of a plain run, and all of them with ["all"].
+        seeds: how many, from the recipe's first one on, or which.
+        data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
+        model: your own function in place of the recipe's `build_model`, as "FILE.py:FUNCTION".
+        save: a folder for the trained models, one `.keras` file per run.
+        config: fields of the recipe's Config.
+
+    Raises:
+        UsageError, RequestError: the request can't be done.
+        DataError: the images are missing or broken.
+        MeasurementError: every run failed.
+    """
+    experiment, console = found(experiment), Console()
+    if experiment.module == "__main__":
+        raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
+    images = images_of(budget, data, train_images, split_seed, image_size)
+    chosen, names = validate.seeds_of(experiment, budget, seeds), validate.variants_of(experiment, budget, variants)
+    asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
+    settings = Settings(budget, chosen, names, images, **asked)
+    try:
+        its_config = dataclasses.replace(default_config(experiment, budget, images), **config)
+    except TypeError as error:
+        raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
+    validate.check(experiment, settings, its_config)
+    invocation = Invocation.begin(
+        experiment, settings, its_config, f"measure({experiment.name!r}, budget={budget!r}, …)"
+    )
+    try:
+        validate.check_with_images(experiment, settings, its_config)
+        say_what_listens(invocation, console.print)
+        records = run_comparison(invocation, console.print, live_table.watcher(console))
+        if all(record.status == "failed" for record in records):
+            cause, log_file = records[0].cause, invocation.folder / "workers.log"
+            raise MeasurementError(f"All {len(records)} runs failed, the first with: {cause}. See {log_file}.")
+        return conclude(invocation, records)
+    finally:
+        invocation.end()
