@@ -457,7 +457,6 @@ def test_a_board_shows_the_variants_and_the_runs_of_each_seed_until_ctrl_c(tmp_p
     [
         (["optimizers", "--logdir", "nowhere"], 1, "optimizers"),
         (["--port", "70000"], 2, "70000"),
-        (["--picture", "nowhere/board.png"], 2, "nowhere"),
         (["unknown"], 2, "unknown"),
     ],
 )

@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,6 @@ from pipelines.errors import MachineError
 from pipelines.terminal import Ended
 
 HOST = "127.0.0.1"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EVENTS, TRIALS = "events.out.tfevents.*", "*-trials"
 MOST_NAMED, MOST_PINNED = 6, 4
 
@@ -182,38 +180,6 @@ def published_curves(names: Iterable[str]) -> dict[str, Path]:
             comparison.write_finished(folder, report, f"This was {STALE}." if published.stale else "")
             found[f"{name}/{label}"] = folder / comparison.FOLDER
     return found
-
-
-def take_picture(address: str, path: Path) -> None:
-    """Save what a browser without a window shows of an address, once it shows no more, as a PNG.
-
-    Raises:
-        MachineError: there is no browser.
-    """
-    browser, driver = (next(filter(None, map(shutil.which, names)), None) for names in (BROWSERS, ("chromedriver",)))
-    try:
-        from selenium import webdriver
-    except ImportError:
-        browser = None
-    if browser is None or driver is None:
-        raise MachineError(
-            "--picture needs a browser: install Debian's packages chromium and chromium-driver, and the extra dev with "
-            "`pip install -c constraints.txt -e '.[dev]'`."
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in ("headless", "no-sandbox", "disable-gpu", "hide-scrollbars", "window-size=1400,1080"):
-        options.add_argument(f"--{flag}")
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as page:
-        page.get(address)
-        before = b""
-        for _ in range(20):
-            time.sleep(3)
-            now = page.get_screenshot_as_png()
-            if now == before:
-                break
-            before = now
-    path.write_bytes(now)
 
 
 def wait(say: Callable[[str], None]) -> None:
