@@ -50,11 +50,6 @@ ROWS = [
         ('fields["epochs"] = int(', 'fields["epochs"] = 1 + int(', f"{SEARCHING}::test_hyperband_from"),
     ),
     *of(
-        "lab/search/supervise.py",
-        ('shared["no_grpc_proxy"] = f"{direct},127.0.0.1"', "del direct", f"{SEARCH}::test_workers_reach_the_chief"),
-        ("            process.kill()\n", "", f"{SEARCH}::test_a_signal_ends_everyone"),
-    ),
-    *of(
         "lab/search/search.py",
         (
             "value = record.metrics.get(metric)",
