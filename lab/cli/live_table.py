@@ -86,16 +86,12 @@ def is_live(console: Console) -> bool:
 
 
 def watcher(console: Console) -> Callable[[list[Job], int], Any]:
-    """What shows jobs under way on a console, and keeps the comparison in TensorBoard up to date."""
+    """What shows jobs under way on a console."""
 
     @contextlib.contextmanager
     def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
         view: Any = View(console, jobs, at_once)
         live = Live(view, console=console, refresh_per_second=2, transient=True) if is_live(console) else None
-        if any(job.logging for job in jobs):
-            from lab.tensorboard.comparison import Refreshed
-
-            view = Refreshed(view)
         with live or contextlib.nullcontext():
             yield view
 

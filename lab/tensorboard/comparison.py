@@ -1,6 +1,6 @@
 """The log to open first: a run for each variant, with the mean of its curves over seeds and the band around it.
 
-`STAMP/compare` lies beside the runs of single seeds. The process that was started writes it anew when a run has ended.
+`STAMP/compare` is written when all runs of an invocation have ended.
 """
 
 import json
@@ -37,11 +37,10 @@ TAGS = {
     "val_loss": "loss/validation",
 }
 
-
 Curves = dict[str, list[tuple[Sequence[int], Sequence[float | None]]]]  # Name -> steps and values of each seed.
 
 
-def curves_of(records: Iterable[Record], folder: Path | None = None) -> dict[str, Curves]:
+def curves_of(records: Iterable[Record], folder: Path) -> dict[str, Curves]:
     """variant -> the curves of its runs, with the rates that they left in an invocation's `folder`."""
     found: dict[str, Curves] = {}
     for record in finished(records):
@@ -53,8 +52,8 @@ def curves_of(records: Iterable[Record], folder: Path | None = None) -> dict[str
         for name, values in curves.items():
             if values:
                 mine.setdefault(name, []).append((range(1, len(values) + 1), values))
-        run = folder and folder / record.variant / f"seed-{record.seed}"
-        for path in sorted(run.glob(f"**/{events.RATES}"))[:1] if run else ():
+        run = folder / record.variant / f"seed-{record.seed}"
+        for path in sorted(run.glob(f"**/{events.RATES}"))[:1]:
             rates = read(path, list[tuple[int, float]])
             mine.setdefault("rate", []).append(([step for step, _ in rates], [rate for _, rate in rates]))
     return found
@@ -72,36 +71,6 @@ def _write_curves(run: events.Events, curves: Curves) -> None:
             low, high = band_of(shown, "interval") if len(several) > 1 else (mean, mean)
             for line, values in ((tag, mean), (f"{BAND}/{tag} low", low), (f"{BAND}/{tag} high", high)):
                 run.add_curve(line, steps[whole], values)
-
-
-class Refreshed:
-    """A watcher that tells another one what begins and ends, and writes the comparison anew when a run has ended."""
-
-    def __init__(self, watcher: Any) -> None:
-        self.watcher = watcher
-        self.found: dict[str, list[Record]] = {}  # By the invocation's folder.
-
-    def started(self, job: Any) -> None:
-        self.watcher.started(job)
-
-    def finished(self, job: Any, records: list[Record]) -> None:
-        self.watcher.finished(job, records)
-        if job.logging and not job.alone:  # Nothing may run beside what measures times.
-            mine = self.found.setdefault(job.folder, [])
-            mine += records
-            with events.by_product(Path(job.folder), "comparison while runs go on"):
-                write_progress(Path(job.folder), mine, job.variants)
-
-
-def write_progress(folder: Path, records: Sequence[Record] = (), variants: Sequence[str] | None = None) -> None:
-    """Write what there is of an invocation whose runs go on: all of it, or what has changed of some `variants`."""
-    found = curves_of(records, folder)
-    for variant in found if variants is None else set(found) & set(variants):
-        with events.written(folder / FOLDER / variant, anew=True) as run:
-            _write_curves(run, found[variant])
-    words = f"{len(records)} runs have ended. The means are over these." if records else "Runs have begun."
-    with events.written(folder / FOLDER / ANSWER, anew=True) as run:
-        run.add([text_pb(ANSWER, words), layout_pb(_tags(found))])
 
 
 def write_finished(

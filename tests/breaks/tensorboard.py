@@ -36,11 +36,6 @@ ROWS = [
         "lab/tensorboard/events.py",
         ("    except Exception as error:\n", "    except OSError as error:\n", f"{BOARD}::test_what_can_not_be_logged"),
         ("parts[place], *parts[max(0, place - 1) : place]", "", f"{COMPARISON}::test_hparams_of_the_same"),
-        (
-            "    for path in events.older if anew else ():\n        path.unlink()\n",
-            "",
-            f"{COMPARISON}::test_the_log_is_",
-        ),
     ),
     *of(
         "lab/tensorboard/comparison.py",
@@ -51,7 +46,6 @@ ROWS = [
             f"{COMPARISON}::test_a_curve_is_the_mean",
         ),
         ("FOLDER / MEANS / variant, folder", "FOLDER / variant, folder", f"{COMPARISON}::test_when_all_is_done"),
-        ("if job.logging and not job.alone:", "if job.logging:", f"{COMPARISON}::test_the_log_is_written_anew"),
         (
             "predictions[0] != test.labels",
             "predictions[0] == test.labels",
@@ -60,7 +54,7 @@ ROWS = [
     ),
     *of(
         "lab/tensorboard/server.py",
-        ("(compared or runs)[-1:]", "runs[-1:]", f"{COMPARISON}::test_the_newest"),
+        ("key=lambda path: path.name", "key=str, reverse=True", f"{COMPARISON}::test_the_newest"),
         ('*logs.glob(f"*/{name}/*/")', "", f"{COMPARISON}::test_a_search_alone_is_served"),
         ('if published.stale else "published"', 'if False else "published"', f"{COMPARISON}::test_published_curves"),
     ),
