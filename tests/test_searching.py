@@ -54,8 +54,6 @@ def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
     assert regularization_experiment.EXPERIMENT.space_of("none") == {}
     experiment = dataclasses.replace(guess.EXPERIMENT, space={"seconds": (0.0, 0.1)})
     assert experiment.space_of("fair") == {"rate": Range(0.01, 0.1, (0.01, 0.032, 0.1)), "seconds": (0.0, 0.1)}
-    with pytest.raises(ValueError, match="above 0 upwards"):
-        Range(0.0, 1.0)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("search", "search_replayed")])

@@ -148,10 +148,14 @@ def test_each_variant_may_have_an_objective_of_its_own():
 
 def test_a_diverged_trial_never_wins_and_no_winner_is_no_crash():
     objective = Objective("score", lower=True)
-    good, bad = record("a", 0, {}, 0.5), record("a", 0, {}, 0.1, "diverged")
-    assert objective.best([bad, good]) is good
-    assert objective.best([record("a", 0, {}, 0.6), good]) is good  # Lower is better.
-    assert objective.best([bad]) is None
+    good, bad, worse = record("a", 0, {}, 0.5), record("a", 0, {}, 0.1, "diverged"), record("a", 0, {}, 0.6)
+    assert objective.ranked([bad, worse, good]) == [good, worse]  # Lower is better.
+    assert objective.ranked([bad]) == []
+    tuning = Tuning("rate", {"a": (0.1, 1.0)}, objective)
+    trials = lambda wanted: [record(v, s, c, 0.5, "diverged") for v, s, c in wanted]  # noqa: E731
+    search, _ = tuning.sweep(["a"], trials)
+    assert [trial.config for trial in search] == [{"rate": 0.1}, {"rate": 1.0}]
+    assert tuning.winners(search) == {}
 
 
 def test_good_decades_interpolates_along_the_logarithm():
