@@ -1,9 +1,7 @@
 """`Experiment`: variants × seeds under a budget; what a module ends with. Data only: others carry it out."""
 
-import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -96,12 +94,12 @@ class Experiment:
         units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
             column each in the closing table.
         panels: what the figure shows, from left to right.
-        numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `reporting/practice.py`.
+        numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `lab/report/advice.py`.
         first_seed: where its seeds begin. A recipe whose claims were changed after they had been looked at begins anew.
         by_machine: its verdicts depend on the kind of machine, so they name it, and those of other kinds are kept.
 
     Raises:
-        ValueError: not exactly one form, both a tuning and a table, or a claim about a variant that does not exist.
+        ValueError: not exactly one form, or a claim about a variant that does not exist.
     """
 
     recipe: ModuleType
@@ -132,16 +130,11 @@ class Experiment:
     def __post_init__(self) -> None:
         if (self.train is None) == (self.compare is None):
             raise ValueError("A recipe has either train or compare.")
-        if self.tuning and self.table:
-            raise ValueError("A recipe has either a tuning or a table.")
-        for claim in self.claims:
-            if unknown := claim.variants - set(self.names):
-                raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
-        if (self.left_out or self.opens) and "all" in self.names:
-            raise ValueError("Where variants are left out, none may be called 'all': `--variants all` runs them.")
-        for name in ("fails", "left_out", "opens", "at_full"):
-            if unknown := set(getattr(self, name)) - set(self.names):
-                raise ValueError(f"`{name}` names {', '.join(sorted(unknown))}: no such variant.")
+        named = {f"Claim {claim.id}": claim.variants for claim in self.claims}
+        named |= {f"`{name}`": set(getattr(self, name)) for name in ("fails", "left_out", "opens", "at_full")}
+        for where, variants in named.items():
+            if unknown := variants - set(self.names):
+                raise ValueError(f"{where} names {', '.join(sorted(unknown))}: no such variant.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -178,12 +171,9 @@ class Experiment:
     @property
     def searched(self) -> tuple[str, ...]:
         """The variants that `search` is about: those whose settings win by validation accuracy."""
-        by_accuracy = "validation_accuracy"
-        return tuple(
-            name
-            for name in self.names
-            if self.space_of(name) and (not self.tuning or self.tuning.objective_of(name).metric == by_accuracy)
-        )
+        objectives = {name: self.tuning.objective_of(name) for name in self.tuning.grids} if self.tuning else {}
+        by_others = {name for name, objective in objectives.items() if objective.metric != "validation_accuracy"}
+        return tuple(name for name in self.names if self.space_of(name) and name not in by_others)
 
     @property
     def measure_again(self) -> str:
@@ -235,14 +225,12 @@ class Experiment:
 
     @property
     def docstring(self) -> str:
-        if self.recipe.__doc__ is None and self.recipe.__file__:  # Python was told to drop docstrings.
-            return ast.get_docstring(ast.parse(Path(self.recipe.__file__).read_text(encoding="utf-8"))) or ""
         return self.recipe.__doc__ or ""
 
     @property
     def question(self) -> str:
         """The first line of the module's docstring."""
-        return self.docstring.strip().splitlines()[0] if self.docstring.strip() else self.name
+        return (self.docstring.strip() or self.name).splitlines()[0]
 
     def config_at(self, budget: str) -> Any:
         """The recipe's `Config` as it is at a budget."""

@@ -71,8 +71,6 @@ def test_a_variant_that_is_called_all_is_not_all_variants():
 
     assert validate.variants_of(EXPERIMENT, "quick", ("all",)) == ("all",)
     assert validate.variants_of(EXPERIMENT, "quick", ()) == EXPERIMENT.names
-    with pytest.raises(ValueError, match="none may be called 'all'"):
-        dataclasses.replace(EXPERIMENT, left_out=("none",))
 
 
 @pytest.mark.parametrize(
@@ -248,14 +246,6 @@ def test_help_says_where_its_texts_are_if_python_drops_docstrings(front):
     done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "PYTHONOPTIMIZE" in done.stdout
-
-
-def test_a_recipe_has_its_question_without_docstrings(monkeypatch):
-    experiment = load("sequential")
-    question = experiment.question
-    assert question.endswith("?")
-    monkeypatch.setattr(experiment.recipe, "__doc__", None)
-    assert experiment.question == question
 
 
 @pytest.mark.processes

@@ -197,8 +197,8 @@ def test_a_table_lacks_nothing_and_has_nothing_else(monkeypatch, change):
     trials = [record("setting", seed, {"rate": rate}, rate / seed) for seed in (2, 1) for rate in (0.1, 1.0)]
     monkeypatch.setattr(Table, "_published", staticmethod(lambda _: trials))
     assert {setting: rows[:, 0].tolist() for setting, rows in table.read("toy").items()} == {
-        (0.1,): [0.05, 0.1],
-        (1.0,): [0.5, 1.0],
+        (0.1,): [0.1, 0.05],
+        (1.0,): [1.0, 0.5],
     }
     change(trials)
     with pytest.raises(EvidenceError, match="toy"):

@@ -86,12 +86,8 @@ ROWS = [
     ),
     *of(
         "lab/table.py",
-        (" or len(metrics) != 1", "", "tests/test_tuning.py::test_a_table_lacks"),
-        (
-            "runs != Counter(itertools.product(self._settings(), self.seeds)) or ",
-            "",
-            "tests/test_tuning.py::test_a_table_lacks",
-        ),
+        (" or len({tuple(trial.metrics) for trial in trials}) != 1", "", "tests/test_tuning.py::test_a_table_lacks"),
+        (" or set(found) != wanted", "", "tests/test_tuning.py::test_a_table_lacks"),
     ),
     *of(
         "lab/stopping_rule.py",
