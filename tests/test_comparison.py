@@ -97,6 +97,14 @@ def test_a_curve_that_ended_early_counts_as_far_as_it_goes_and_a_failed_run_does
     assert "accuracy/validation" not in read(tmp_path / "compare" / "sgd").Tags()["tensors"]
 
 
+def test_what_is_written_again_takes_the_place_of_what_was(tmp_path):
+    for accuracy in (0.1, 0.3):
+        finish(tmp_path, [record(curves={"val_accuracy": [accuracy]})])
+    folder = tmp_path / "compare" / "adam"
+    assert drawn(folder, "accuracy/validation") == ([1], pytest.approx([0.3]))
+    assert len(list(folder.iterdir())) == 1
+
+
 def layout_of(folder) -> list:
     content = tf.make_ndarray(read(folder).Tensors("custom_scalars__config__")[0].tensor_proto).item()
     (category,) = layout_pb2.Layout.FromString(content).category
@@ -161,12 +169,12 @@ def test_hparams_has_a_row_for_each_run_and_each_variant_with_its_own_metrics(tm
         assert {name for _, metrics in found.values() for name in metrics} == wanted
         for each in mine:
             home = "20260101-000000 optimizers" if each in records[:4] else "20260102-000000 monitoring"
-            for name in (f"{each.variant} seed-{each.seed} {home}", f"{each.variant} {home}"):
-                settings, metrics = found[name]
+            for name in (f"seed-{each.seed} {each.variant} {home}", f"{each.variant} {home}"):
+                ((settings, metrics),) = (row for whole, row in found.items() if whole.startswith(name))
                 assert metrics == {f"final/{key}": pytest.approx(value) for key, value in each.metrics.items()}
                 assert (settings["variant"], settings["epochs"]) == (each.variant, 2)
         assert len(found) == len(mine) + len({each.variant for each in mine})
-    assert sorted(rows(first / "compare")) == ["adam 20260101-000000 optimizers", "sgd 20260101-000000 optimizers"]
+    assert sorted(name.split()[0] for name in rows(first / "compare")) == ["adam", "sgd"]
 
 
 def test_hparams_of_the_same_recipe_twice_are_different_rows(tmp_path):
@@ -188,7 +196,7 @@ def test_a_searchs_trials_have_a_row_each(tmp_path):
     found = rows(folder)
     assert len(found) == 3
     for trial in range(3):
-        settings, metrics = found[f"adam-trials run-{trial} adam seed-801 20260101-000000 optimizers"]
+        settings, metrics = found[f"seed-801 adam run-{trial} adam-trials 20260101-000000 optimizers"]
         assert settings["rate"] == pytest.approx(0.1**trial)
         assert metrics == {"final/validation_accuracy": pytest.approx(0.1 * trial)}
 

@@ -95,7 +95,7 @@ def write_finished(
                 run.add_curve(tag, (seed for seed, _ in values), (value for _, value in values))
             with events.by_product(folder, f"graph of {variant}"):
                 for path in sorted((folder / variant).glob(f"seed-*/**/{events.MODEL}"))[:1]:
-                    run.add_graph(graph_of(path.read_text(encoding="utf-8")))
+                    run.write(graph_def=graph_of(path.read_text(encoding="utf-8")))
             with events.by_product(folder, f"pictures of {variant}"):
                 if data is not None:
                     run.add(_pictures(folder / variant, data))

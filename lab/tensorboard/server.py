@@ -11,12 +11,11 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lab.tensorboard import comparison
+from lab.tensorboard import comparison, events
 from pipelines.errors import MachineError
 from pipelines.terminal import Ended
 
 HOST = "127.0.0.1"
-EVENTS = "events.out.tfevents.*"
 MOST_PINNED = 4
 
 
@@ -28,7 +27,7 @@ def newest(logs: Path, name: str) -> dict[str, Path]:
     folders = [*(logs / name).glob("*/"), *logs.glob(f"*/{name}/*/")]  # A search's are in a folder of the search.
     found = {}
     for folder in sorted(folders, key=lambda path: path.name):
-        if next(folder.rglob(EVENTS), None) is None:
+        if next(folder.rglob(events.FILES), None) is None:
             continue
         found["search" if next(folder.glob("*-trials"), None) else "runs"] = folder
         if (folder / comparison.FOLDER).is_dir():
