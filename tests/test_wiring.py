@@ -75,9 +75,9 @@ def test_a_search_scores_its_trials_by_validation(started, tmp_path):
 
 
 def test_a_sweeps_winner_and_the_metrics_of_its_trials_are_those_of_what_was_trained(started, tmp_path):
-    rates, seeds = (0.001, 0.003, 0.01), (0, 1001)
-    limits = dict.fromkeys(tiny.VARIANTS, (min(rates), max(rates)))  # No winner widens its grid.
-    grids, few = dict.fromkeys(tiny.VARIANTS, rates), {"finalists": 2, "final_seeds": seeds[1:], "finer": False}
+    grids, seeds = {"linear": (0.001, 0.004, 0.016), "hidden": (0.002, 0.003, 0.008)}, (0, 1001)
+    limits = {variant: (min(rates), max(rates)) for variant, rates in grids.items()}  # No winner widens its grid.
+    few = {"finalists": 2, "final_seeds": seeds[1:], "finer": False}
     tuning = dataclasses.replace(tiny.TUNING, grids=grids, limits=limits, **few)
     with recomputing.watch(SMALL, 0) as watched:
         flags = ["tune", "--logdir", str(tmp_path), *FEW]
@@ -91,7 +91,7 @@ def test_a_sweeps_winner_and_the_metrics_of_its_trials_are_those_of_what_was_tra
         done = trained[trial.variant, trial.seed, trial.config.get("rate", tiny.Config().rate)]
         assert {name: trial.metrics[name] for name in done.recomputed} == recomputing.close_to(done.recomputed)
         assert trial.metrics["validation_accuracy"] == recomputing.close_to(done.validation["val_accuracy"])
-    for variant in tiny.VARIANTS:
+    for variant, rates in grids.items():
         reached = {where: done.validation["val_accuracy"] for where, done in trained.items() if where[0] == variant}
         best_two = sorted(rates, key=lambda rate: -reached[variant, 0, rate])[:2]
         assert {rate for _, seed, rate in reached if seed == 1001} == set(best_two)
