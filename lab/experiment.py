@@ -75,27 +75,23 @@ class Experiment:
         claims: the advice to be measured.
         config: a frozen dataclass whose fields are the recipe's own flags, all with defaults. A field `target` is an
             accuracy that was set for CIFAR-10, and is left out (None) for other images.
-        model: the recipe's `build_model(variant, data)`, where the question is not about the model, so that `--model`
-            may put another function in its place.
-        feed: a function from a variant's name, the data and the config to what it is trained on, batches of images
-            uint8 (batch, height, width, channels) and labels: TensorBoard shows a sample of it.
+        model: the recipe's `build_model(variant, data)`, if `--model` may put another function in its place.
+        feed: (variant, data, config) -> batches of images uint8 (batch, height, width, channels) and labels, of which
+            TensorBoard shows a sample.
         smoke, full: fields of `config` that differ at that budget.
         least: the smallest values of fields of `config`, over and above the usual ones.
         tuning: how `tune` finds each variant's settings.
         space: fields of `config` that `search` chooses, beside those that `tuning` sweeps.
         table: what the recipe looks results up in, and `tune` measures; a recipe has this or `tuning`, if any.
         floor: the metric that the convergence test looks at.
-        left_out: variants that a plain run leaves out, to answer sooner: they are run where they are named, by
-            `--variants all`, and at smoke. What is published has all of them.
-        opens: variants whose processes have servers that listen on all of the machine's addresses: they are run only
-            where they are named or by `--variants all`, at any budget, and a sentence says so.
+        left_out: variants that a plain run leaves out to answer sooner, but not at smoke. What is published has them.
+        opens: variants that a plain run leaves out since they open servers on all of the machine's addresses.
         at_full: variants that are published at `full` as well, where the recipe has settings that were tuned there.
         fails: variants whose point is that they fail: the convergence test has a ceiling for them.
-        units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
-            column each in the closing table.
+        units: how the recipe's own metrics and curves are shown; its metrics get a column each in the closing table.
         panels: what the figure shows, from left to right.
         numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `lab/report/advice.py`.
-        first_seed: where its seeds begin. A recipe whose claims were changed after they had been looked at begins anew.
+        first_seed: where its seeds begin: anew, where claims were changed after they had been looked at.
         by_machine: its verdicts depend on the kind of machine, so they name it, and those of other kinds are kept.
 
     Raises:

@@ -283,10 +283,9 @@ def test_a_confusion_matrix_of_many_classes_fits_on_a_screen(classes):
     assert 200 < width < 2000
 
 
-def test_of_too_many_classes_no_confusion_matrix_is_drawn_and_that_is_said(tmp_path):
+def test_of_too_many_classes_no_confusion_matrix_is_drawn(tmp_path):
     leave_run(tmp_path, record())
     finish(tmp_path, [record()], [str(number) for number in range(pictures.MOST_DRAWN + 1)])
-    assert "101" in text(tmp_path / "compare" / "adam", "confusion matrix")
     assert "confusion matrix, all seeds" not in read(tmp_path / "compare" / "adam").Tags()["tensors"]
 
 

@@ -147,15 +147,11 @@ def _pictures(folder: Path, data: sources.Data) -> Iterator[Any]:
     """A variant's confusions over all of its seeds, and images that were misclassified at its first one."""
     test, names = data.test, data.classes
     predictions = [np.load(path) for path in sorted(folder.glob(f"seed-*/{events.PREDICTED}"))]
-    predictions = [predicted for predicted in predictions if len(predicted) == len(test)]
     if not predictions:
         return
     if len(names) <= pictures.MOST_DRAWN:
         confused = pictures.confusion(np.tile(test.labels, len(predictions)), np.concatenate(predictions), names)
         yield events.image_pb("confusion matrix, all seeds", confused)
-    else:
-        words = f"No confusion matrix is drawn of more than {pictures.MOST_DRAWN} classes; there are {len(names)}."
-        yield text_pb("confusion matrix", words)
     wrong = np.flatnonzero(predictions[0] != test.labels)[: pictures.SHOWN]
     if len(wrong):
         titles = [f"{names[test.labels[i]][:20]}\nnot {names[predictions[0][i]][:16]}" for i in wrong]
