@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Table:
         settings = [dict(zip(self.fields, setting, strict=True)) for setting in self._settings()]
         return do([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
 
-    def winners(self, search: Iterable[Trial]) -> dict[str, dict[str, Any]]:
+    def winners(self, search: Sequence[Trial]) -> dict[str, dict[str, Any]]:
         """Nothing wins in a table."""
         return {}
 

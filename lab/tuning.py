@@ -123,7 +123,6 @@ class Tuning:
         return replace(self, grids=near, curve={}, finalists=2, final_seeds=FINAL_SEEDS[:1], finer=False)
 
     def objective_of(self, variant: str) -> Objective:
-        """What wins among the trials of a variant."""
         return self.objective if isinstance(self.objective, Objective) else self.objective[variant]
 
     def sweep(self, variants: Iterable[str], do: Trials) -> tuple[list[Record], list[Record]]:
@@ -159,14 +158,11 @@ class Tuning:
         ]
         return search, do(curve) if curve else []
 
-    def winners(self, search: Iterable[Trial]) -> dict[str, dict[str, Any]]:
+    def winners(self, search: Sequence[Trial]) -> dict[str, dict[str, Any]]:
         """variant -> the winning settings and the mean that they reached."""
-        by_variant: dict[str, list[Trial]] = {}
-        for trial in search:
-            by_variant.setdefault(trial.variant, []).append(trial)
         found = {}
-        for variant, trials in by_variant.items():
-            for settings, mean in self._winner(variant, trials):
+        for variant in dict.fromkeys(trial.variant for trial in search):
+            for settings, mean in self._winner(variant, [trial for trial in search if trial.variant == variant]):
                 found[variant] = {**settings, self.objective_of(variant).metric: mean}
         return found
 

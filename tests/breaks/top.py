@@ -61,8 +61,8 @@ ROWS = [
             "tests/test_wiring.py::test_a_sweeps_winner",
         ),
         (
-            "for trial in search if trial.variant == variant]",
-            "for trial in search]",
+            "for trial in search if trial.variant == variant] for variant in variants}",
+            "for trial in search] for variant in variants}",
             "tests/test_wiring.py::test_a_sweeps_winner",
         ),
     ),
