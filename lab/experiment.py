@@ -1,9 +1,7 @@
 """`Experiment`: variants × seeds under a budget; what a module ends with. Data only: others carry it out."""
 
-import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -77,30 +75,26 @@ class Experiment:
         claims: the advice to be measured.
         config: a frozen dataclass whose fields are the recipe's own flags, all with defaults. A field `target` is an
             accuracy that was set for CIFAR-10, and is left out (None) for other images.
-        model: the recipe's `build_model(variant, data)`, where the question is not about the model, so that `--model`
-            may put another function in its place.
-        feed: a function from a variant's name, the data and the config to what it is trained on, batches of images
-            uint8 (batch, height, width, channels) and labels: TensorBoard shows a sample of it.
+        model: the recipe's `build_model(variant, data)`, if `--model` may put another function in its place.
+        feed: (variant, data, config) -> batches of images uint8 (batch, height, width, channels) and labels, of which
+            TensorBoard shows a sample.
         smoke, full: fields of `config` that differ at that budget.
         least: the smallest values of fields of `config`, over and above the usual ones.
         tuning: how `tune` finds each variant's settings.
         space: fields of `config` that `search` chooses, beside those that `tuning` sweeps.
         table: what the recipe looks results up in, and `tune` measures; a recipe has this or `tuning`, if any.
         floor: the metric that the convergence test looks at.
-        left_out: variants that a plain run leaves out, to answer sooner: they are run where they are named, by
-            `--variants all`, and at smoke. What is published has all of them.
-        opens: variants whose processes have servers that listen on all of the machine's addresses: they are run only
-            where they are named or by `--variants all`, at any budget, and a sentence says so.
+        left_out: variants that a plain run leaves out to answer sooner, but not at smoke. What is published has them.
+        opens: variants that a plain run leaves out since they open servers on all of the machine's addresses.
         at_full: variants that are published at `full` as well, where the recipe has settings that were tuned there.
         fails: variants whose point is that they fail: the convergence test has a ceiling for them.
-        units: how the recipe's own metrics and curves are shown, over and above the usual ones; its metrics get a
-            column each in the closing table.
+        units: how the recipe's own metrics and curves are shown; its metrics get a column each in the closing table.
         panels: what the figure shows, from left to right.
-        numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `reporting/practice.py`.
-        first_seed: where its seeds begin. A recipe whose claims were changed after they had been looked at begins anew.
+        numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `lab/report/advice.py`.
+        first_seed: where its seeds begin: anew, where claims were changed after they had been looked at.
 
     Raises:
-        ValueError: not exactly one form, both a tuning and a table, or a claim about a variant that does not exist.
+        ValueError: not exactly one form, or a claim about a variant that does not exist.
     """
 
     recipe: ModuleType
@@ -130,16 +124,11 @@ class Experiment:
     def __post_init__(self) -> None:
         if (self.train is None) == (self.compare is None):
             raise ValueError("A recipe has either train or compare.")
-        if self.tuning and self.table:
-            raise ValueError("A recipe has either a tuning or a table.")
-        for claim in self.claims:
-            if unknown := claim.variants - set(self.names):
-                raise ValueError(f"Claim {claim.id} speaks of {', '.join(sorted(unknown))}: no such variant.")
-        if (self.left_out or self.opens) and "all" in self.names:
-            raise ValueError("Where variants are left out, none may be called 'all': `--variants all` runs them.")
-        for name in ("fails", "left_out", "opens", "at_full"):
-            if unknown := set(getattr(self, name)) - set(self.names):
-                raise ValueError(f"`{name}` names {', '.join(sorted(unknown))}: no such variant.")
+        named = {f"Claim {claim.id}": claim.variants for claim in self.claims}
+        named |= {f"`{name}`": set(getattr(self, name)) for name in ("fails", "left_out", "opens", "at_full")}
+        for where, variants in named.items():
+            if unknown := variants - set(self.names):
+                raise ValueError(f"{where} names {', '.join(sorted(unknown))}: no such variant.")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -176,12 +165,9 @@ class Experiment:
     @property
     def searched(self) -> tuple[str, ...]:
         """The variants that `search` is about: those whose settings win by validation accuracy."""
-        by_accuracy = "validation_accuracy"
-        return tuple(
-            name
-            for name in self.names
-            if self.space_of(name) and (not self.tuning or self.tuning.objective_of(name).metric == by_accuracy)
-        )
+        objectives = {name: self.tuning.objective_of(name) for name in self.tuning.grids} if self.tuning else {}
+        by_others = {name for name, objective in objectives.items() if objective.metric != "validation_accuracy"}
+        return tuple(name for name in self.names if self.space_of(name) and name not in by_others)
 
     @property
     def measure_again(self) -> str:
@@ -233,14 +219,12 @@ class Experiment:
 
     @property
     def docstring(self) -> str:
-        if self.recipe.__doc__ is None and self.recipe.__file__:  # Python was told to drop docstrings.
-            return ast.get_docstring(ast.parse(Path(self.recipe.__file__).read_text(encoding="utf-8"))) or ""
         return self.recipe.__doc__ or ""
 
     @property
     def question(self) -> str:
         """The first line of the module's docstring."""
-        return self.docstring.strip().splitlines()[0] if self.docstring.strip() else self.name
+        return (self.docstring.strip() or self.name).splitlines()[0]
 
     def config_at(self, budget: str) -> Any:
         """The recipe's `Config` as it is at a budget."""

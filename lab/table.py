@@ -2,8 +2,7 @@
 
 import hashlib
 import itertools
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,7 @@ class Table:
         settings = [dict(zip(self.fields, setting, strict=True)) for setting in self._settings()]
         return do([(self.VARIANT, seed, setting) for seed in self.seeds for setting in settings]), []
 
-    def winners(self, search: Iterable[Trial]) -> dict[str, dict[str, Any]]:
+    def winners(self, search: Sequence[Trial]) -> dict[str, dict[str, Any]]:
         """Nothing wins in a table."""
         return {}
 
@@ -45,17 +44,14 @@ class Table:
             EvidenceError: it is missing, broken or not whole.
         """
         trials = self._published(experiment)
-        runs = Counter((tuple(trial.config.get(name) for name in self.fields), trial.seed) for trial in trials)
-        metrics = {tuple(trial.metrics) for trial in trials}
-        if runs != Counter(itertools.product(self._settings(), self.seeds)) or len(metrics) != 1:
+        found = {(*map(trial.config.get, self.fields), trial.seed): list(trial.metrics.values()) for trial in trials}
+        wanted = {(*setting, seed) for setting in self._settings() for seed in self.seeds}
+        if len(trials) != len(found) or set(found) != wanted or len({tuple(trial.metrics) for trial in trials}) != 1:
             raise EvidenceError(
                 f"The table of {experiment} lacks results, or has others than those of its settings and seeds: "
                 f"`python -m recipes.{experiment} tune` measures it again."
             )
-        rows: dict[tuple[Any, ...], list[list[float]]] = {setting: [] for setting in self._settings()}
-        for trial in trials:
-            rows[tuple(trial.config[name] for name in self.fields)].append(list(trial.metrics.values()))
-        return {setting: np.array(values) for setting, values in rows.items()}
+        return {setting: np.array([found[(*setting, seed)] for seed in self.seeds]) for setting in self._settings()}
 
     def digest(self, experiment: str) -> str:
         """A hash of the published table, for the evidence of what was looked up.

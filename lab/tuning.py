@@ -26,10 +26,11 @@ SEED = 0
 FINAL_SEEDS = (1001, 1002, 1003, 1004)  # Neither published runs nor the curve use these.
 FIRST_OF_CURVE = 4  # Results at the seeds before it have led to changes of claims.
 GOOD = 0.02  # A rate is good within 2 points of the variant's own best.
-MOST_WIDENINGS = 4
+WIDENINGS = 4
 HALF_DECADE = math.sqrt(10)
 
 Trials = Callable[[list[tuple[str, int, Config]]], list[Record]]  # Does trials: a variant, a seed, and settings each.
+Wanted = Callable[[str, Sequence[Trial]], list[Config]]  # The settings to try next of a variant, after these trials.
 
 
 def half_decades(first: float, last: float) -> tuple[float, ...]:
@@ -44,7 +45,7 @@ def _rounded(rate: float) -> float:
 
 @dataclass(frozen=True)
 class Range:
-    """What a search may choose: any number from `low` to `high`, evenly along its logarithm.
+    """What a search may choose: any number from `low`, above 0, to `high`, evenly along its logarithm.
 
     A grid search has the values of `grid`.
     """
@@ -52,10 +53,6 @@ class Range:
     low: float
     high: float
     grid: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low < self.high:
-            raise ValueError(f"A range along logarithms goes from above 0 upwards, not from {self.low} to {self.high}.")
 
 
 Space = Mapping[str, Range | tuple[Any, ...]]  # A field of a recipe's Config -> a range, or the values to choose from.
@@ -68,10 +65,14 @@ class Objective:
     metric: str
     lower: bool = False
 
-    def best(self, trials: Iterable[Trial]) -> Trial | None:
-        """The trial with the best value; a diverged run has none."""
+    @property
+    def sign(self) -> int:
+        return -1 if self.lower else 1
+
+    def ranked(self, trials: Iterable[Trial]) -> list[Trial]:
+        """The trials that have a value, the best first; a diverged one has none."""
         usable = [trial for trial in trials if trial.status == "finished" and self.metric in trial.metrics]
-        return min(usable, key=lambda trial: trial.metrics[self.metric] * (1 if self.lower else -1), default=None)
+        return sorted(usable, key=lambda trial: -self.sign * trial.metrics[self.metric])
 
 
 @dataclass(frozen=True)
@@ -114,146 +115,123 @@ class Tuning:
         """The sweep at a budget: at full a narrow one, about what won at quick."""
         if budget != "full" or not self.won:
             return self
-        near = {variant: _neighbours(self.grids[variant], best) for variant, best in self.won.items()}
+        near = {}
+        for variant, best in self.won.items():
+            grid = sorted({*self.grids[variant], best})
+            place = grid.index(best)
+            near[variant] = tuple(grid[max(0, place - 1) : place + 2])
         return replace(self, grids=near, curve={}, finalists=2, final_seeds=FINAL_SEEDS[:1], finer=False)
 
     def objective_of(self, variant: str) -> Objective:
-        """What wins among the trials of a variant."""
         return self.objective if isinstance(self.objective, Objective) else self.objective[variant]
 
     def sweep(self, variants: Iterable[str], do: Trials) -> tuple[list[Record], list[Record]]:
         """Do the trials of the search, then those of the curve; return the records of both."""
-        variants, search = list(variants), []
+        variants, search = list(variants), list[Record]()
 
-        def extend(wanted: Callable[[str], list[Config]], seeds: Sequence[int] = (SEED,), times: int = 1) -> None:
-            """Do what a variant wants in view of the trials so far, again and again while there is anything."""
+        def extend(wanted: Wanted, seeds: Sequence[int] = (SEED,), times: int = 1) -> None:
+            """Do what a variant wants in view of its trials so far, again and again while there is anything."""
             for _ in range(times):
-                settings = [(variant, config) for variant in variants for config in wanted(variant)]
+                mine = {variant: [trial for trial in search if trial.variant == variant] for variant in variants}
+                settings = [(variant, config) for variant in variants for config in wanted(variant, mine[variant])]
                 if not settings:
                     return
                 search.extend(do([(variant, seed, config) for seed in seeds for variant, config in settings]))
 
-        extend(lambda variant: [self._config(value) for value in self.grids[variant]])
-        extend(lambda variant: self._beyond_leader(search, variant), times=MOST_WIDENINGS)
-        grids = {variant: self._tried(search, variant, self.swept) for variant in variants}
-        extend(lambda variant: self._second_look(search, variant))
-        extend(lambda variant: self._beyond_second(search, variant), times=MOST_WIDENINGS)
-        extend(lambda variant: self._finalists(search, variant), self.final_seeds)
+        extend(lambda variant, _: [self._config(value) for value in self.grids[variant]])
+        extend(lambda variant, trials: self._wider(variant, trials, self._leaders(variant, trials)), times=WIDENINGS)
+        points = sorted({(trial.variant, trial.config[self.swept]) for trial in search})
+        extend(self._second_look)
+        extend(self._beyond_second, times=WIDENINGS)
+        extend(lambda variant, trials: self._leaders(variant, trials)[: self.finalists], self.final_seeds)
         # By its mean a winner may lie at an edge that was none by one seed.
-        extend(lambda variant: self._beyond_winner(search, variant), (SEED, *self.final_seeds), MOST_WIDENINGS)
+        all_seeds = (SEED, *self.final_seeds)
+        extend(
+            lambda variant, trials: self._wider(variant, trials, [best for best, _ in self._winner(variant, trials)]),
+            all_seeds,
+            WIDENINGS,
+        )
         curve = [
             (variant, seed, self._config(value))
-            for variant in variants
+            for variant, value in points
             for seed in range(FIRST_OF_CURVE, FIRST_OF_CURVE + self.curve.get(variant, 0))
-            for value in grids[variant]
         ]
         return search, do(curve) if curve else []
 
-    def winners(self, search: Iterable[Trial]) -> dict[str, dict[str, Any]]:
+    def winners(self, search: Sequence[Trial]) -> dict[str, dict[str, Any]]:
         """variant -> the winning settings and the mean that they reached."""
-        search, found = list(search), {}
+        found = {}
         for variant in dict.fromkeys(trial.variant for trial in search):
-            metric, means = self.objective_of(variant).metric, []
-            for settings, trials in self._by_settings(search, variant).items():
-                if len(trials) == 1 + len(self.final_seeds) and all(trial.status == "finished" for trial in trials):
-                    values = [trial.metrics[metric] for trial in trials]
-                    means.append((settings, statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values))))
-            if means:
-                settings, mean = _middle_of_the_best(means, self.objective_of(variant).lower)
-                found[variant] = {**dict(zip(self._names(variant), settings, strict=True)), metric: mean}
+            for settings, mean in self._winner(variant, [trial for trial in search if trial.variant == variant]):
+                found[variant] = {**settings, self.objective_of(variant).metric: mean}
         return found
 
     def _config(self, value: float) -> Config:
         return {self.swept: value, **self.fixed}
 
-    def _names(self, variant: str) -> list[str]:
-        return [self.swept, *([self.second[variant][0]] if variant in self.second else [])]
+    def _settings(self, variant: str, trial: Trial) -> tuple[tuple[str, Any], ...]:
+        """What a trial tried: the name and the value of the swept field and of the variant's second one."""
+        names = [self.swept, *self.second.get(variant, ())[:1]]
+        return tuple((name, trial.config[name]) for name in names)
 
-    def _by_settings(self, search: Iterable[Trial], variant: str) -> dict[tuple[Any, ...], list[Trial]]:
-        found: dict[tuple[Any, ...], list[Trial]] = {}
-        for trial in search:
-            if trial.variant == variant:
-                found.setdefault(tuple(trial.config[name] for name in self._names(variant)), []).append(trial)
-        return found
+    def _leaders(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
+        """The settings that were tried of a variant, in the order of their best trials."""
+        ranked = self.objective_of(variant).ranked(trials)
+        return [{**self.fixed, **dict(of)} for of in dict.fromkeys(self._settings(variant, trial) for trial in ranked)]
 
-    def _tried(self, search: Iterable[Trial], variant: str, name: str) -> list[float]:
-        return sorted({trial.config[name] for trial in search if trial.variant == variant})
-
-    def _leader(self, search: Iterable[Trial], variant: str) -> Config | None:
-        """The settings of the best trial so far."""
-        best = self.objective_of(variant).best(trial for trial in search if trial.variant == variant)
-        return {name: best.config[name] for name in self._names(variant)} if best else None
-
-    def _finalists(self, search: Sequence[Trial], variant: str) -> list[Config]:
-        found: list[Config] = []
-        rest = [trial for trial in search if trial.variant == variant]
-        while len(found) < self.finalists and (leader := self._leader(rest, variant)):
-            found.append({**self.fixed, **leader})
-            rest = [trial for trial in rest if any(trial.config[name] != value for name, value in leader.items())]
-        return found
-
-    def _beyond_leader(self, search: Sequence[Trial], variant: str) -> list[Config]:
-        """The next value beyond the edge that the best trial lies at, as far as there can be one."""
-        leader = self._leader(search, variant)
-        return [self._config(value) for value in self._beyond(search, variant, leader)] if leader else []
-
-    def _beyond_winner(self, search: Sequence[Trial], variant: str) -> list[Config]:
-        """The winner's settings, with the next value beyond the edge of all that was tried, if it lies there."""
-        winner = self.winners(trial for trial in search if trial.variant == variant).get(variant)
-        if winner is None:
+    def _winner(self, variant: str, trials: Sequence[Trial]) -> list[tuple[Config, float]]:
+        """Of the settings that were tried at all seeds the winner, with the objective's mean; empty without any."""
+        objective, means = self.objective_of(variant), []
+        by_settings: dict[tuple[Any, ...], list[Trial]] = {}
+        for trial in trials:
+            by_settings.setdefault(self._settings(variant, trial), []).append(trial)
+        for settings, mine in by_settings.items():
+            if len(mine) == 1 + len(self.final_seeds) and all(trial.status == "finished" for trial in mine):
+                values = [trial.metrics[objective.metric] * objective.sign for trial in mine]
+                error = statistics.stdev(values) / math.sqrt(len(values))
+                means.append((statistics.mean(values), settings, error))
+        if not means:
             return []
-        settings = {**self.fixed, **{name: winner[name] for name in self._names(variant)}}
-        return [{**settings, self.swept: value} for value in self._beyond(search, variant, settings)]
+        best, _, error = max(means)
+        level = sorted((settings, mean) for mean, settings, _ in means if mean >= best - error)
+        middle = level[(len(level) - 1) // 2 : len(level) // 2 + 1]  # An even number has two in the middle.
+        settings, mean = max(middle, key=lambda entry: entry[1])
+        return [(dict(settings), mean * objective.sign)]
 
-    def _beyond(self, search: Sequence[Trial], variant: str, settings: Config) -> list[float]:
-        tried = self._tried(search, variant, self.swept)
+    def _wider(self, variant: str, trials: Sequence[Trial], best: Sequence[Config]) -> list[Config]:
+        """The best settings with the next value beyond the edge that they lie at, as far as there can be one."""
         low, high = self.limits.get(variant, (-math.inf, math.inf))
+        tried = sorted(trial.config[self.swept] for trial in trials)
         below, above = max(low, _rounded(tried[0] / HALF_DECADE)), min(high, _rounded(tried[-1] * HALF_DECADE))
-        edges, best = ((tried[0], below), (tried[-1], above)), settings[self.swept]
-        return [wider for edge, wider in edges if edge == best != wider]
+        return [
+            {**self.fixed, **settings, self.swept: wider}
+            for settings in best[:1]
+            for edge, wider in ((tried[0], below), (tried[-1], above))
+            if edge == settings[self.swept] != wider
+        ]
 
-    def _beyond_second(self, search: Sequence[Trial], variant: str) -> list[Config]:
-        """The next value of the second setting, where the highest one that was tried has won, unless that is zero."""
-        leader = self._leader(search, variant)
-        if leader is None or variant not in self.second:
-            return []
-        name = self.second[variant][0]
-        highest = self._tried(search, variant, name)[-1]
-        if leader[name] < highest or highest == 0:
-            return []
-        return [{**self._config(leader[self.swept]), name: _rounded(10 * highest)}]
-
-    def _second_look(self, search: Sequence[Trial], variant: str) -> list[Config]:
-        leader = self._leader(search, variant)
-        if leader is None:
-            return []
-        best = leader[self.swept]
+    def _second_look(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
+        """The two values of the second setting or, of a variant without one, the best value's finer neighbours."""
+        leader = self._leaders(variant, trials)[:1]
         if variant in self.second:
             name, values = self.second[variant]
-            return [{**self._config(best), name: value} for value in values]
+            return [{**best, name: value} for best in leader for value in values]
         low, high = self.limits.get(variant, (-math.inf, math.inf))
-        finer = [_rounded(best * math.sqrt(HALF_DECADE) ** side) for side in (-1, 1)] if self.finer else []
+        finer = [
+            _rounded(best[self.swept] * HALF_DECADE**half) for best in leader for half in (-0.5, 0.5) if self.finer
+        ]
         # What the grid has already is not tried again: it would count twice in its mean.
-        tried = self._tried(search, variant, self.swept)
+        tried = {trial.config[self.swept] for trial in trials}
         return [self._config(value) for value in finer if low <= value <= high and value not in tried]
 
-
-def _neighbours(grid: Iterable[float], best: float) -> tuple[float, ...]:
-    """A value and the grid's next ones below and above it; where it is an edge, only one."""
-    below, above = [value for value in grid if value < best], [value for value in grid if value > best]
-    return (*sorted(below)[-1:], best, *sorted(above)[:1])
-
-
-def _middle_of_the_best(
-    means: list[tuple[tuple[Any, ...], float, float]], lower: bool
-) -> tuple[tuple[Any, ...], float]:
-    """Of settings, their means and standard errors: the middle one of those that are level with the best."""
-    worth = lambda entry: -entry[1] if lower else entry[1]  # noqa: E731
-    best = max(means, key=worth)
-    level = sorted(entry for entry in means if worth(entry) >= worth(best) - best[2])
-    middle = level[(len(level) - 1) // 2 : len(level) // 2 + 1]  # An even number has two in the middle.
-    settings, mean, _ = max(middle, key=worth)
-    return settings, mean
+    def _beyond_second(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
+        """The next value of the second setting, where the highest one that was tried has won, unless that is zero."""
+        if variant not in self.second:
+            return []
+        name = self.second[variant][0]
+        highest = max(trial.config[name] for trial in trials)
+        leader = self._leaders(variant, trials)[:1]
+        return [{**best, name: _rounded(10 * highest)} for best in leader if best[name] == highest != 0]
 
 
 def good_decades(curve: Iterable[Trial], swept: str) -> dict[str, dict[int, float]]:

@@ -56,8 +56,8 @@ def build_model(hp: kt.HyperParameters, data: sources.Data) -> keras.Model:
     rate = hp.Choice("rate", RATES)
     dropout = hp.Choice("dropout", DROPOUTS)
     width = hp.Choice("width", WIDTHS)
-    rescale = layers.Rescaling(1 / 64, offset=-2)  # 0 to 255 becomes -2 to 2.
-    model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), rescale])
+    # Rescaling: 0 to 255 becomes -2 to 2.
+    model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), layers.Rescaling(1 / 64, -2)])
     model.add(layers.Conv2D(width, 3, strides=2, padding="same", activation="relu"))
     model.add(layers.MaxPooling2D())
     model.add(layers.Conv2D(2 * width, 3, padding="same", activation="relu"))
@@ -84,12 +84,9 @@ class Trial(kt.HyperModel):
         keras.utils.set_random_seed(self.seed)
         return build_model(hp, self.data)
 
-    def fit(
-        self, hp: kt.HyperParameters, model: keras.Model, **settings
-    ) -> keras.callbacks.History:
-        feed = batches.training(
-            self.data.train, self.config.batch_size, seed=self.seed, augment=True
-        )
+    def fit(self, hp: kt.HyperParameters, model: keras.Model, **settings):
+        size = self.config.batch_size
+        feed = batches.training(self.data.train, size, seed=self.seed, augment=True)
         # Hyperband chooses how long a trial is. In any other search it is the config, which the
         # project is named after.
         settings["epochs"] = hp.values.get("tuner/epochs", self.config.epochs)
@@ -113,12 +110,11 @@ def project_name(variant: str, data: sources.Data, config: Config, seed: int) ->
 
     KerasTuner goes on with the trials that it finds under a name, whatever they were trained on.
     """
-    depends_on = (variant, config, seed, OBJECTIVE, RATES, DROPOUTS, WIDTHS, data.digest)
+    search = (variant, config, seed, OBJECTIVE, RATES, DROPOUTS, WIDTHS, data.digest)
     code = inspect.getsource(build_model) + inspect.getsource(Trial)
-    whole = repr((depends_on, data.train.ids.tolist(), code))
     # A chief can't go on with what a tuner alone has begun, nor the other way round.
-    shared = "-shared" if "KERASTUNER_ORACLE_IP" in os.environ else ""
-    return f"{variant}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}{shared}"
+    whole = repr((search, data.train.ids.tolist(), code, "KERASTUNER_ORACLE_IP" in os.environ))
+    return f"{variant}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def make_tuner(variant: str, data: sources.Data, config: Config, seed: int, folder) -> kt.Tuner:
@@ -127,9 +123,9 @@ def make_tuner(variant: str, data: sources.Data, config: Config, seed: int, fold
     Raises:
         ValueError: a kill has cut off one of its files.
     """
-    name, trials = project_name(variant, data, config, seed), config.trials
+    name = project_name(variant, data, config, seed)
     check_files(Path(folder, name))
-    settings = len(RATES) * len(DROPOUTS) * len(WIDTHS)
+    trials, settings = config.trials, len(RATES) * len(DROPOUTS) * len(WIDTHS)
     if trials >= settings:  # Bayesian optimization would try some of them again and again.
         print(f"There are {settings} settings, and each is tried once.")
         variant, trials = "grid", settings

@@ -20,6 +20,7 @@ from recipes.optimizers import Config
 
 EPOCHS, BATCH = 2, 50
 REQUEST = sources.Request(train_images=1000)
+BY_STEP = "learning_rate/by_step"
 STEPS = 1000 // BATCH  # An epoch, in calls of 16 and of 4.
 
 
@@ -54,7 +55,7 @@ def test_loss_and_accuracy_of_both_parts(logged):
 
 
 def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(logged):
-    steps, rates = series(events(logged[0] / "train"), "learning_rate/by_step")
+    steps, rates = series(events(logged[0] / "train"), BY_STEP)
     total = EPOCHS * STEPS
     assert steps == list(range(total))
     warm_up = total // 5
@@ -62,42 +63,6 @@ def test_the_rate_of_every_step_is_the_rate_that_the_schedule_says(logged):
     assert max(rates) == rates[warm_up]
     assert all(a > b for a, b in itertools.pairwise(rates[warm_up:]))
     assert rates[-1] < 0.05 * max(rates)  # CosineDecay counts its steps from the end of the warm-up.
-
-
-class Halving(schedules.LearningRateSchedule):
-    """A schedule that takes one step at a time."""
-
-    def __call__(self, step):
-        return 0.1 if step < 30 else 0.05
-
-
-class OfAll(schedules.LearningRateSchedule):
-    """Asked for several steps at once it answers, and wrongly."""
-
-    def __call__(self, step):
-        return keras.ops.max(keras.ops.cast(step, "float32")) + 0 * keras.ops.cast(step, "float32")
-
-
-@pytest.mark.parametrize(
-    ("schedule", "each"),
-    [
-        (schedules.CosineDecay(0.1, 60, alpha=0.1), True),
-        (schedules.CosineDecay(0.01, 60, alpha=0.1, warmup_target=0.2, warmup_steps=20), True),
-        (schedules.CosineDecay(0.0, 100, warmup_target=0.2, warmup_steps=0), True),
-        (schedules.ExponentialDecay(0.1, 10, 0.5, staircase=True), True),
-        (schedules.PiecewiseConstantDecay([30], [0.1, 0.05]), False),
-        (Halving(), False),
-        (OfAll(), False),
-    ],
-    ids=["cosine", "warm-up", "no warm-up", "staircase", "piecewise", "one by one", "wrong at once"],
-)
-def test_the_rates_of_a_schedule_are_what_it_says_of_single_steps(schedule, each):
-    wanted = np.arange(10, 110)  # A training that goes on from step 10.
-    steps, rates = callback.rates_of(schedule, wanted)
-    assert rates == pytest.approx([float(schedule(int(step))) for step in steps], rel=1e-5, abs=1e-9)
-    assert (steps[0], steps[-1]) == (10, 109)
-    if each:
-        assert list(steps) == list(wanted)
 
 
 def board(folder, inputs, labels) -> callback.Board:
@@ -122,17 +87,34 @@ def dense() -> keras.Model:
     return keras.Sequential(layers)
 
 
-def test_a_constant_rate_is_there_at_every_step_and_so_is_what_a_callback_makes_of_it(tmp_path):
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.CosineDecay(0.01, 6, alpha=0.1, warmup_target=0.2, warmup_steps=3),
+        schedules.PiecewiseConstantDecay([3], [0.1, 0.05]),
+    ],
+    ids=["warm-up", "piecewise"],
+)
+def test_the_rates_of_a_schedule_are_what_it_says_of_single_steps(schedule, tmp_path):
+    model = dense()
+    fit(model, tmp_path, NUMBERS, LABELS, optimizer=keras.optimizers.SGD(schedule))
+    steps, rates = series(fit(model, tmp_path / "more", NUMBERS, LABELS, 30, optimizer=model.optimizer), BY_STEP)
+    assert len(steps) == 100
+    assert (steps[0], steps[-1]) == (5, 5 + 150 - 1)  # It went on where the first training had ended.
+    assert rates == pytest.approx([float(schedule(step)) for step in steps])
+
+
+def test_a_constant_rate_is_there_at_every_call_and_so_is_what_a_callback_makes_of_it(tmp_path):
     later = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / (1 + epoch))
     compiled = {"optimizer": keras.optimizers.Adam(0.01), "steps_per_execution": 2}
-    steps, rates = series(fit(dense(), tmp_path, NUMBERS, LABELS, 2, [later], **compiled), "learning_rate/by_step")
-    assert steps == list(range(10))
-    assert rates == pytest.approx(5 * [0.01] + 5 * [0.005])
+    steps, rates = series(fit(dense(), tmp_path, NUMBERS, LABELS, 2, [later], **compiled), BY_STEP)
+    assert steps == [0, 2, 4, 5, 7, 9]
+    assert rates == pytest.approx(3 * [0.01] + 3 * [0.005])
 
 
 def test_a_schedule_is_asked_for_each_batch_where_gradients_are_accumulated(tmp_path):
     adam = keras.optimizers.Adam(schedules.ExponentialDecay(0.1, 1, 0.5), gradient_accumulation_steps=5)
-    steps, rates = series(fit(dense(), tmp_path, NUMBERS, LABELS, 1, optimizer=adam), "learning_rate/by_step")
+    steps, rates = series(fit(dense(), tmp_path, NUMBERS, LABELS, 1, optimizer=adam), BY_STEP)
     assert (steps, rates) == (list(range(5)), pytest.approx([0.1, 0.05, 0.025, 0.0125, 0.00625]))
 
 
@@ -213,7 +195,7 @@ def test_what_can_not_be_logged_is_noted_and_the_training_goes_on(tmp_path, monk
     assert "graph of the model" in notes
     assert "gradients and activations of epoch 1: ValueError: no such function" in notes
     assert series(found, "epoch_loss")[0] == [0, 1]
-    assert len(series(found, "learning_rate/by_step")[0]) == 10
+    assert len(series(found, BY_STEP)[0]) == 10
 
 
 def test_a_full_disk_in_logging_does_not_end_the_training(tmp_path, monkeypatch):

@@ -54,6 +54,16 @@ def leave_rates(folder, variant="adam", seed=1, rates=((0, 0.1), (9, 0.0))):
     write_json(folder / variant / f"seed-{seed}" / events.RATES, rates)
 
 
+def finish(folder, records, classes=("a", "b"), samples=None):
+    """What `measure` does at the end of an invocation of dice's experiment, with these records."""
+    names = list(dict.fromkeys(each.variant for each in records))
+    experiment = dataclasses.replace(dice.EXPERIMENT, variants=dict.fromkeys(names, 0.5), claims=[])
+    labels = np.arange(8, dtype=np.int32) % len(classes)
+    test = sources.Split(np.zeros((8, 8, 8, 3), np.uint8), labels, np.array(list("abcdefgh")))
+    data = types.SimpleNamespace(test=test, classes=classes)
+    comparison.write_finished(folder, Report(experiment, made_up.evidence(records), None), "# A card", data, samples)
+
+
 def drawn(folder, tag):
     return series(read(folder), tag)
 
@@ -62,12 +72,21 @@ def text(folder, tag="answer") -> str:
     return tf.make_ndarray(read(folder).Tensors(tag)[0].tensor_proto).item().decode()
 
 
+def test_while_runs_go_on_the_curves_are_those_of_the_runs_that_have_ended(tmp_path):
+    records = [record("adam", 1, {"val_accuracy": [0.2, 0.4]}), record("sgd", 1, {"val_accuracy": [0.1, 0.1]})]
+    comparison.refresh(tmp_path, records, "adam")
+    assert drawn(tmp_path / "compare" / "adam", "accuracy/validation")[1] == pytest.approx([0.2, 0.4])
+    comparison.refresh(tmp_path, [*records, record("adam", 2, {"val_accuracy": [0.4, 0.8]})], "adam")
+    assert drawn(tmp_path / "compare" / "adam", "accuracy/validation")[1] == pytest.approx([0.3, 0.6])
+    assert not (tmp_path / "compare" / "sgd").exists()
+
+
 def test_a_curve_is_the_mean_over_seeds_within_its_95_percent_interval(tmp_path):
     records = []
     for seed, accuracies in enumerate(([0.2, 0.4], [0.4, 0.8], [0.6, 0.9])):
         records.append(record("adam", seed, {"val_accuracy": accuracies}))
         leave_rates(tmp_path, "adam", seed)
-    comparison.write_progress(tmp_path, records)
+    finish(tmp_path, records)
     folder = tmp_path / "compare" / "adam"
     steps, means = drawn(folder, "accuracy/validation")
     assert steps == [1, 2]
@@ -82,9 +101,17 @@ def test_a_curve_is_the_mean_over_seeds_within_its_95_percent_interval(tmp_path)
 def test_a_curve_that_ended_early_counts_as_far_as_it_goes_and_a_failed_run_does_not(tmp_path):
     records = [record("adam", 1, {"val_accuracy": [0.2, 0.6, None]}), record("adam", 2, {"val_accuracy": [0.4]})]
     failed = made_up.record("adam", 3, status="failed", curves={"val_accuracy": [0.9, 0.9]})
-    comparison.write_progress(tmp_path, [*records, failed, record("sgd", 1, {"val_accuracy": []})])
+    finish(tmp_path, [*records, failed, record("sgd", 1, {"val_accuracy": []})])
     assert drawn(tmp_path / "compare" / "adam", "accuracy/validation") == ([1, 2], pytest.approx([0.3, 0.6]))
     assert "accuracy/validation" not in read(tmp_path / "compare" / "sgd").Tags()["tensors"]
+
+
+def test_what_is_written_again_takes_the_place_of_what_was(tmp_path):
+    for accuracy in (0.1, 0.3):
+        finish(tmp_path, [record(curves={"val_accuracy": [accuracy]})])
+    folder = tmp_path / "compare" / "adam"
+    assert drawn(folder, "accuracy/validation") == ([1], pytest.approx([0.3]))
+    assert len(list(folder.iterdir())) == 1
 
 
 def layout_of(folder) -> list:
@@ -95,7 +122,7 @@ def layout_of(folder) -> list:
 
 def test_the_charts_are_those_of_the_curves_that_there_are(tmp_path):
     leave_rates(tmp_path)
-    comparison.write_progress(tmp_path, [record(curves={"norm": [1.0, 2.0]})])
+    finish(tmp_path, [record(curves={"norm": [1.0, 2.0]})])
     charts = layout_of(tmp_path / "compare" / "answer")
     tags = set(read(tmp_path / "compare" / "adam").Tags()["tensors"])
     titles = [chart.title for chart in charts][::-1]  # Shown from the last on.
@@ -103,52 +130,6 @@ def test_the_charts_are_those_of_the_curves_that_there_are(tmp_path):
     for chart in charts:
         (line,) = chart.margin.series
         assert {line.value, line.lower, line.upper} <= tags
-
-
-class Silent:
-    def __init__(self):
-        self.told = []
-
-    def started(self, job): ...
-
-    def finished(self, job, records):
-        self.told.append(job)
-
-
-def job(folder, **fields):
-    return types.SimpleNamespace(
-        **{"folder": str(folder), "variants": ("adam",), "logging": True, "alone": False, **fields}
-    )
-
-
-def test_the_log_is_written_anew_when_a_run_ends(tmp_path):
-    watcher = comparison.Refreshed(Silent())
-    logged, more = job(tmp_path / "logged"), job(tmp_path / "logged", variants=("sgd",))
-    # What is not logged has no log, and beside what measures times nothing may be written.
-    others = [job(tmp_path / "not", logging=False), job(tmp_path / "timed", alone=True)]
-    watcher.finished(logged, [record(curves={"val_accuracy": [0.1]})])
-    assert text(tmp_path / "logged" / "compare" / "answer").startswith("1 runs have ended.")
-    watcher.finished(more, [record("sgd")])
-    watcher.finished(logged, [record(seed=2, curves={"val_accuracy": [0.3]})])
-    for other in others:
-        watcher.finished(other, [record()])
-        assert not (tmp_path / other.folder / "compare").exists()
-    folder = tmp_path / "logged" / "compare"
-    assert text(folder / "answer").startswith("3 runs have ended.")
-    assert {path.name for path in folder.glob("*/")} == {"adam", "sgd", "answer"}
-    assert drawn(folder / "adam", "accuracy/validation") == ([1], pytest.approx([0.2]))
-    assert len(list((folder / "adam").iterdir())) == 1  # In the place of what was.
-    assert watcher.watcher.told == [logged, more, logged, *others]
-
-
-def finish(folder, records, classes=("a", "b"), samples=None):
-    """What `measure` does at the end of an invocation of dice's experiment, with these records."""
-    names = list(dict.fromkeys(each.variant for each in records))
-    experiment = dataclasses.replace(dice.EXPERIMENT, variants=dict.fromkeys(names, 0.5), claims=[])
-    labels = np.arange(8, dtype=np.int32) % len(classes)
-    test = sources.Split(np.zeros((8, 8, 8, 3), np.uint8), labels, np.array(list("abcdefgh")))
-    data = types.SimpleNamespace(test=test, classes=classes)
-    comparison.write_finished(folder, Report(experiment, made_up.evidence(records), None), "# A card", data, samples)
 
 
 def leave_run(folder, each):
@@ -197,12 +178,12 @@ def test_hparams_has_a_row_for_each_run_and_each_variant_with_its_own_metrics(tm
         assert {name for _, metrics in found.values() for name in metrics} == wanted
         for each in mine:
             home = "20260101-000000 optimizers" if each in records[:4] else "20260102-000000 monitoring"
-            for name in (f"{each.variant} seed-{each.seed} {home}", f"{each.variant} {home}"):
-                settings, metrics = found[name]
+            for name in (f"seed-{each.seed} {each.variant} {home}", f"{each.variant} {home}"):
+                ((settings, metrics),) = (row for whole, row in found.items() if whole.startswith(name))
                 assert metrics == {f"final/{key}": pytest.approx(value) for key, value in each.metrics.items()}
                 assert (settings["variant"], settings["epochs"]) == (each.variant, 2)
         assert len(found) == len(mine) + len({each.variant for each in mine})
-    assert sorted(rows(first / "compare")) == ["adam 20260101-000000 optimizers", "sgd 20260101-000000 optimizers"]
+    assert sorted(name.split()[0] for name in rows(first / "compare")) == ["adam", "sgd"]
 
 
 def test_hparams_of_the_same_recipe_twice_are_different_rows(tmp_path):
@@ -224,7 +205,7 @@ def test_a_searchs_trials_have_a_row_each(tmp_path):
     found = rows(folder)
     assert len(found) == 3
     for trial in range(3):
-        settings, metrics = found[f"adam-trials run-{trial} adam seed-801 20260101-000000 optimizers"]
+        settings, metrics = found[f"seed-801 adam run-{trial} adam-trials 20260101-000000 optimizers"]
         assert settings["rate"] == pytest.approx(0.1**trial)
         assert metrics == {"final/validation_accuracy": pytest.approx(0.1 * trial)}
 
@@ -271,7 +252,7 @@ def test_a_run_leaves_the_rates_that_it_trained_with(tmp_path):
     )
     assert found.status == "finished", found.cause
     steps, rates = series(read(tmp_path / "dense_65" / "seed-1" / "train"), "learning_rate/by_step")
-    comparison.write_progress(tmp_path, [found])
+    finish(tmp_path, [found])
     kept_steps, kept = drawn(tmp_path / "compare" / "dense_65", "learning rate/at each step")
     assert kept == [rates[steps.index(step)] for step in kept_steps]
     assert (kept_steps[0], kept_steps[-1]) == (steps[0], steps[-1])
@@ -311,10 +292,9 @@ def test_a_confusion_matrix_of_many_classes_fits_on_a_screen(classes):
     assert 200 < width < 2000
 
 
-def test_of_too_many_classes_no_confusion_matrix_is_drawn_and_that_is_said(tmp_path):
+def test_of_too_many_classes_no_confusion_matrix_is_drawn(tmp_path):
     leave_run(tmp_path, record())
     finish(tmp_path, [record()], [str(number) for number in range(pictures.MOST_DRAWN + 1)])
-    assert "101" in text(tmp_path / "compare" / "adam", "confusion matrix")
     assert "confusion matrix, all seeds" not in read(tmp_path / "compare" / "adam").Tags()["tensors"]
 
 
@@ -347,20 +327,20 @@ def test_the_address_says_what_is_to_be_seen_first():
     assert asked["runColorGroup"] == ["regex:([^/]+)$"]
 
 
-def test_the_newest_comparison_and_the_newest_search_are_found_and_described(tmp_path):
+def test_the_newest_comparison_runs_and_search_are_found(tmp_path):
     home = tmp_path / "optimizers"
     for stamp in ("20260101-000000", "20260102-000000"):
-        comparison.write_progress(home / stamp, [record(), record("sgd")])
+        finish(home / stamp, [record(), record("sgd")])
     (home / "20260103-000000").mkdir()  # Of a tuning sweep, which leaves no TensorBoard files.
-    leave_run(home / "20260104-000000", record())  # It was stopped before a run ended.
+    leave_run(home / "20260104-000000", record())  # Its runs go on, or were stopped.
     leave_search(tmp_path / "grid-2" / "optimizers" / "20260105-000000", 2)
     leave_search(tmp_path / "random-3" / "optimizers" / "20260104-000000")
-    compared, searched = server.newest(tmp_path, "optimizers")
-    assert compared == home / "20260102-000000"
-    assert server.describe(compared) == "2 variants compared: adam, sgd"
-    assert searched == tmp_path / "grid-2" / "optimizers" / "20260105-000000"
-    assert server.describe(searched) == "a search's trials: 2 of adam"
-    assert server.newest(tmp_path, "sequential") == []
+    assert server.newest(tmp_path, "optimizers") == {
+        "compared": home / "20260102-000000" / "compare",
+        "runs": home / "20260104-000000",
+        "search": tmp_path / "grid-2" / "optimizers" / "20260105-000000",
+    }
+    assert server.newest(tmp_path, "sequential") == {}
 
 
 @pytest.fixture
@@ -377,7 +357,7 @@ def test_a_search_alone_is_served_on_the_page_with_its_trials(tmp_path, started)
     said = []
     assert server.serve_newest([], tmp_path, said.append, port=7) == "http://here/#hparams"
     assert started == [({"optimizers": folder}, 7)]
-    assert "3 of adam" in said[0]
+    assert str(folder) in said[1]
 
 
 def test_published_curves_are_those_of_the_evidence_and_an_earlier_versions_are_called_so(
@@ -396,7 +376,7 @@ def test_published_curves_are_those_of_the_evidence_and_an_earlier_versions_are_
 
 def test_where_there_is_nothing_it_says_what_there_is(tmp_path):
     (tmp_path / "optimizers" / "20260103-000000").mkdir(parents=True)
-    with pytest.raises(MachineError, match="optimizers: 1 invocations"):
+    with pytest.raises(MachineError, match="files of optimizers"):
         server.serve_newest(["optimizers"], tmp_path, print)
 
 
@@ -427,14 +407,14 @@ def wait_for(runs: set[str], url: str) -> set[str]:
 def test_a_board_shows_the_variants_and_the_runs_of_each_seed_until_ctrl_c(tmp_path):
     for name in ("optimizers", "sequential"):
         invocation(tmp_path / name / "20260101-000000", ("adam",))
-    shown = {"optimizers/here/adam", "sequential/here/adam"}
-    of_seeds = {"optimizers/adam/seed-1/final", "sequential/adam/seed-1/final"}
     command = [sys.executable, "-u", "-m", "recipes", "board", "optimizers", "sequential", "--logdir", str(tmp_path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     try:
         variants, seeds = addresses(process)
+        shown = {"optimizers/here/adam", "sequential/here/adam"}
         assert shown <= wait_for(shown, variants)
-        assert of_seeds <= wait_for(of_seeds, seeds)
+        shown = {"optimizers/adam/seed-1/final", "sequential/adam/seed-1/final"}
+        assert shown <= wait_for(shown, seeds)
     finally:
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
@@ -447,7 +427,6 @@ def test_a_board_shows_the_variants_and_the_runs_of_each_seed_until_ctrl_c(tmp_p
     [
         (["optimizers", "--logdir", "nowhere"], 1, "optimizers"),
         (["--port", "70000"], 2, "70000"),
-        (["--picture", "nowhere/board.png"], 2, "nowhere"),
         (["unknown"], 2, "unknown"),
     ],
 )

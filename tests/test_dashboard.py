@@ -20,6 +20,7 @@ from PIL import Image
 from lab.experiments import sequential
 from lab.tensorboard import events
 from tests import test_comparison
+from tests.browser import opened
 from tests.conftest import ROOT
 from tests.toys import made_up
 
@@ -92,24 +93,14 @@ def board(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def browser():
     """A newcomer's tests pass without a browser; where everything must be tested, its absence is a failure."""
     driver = shutil.which("chromedriver")
     if driver is None:
         sentence = "This test needs a browser: install Debian's packages chromium and chromium-driver."
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(sentence)
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    profile = tmp_path_factory.mktemp("browser")
-    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "window-size=1500,1400"):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={profile}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
+    with opened() as browser:
+        yield browser
 
 
 def missing(wanted: list[str], text: str) -> list[str]:
@@ -252,12 +243,3 @@ def test_published_curves_have_the_same_colors_as_ones_own(tmp_path, browser):
         assert colors[f"here/{first}"] != colors[f"here/{second}"]
     finally:
         stop(server)
-
-
-@pytest.mark.browser
-def test_a_picture_of_the_first_screen_can_be_saved(tmp_path, browser):
-    path = tmp_path / "board.png"
-    command = [sys.executable, "-m", "recipes", "board", "sequential", "--reference", "--logdir", "nowhere"]
-    done = subprocess.run([*command, "--picture", str(path)], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert np.ptp(np.asarray(Image.open(path).convert("RGB")).astype(int), axis=2).max() > 100

@@ -224,7 +224,7 @@ def test_a_recipe_is_read_straight_down_in_two_minutes(name):
     lines, long = technique(path)
     text = path.read_text(encoding="utf-8").splitlines()
     marker = next((number for number, line in enumerate(text) if line.startswith(MEASURING)), len(text))
-    assert len([number for number in lines if number <= marker]) <= {"search": 95}.get(name, 90)
+    assert len([number for number in lines if number <= marker]) <= 90
     assert len(lines) <= 120  # With what only measures.
     assert not [number for number in lines if len(text[number - 1]) > 100]
     assert long == []

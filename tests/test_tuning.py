@@ -148,10 +148,14 @@ def test_each_variant_may_have_an_objective_of_its_own():
 
 def test_a_diverged_trial_never_wins_and_no_winner_is_no_crash():
     objective = Objective("score", lower=True)
-    good, bad = record("a", 0, {}, 0.5), record("a", 0, {}, 0.1, "diverged")
-    assert objective.best([bad, good]) is good
-    assert objective.best([record("a", 0, {}, 0.6), good]) is good  # Lower is better.
-    assert objective.best([bad]) is None
+    good, bad, worse = record("a", 0, {}, 0.5), record("a", 0, {}, 0.1, "diverged"), record("a", 0, {}, 0.6)
+    assert objective.ranked([bad, worse, good]) == [good, worse]  # Lower is better.
+    assert objective.ranked([bad]) == []
+    tuning = Tuning("rate", {"a": (0.1, 1.0)}, objective)
+    trials = lambda wanted: [record(v, s, c, 0.5, "diverged") for v, s, c in wanted]  # noqa: E731
+    search, _ = tuning.sweep(["a"], trials)
+    assert [trial.config for trial in search] == [{"rate": 0.1}, {"rate": 1.0}]
+    assert tuning.winners(search) == {}
 
 
 def test_good_decades_interpolates_along_the_logarithm():
@@ -193,8 +197,8 @@ def test_a_table_lacks_nothing_and_has_nothing_else(monkeypatch, change):
     trials = [record("setting", seed, {"rate": rate}, rate / seed) for seed in (2, 1) for rate in (0.1, 1.0)]
     monkeypatch.setattr(Table, "_published", staticmethod(lambda _: trials))
     assert {setting: rows[:, 0].tolist() for setting, rows in table.read("toy").items()} == {
-        (0.1,): [0.05, 0.1],
-        (1.0,): [0.5, 1.0],
+        (0.1,): [0.1, 0.05],
+        (1.0,): [1.0, 0.5],
     }
     change(trials)
     with pytest.raises(EvidenceError, match="toy"):

@@ -74,6 +74,32 @@ def test_a_search_scores_its_trials_by_validation(started, tmp_path):
     assert trials[0].score == max(trial.score for trial in trials)
 
 
+def test_a_sweeps_winner_and_the_metrics_of_its_trials_are_those_of_what_was_trained(started, tmp_path):
+    grids, seeds = {"linear": (0.001, 0.004, 0.016), "hidden": (0.002, 0.003, 0.008)}, (0, 1001)
+    limits = {variant: (min(rates), max(rates)) for variant, rates in grids.items()}  # No winner widens its grid.
+    few = {"finalists": 2, "final_seeds": seeds[1:], "finer": False}
+    tuning = dataclasses.replace(tiny.TUNING, grids=grids, limits=limits, **few)
+    with recomputing.watch(SMALL, 0) as watched:
+        flags = ["tune", "--logdir", str(tmp_path), *FEW]
+        assert commands.run(dataclasses.replace(tiny.EXPERIMENT, tuning=tuning), flags) == 0
+    recomputing.check_fits(watched)
+    (path,) = tmp_path.rglob("tuning.json")
+    sweep = read(path, TuningSweep)
+    trained = {(done.run.variant, done.run.seed, done.run.config.rate): done for done in watched.scored}
+    assert len(trained) == len(watched.scored) == len(sweep.search)
+    for trial in sweep.search:
+        done = trained[trial.variant, trial.seed, trial.config.get("rate", tiny.Config().rate)]
+        assert {name: trial.metrics[name] for name in done.recomputed} == recomputing.close_to(done.recomputed)
+        assert trial.metrics["validation_accuracy"] == recomputing.close_to(done.validation["val_accuracy"])
+    for variant, rates in grids.items():
+        reached = {where: done.validation["val_accuracy"] for where, done in trained.items() if where[0] == variant}
+        best_two = sorted(rates, key=lambda rate: -reached[variant, 0, rate])[:2]
+        assert {rate for _, seed, rate in reached if seed == 1001} == set(best_two)
+        means = {rate: np.mean([reached[variant, seed, rate] for seed in seeds]) for rate in best_two}
+        best = max(means, key=means.get)
+        assert sweep.winners[variant] == {"rate": best, "validation_accuracy": recomputing.close_to(means[best])}
+
+
 def test_a_run_that_diverges_after_a_good_epoch_counts_as_a_guess(tmp_path):
     """Not as the last accuracy that it had."""
     (record,), _ = carried_out("tests.toys.tiny", ("hidden",), tmp_path, epochs=3, diverge=3)

@@ -116,7 +116,6 @@ def board(
     /,
     reference: bool = False,
     open: bool = False,
-    picture: Path | None = None,
     port: int = 0,
     logdir: Path = LOGS,
 ) -> int:
@@ -126,7 +125,6 @@ def board(
         names: which recipes; by default all that have been run.
         reference: show the published curves as well.
         open: open it in a browser.
-        picture: save its first screen here as a PNG, and end.
         port: the port to listen on; by default any free one.
         logdir: where the runs are.
     """
@@ -134,13 +132,8 @@ def board(
 
     if not 0 <= port < 65_536:
         raise UsageError(f"--port must be from 0 to 65535, not {port}.")
-    if picture and not picture.parent.is_dir():
-        raise UsageError(f"--picture: there is no folder {picture.parent}.")
     logdir = logdir.expanduser()  # No shell does it behind an equals sign.
     address = server.serve_newest(known(names), logdir, print, reference=reference, port=port)
-    if picture:
-        server.take_picture(address, picture)
-        return 0
     if open:
         webbrowser.open(address)
     server.wait(print)

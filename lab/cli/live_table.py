@@ -39,8 +39,13 @@ class View:
         self.done += 1
         self.records += records
         self._show()
-        for record in () if self.live else records:
-            self.console.print(self.line(job, record))
+        for record in records:
+            if not self.live:
+                self.console.print(self.line(job, record))
+            if job.logging and not job.alone:  # Nothing may run beside what measures times.
+                from lab.tensorboard import comparison  # Imports TensorBoard.
+
+                comparison.refresh(Path(job.folder), self.records, record.variant)
 
     def _show(self) -> None:
         if self.live:
@@ -87,11 +92,7 @@ def watcher(console: Console, part: str = "test") -> Watch:
     @contextlib.contextmanager
     def watch(jobs: list[Job], at_once: int) -> Generator[Any, None, None]:
         with Live(console=console, auto_refresh=False, transient=True) if drawn else contextlib.nullcontext() as live:
-            view: Any = View(console, jobs, at_once, part, live)
-            if any(job.logging for job in jobs):
-                from lab.tensorboard.comparison import Refreshed
-
-                view = Refreshed(view)
+            view = View(console, jobs, at_once, part, live)
             yield view
 
     return watch

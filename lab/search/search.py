@@ -24,10 +24,10 @@ from lab.evidence.schemas import Record, Search, SearchTrial
 from lab.execute.invocation import Invocation
 from lab.execute.scheduler import run_jobs
 from lab.settings import Tuner
-from lab.tuning import SEED, Objective, Range, Space, half_decades
+from lab.tuning import SEED, Range, Space, half_decades
 from pipelines.errors import UsageError
 
-OBJECTIVE = Objective("validation_accuracy")  # That of the variants that can be searched.
+OBJECTIVE = "validation_accuracy"  # That of the variants that can be searched.
 BATCH = 4  # Bayesian optimization begins with four random trials and then proposes four at a time, whatever --jobs is.
 FACTOR = 2  # Hyperband goes on with the better half.
 
@@ -87,11 +87,6 @@ def _search_one(
     return ranked(trials)
 
 
-def number_of_settings(space: Space) -> float:
-    """How many different settings there are; infinity where a field is a range."""
-    return math.prod(math.inf if isinstance(values, Range) else len(set(values)) for values in space.values())
-
-
 class DistinctBayesian(kt.oracles.BayesianOptimizationOracle):
     """Random settings take the place of those that KerasTuner's Bayesian optimization proposes again.
 
@@ -104,7 +99,7 @@ class DistinctBayesian(kt.oracles.BayesianOptimizationOracle):
         return self._random_populate_space() if again else proposed
 
 
-def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int, objective: Objective = OBJECTIVE) -> kt.Oracle:
+def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int) -> kt.Oracle:
     """KerasTuner's oracle over `space`; the seed is that of all tuning.
 
     Each trial has other settings than all before, and where `trials` are as many as there are settings, all are tried.
@@ -116,19 +111,21 @@ def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int, objective:
     Raises:
         UsageError: a grid of more settings than `trials`, or a space too small for a round of Hyperband.
     """
-    if tuner == "grid":
-        space = {name: _grid_of(values) for name, values in space.items()}
-    different = number_of_settings(space)
-    if tuner == "grid" and different > trials:  # It would be cut at one end, and be no grid.
-        raise UsageError(f"A grid of all settings has {different} trials: say --trials {different}, or use random.")
-    hyperparameters = kt.HyperParameters()
+    hyperparameters, different = kt.HyperParameters(), 1.0
     for name, values in space.items():
-        if isinstance(values, Range):
+        if isinstance(values, Range) and tuner != "grid":
             hyperparameters.Float(name, values.low, values.high, sampling="log")
-        else:
-            hyperparameters.Choice(name, list(values), ordered=not isinstance(values[0], (str, bool)))
+            different = math.inf
+            continue
+        chosen = (values.grid or half_decades(values.low, values.high)) if isinstance(values, Range) else values
+        hyperparameters.Choice(name, list(chosen), ordered=not isinstance(chosen[0], (str, bool)))
+        different *= len(set(chosen))
+    if tuner == "grid" and different > trials:  # It would be cut at one end, and be no grid.
+        raise UsageError(
+            f"A grid of all settings has {different:.0f} trials: say --trials {different:.0f}, or use random."
+        )
     common: dict[str, Any] = {
-        "objective": kt.Objective(objective.metric, "min" if objective.lower else "max"),
+        "objective": kt.Objective(OBJECTIVE, "max"),
         "hyperparameters": hyperparameters,
         "allow_new_entries": False,
         "tune_new_entries": False,
@@ -141,36 +138,32 @@ def make_oracle(tuner: Tuner, space: Space, trials: int, epochs: int, objective:
     elif tuner == "bayesian":
         oracle = DistinctBayesian(max_trials=trials, num_initial_points=BATCH, **common)
     else:
-        one = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=1, **common)
-        begun, spent = _round_of(one)
-        if begun > different:
-            raise UsageError(
-                f"A round of Hyperband begins with {begun} settings, and there are {different}: say --trials "
-                f"{different}, which tries them all, or use another tuner."
-            )
-        rounds = max(1, round(trials * epochs / spent))
-        rounds = rounds if rounds * begun <= different else int(different // begun)
-        oracle = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, hyperband_iterations=rounds, **common)
+        oracle = kt.oracles.HyperbandOracle(max_epochs=epochs, factor=FACTOR, **common)
+        oracle.hyperband_iterations = _rounds_of(oracle, trials * epochs, different)
     oracle.verbose = 0
     oracle._max_collisions = 100_000  # KerasTuner gives up after 20 random draws that it has tried already.
     return oracle
 
 
-def _grid_of(values: Range | tuple[Any, ...]) -> tuple[Any, ...]:
-    return (values.grid or half_decades(values.low, values.high)) if isinstance(values, Range) else values
+def _rounds_of(oracle: kt.oracles.HyperbandOracle, budget: int, different: float) -> int:
+    """How many rounds of Hyperband cost about `budget` epochs if each trial begins anew, at least one.
 
-
-def _round_of(oracle: kt.oracles.HyperbandOracle) -> tuple[int, int]:
-    """How many settings all brackets of Hyperband begin with, and their epochs if each trial begins anew."""
-    brackets = range(oracle._get_num_brackets())
-    steps = [(bracket, step) for bracket in brackets for step in range(bracket + 1)]
+    Raises:
+        UsageError: one round begins with more than the `different` settings that there are.
+    """
+    steps = [(bracket, step) for bracket in range(oracle._get_num_brackets()) for step in range(bracket + 1)]
     epochs = sum(oracle._get_size(*step) * oracle._get_epochs(*step) for step in steps)
-    return sum(oracle._get_size(bracket, 0) for bracket in brackets), epochs
+    begun = sum(oracle._get_size(bracket, step) for bracket, step in steps if step == 0)
+    if begun > different:
+        raise UsageError(
+            f"A round of Hyperband begins with {begun} settings, and there are {different:.0f}: say --trials "
+            f"{different:.0f}, which tries them all, or use another tuner."
+        )
+    return int(min(max(1, round(budget / epochs)), different / begun))
 
 
 def try_all(oracle: kt.Oracle, run: Callable[[list[Any]], Sequence[Record]], at_once: int | None = None) -> None:
     """Run what the oracle proposes until it stops: `at_once` trials at a time, or all that it hands out."""
-    metric = oracle.objective.name
     while True:
         batch: list[Any] = []
         while at_once is None or len(batch) < at_once:
@@ -184,16 +177,16 @@ def try_all(oracle: kt.Oracle, run: Callable[[list[Any]], Sequence[Record]], at_
         if not batch:
             return
         for trial, record in zip(batch, run(batch), strict=True):
-            value = record.metrics.get(metric)
+            value = record.metrics.get(OBJECTIVE)
             if record.status == "finished" and value is not None:
-                oracle.update_trial(trial.trial_id, {metric: value})
+                oracle.update_trial(trial.trial_id, {OBJECTIVE: value})
                 trial.status = "COMPLETED"
             else:
-                trial.status, trial.message = "FAILED", record.cause or f"it has no {metric}"
+                trial.status, trial.message = "FAILED", record.cause or f"it has no {OBJECTIVE}"
             oracle.end_trial(trial)
 
 
-def ranked(trials: Sequence[Any], lower: bool = OBJECTIVE.lower) -> list[SearchTrial]:
+def ranked(trials: Sequence[Any]) -> list[SearchTrial]:
     """KerasTuner's trials as they are recorded, in the order that `search` describes."""
     found = [
         SearchTrial(
@@ -205,8 +198,7 @@ def ranked(trials: Sequence[Any], lower: bool = OBJECTIVE.lower) -> list[SearchT
         )
         for trial in trials
     ]
-    sign = 1 if lower else -1
-    return sorted(found, key=lambda trial: (trial.score is None, -(trial.epochs or 0), sign * (trial.score or 0.0)))
+    return sorted(found, key=lambda trial: (trial.score is None, -(trial.epochs or 0), -(trial.score or 0.0)))
 
 
 def _settings_of(trial: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The log to open first: a run for each variant, with the mean of its curves over seeds and the band around it.
 
-`STAMP/compare` lies beside the runs of single seeds. The process that was started writes it anew when a run has ended.
+`STAMP/compare` lies beside the runs of single seeds. Its curves are written anew whenever a run has ended.
 """
 
 import json
@@ -37,11 +37,10 @@ TAGS = {
     "val_loss": "loss/validation",
 }
 
-
 Curves = dict[str, list[tuple[Sequence[int], Sequence[float | None]]]]  # Name -> steps and values of each seed.
 
 
-def curves_of(records: Iterable[Record], folder: Path | None = None) -> dict[str, Curves]:
+def curves_of(records: Iterable[Record], folder: Path) -> dict[str, Curves]:
     """variant -> the curves of its runs, with the rates that they left in an invocation's `folder`."""
     found: dict[str, Curves] = {}
     for record in finished(records):
@@ -53,8 +52,8 @@ def curves_of(records: Iterable[Record], folder: Path | None = None) -> dict[str
         for name, values in curves.items():
             if values:
                 mine.setdefault(name, []).append((range(1, len(values) + 1), values))
-        run = folder and folder / record.variant / f"seed-{record.seed}"
-        for path in sorted(run.glob(f"**/{events.RATES}"))[:1] if run else ():
+        run = folder / record.variant / f"seed-{record.seed}"
+        for path in sorted(run.glob(f"**/{events.RATES}"))[:1]:
             rates = read(path, list[tuple[int, float]])
             mine.setdefault("rate", []).append(([step for step, _ in rates], [rate for _, rate in rates]))
     return found
@@ -66,42 +65,20 @@ def _write_curves(run: events.Events, curves: Curves) -> None:
         steps = np.array(max((steps for steps, _ in several), key=len))
         padded = np.array([[*values, *[None] * (len(steps) - len(values))] for _, values in several], dtype=float)
         whole = ~np.isnan(padded).all(axis=0)
-        if whole.any():
-            tag, shown = _tag(name), padded[:, whole]
+        shown, steps, tag = padded[:, whole], steps[whole], _tag(name)
+        if len(steps):
             mean = np.nanmean(shown, axis=0)
-            low, high = band_of(shown, "interval") if len(several) > 1 else (mean, mean)
+            low, high = band_of(shown, "interval")
             for line, values in ((tag, mean), (f"{BAND}/{tag} low", low), (f"{BAND}/{tag} high", high)):
-                run.add_curve(line, steps[whole], values)
+                run.add_curve(line, steps, values)
 
 
-class Refreshed:
-    """A watcher that tells another one what begins and ends, and writes the comparison anew when a run has ended."""
-
-    def __init__(self, watcher: Any) -> None:
-        self.watcher = watcher
-        self.found: dict[str, list[Record]] = {}  # By the invocation's folder.
-
-    def started(self, job: Any) -> None:
-        self.watcher.started(job)
-
-    def finished(self, job: Any, records: list[Record]) -> None:
-        self.watcher.finished(job, records)
-        if job.logging and not job.alone:  # Nothing may run beside what measures times.
-            mine = self.found.setdefault(job.folder, [])
-            mine += records
-            with events.by_product(Path(job.folder), "comparison while runs go on"):
-                write_progress(Path(job.folder), mine, job.variants)
-
-
-def write_progress(folder: Path, records: Sequence[Record] = (), variants: Sequence[str] | None = None) -> None:
-    """Write what there is of an invocation whose runs go on: all of it, or what has changed of some `variants`."""
-    found = curves_of(records, folder)
-    for variant in found if variants is None else set(found) & set(variants):
-        with events.written(folder / FOLDER / variant, anew=True) as run:
-            _write_curves(run, found[variant])
-    words = f"{len(records)} runs have ended. The means are over these." if records else "Runs have begun."
-    with events.written(folder / FOLDER / ANSWER, anew=True) as run:
-        run.add([text_pb(ANSWER, words), layout_pb(_tags(found))])
+def refresh(folder: Path, records: Sequence[Record], variant: str) -> None:
+    """Write the curves of a variant anew, while other runs go on."""
+    with events.by_product(folder, "comparison while runs go on"):
+        for name, curves in curves_of([record for record in records if record.variant == variant], folder).items():
+            with events.written(folder / FOLDER / name, anew=True) as run:
+                _write_curves(run, curves)
 
 
 def write_finished(
@@ -118,6 +95,7 @@ def write_finished(
     """
     found = curves_of(report.records, folder)
     for variant in report.found.variants:
+        own = folder / variant
         with events.written(folder / FOLDER / variant, anew=True) as run:
             _write_curves(run, found.get(variant, {}))
             for metric in report.shown():  # All that a recipe without epochs has to show.
@@ -125,14 +103,17 @@ def write_finished(
                 tag = f"by seed/{report.experiment.unit(metric).words}"
                 run.add_curve(tag, (seed for seed, _ in values), (value for _, value in values))
             with events.by_product(folder, f"graph of {variant}"):
-                for path in sorted((folder / variant).glob(f"seed-*/**/{events.MODEL}"))[:1]:
-                    run.add_graph(graph_of(path.read_text(encoding="utf-8")))
+                for path in sorted(own.glob(f"seed-*/**/{events.MODEL}"))[:1]:
+                    run.write(graph_def=graph_of(path.read_text(encoding="utf-8")))
             with events.by_product(folder, f"pictures of {variant}"):
                 if data is not None:
-                    run.add(_pictures(folder / variant, data))
+                    run.add(_pictures(own, data))
                 if samples and variant in samples:
                     run.add([events.image_pb("trained on, a sample", pictures.tiles(samples[variant]))])
-            run.add([text_pb(name, words) for name, words in _texts(folder / variant).items()])
+            notes = "".join(path.read_text(encoding="utf-8") for path in sorted(own.glob(f"seed-*/**/{events.NOTES}")))
+            left_out = "\n".join(dict.fromkeys(notes.splitlines()))
+            texts = {"profile": words_in(own), "left out": left_out}
+            run.add([text_pb(name, words) for name, words in texts.items() if words])
         _write_means(folder, variant, report)
     files = {"figure": folder / "figure.png", "forest": folder / "forest.png"}
     whole = [text_pb(ANSWER, _answer(report)), text_pb("card", card), layout_pb(_tags(found))]
@@ -142,24 +123,25 @@ def write_finished(
 
 
 def layout_pb(tags: Sequence[str]) -> Any:
-    """What the Custom Scalars page shows: each curve's mean over seeds within its band.
-
-    The page shows the last chart first.
-    """
-
-    def chart(tag: str) -> Any:
+    """What the Custom Scalars page shows: each curve's mean over seeds within its band."""
+    charts = []
+    for tag in reversed(tags):  # The page shows the last chart first.
         series = layout_pb2.MarginChartContent.Series(value=tag, lower=f"{BAND}/{tag} low", upper=f"{BAND}/{tag} high")
-        return layout_pb2.Chart(title=tag, margin=layout_pb2.MarginChartContent(series=[series]))
-
-    title = "Mean over seeds, with its 95 % interval"
-    page = layout_pb2.Layout(category=[layout_pb2.Category(title=title, chart=[*map(chart, reversed(tags))])])
+        charts.append(layout_pb2.Chart(title=tag, margin=layout_pb2.MarginChartContent(series=[series])))
+    category = layout_pb2.Category(title="Mean over seeds, with its 95 % interval", chart=charts)
     metadata = custom_scalar_metadata.create_summary_metadata()
-    return events.strings_pb(custom_scalar_metadata.CONFIG_SUMMARY_TAG, page.SerializeToString(), metadata)
+    content = layout_pb2.Layout(category=[category]).SerializeToString()
+    return events.strings_pb(custom_scalar_metadata.CONFIG_SUMMARY_TAG, content, metadata)
 
 
 def graph_of(model: str) -> bytes:
     """A Keras model in its own JSON as a graph of its layers, a serialized GraphDef for the Graphs page."""
-    layers = json.loads(model, object_hook=_plain_dtype)
+
+    def plain_dtype(found: dict[str, Any]) -> Any:
+        """The dtype that a policy such as "mixed_bfloat16" computes in: TensorBoard complains of a policy."""
+        return found["config"]["name"].removeprefix("mixed_") if found.get("class_name") == "DTypePolicy" else found
+
+    layers = json.loads(model, object_hook=plain_dtype)
     layers["config"]["name"] = ""  # Else all layers would be within one node, to be opened first.
     graph = keras_util.keras_model_to_graph_def(layers)
     for node in graph.node:  # Of a model within the model, "/inner/layer".
@@ -169,42 +151,26 @@ def graph_of(model: str) -> bytes:
     return serialized
 
 
-def _plain_dtype(found: dict[str, Any]) -> Any:
-    """The dtype that a policy such as "mixed_bfloat16" computes in: TensorBoard complains of a policy."""
-    return found["config"]["name"].removeprefix("mixed_") if found.get("class_name") == "DTypePolicy" else found
-
-
 def _pictures(folder: Path, data: sources.Data) -> Iterator[Any]:
     """A variant's confusions over all of its seeds, and images that were misclassified at its first one."""
     test, names = data.test, data.classes
     predictions = [np.load(path) for path in sorted(folder.glob(f"seed-*/{events.PREDICTED}"))]
-    predictions = [predicted for predicted in predictions if len(predicted) == len(test)]
     if not predictions:
         return
     if len(names) <= pictures.MOST_DRAWN:
         confused = pictures.confusion(np.tile(test.labels, len(predictions)), np.concatenate(predictions), names)
         yield events.image_pb("confusion matrix, all seeds", confused)
-    else:
-        words = f"No confusion matrix is drawn of more than {pictures.MOST_DRAWN} classes; there are {len(names)}."
-        yield text_pb("confusion matrix", words)
     wrong = np.flatnonzero(predictions[0] != test.labels)[: pictures.SHOWN]
     if len(wrong):
         titles = [f"{names[test.labels[i]][:20]}\nnot {names[predictions[0][i]][:16]}" for i in wrong]
         yield events.image_pb("misclassified, the first seed", pictures.tiles(test.images[wrong], titles))
 
 
-def _texts(folder: Path) -> dict[str, str]:
-    """What a variant's runs say of their profile, and which by-products they could not make."""
-    notes = [path.read_text(encoding="utf-8") for path in sorted(folder.glob(f"seed-*/**/{events.NOTES}"))]
-    found = {"profile": words_in(folder), "left out": "\n".join(dict.fromkeys("".join(notes).splitlines()))}
-    return {name: words for name, words in found.items() if words}
-
-
 def _write_means(folder: Path, variant: str, report: Report) -> None:
     """Write a variant's settings and mean metrics as a row of the HParams page."""
     mine = [record for record in report.records if record.variant == variant]
-    of_seeds = {name: values_of(mine, name).get(variant) for record in mine for name in record.metrics}
-    means = {name: statistics.mean(values.values()) for name, values in of_seeds.items() if values}
+    of_seeds = {name: values_of(mine, name) for record in mine for name in record.metrics}
+    means = {name: statistics.mean(values[variant].values()) for name, values in of_seeds.items() if values}
     settings = {"variant": variant, **(events.settings_of(mine[0]) if mine else {})}
     events.write_settings(folder / FOLDER / MEANS / variant, folder / variant, settings, means)
 

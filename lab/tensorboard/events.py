@@ -1,7 +1,6 @@
 """Event files: a folder with one or more of them is a run on TensorBoard's pages."""
 
 import contextlib
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,62 +16,45 @@ from tensorboard.util import tensor_util
 from lab.evidence.records import explain
 from lab.evidence.schemas import Record
 
+FILES = "events.out.tfevents.*"
 NOTES = "notes.txt"  # In a run's folder: which by-products could not be made, and why.
 # What a run leaves for the comparison: some of its rates, its model, and the classes that it predicts for test images.
 RATES, MODEL, PREDICTED = "rates.json", "model.json", "predicted.npy"
-STAMP = re.compile(r"\d{8}-\d{6}.*")  # What an invocation's folder is called.
 
 
 class Events:
     """An event file that is being written: points appear on TensorBoard's pages when they are flushed."""
 
-    def __init__(self, folder: Path, *, anew: bool = False) -> None:
-        """With `anew` TensorBoard forgets the points of older files."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.older = sorted(folder.glob("events.out.tfevents.*"))
-        numbers = [int(path.suffix[1:]) for path in self.older if path.suffix[1:].isdecimal()]
-        number = 1 + max(numbers, default=0)
+    def __init__(self, folder: Path) -> None:
         from tensorflow.io import TFRecordWriter  # Which takes a tenth of the time of TensorBoard's own.
 
-        self._writer = TFRecordWriter(str(folder / f"events.out.tfevents.{number:06}"))
-        self._write(file_version="brain.Event:2")
-        if anew:
-            self._write(session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = TFRecordWriter(str(folder / FILES.replace("*", str(time.time_ns()))))
+        self.write(file_version="brain.Event:2")
+        self.flush, self.close = self._writer.flush, self._writer.close
+
+    def write(self, **content: Any) -> None:
+        """Write an event with these fields, such as `graph_def`, a serialized graph."""
+        self._writer.write(event_pb2.Event(wall_time=time.time(), **content).SerializeToString())
 
     def add(self, summaries: Iterable[Any], step: int = 0) -> None:
         """Add the values of summaries (protocol buffers), all at one step."""
-        self._write(step=step, summary=summary_pb2.Summary(value=[one for each in summaries for one in each.value]))
+        self.write(step=step, summary=summary_pb2.Summary(value=[one for each in summaries for one in each.value]))
 
     def add_curve(self, tag: str, steps: Iterable[int], values: Iterable[float]) -> None:
-        event = event_pb2.Event(wall_time=time.time(), summary=scalar_pb(tag, 0.0))
-        for step, value in zip(steps, values, strict=True):  # Of hundreds of steps an epoch: one buffer for all.
-            event.step = int(step)
-            event.summary.value[0].tensor.float_val[0] = value
-            self._writer.write(event.SerializeToString())
-
-    def add_graph(self, graph: bytes) -> None:
-        """Add a serialized GraphDef."""
-        self._write(graph_def=graph)
-
-    def flush(self) -> None:
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-    def _write(self, **content: Any) -> None:
-        self._writer.write(event_pb2.Event(wall_time=time.time(), **content).SerializeToString())
+        for step, value in zip(steps, values, strict=True):
+            self.add([scalar_pb(tag, value)], int(step))
 
 
 @contextlib.contextmanager
 def written(folder: Path, *, anew: bool = False) -> Iterator[Events]:
     """Events of a run that are written at once: beside what it has, or `anew` in the place of that."""
-    events = Events(folder, anew=anew)
-    try:
+    older = list(folder.glob(FILES)) if anew else []
+    with contextlib.closing(Events(folder)) as events:
+        if anew:  # TensorBoard forgets what it has read.
+            events.write(session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
         yield events
-    finally:
-        events.close()
-    for path in events.older if anew else ():
+    for path in older:
         path.unlink()
 
 
@@ -95,22 +77,15 @@ def write_settings(folder: Path, of: Path, settings: Mapping[str, Any], metrics:
     """
     given = {name: value for name, value in settings.items() if value is not None}
     shown = {name: value if isinstance(value, (bool, int, float, str)) else str(value) for name, value in given.items()}
+    row = " ".join(reversed(of.parts[-6:]))  # The page takes equal names for one row.
     with written(folder, anew=True) as events:
-        events.add([api.hparams_pb(shown, trial_id=_row_name(of))])
+        events.add([api.hparams_pb(shown, trial_id=row)])
         events.add([scalar_pb(f"final/{name}", value) for name, value in metrics.items()])
 
 
 def settings_of(record: Record) -> dict[str, Any]:
     """What a run was trained with: its config, and what its variant has tuned."""
     return {**record.config, **{f"tuned {name.lower()}": value for name, value in record.settings.items()}}
-
-
-def _row_name(folder: Path) -> str:
-    """Such as "adam seed-1 20260101-000000 optimizers": the page takes equal names for one row, and cuts long ones."""
-    parts = folder.parts
-    stamps = [place for place, part in enumerate(parts) if STAMP.fullmatch(part)]
-    place = stamps[-1] if stamps else max(0, len(parts) - 3)
-    return " ".join([*parts[place + 1 :], parts[place], *parts[max(0, place - 1) : place]])
 
 
 def strings_pb(tag: str, content: Any, metadata: Any) -> Any:

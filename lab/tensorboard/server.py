@@ -9,52 +9,32 @@ import shutil
 import sys
 import tempfile
 import threading
-import time
 import urllib.parse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lab.tensorboard import comparison
+from lab.tensorboard import comparison, events
 from pipelines.errors import MachineError
 from pipelines.terminal import Ended
 
 HOST = "127.0.0.1"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-EVENTS, TRIALS = "events.out.tfevents.*", "*-trials"
-MOST_NAMED, MOST_PINNED = 6, 4
+MOST_PINNED = 4
 
 
-def newest(logs: Path, name: str) -> list[Path]:
-    """A recipe's newest invocation that compares variants and its newest search, of those that left TensorBoard files.
+def newest(logs: Path, name: str) -> dict[str, Path]:
+    """A recipe's newest folders with TensorBoard files, as far as there are any.
 
-    Where no comparison was written yet, the newest runs.
+    "compared" has the variants of a finished invocation, "runs" the runs of seeds, "search" the trials of a search.
     """
     folders = [*(logs / name).glob("*/"), *logs.glob(f"*/{name}/*/")]  # A search's are in a folder of the search.
-    left = sorted((path for path in folders if next(path.rglob(EVENTS), None)), key=lambda path: path.name)
-    searches = [path for path in left if _is_search(path)]
-    runs = [path for path in left if path not in searches]
-    compared = [path for path in runs if (path / comparison.FOLDER).is_dir()]
-    return (compared or runs)[-1:] + searches[-1:]
-
-
-def _is_search(folder: Path) -> bool:
-    return next(folder.glob(TRIALS), None) is not None
-
-
-def describe(folder: Path) -> str:
-    """What there is in an invocation's folder, such as "3 variants compared: adam, sgd, muon"."""
-    trials = []
-    for path in sorted(folder.glob(TRIALS)):
-        logged = [trial for trial in path.iterdir() if next(trial.rglob(EVENTS), None)]
-        trials.append(f"{len(logged)} of {path.name.removesuffix('-trials')}")
-    if trials:
-        return f"a search's trials: {', '.join(trials)}"
-    compared = sorted(path.name for path in (folder / comparison.FOLDER).glob("*/"))
-    compared = [name for name in compared if name not in (comparison.ANSWER, comparison.MEANS)]
-    if not compared:
-        return f"{len(list(folder.glob('*/seed-*')))} runs, none of which has ended"
-    named = ", ".join(compared[:MOST_NAMED]) + (" and more" if len(compared) > MOST_NAMED else "")
-    return f"{len(compared)} variants compared: {named}"
+    found = {}
+    for folder in sorted(folders, key=lambda path: path.name):
+        if next(folder.rglob(events.FILES), None) is None:
+            continue
+        found["search" if next(folder.glob("*-trials"), None) else "runs"] = folder
+        if (folder / comparison.FOLDER).is_dir():
+            found["compared"] = folder / comparison.FOLDER
+    return found
 
 
 def query() -> str:
@@ -101,40 +81,10 @@ def _temporary() -> Path:
     return folder
 
 
-def serve(invocations: Mapping[str, Sequence[Path]], references: Mapping[str, Path], say: Callable, port: int) -> str:
-    """Start TensorBoard on comparisons, one more on the runs of single seeds, and one on searches; say where they are.
-
-    Args:
-        invocations: folders by the recipe's name.
-        references: published curves, such as {"optimizers/published": folder}.
-
-    Returns:
-        The address to open first.
-    """
-    folders = [(name, folder) for name, several in invocations.items() for folder in several]
-    for name, folder in folders:
-        say(f"{name}, {folder.name}: {describe(folder)}")
-    searches = {name: folder for name, folder in folders if _is_search(folder)}
-    runs = {name: folder for name, folder in folders if searches.get(name) != folder}
-    compared = {f"{name}/here": folder / comparison.FOLDER for name, folder in runs.items()}
-    shown = {name: folder for name, folder in compared.items() if folder.is_dir()} | dict(references)
-    addresses: list[str] = []
-    for words, several, page in (
-        ("The variants, mean over seeds", shown, f"?{query()}#timeseries"),
-        ("The runs of each seed, with histograms and steps", runs, ""),
-        ("The trials of searches", searches, "#hparams"),
-    ):
-        if several:
-            addresses.append(start(several, 0 if addresses else port) + page)
-            say(f"{words}: {addresses[-1]}")
-    sys.stdout.flush()  # Runs follow, and where this is no terminal the address would be seen when they are done.
-    return addresses[0]
-
-
 def serve_newest(names: Iterable[str], logs: Path, say: Callable, *, reference: bool = False, port: int = 0) -> str:
-    """Serve the newest invocations of recipes and, with `reference`, what is published of them; return the address.
+    """Serve the newest comparisons and, with `reference`, what is published, then the runs of seeds and the searches.
 
-    Without `names`, of all recipes that have any.
+    Without `names`, those of all recipes that have any. Says where each is served, and returns the first address.
 
     Raises:
         MachineError: there is nothing to show, or nothing of a recipe that was named; the port is another program's.
@@ -145,12 +95,27 @@ def serve_newest(names: Iterable[str], logs: Path, say: Callable, *, reference: 
     published = published_curves(found) if reference else {}
     shown = {name for name, folders in found.items() if folders} | {name.split("/")[0] for name in published}
     if missing := [name for name in found if name not in shown] if names or not shown else []:
-        there = [f"{name}: {len(list((logs / name).glob('*/')))} invocations" for name in missing]
         raise MachineError(
-            f"There are no TensorBoard files under {logs} ({', '.join(there)}): run `python -m recipes.{missing[0]}` "
-            "without --no-log, or add --reference for the published curves. Tuning sweeps leave none."
+            f"{logs} has no TensorBoard files of {', '.join(missing)}: run `python -m recipes.{missing[0]}` without "
+            "--no-log, or add --reference for the published curves. Tuning sweeps leave none."
         )
-    return serve({name: folders for name, folders in found.items() if folders}, published, say, port)
+    folders = {kind: {n: of[kind] for n, of in found.items() if kind in of} for kind in ("compared", "runs", "search")}
+    addresses: list[str] = []
+    for words, several, page in (
+        (
+            "The variants, mean over seeds",
+            {f"{name}/here": folder for name, folder in folders["compared"].items()} | published,
+            f"?{query()}#timeseries",
+        ),
+        ("The runs of each seed, with histograms and steps", folders["runs"], ""),
+        ("The trials of searches", folders["search"], "#hparams"),
+    ):
+        if several:
+            addresses.append(start(several, 0 if addresses else port) + page)
+            say(f"{words}: {addresses[-1]}")
+            for folder in several.values():
+                say(f"  {folder}")
+    return addresses[0]
 
 
 def published_curves(names: Iterable[str]) -> dict[str, Path]:
@@ -158,12 +123,12 @@ def published_curves(names: Iterable[str]) -> dict[str, Path]:
 
     What was measured with an earlier version of a recipe is called so.
     """
-    from lab.experiments import NAMES, load
+    from lab.experiments import load
     from lab.report.published import STALE, Published
     from lab.report.report import Report
 
     found: dict[str, Path] = {}
-    for name in set(names) & set(NAMES):
+    for name in names:
         experiment = load(name)
         quick, full = (Published.read(experiment, budget=budget) for budget in ("quick", "full"))
         published = quick if quick.evidence else full
@@ -173,38 +138,6 @@ def published_curves(names: Iterable[str]) -> dict[str, Path]:
             comparison.write_finished(folder, report, f"This was {STALE}." if published.stale else "")
             found[f"{name}/{label}"] = folder / comparison.FOLDER
     return found
-
-
-def take_picture(address: str, path: Path) -> None:
-    """Save what a browser without a window shows of an address, once it shows no more, as a PNG.
-
-    Raises:
-        MachineError: there is no browser.
-    """
-    browser, driver = (next(filter(None, map(shutil.which, names)), None) for names in (BROWSERS, ("chromedriver",)))
-    try:
-        from selenium import webdriver
-    except ImportError:
-        browser = None
-    if browser is None or driver is None:
-        raise MachineError(
-            "--picture needs a browser: install Debian's packages chromium and chromium-driver, and the extra dev with "
-            "`pip install -c constraints.txt -e '.[dev]'`."
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in ("headless", "no-sandbox", "disable-gpu", "hide-scrollbars", "window-size=1400,1080"):
-        options.add_argument(f"--{flag}")
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as page:
-        page.get(address)
-        before = b""
-        for _ in range(20):
-            time.sleep(3)
-            now = page.get_screenshot_as_png()
-            if now == before:
-                break
-            before = now
-    path.write_bytes(now)
 
 
 def wait(say: Callable[[str], None]) -> None:

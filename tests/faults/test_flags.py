@@ -116,7 +116,7 @@ def nothing_done():
             patched.setattr(publish, name, lambda *_: "done")
         patched.setattr(throughput, "race", lambda *_: [])
         patched.setattr(throughput, "report_race", lambda *_: None)
-        for name in ("serve", "wait", "take_picture"):
+        for name in ("start", "wait"):
             patched.setattr(server, name, lambda *_: "http://127.0.0.1")
         patched.setattr(cookbook.webbrowser, "open", lambda *_: None)
         yield

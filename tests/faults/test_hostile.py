@@ -221,22 +221,3 @@ def test_what_listens_everywhere_says_so_first(tmp_path):
     found, said = watched([sys.executable, "-m", "recipes.distributed", *flags], tmp_path / "said", until=sentence)
     assert found & {"0.0.0.0", "::"}  # If not, TensorFlow can be told, and SECURITY.md can say so.
     assert sentence in said.splitlines()[2]
-
-
-SEARCH = """
-import keras_tuner as kt
-
-class Toy(kt.RandomSearch):
-    def run_trial(self, trial, *_, **__):
-        return {"score": trial.hyperparameters.Float("x", 0, 1)}
-
-Toy(objective=kt.Objective("score", "max"), max_trials=2, directory="searched", project_name="toy").search()
-"""
-
-
-@pytest.mark.clusters
-def test_a_search_that_processes_share_listens_on_this_machine_alone(tmp_path):
-    (tmp_path / "search.py").write_text(SEARCH)
-    command = [sys.executable, "-m", "lab.search.supervise", "--workers", "1", "search.py"]
-    found, said = watched(["env", "-C", str(tmp_path), f"PYTHONPATH={ROOT}", *command], tmp_path / "said")
-    assert found == {"127.0.0.1"}, said
