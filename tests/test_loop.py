@@ -67,7 +67,6 @@ def test_a_loop_is_logged_as_fully_as_fit(tmp_path):
         train(run, model)
         scored[name], curves[name] = run.scores(model, DATA), run.curves
         logged[name], seconds[name] = tags(tmp_path / name), run.watch.seconds
-        assert (tmp_path / name / "progress.json").exists()
     assert logged["by_fit"] == logged["by_hand"]
     assert any(tag.startswith("gradient_norm/") for tag in logged["by_hand"]["train"])
     assert "learning_rate/by_step" in logged["by_hand"]["train"]

@@ -80,16 +80,7 @@ def test_the_training_accuracy_is_of_images_from_all_classes():
 def test_epochs_to_a_target_by_hand(curve, taken):
     assert scoring.epochs_to(0.5, curve, 0.1) == (pytest.approx(taken) if taken is not None else None)
     assert scoring.epochs_to(0.5, curve, 0.6) == 0  # A guess is good enough.
-
-
-@pytest.mark.parametrize(
-    ("curve", "taken"),
-    [
-        ([0.4, 0.6], 1.5),
-    ],
-)
-def test_epochs_to_a_target_from_another_start(curve, taken):
-    assert scoring.epochs_to(0.5, curve, 0.3) == pytest.approx(taken)
+    assert scoring.epochs_to(0.5, [0.4, 0.6], 0.3) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
@@ -100,20 +91,12 @@ def test_a_run_has_diverged_where_its_losses_or_its_outputs_are_not_finite(tmp_p
     test = part([0, 1, 0, 1])
     data = sources.Data(test, test, test, ("a", "b"), "0")
     run = Run("a", 1, sources.Request(), None, tmp_path)
-    run.callbacks(data)[2].values = {"loss": losses}
+    run.callbacks(data)[2].history = {"loss": losses}
     found = run.scores(Table([[logit * (i % 2 == c) for c in range(2)] for i in range(4)]), data)
     assert run.diverged == diverged
-    assert found["test_accuracy"] == (0.5 if diverged else 1.0)
+    assert found["test_accuracy"] == (0.5 if diverged else 1.0)  # Where it has, it counts as a guess.
+    assert found["generalization_gap"] == 0.0
     assert (run.correct is None) == diverged
-
-
-def test_a_diverged_run_counts_as_chance():
-    assert scoring.worst(0.25) == {
-        "test_accuracy": 0.25,
-        "validation_accuracy": 0.25,
-        "train_accuracy": 0.25,
-        "generalization_gap": 0.0,
-    }
 
 
 def test_log_ratios_by_hand(monkeypatch):
@@ -154,7 +137,7 @@ def test_a_disturbed_block_is_timed_again_and_the_least_disturbed_one_counts(mon
 
     monkeypatch.setattr(timing.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(timing, "_busy_seconds", lambda: busy[0])
-    monkeypatch.setattr(timing, "_own_seconds", lambda: own[0])
+    monkeypatch.setattr(timing.os, "times", lambda: (own[0], 0.0, 0.0, 0.0, clock[0]))
     monkeypatch.setattr(timing.os, "cpu_count", lambda: 2)
     first = timing.interleaved({"a": step}, rounds=1, seed=1, block=10, left_out=1)
     assert first.disturbances == [{"variant": "a", "others": pytest.approx(0.01), "again": 2}]
@@ -256,12 +239,7 @@ def curves_of(tmp_path, seed: int) -> dict:
     return record.curves
 
 
-def test_a_seed_fixes_a_run_and_another_seed_changes_it(tmp_path):
-    assert curves_of(tmp_path, 1) == curves_of(tmp_path, 1)
-    assert curves_of(tmp_path, 1) != curves_of(tmp_path, 2)
-
-
-def test_a_seed_fixes_the_initial_weights(tmp_path, monkeypatch):
+def test_a_seed_fixes_the_initial_weights_and_a_run(tmp_path, monkeypatch):
     from recipes import sequential
 
     seen = []
@@ -273,8 +251,8 @@ def test_a_seed_fixes_the_initial_weights(tmp_path, monkeypatch):
         return model
 
     monkeypatch.setattr(sequential, "build_model", look)
-    for seed in (1, 1, 2):
-        curves_of(tmp_path, seed)
+    curves = [curves_of(tmp_path, seed) for seed in (1, 1, 2)]
+    assert curves[0] == curves[1] != curves[2]
     assert np.array_equal(seen[0], seen[1])
     assert not np.array_equal(seen[0], seen[2])
 
