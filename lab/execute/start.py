@@ -85,7 +85,7 @@ def start_forkserver() -> None:
     from multiprocessing import forkserver
 
     forkserver.set_forkserver_preload(
-        ["lab.execute.job", "keras", "tensorflow", "tensorflow_datasets", "pipelines.no_exit_hooks"]
+        ["lab.execute.job", "keras", "lab.tensorboard.log", "scipy.special", "pipelines.no_exit_hooks"]
     )
     forkserver.ensure_running()
 
