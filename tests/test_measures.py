@@ -186,7 +186,8 @@ def test_a_stopwatch_tells_tracing_from_steps_where_a_call_is_several(monkeypatc
 
     clock = [1.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(callbacks, "build_early", lambda model: None)
+    for name in ("build_early", "validate_by_batch"):
+        monkeypatch.setattr(callbacks, name, lambda model: None)
     watch = Stopwatch(started=0.0)
     clock[0] += 4
     model = type("Model", (), {"optimizer": type("Optimizer", (), {"iterations": 0})()})()
@@ -215,7 +216,8 @@ def test_a_stopwatch_where_a_fit_is_one_call(monkeypatch):
 
     clock = [0.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
-    monkeypatch.setattr(callbacks, "build_early", lambda model: None)
+    for name in ("build_early", "validate_by_batch"):
+        monkeypatch.setattr(callbacks, name, lambda model: None)
     watch = Stopwatch()
     model = type("Model", (), {"optimizer": type("Optimizer", (), {"iterations": 0})()})()
     watch.set_model(model)
@@ -228,6 +230,21 @@ def test_a_stopwatch_where_a_fit_is_one_call(monkeypatch):
     watch.on_epoch_end(0)
     watch.on_train_end()
     assert watch.seconds["steps"] == pytest.approx(17)
+
+
+def test_validation_a_batch_a_call_says_what_keras_says():
+    """Where a call of `fit` is several steps; of the last batch, which is smaller, as well."""
+    data = sources.load(sources.Request(train_images=100))
+    images, labels = data.validation.images[:250], data.validation.labels[:250]
+    model = keras.Sequential([keras.Input(data.shape), keras.layers.Flatten(), keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss, metrics=["accuracy"], steps_per_execution=2)
+    fit = {"validation_data": (images, labels), "validation_batch_size": 50, "verbose": 0}
+    said = model.fit(images[:10], labels[:10], callbacks=[Stopwatch()], **fit).history
+    assert "validate_by_batch" in model.test_function.__qualname__
+    rows = np.array(model.predict(images, verbose=0))
+    assert said["val_accuracy"][0] == pytest.approx((rows.argmax(axis=1) == labels).mean())
+    assert said["val_loss"][0] == pytest.approx(scoring.cross_entropy(rows, labels), rel=1e-5)
 
 
 def curves_of(tmp_path, seed: int) -> dict:
