@@ -186,8 +186,7 @@ def test_a_stopwatch_tells_tracing_from_steps_where_a_call_is_several(monkeypatc
 
     clock = [1.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
-    for name in ("build_early", "validate_by_batch"):
-        monkeypatch.setattr(callbacks, name, lambda model: None)
+    monkeypatch.setattr(callbacks, "answers_with_logits", lambda model: False)
     watch = Stopwatch(started=0.0)
     clock[0] += 4
     model = type("Model", (), {"optimizer": type("Optimizer", (), {"iterations": 0})()})()
@@ -216,8 +215,7 @@ def test_a_stopwatch_where_a_fit_is_one_call(monkeypatch):
 
     clock = [0.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
-    for name in ("build_early", "validate_by_batch"):
-        monkeypatch.setattr(callbacks, name, lambda model: None)
+    monkeypatch.setattr(callbacks, "answers_with_logits", lambda model: False)
     watch = Stopwatch()
     model = type("Model", (), {"optimizer": type("Optimizer", (), {"iterations": 0})()})()
     watch.set_model(model)

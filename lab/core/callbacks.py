@@ -11,21 +11,23 @@ import numpy as np
 import tensorflow as tf
 
 
+def answers_with_logits(model: keras.Model) -> bool:
+    """Whether a model's one output is a row of logits an image: then its metrics can be shown an example."""
+    outputs = getattr(model, "outputs", None) or []  # A subclassed model does not know its own.
+    sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)  # Of whole-number labels (batch,).
+    return sparse and len(outputs) == 1 and len(outputs[0].shape) == 2
+
+
 def build_early(model: keras.Model) -> None:
-    """Make the optimizer's and the metrics' variables before the first step, where that can be done safely.
+    """Make the optimizer's and the metrics' variables before the first step.
 
     Left alone, Keras makes them while the first step is traced, and TensorFlow, which allows a function new variables
     only once, then traces the whole step again: up to a third of a short training. No number changes.
     """
-    outputs = getattr(model, "outputs", None) or []  # A subclassed model does not know its own.
-    sparse = isinstance(model.loss, keras.losses.SparseCategoricalCrossentropy)
-    # With one row of logits an image, labels are whole numbers (batch,), and metrics can be shown an example.
-    if not sparse or len(outputs) != 1 or len(outputs[0].shape) != 2:
-        return
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     if not all(getattr(metric, "built", True) for metric in model.metrics):
-        model.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, outputs[0].shape[1]), np.float32))
+        model.compute_metrics(None, np.zeros(1, np.int32), np.zeros((1, model.outputs[0].shape[1]), np.float32))
         model.reset_metrics()
 
 
@@ -87,8 +89,9 @@ class Stopwatch(keras.callbacks.Callback):
         if "setup" not in self.seconds:
             self._add("setup", time.perf_counter() - self.started)
         with self.timing("tracing"):
-            build_early(self.model)
-            validate_by_batch(self.model)
+            if answers_with_logits(self.model):
+                build_early(self.model)
+                validate_by_batch(self.model)
         self._calls = []
         self._done = int(self.model.optimizer.iterations)
 
