@@ -1,49 +1,25 @@
 """Training images as they lie on disk, PNG files in TFRecords: for measuring what reading and decoding them cost."""
 
+import dataclasses
 import hashlib
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 
-from pipelines import cifar10, image_cache, sources
-from pipelines.sources import Request
+from pipelines import image_cache, sources
 
 
-def read(request: Request) -> tf.data.Dataset:
+def read(request: sources.Request) -> tf.data.Dataset:
     """Training images as PNG bytes, string (), and labels int64 (), read one by one each time it is iterated over.
 
-    In the files' own order, `request.train_images` of them or all, with nothing done ahead or beside: no cache, no
-    prefetching, no parallel parsing. CIFAR-10 is read from its own files; other images are first written, resized, to
-    such a file.
+    With nothing done ahead or beside: no cache, no prefetching, no parallel parsing. The file is written once, and is
+    the same for all seeds.
 
     Raises:
         RequestError, DataError: as `pipelines.sources.load`.
     """
-    sources.check_request(request)
-    if not request.is_cifar10:
-        return _records(request)
-    import tensorflow_datasets as tfds
-
-    builder = cifar10.builder(request.source)
-    examples = builder.as_dataset(
-        split="train" if request.train_images is None else f"train[:{request.train_images}]",
-        decoders={"image": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(
-            try_autocache=False,
-            skip_prefetch=True,
-            interleave_cycle_length=1,
-            num_parallel_calls_for_decode=1,
-            num_parallel_calls_for_interleave_files=1,
-        ),
-    )
-    return examples.map(lambda example: (example["image"], example["label"]))
-
-
-def _records(request: Request) -> tf.data.Dataset:
-    data = sources.load(request)
-    path = _written(data)
+    path = _written(sources.load(dataclasses.replace(request, split_seed=None)))
     features = {"image": tf.io.FixedLenFeature((), tf.string), "label": tf.io.FixedLenFeature((), tf.int64)}
 
     def parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -59,14 +35,13 @@ def _written(data: sources.Data) -> Path:
     path = image_cache.folder() / f"{key}.tfrecord"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=path.parent)) / path.name
-        with tf.io.TFRecordWriter(str(scratch)) as writer:
-            for i in np.arange(len(data.train)):
-                image = tf.io.encode_png(data.train.images[i]).numpy()
-                label = int(data.train.labels[i])
-                writer.write(_example(image, label).SerializeToString(deterministic=True))
-        scratch.replace(path)
-        scratch.parent.rmdir()
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            whole = Path(scratch) / path.name
+            with tf.io.TFRecordWriter(str(whole)) as writer:
+                for i, label in enumerate(data.train.labels):
+                    image = tf.io.encode_png(data.train.images[i]).numpy()
+                    writer.write(_example(image, int(label)).SerializeToString(deterministic=True))
+            whole.replace(path)
     return path
 
 

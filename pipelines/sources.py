@@ -93,32 +93,16 @@ class Split:
             yield self.images[start : start + size]
 
 
-class Sealed:
-    """The test part in a closure, so that no attribute leads to it while a run is under way."""
-
-    def __init__(self, split: Split) -> None:
-        def open_() -> Split:
-            if _closed and _closed[-1]:
-                raise RuntimeError("the test set is read by `run.scores` alone, after the last epoch")
-            return split
-
-        self.open = open_
-
-
 @dataclass(frozen=True, eq=False)
 class Data:
     """The three parts and the names of the classes, in the order of their labels."""
 
     train: Split
     validation: Split
-    sealed: Any  # The test part, given as a `Split` and kept as a `Sealed`.
+    _test: Split
     classes: tuple[str, ...]
     digest: str  # Of all images and labels before they were split.
     notes: tuple[str, ...] = ()  # Sentences for the user about what was left out.
-
-    def __post_init__(self) -> None:
-        if isinstance(self.sealed, Split):
-            object.__setattr__(self, "sealed", Sealed(self.sealed))
 
     @property
     def test(self) -> Split:
@@ -127,7 +111,9 @@ class Data:
         Raises:
             RuntimeError: a recipe asked for it.
         """
-        return self.sealed.open()
+        if _closed and _closed[-1]:
+            raise RuntimeError("the test set is read by `run.scores` alone, after the last epoch")
+        return self._test
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -139,21 +125,8 @@ _closed: list[bool] = []  # The innermost of the contexts below that this proces
 
 
 @contextmanager
-def test_set_closed() -> Iterator[None]:
-    """While a run is under way, `Data.test` can't be read."""
-    with _set_closed(True):
-        yield
-
-
-@contextmanager
-def test_set_open() -> Iterator[None]:
-    """Within a run, read the test set all the same: for `run.open_test_set`, after which nothing can be trained."""
-    with _set_closed(False):
-        yield
-
-
-@contextmanager
-def _set_closed(closed: bool) -> Iterator[None]:
+def test_set(closed: bool) -> Iterator[None]:
+    """While a run is under way `Data.test` is closed, and within that open again for `run.open_test_set`."""
     _closed.append(closed)
     try:
         yield
@@ -173,10 +146,9 @@ def load(request: Request | None = None) -> Data:
     """
     request = request or Request()
     check_request(request)
-    data = _load(request)
     if request.source == "subset":  # The arrays of an earlier call may be reused, the files are looked at every time.
         cifar10.check_sums(cifar10.SUBSET_FOLDER)
-    return data
+    return _load(request)
 
 
 def check_request(request: Request) -> None:
@@ -200,7 +172,8 @@ def verify(request: Request) -> Data:
     Raises:
         DataError, RequestError: as `load`.
     """
-    image_cache.forget()
+    cifar10.whole.clear()
+    _decoded.cache_clear()
     _load.cache_clear()
     data = load(request)
     for note in data.notes:
@@ -216,7 +189,7 @@ def _say_once(note: str) -> None:
 
 @functools.lru_cache(maxsize=2)
 def _load(request: Request) -> Data:
-    found = image_cache.get(_key(request), lambda: _read(request))
+    found, digest = _decoded(request.source, request.image_size or IMAGE_SIZE)
     split_seed = request.split_seed or 0
     given = {part: _split_of(found, part) for part in ("train", "validation", "test") if f"{part}_images" in found}
     parts = dict(given)
@@ -232,33 +205,21 @@ def _load(request: Request) -> Data:
         _check_train_images(request, of_the_rarest * len(classes), len(classes))
         train = train.take(splits.first_of_each_class(train, request.train_images, len(classes), split_seed))
     notes = tuple(str(note) for note in found.get("notes", ()))
-    digest = image_cache.digest({name: array for name, array in found.items() if name != "notes"})
     return Data(train, parts["validation"], parts["test"], classes, digest, notes)
 
 
-def _key(request: Request) -> str:
-    """What the decoded images depend on."""
-    kind, _, rest = request.source.partition(":")
-    size = request.image_size or IMAGE_SIZE
-    if request.source == "subset":
-        cifar10.check_sums(cifar10.SUBSET_FOLDER)
-        return f"subset {cifar10.SUMS_DIGEST}"
-    if request.source == "full":
-        return f"full {cifar10.full_builder().info.full_name}"
+@functools.lru_cache(maxsize=1)
+def _decoded(source: str, size: int) -> tuple[image_cache.Arrays, str]:
+    """Arrays by name, such as "train_images", "test_labels" and "classes", and a hash of them, whatever the split."""
+    kind, _, rest = source.partition(":")
     if kind == "folder":
-        return f"folder {size} {folders.fingerprint(folders.listing(Path(rest).expanduser()))}"
-    return f"tfds {size} {tfds_source.fingerprint(rest)}"
-
-
-def _read(request: Request) -> dict[str, np.ndarray]:
-    """Arrays by name, such as "train_images", "test_labels" and "classes", decoded anew."""
-    kind, _, rest = request.source.partition(":")
-    size = request.image_size or IMAGE_SIZE
-    if kind == "folder":
-        return folders.read(Path(rest).expanduser(), size)
+        folder = Path(rest).expanduser()
+        key = f"folder {size} {folders.fingerprint(folders.listing(folder))}"
+        return image_cache.get(key, lambda: folders.read(folder, size))
     if kind == "tfds":
-        return tfds_source.read(rest, size)
-    return cifar10.read(request.source)
+        return image_cache.get(f"tfds {size} {tfds_source.fingerprint(rest)}", lambda: tfds_source.read(rest, size))
+    version = cifar10.SUMS_DIGEST if source == "subset" else cifar10.full_builder().info.full_name
+    return image_cache.get(f"{source} {version}", lambda: cifar10.read(source))
 
 
 def _split_of(found: dict[str, np.ndarray], part: str) -> Split:

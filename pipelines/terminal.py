@@ -8,11 +8,9 @@ import shutil
 import signal
 import sys
 import tempfile
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipelines import scratch
 from pipelines.errors import LibraryError
 
 INTERRUPTED, ENDED = 130, 143  # Exit codes of a shell for SIGINT and SIGTERM.
@@ -128,30 +126,27 @@ def leave(code: int) -> None:
 def own_scratch() -> None:
     """Give this command and its workers a temporary folder of their own, which is removed at the end.
 
-    TensorFlow leaves files there when a process ends early. What killed commands have left is removed, too.
+    TensorFlow leaves files there when a process ends early.
     """
     try:
-        home = Path(tempfile.gettempdir())
-        scratch.remove_abandoned(home, SCRATCH)
-        if len(str(home)) + len(SCRATCH) > LONGEST:
+        home = tempfile.gettempdir()
+        if len(home) + len(SCRATCH) > LONGEST:
             return
-        folder, lock = scratch.make(home, SCRATCH)
+        folder = tempfile.mkdtemp(dir=home, prefix=SCRATCH)
     except OSError:  # No room, or nowhere to write. Whoever needs a temporary file will say so.
         return
-    os.environ.setdefault("RAY_TMPDIR", str(home))  # Ray's sockets have long names of their own.
-    os.environ["TMPDIR"] = str(folder)
-    tempfile.tempdir = None  # Else tempfile goes on with the folder that it has found before.
-    _own.append((os.getpid(), folder, lock))
+    os.environ.setdefault("RAY_TMPDIR", home)  # Ray's sockets have long names of their own.
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    _own.append((os.getpid(), folder))
 
 
-_own: list[tuple[int, Path, Any]] = []  # The process that made the folder, the folder, and its lock.
+_own: list[tuple[int, str]] = []  # The process that made the folder, and the folder.
 
 
 def _remove_scratch() -> None:
-    for process, folder, lock in _own:
+    for process, folder in _own:
         if process == os.getpid():  # And not a process that was forked from it.
             shutil.rmtree(folder, ignore_errors=True)
-            lock.release()
 
 
 atexit.register(_remove_scratch)  # As early as this, since exit hooks run last to first: others have files there.

@@ -5,12 +5,13 @@ descriptor on the null device. The backend is TensorFlow; float type, epsilon, i
 epochs and steps are set to Keras's defaults. What keras.json or KERAS_... variables say of them is not used.
 """
 
+import functools
 import importlib.abc
 import importlib.machinery
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -47,28 +48,18 @@ def settle_keras() -> None:
     keras.config.set_max_steps_per_epoch(None)
 
 
-class _QuietLoader(importlib.abc.Loader):
-    def __init__(self, loader: importlib.abc.Loader):
-        self.loader = loader
-
-    def __getattr__(self, name: str) -> object:  # Package resources and the like: as the real loader answers.
-        return getattr(self.loader, name)
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        try:
-            with silenced_stderr():
-                self.loader.exec_module(module)
-                if module.__name__ == "keras":
-                    settle_keras()
-                else:
-                    module.config.list_physical_devices()  # Looks for a GPU, loudly, once.
-        except Exception as error:
-            said = (str(error).strip().splitlines() or ["no reason given"])[0]
-            kind = type(error).__name__
-            raise LibraryError(f"{module.__name__} could not be loaded ({kind}: {said[:300]}).") from error
+def _quietly(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
+    try:
+        with silenced_stderr():
+            execute(module)
+            if module.__name__ == "keras":
+                settle_keras()
+            else:
+                module.config.list_physical_devices()  # Looks for a GPU, loudly, once.
+    except Exception as error:
+        said = (str(error).strip().splitlines() or ["no reason given"])[0]
+        kind = type(error).__name__
+        raise LibraryError(f"{module.__name__} could not be loaded ({kind}: {said[:300]}).") from error
 
 
 class _QuietFinder(importlib.abc.MetaPathFinder):
@@ -79,7 +70,8 @@ class _QuietFinder(importlib.abc.MetaPathFinder):
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path)
         if spec is not None and spec.loader is not None:
-            spec.loader = _QuietLoader(spec.loader)
+            quietly = functools.partial(_quietly, spec.loader.exec_module)
+            spec.loader.exec_module = quietly  # type: ignore[method-assign]
         return spec
 
 

@@ -84,7 +84,7 @@ def watch(request: sources.Request, seed: int) -> Iterator[Watched]:
         returned = scores(run, model, own, **settings)
         prepare, output = settings.get("prepare", as_they_are), settings.get("output", "")
         data = images(run.seed)
-        with sources.test_set_open():
+        with sources.test_set(closed=False):
             test = data.test
         assert set(own.train.ids) <= set(data.train.ids)
         assert list(own.validation.ids) == list(data.validation.ids)

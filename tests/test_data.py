@@ -78,7 +78,7 @@ def test_impossible_requests(request_, names):
 
 
 def test_while_a_run_is_under_way_the_test_set_is_closed(data):
-    with sources.test_set_closed(), pytest.raises(RuntimeError, match=r"is read by `run\.scores` alone"):
+    with sources.test_set(closed=True), pytest.raises(RuntimeError, match=r"is read by `run\.scores` alone"):
         _ = data.test
     assert len(data.test) == 4000
 
@@ -160,7 +160,7 @@ def test_damage_to_what_is_kept_means_making_it_again(monkeypatch, tmp_path, dam
     (path,) = tmp_path.rglob("train_images.npy")
     damage(path)
     for _ in range(2):
-        found = image_cache.get("animals", make)
+        found, _ = image_cache.get("animals", make)
         assert found.keys() == whole.keys()
         assert all(np.array_equal(found[name], whole[name]) for name in whole)
     assert made == [0, 1, 2]
@@ -170,7 +170,7 @@ def test_where_nothing_can_be_kept_images_are_made_each_time(monkeypatch, tmp_pa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KERAS_RECIPES_CACHE", str(tmp_path / "file" / "below"))
     made = {"classes": np.array(["cat", "dog"])}
-    assert image_cache.get("animals", lambda: made) is made
+    assert image_cache.get("animals", lambda: made)[0] is made
 
 
 def test_what_does_not_fit_in_memory_stays_on_disk(monkeypatch, data):

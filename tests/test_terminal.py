@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import urllib.request
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 import requests
 
 from lab.cli.cookbook import listing
-from pipelines import scratch, terminal
+from pipelines import terminal
 from tests.conftest import ROOT
 
 RUN = "-m tests.toys.guess --seeds 1 --no-log"
@@ -80,19 +79,6 @@ def test_keras_2_is_not_used_and_that_is_said():
     assert done.returncode == 0
     (sentence,) = done.stderr.splitlines()
     assert "TF_USE_LEGACY_KERAS" in sentence
-
-
-def test_folders_of_killed_commands_are_removed_and_others_are_not():
-    with tempfile.TemporaryDirectory() as home:
-        living, lock = scratch.make(Path(home), "ours-")
-        killed, held = scratch.make(Path(home), "ours-")
-        held.release()
-        (Path(home) / "ours-by-name").mkdir()
-        scratch.remove_abandoned(Path(home), "ours-")
-        assert not killed.exists()
-        assert living.exists()
-        assert (Path(home) / "ours-by-name").exists()
-        lock.release()
 
 
 # Proxies

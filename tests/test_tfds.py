@@ -59,8 +59,7 @@ def unreachable(monkeypatch):
 EACH = [0, 1, 2]
 
 
-@pytest.mark.parametrize("validation", ["val", "valid", "validation", None])
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("validation", "channels"), [("val", 1), ("valid", 3), ("validation", 4), (None, 3)])
 def test_a_set_is_read_as_it_was_written(home, validation, channels):
     splits = {"train": EACH * 10, "test": EACH * 2} | ({validation: EACH * 3} if validation else {})
     images = write(home, "flags", splits, channels=channels)

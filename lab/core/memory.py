@@ -4,11 +4,9 @@ import importlib
 import sys
 from pathlib import Path
 
-STATUS = Path("/proc/self/status")
-
 
 class PeakMemory:
-    """Counts from its creation. Resident memory, in MiB; on systems without /proc the peak of the whole process so far.
+    """Counts resident memory from its creation on; without /proc, the peak of the whole process.
 
     A worker that has done runs before keeps some freed memory, so only its first run tells the whole need.
     """
@@ -23,12 +21,13 @@ class PeakMemory:
 
     def mib(self) -> float:
         """The peak so far, in MiB."""
-        if STATUS.exists():
+        try:
             return round(_status("VmHWM") - self.start, 1)
-        import resource
+        except OSError:
+            import resource
 
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+            unit = 2**20 if sys.platform == "darwin" else 2**10
+            return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
 
 
 def peak_of(module: str, name: str, arguments: list) -> float:
@@ -40,5 +39,5 @@ def peak_of(module: str, name: str, arguments: list) -> float:
 
 
 def _status(key: str) -> float:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key + ":"))
-    return int(line.split()[1]) / 1024
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[key].split()[0]) / 1024

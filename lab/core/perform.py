@@ -1,6 +1,5 @@
 """How a seed becomes numbers: threads, seeds, the recipe's own function, and what a record says of it."""
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +32,7 @@ def perform(
     for run in runs.values():
         run.data = splits.with_split_seed(run.data, seed)
     set_seed(seed)
-    with sources.test_set_closed():
+    with sources.test_set(closed=True):
         if experiment.compare is not None and table is None:
             return experiment.compare(config, runs)
         (run,) = runs.values()
@@ -62,7 +61,7 @@ def record_of(
     record = Record(
         variant=variant,
         seed=seed,
-        config=as_read_back(config),
+        config=dict(config),
         status=status,
         cause=cause or ("the loss or the outputs were not finite" if diverged else None),
         metrics={name: value for name, value in metrics.items() if math.isfinite(value)},
@@ -70,20 +69,12 @@ def record_of(
         correct=pack_bits(run.correct) if run.correct is not None and status == "finished" else None,
         seconds={"total": seconds, **run.watch.seconds},
         peak_memory_mib=peak_memory_mib,
-        settings=as_read_back(settings or {}),
+        settings=dict(settings or {}),
         weights=run.weights,
         blocks=[Block(**block) for block in run.blocks],
     )
-    # As it will be read back: what a recipe returns may hold NumPy's numbers, which no file can.
-    return msgspec.convert(msgspec.to_builtins(record, enc_hook=_plain), Record)
-
-
-def _plain(value: Any) -> Any:
-    """A number of NumPy's or TensorFlow's as Python's own."""
-    return value.item() if hasattr(value, "item") else float(value)
-
-
-def as_read_back(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as a file holds them: JSON knows no tuples."""
-    read_back: dict[str, Any] = json.loads(json.dumps(dict(settings)))
-    return read_back
+    # As it will be read back: a file has no tuples, and numbers of NumPy's or TensorFlow's only as Python's own.
+    content = msgspec.json.encode(
+        record, enc_hook=lambda value: value.item() if hasattr(value, "item") else float(value)
+    )
+    return msgspec.json.decode(content, type=Record)

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from lab.core import scoring, timing
-from lab.core.callbacks import Curves, MainOutput, StopAt, Stopwatch
+from lab.core.callbacks import MainOutput, StopAt, Stopwatch
 from lab.core.log import Log
 from lab.core.loop import Loop
 from pipelines import sources
@@ -37,7 +37,7 @@ class Run:
     weights: str | None = None  # A hash of the weights that were scored.
     blocks: list[dict[str, Any]] = field(default_factory=list)  # Of each timed block, how disturbed it was.
     diverged: bool = False
-    _epochs: Curves | None = None
+    _history: keras.callbacks.History | None = None  # Of the last `fit`.
     _loop: Loop | None = None
     _test_was_read: bool = False
 
@@ -58,7 +58,7 @@ class Run:
         """Keras callbacks for one `fit`: the log, timing, and an end as soon as the loss is not finite.
 
         Args:
-            data: some of its training images are used each epoch for gradient norms and activation histograms.
+            data: some of its training images are used for gradient norms and activation histograms.
             part: a name for this training where a run has several; its logs go to a folder of that name.
             until: stop after the first epoch whose validation accuracy is at least this; None trains to the end.
             prepare: what the feed makes of images and labels, where the model takes or answers something else.
@@ -69,21 +69,21 @@ class Run:
         """
         if self._test_was_read:
             raise RuntimeError("a training may not begin after the test set was read")
-        self._epochs = Curves()
-        callbacks: list[keras.callbacks.Callback] = [self.watch, keras.callbacks.TerminateOnNaN()]
-        callbacks += [MainOutput(output)] if output else []
-        callbacks.append(self._epochs)
-        callbacks += self.log.callbacks(part, self.watch.timing, data.train, prepare)
-        if until is not None:
-            callbacks.append(StopAt(until))
-        return callbacks
+        self._history = keras.callbacks.History()
+        return [
+            self.watch,
+            keras.callbacks.TerminateOnNaN(),
+            *([MainOutput(output)] if output else []),
+            self._history,
+            *self.log.callbacks(part, self.watch.timing, data.train, prepare),
+            *([] if until is None else [StopAt(until)]),
+        ]
 
     def epochs(self, model: keras.Model, data: sources.Data, count: int, part: str = "") -> Iterator[int]:
-        """The epochs of a training without `fit`, up to `count`: 0, 1, 2 and so on, for a `for` loop.
+        """The epochs of a training without `fit`, 0 to `count` - 1, for a `for` loop that ends each with `epoch`.
 
-        What `callbacks` do for `fit` is done here, as long as the loop calls `epoch` at the end of each. The training
-        ends after an epoch whose loss is not finite. The model must be compiled, since its optimizer is asked for the
-        rate and its loss for the norms of gradients.
+        What `callbacks` do for `fit` is done here. The training ends after an epoch whose loss is not finite. The model
+        must be compiled, since its optimizer is asked for the rate and its loss for the norms of gradients.
 
         Raises:
             RuntimeError: an epoch ended without `epoch`, or the test set has been read already.
@@ -119,8 +119,7 @@ class Run:
         self._keep_curves()
         with self.watch.timing("evaluation"):
             found = scoring.score(model, data, self.open_test_set(data), prepare, output)
-        losses = self.curves.get("loss", [])
-        self.diverged |= None in losses or not found.finite
+        self.diverged |= None in self.curves.get("loss", []) or not found.finite
         if self.diverged:  # Whatever NaN happens to be the argmax of, the model knows nothing.
             return self.worst(data)
         self.correct = found.correct
@@ -130,8 +129,10 @@ class Run:
         if self.save:
             self.save.parent.mkdir(parents=True, exist_ok=True)
             model.save(self.save)
-        speed = {"images_per_second": self.watch.images_per_second(getattr(self.config, "batch_size", 1))}
-        return {**found.metrics, **scoring.summary(self.curves), **speed}
+        validation = self.curves.get("val_accuracy") or [None]
+        last = {} if validation[-1] is None else {"validation_accuracy": validation[-1]}
+        speed = self.watch.images_per_second(getattr(self.config, "batch_size", 1))
+        return {**found.metrics, **last, "images_per_second": speed}
 
     def epochs_to_target(self, target: float | None, data: sources.Data) -> dict[str, float]:
         """Epochs and seconds of the last training until validation accuracy was at `target`, interpolated in between.
@@ -154,7 +155,7 @@ class Run:
     def open_test_set(self, data: sources.Data) -> sources.Split:
         """The test images, for what is measured after the last epoch; from now on nothing can be trained."""
         self._test_was_read = True
-        with sources.test_set_open():
+        with sources.test_set(closed=False):
             return data.test
 
     def interleaved(self, steps: Mapping[str, timing.Step], *, rounds: int = 1, **shape: int) -> timing.Blocks:
@@ -182,12 +183,12 @@ class Run:
     def worst(self, data: sources.Data) -> dict[str, float]:
         """What a diverged run counts as: chance accuracy on everything."""
         self.diverged = True
-        return scoring.worst(scoring.chance(data))
+        accuracies = ("test_accuracy", "validation_accuracy", "train_accuracy")
+        return {**dict.fromkeys(accuracies, scoring.chance(data)), "generalization_gap": 0.0}
 
     def _keep_curves(self) -> None:
-        values: Mapping[str, list[float]] = self._epochs.values if self._epochs else {}
-        for name, curve in values.items():
-            self.curves[name] = _finite(curve)
+        for name, values in self._history.history.items() if self._history else ():
+            self.curves[name] = _finite(values)
 
 
 def _finite(values: Sequence[float]) -> list[float | None]:

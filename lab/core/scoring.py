@@ -1,14 +1,14 @@
 """Classification: what is measured of a trained model. Images in, one row of logits an image out."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from pipelines import batches, sources
+from pipelines import sources
 
 PREDICT_BATCH = 500
 # From images uint8 (batch, height, width, 3) and labels int32 (batch,) to what a model takes and is to say.
@@ -45,17 +45,19 @@ def score(
     """
     seen = data.train.take(np.linspace(0, len(data.train) - 1, min(len(data.train), len(test))).astype(int))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def predict(images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         answer = model(prepare(images, labels)[0], training=False)
         return answer[output] if output else answer
 
-    train_logits, test_logits = (
-        np.concatenate([np.asarray(predict(*batch)) for batch in batches.evaluation(part, PREDICT_BATCH)])
-        for part in (seen, test)
-    )
-    right = [logits.argmax(axis=1) == part.labels for logits, part in ((train_logits, seen), (test_logits, test))]
-    train_accuracy, test_accuracy = (float(hits.mean()) for hits in right)
+    def logits_of(part: sources.Split) -> np.ndarray:
+        batches = [slice(start, start + PREDICT_BATCH) for start in range(0, len(part), PREDICT_BATCH)]
+        return np.concatenate([predict(part.images[batch], part.labels[batch]) for batch in batches])
+
+    train_logits, test_logits = logits_of(seen), logits_of(test)
+    right = test_logits.argmax(axis=1) == test.labels
+    train_accuracy = float((train_logits.argmax(axis=1) == seen.labels).mean())
+    test_accuracy = float(right.mean())
     metrics = {
         "train_accuracy": train_accuracy,
         "test_accuracy": test_accuracy,
@@ -63,7 +65,7 @@ def score(
         "test_loss": cross_entropy(test_logits, test.labels),
     }
     finite = bool(np.isfinite(train_logits).all() and np.isfinite(test_logits).all())
-    return Scores(metrics, test_logits, right[1], finite)
+    return Scores(metrics, test_logits, right, finite)
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -81,12 +83,6 @@ def digest_of(model: Any) -> str:
     return whole.hexdigest()[:16]
 
 
-def worst(data_chance: float) -> dict[str, float]:
-    """What a diverged run counts as: chance accuracy on everything."""
-    accuracies = dict.fromkeys(("test_accuracy", "validation_accuracy", "train_accuracy"), data_chance)
-    return {**accuracies, "generalization_gap": 0.0}
-
-
 def epochs_to(target: float, accuracies: Sequence[float], start: float) -> float | None:
     """Epochs until a curve of accuracies, one an epoch, is at `target`, interpolated between epochs; None if never.
 
@@ -100,9 +96,3 @@ def epochs_to(target: float, accuracies: Sequence[float], start: float) -> float
         if after >= target:
             return epoch - 1 + (target - before) / (after - before) if after > before else float(epoch)
     return None
-
-
-def summary(curves: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
-    """Metrics that are a curve's last value."""
-    values = curves.get("val_accuracy") or [None]
-    return {} if values[-1] is None else {"validation_accuracy": float(values[-1])}

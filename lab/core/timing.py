@@ -4,7 +4,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ Step = Callable[[], object]
 Result = TypeVar("Result")
 LEAST_STEPS = 100
 LEFT_OUT = 10
-MOST_OTHERS = 0.05  # Of the machine's processor time, used by others: a block with more is timed again,
+MOST_OTHERS = 0.05  # Share of the machine's processor time used by others: a block with more is timed again,
 MOST_AGAIN = 3  # so many times at the most. The least disturbed one counts.
 TICKS = Path("/proc/stat")
 SHORTEST = 0.2  # Seconds. The kernel counts in hundredths, which say nothing of a shorter block.
@@ -30,7 +30,7 @@ class Blocks:
 
     seconds: Mapping[str, np.ndarray]
     steps: int  # Of a block, that were counted.
-    disturbances: list[dict[str, Any]] = field(default_factory=list)
+    disturbances: list[dict[str, Any]]
 
     def log_ratio(self, variant: str, than: str) -> float:
         """The logarithm, base e, of how many times as long a step of `variant` takes: the mean over rounds."""
@@ -58,13 +58,11 @@ def interleaved(
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     disturbances = []
     for _ in range(rounds):
-        for name in order.permutation(list(steps)):
-            timed = functools.partial(_block, steps[str(name)], block, left_out)
-            taken, others, again = undisturbed(timed)
-            seconds[str(name)].append(taken)
-            disturbances.append({"variant": str(name), "others": round(others, 4), "again": again})
-    found = {name: np.array(times) for name, times in seconds.items()}
-    return Blocks(found, block - left_out, disturbances)
+        for name in map(str, order.permutation(list(steps))):
+            taken, others, again = undisturbed(functools.partial(_block, steps[name], block, left_out))
+            seconds[name].append(taken)
+            disturbances.append({"variant": name, "others": round(others, 4), "again": again})
+    return Blocks({name: np.array(times) for name, times in seconds.items()}, block - left_out, disturbances)
 
 
 def _block(step: Step, steps: int, left_out: int, _attempt: int) -> tuple[float, float]:
@@ -80,43 +78,40 @@ def _block(step: Step, steps: int, left_out: int, _attempt: int) -> tuple[float,
 
 
 def undisturbed(work: Callable[[int], tuple[Result, float]], again: int = MOST_AGAIN) -> tuple[Result, float, int]:
-    """Call `work(0)`, and where other processes disturbed it `work(1)` to `work(again)`: for what times itself.
+    """Call `work(0)`, and while other processes disturb it `work(1)` to `work(again)`: for what times itself.
 
-    `work` returns what it found, and others' share of the machine's processor time while it was timed. Returns that of
-    the least disturbed call, and how many times it was called again.
+    `work` returns what it found, and others' share of the machine's processor time meanwhile. Returns those of the
+    least disturbed call, and how many times it was called again.
     """
     calls = [work(0)]
     while calls[-1][1] > MOST_OTHERS and len(calls) <= again:
         calls.append(work(len(calls)))
-    found, others = min(calls, key=lambda call: call[1])
-    return found, others, len(calls) - 1
+    return *min(calls, key=lambda call: call[1]), len(calls) - 1
 
 
 def clock() -> np.ndarray:
-    """Seconds since some time, float (3,): of the wall, of all the machine's work, and of this process's own."""
-    return np.array([time.perf_counter(), _busy_seconds(), _own_seconds()])
+    """Seconds since some time, float (3,): of the wall, of all the machine's work, and of this process's own.
+
+    The own includes all threads, and children that have ended.
+    """
+    own = os.times()
+    return np.array([time.perf_counter(), _busy_seconds(), sum(own[:4])])
 
 
 def share_of_others(seconds: float, busy: float, own: float) -> float:
     """Which share of the machine's processor time others used, by what a `clock` has gone on meanwhile."""
     if seconds < SHORTEST:
         return 0.0
-    return max(0.0, float((busy - own) / (seconds * (os.cpu_count() or 1))))  # A `clock` has NumPy's numbers.
+    return max(0.0, float((busy - own) / (seconds * (os.cpu_count() or 1))))
 
 
 def _busy_seconds() -> float:
-    """Seconds that the machine's processors have worked since it was started, those that were taken from it included.
+    """Seconds that the machine's processors have worked, or were taken away, since its start; 0 where it does not say.
 
-    0 where the system does not say: then nothing is known to be disturbed.
+    With 0, nothing is known to be disturbed.
     """
     try:
         user, nice, system, _, _, interrupts, soft, stolen = TICKS.read_text().split()[1:9]
     except OSError:
         return 0.0
     return sum(map(int, (user, nice, system, interrupts, soft, stolen))) / os.sysconf("SC_CLK_TCK")
-
-
-def _own_seconds() -> float:
-    """Seconds that this process, all of its threads, and its children that have ended have worked."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system

@@ -53,7 +53,7 @@ def start_forkserver() -> None:
     from multiprocessing import forkserver, resource_tracker
 
     forkserver.set_forkserver_preload(
-        ["lab.execute.job", "keras", "tensorflow", "tensorflow_datasets", "pipelines.no_exit_hooks"]
+        ["lab.execute.job", "keras", "lab.tensorboard.log", "scipy.special", "pipelines.no_exit_hooks"]
     )
     resource_tracker.ensure_running()  # It would let interruptions through again.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C would end it in a traceback.

@@ -45,6 +45,11 @@ ROWS = [
     ),
     *of(
         "recipes/distributed.py",
+        (
+            "        model.optimizer.apply(gradients, model.trainable_variables)  # Keras adds up all replicas'.\n",
+            "",
+            "tests/test_recipes.py::test_what_a_recipe_offers_to_copy_learns_without_the_harness[distributed]",
+        ),
         ("1 / len(batch), keras", "1 / len(mine), keras", "tests/test_distributed.py::test_shares_are"),
         (
             "replica_id_in_sync_group :: context.num_replicas_in_sync",
@@ -219,6 +224,11 @@ ROWS = [
     ),
     *of(
         "recipes/monitoring.py",
+        (
+            "return tf.io.decode_png(image, channels=3), label",
+            "return tf.io.decode_png(image, channels=3), 0 * label",
+            "tests/test_recipes.py::test_what_a_recipe_offers_to_copy_learns_without_the_harness[monitoring]",
+        ),
         ("step_num=batch, _r=1", "step_num=batch", "tests/test_monitoring.py::test_the_profile_page_says_the_same"),
         ("Profiler(folder, before + 1,", "Profiler(folder, 1,", "tests/test_monitoring.py::test_a_slow_feed_is_told"),
         (
@@ -519,6 +529,11 @@ ROWS = [
     ),
     *of(
         "recipes/subclassed_routing.py",
+        (
+            "    model.set_weights(trained.get_weights())\n",
+            "",
+            "tests/test_recipes.py::test_what_a_recipe_offers_to_copy_learns_without_the_harness[subclassed_routing]",
+        ),
         (
             "tf.where(score >= self.threshold)",
             "tf.where(score <= self.threshold)",

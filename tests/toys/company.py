@@ -35,14 +35,10 @@ def state() -> dict[str, float]:
         "epsilon": keras.config.epsilon(),
         "channels_last": keras.config.image_data_format() == "channels_last",
         "max_epochs": keras.config.max_epochs() is None,
-        "registered": "Mine" in keras.saving.get_custom_objects(),
         "eager": tf.config.functions_run_eagerly(),
-        "placement": tf.config.get_soft_device_placement(),
         "jit": bool(tf.config.optimizer.get_jit()),
-        "remapping": "remapping" in tf.config.optimizer.get_experimental_options(),
         "tf32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "determinism": tf_config.is_op_determinism_enabled(),
-        "divide": np.geterr()["divide"] == "warn",
         "environment": "COMPANY" in os.environ,
         "folder": Path.cwd() == Path("/"),
         "weight": float(dense.kernel.numpy().sum()),
@@ -59,14 +55,10 @@ def mess_up() -> None:
     keras.config.set_epsilon(1e-3)
     keras.config.set_image_data_format("channels_first")
     keras.config.set_max_epochs(1)
-    keras.saving.get_custom_objects()["Mine"] = type("Mine", (keras.layers.Layer,), {})
     tf.config.run_functions_eagerly(True)
-    tf.config.set_soft_device_placement(False)
     tf.config.optimizer.set_jit(True)
-    tf.config.optimizer.set_experimental_options({"remapping": False})
     tf.config.experimental.enable_tensor_float_32_execution(False)
     tf.config.experimental.enable_op_determinism()
-    np.seterr(all="ignore")
     os.environ["COMPANY"] = "bad"
     os.chdir("/")
 
