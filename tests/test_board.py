@@ -104,6 +104,17 @@ def test_the_rates_of_a_schedule_are_what_it_says_of_single_steps(schedule, tmp_
     assert rates == pytest.approx([float(schedule(step)) for step in steps])
 
 
+def test_under_a_strategy_a_training_is_logged_as_without(tmp_path):
+    """There a rate is a variable that has a copy on each replica."""
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = dense()
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    data = tf.data.Dataset.from_tensor_slices((NUMBERS, LABELS)).batch(8)
+    model.fit(data, callbacks=[Stopwatch(), board(tmp_path, NUMBERS, LABELS)], shuffle=False, verbose=0)
+    assert series(events(tmp_path / "train"), BY_STEP)[1] == pytest.approx([0.01] * 5)
+    assert not (tmp_path / NOTES).exists()
+
+
 def test_a_constant_rate_is_there_at_every_call_and_so_is_what_a_callback_makes_of_it(tmp_path):
     later = keras.callbacks.LearningRateScheduler(lambda epoch, rate: 0.01 / (1 + epoch))
     compiled = {"optimizer": keras.optimizers.Adam(0.01), "steps_per_execution": 2}

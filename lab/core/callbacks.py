@@ -93,7 +93,7 @@ class Stopwatch(keras.callbacks.Callback):
                 build_early(self.model)
                 validate_by_batch(self.model)
         self._calls = []
-        self._done = int(self.model.optimizer.iterations)
+        self._done = self._steps_done()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._epoch, self._last = epoch, time.perf_counter()
@@ -105,10 +105,13 @@ class Stopwatch(keras.callbacks.Callback):
         self._last = begun
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        done = int(self.model.optimizer.iterations)  # Keras names the step where a whole call would have ended.
+        done = self._steps_done()  # Keras names the step where a whole call would have ended.
         begun, self._last = self._last, time.perf_counter()
         self._calls.append((self._epoch, done - self._done, self._last - begun))
         self._done = done
+
+    def _steps_done(self) -> int:
+        return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))  # Each replica may have a copy.
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._add("validation", time.perf_counter() - self._last)

@@ -63,7 +63,7 @@ class Board(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         rate = _rate_of(self.model)
         if rate is not None and not isinstance(rate, schedules.LearningRateSchedule):
-            self._rates.append((self._steps_done(), float(rate)))
+            self._rates.append((self._steps_done(), float(keras.ops.convert_to_numpy(rate))))
         if self.profile and self._calls in PROFILED:
             if self._calls == PROFILED[0]:
                 with events.by_product(self.folder, "profile"):
@@ -124,7 +124,7 @@ class Board(keras.callbacks.Callback):
         """The steps that the optimizer has made: a call of Keras may be several."""
         optimizer = _optimizer_of(self.model)
         # Where gradients are accumulated, `iterations` counts updates, and a schedule is asked for each batch.
-        return int(getattr(optimizer, "_iterations", optimizer.iterations))
+        return int(keras.ops.convert_to_numpy(getattr(optimizer, "_iterations", optimizer.iterations)))
 
     def _rates_by_step(self) -> list[tuple[int, float]]:
         """Up to `MOST_RATES` steps, the first and the last among them, and the rate at each."""

@@ -15,6 +15,7 @@ ROWS = [
     ),
     *of(
         "lab/tensorboard/callback.py",
+        ("float(keras.ops.convert_to_numpy(rate))", "float(rate)", f"{BOARD}::test_under_a_strategy"),
         ("self._steps_done(), float(", "self._calls, float(", f"{BOARD}::test_a_constant_rate_is"),
         (
             'getattr(optimizer, "_iterations", optimizer.iterations)',
