@@ -10,7 +10,7 @@ from scipy import stats
 from lab import Claim, Objective, Table, Tuning, Unit, measurement
 from lab.evidence.schemas import Origin, Trial
 from lab.panels import Bars, Lines, Sweep
-from lab.report import card, figure, forest
+from lab.report import card, figure, forest, publish
 from lab.report.report import Report
 from lab.statistics import judge
 from tests.toys import guess, made_up
@@ -55,6 +55,17 @@ def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
     assert (header[1], rows[0][1], rows[1][1]) == ("a step (ms)", "2.0", "3.0")
     assert [bar.get_width() for bar in report.figure().axes[0].patches] == [2.0, 3.0]
     assert "of the 2 seeds that all variants have" in card.notes(report)
+
+
+def test_a_verdict_on_times_names_the_kind_of_machine():
+    claims = [Claim(name, "…", "us", name, by=0.01, lower="a", than="b") for name in ("seconds", "apart")]
+    changed = {"variants": ("a", "b"), "claims": claims, "units": {"seconds": Unit("a step", timed=True)}}
+    values = made_up.of_values({"a": [2.0, 2.0], "b": [3.0, 3.1]}, "seconds")
+    report = Report(dataclasses.replace(guess.EXPERIMENT, **changed), values, None)
+    assert [claim.machine for claim in publish.summary_of(report).claims] == ["a (abilities unknown)", None]
+    page = card.markdown(report)
+    assert "**seconds** … (us): **open** on a (abilities unknown)." in page
+    assert "**apart** … (us): **open**." in page
 
 
 @pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])

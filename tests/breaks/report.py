@@ -77,7 +77,12 @@ ROWS = [
             "return {CARD: label(experiment) + card",
             f"{PUBLISHED}::test_evidence_whose_code",
         ),
+        ("if claim.metric in report.experiment.timed", "if False", f"{REPORT}::test_a_verdict_on_times"),
         ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
+    ),
+    *of(
+        "lab/report/replication.py",
+        ("if elsewhere else set()", "if False else set()", "tests/test_replication.py::test_what_depends_on"),
     ),
     *of(
         "lab/report/publishable.py",
