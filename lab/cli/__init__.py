@@ -1,1 +1,1 @@
-"""Commands: flags, checks of what was asked for, the live table, what is printed at the end."""
+"""Commands: flags, checks of what was asked for, the live table, and the list of recipes."""

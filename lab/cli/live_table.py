@@ -54,7 +54,8 @@ class View:
     def table(self) -> Table:
         """Runs done and mean accuracy of each variant."""
         table = Table("variant", "runs done", f"{self.part} accuracy")
-        table.caption = f"{self.begun - self.done} under way, {self.left()}"
+        under_way = min(self.begun - self.done, self.at_once)  # The next one begins before one that has ended is told.
+        table.caption = f"{under_way} under way, {self.left()}"
         names = [variant for job in self.jobs for variant in job.variants]
         for name in dict.fromkeys(names):
             mine = [record.metrics.get(f"{self.part}_accuracy") for record in self.records if record.variant == name]
