@@ -1,6 +1,5 @@
 """Loops of one's own and `fit` train the same model, and are logged alike."""
 
-import json
 import os
 import signal
 import time
@@ -111,7 +110,6 @@ def test_every_variant_is_logged_and_scored(tmp_path):
         run = Run(variant, 1, REQUEST, config, tmp_path / variant)
         recipe.train(variant, config, run, DATA)
         curves[variant] = run.curves
-        assert json.loads((tmp_path / variant / "progress.json").read_text())["epoch"] == 2
     for variant, found in curves.items():
         assert found.keys() == curves["fit"].keys()
         for name, values in found.items():
