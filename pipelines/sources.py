@@ -99,7 +99,7 @@ class Data:
 
     train: Split
     validation: Split
-    _test: Split
+    _test: Any  # The test part, and from then on a function that returns it.
     classes: tuple[str, ...]
     digest: str  # Of all images and labels before they were split.
     notes: tuple[str, ...] = ()  # Sentences for the user about what was left out.
@@ -111,9 +111,19 @@ class Data:
         Raises:
             RuntimeError: a recipe asked for it.
         """
-        if _closed and _closed[-1]:
-            raise RuntimeError("the test set is read by `run.scores` alone, after the last epoch")
-        return self._test
+        found: Split = self._test()
+        return found
+
+    def __post_init__(self) -> None:
+        part = self._test
+
+        def read() -> Split:
+            if _closed and _closed[-1]:
+                raise RuntimeError("the test set is read by `run.scores` alone, after the last epoch")
+            return part
+
+        if isinstance(part, Split):  # So that no attribute leads past the check.
+            object.__setattr__(self, "_test", read)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -441,22 +441,19 @@ def test_the_manifest_for_kubernetes_makes_a_tf_config(tmp_path):
     assert service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == {"job-name": name}
 
 
-def test_variants_with_servers_are_run_only_where_asked_for_and_say_so(tmp_path, monkeypatch):
+def test_variants_with_servers_are_run_only_where_asked_for_and_say_so():
     for budget in ("smoke", "quick", "full"):
         assert set(validate.variants_of(declared.EXPERIMENT, budget, ())).isdisjoint(recipe.WORKERS)
         assert set(validate.variants_of(declared.EXPERIMENT, budget, ("all",))) == set(declared.VARIANTS)
     assert set(declared.EXPERIMENT.opens) == set(recipe.WORKERS)
     said: list[str] = []
-    monkeypatch.setattr(measurement, "run_jobs", lambda *_: None)
     for variants in (("one_device",), ("one_device", "workers_2")):
         invocation = types.SimpleNamespace(
             experiment=declared.EXPERIMENT,
-            settings=types.SimpleNamespace(data=REQUEST, model="", seeds=(1,), backend="local"),
-            config=SMALL,
+            settings=types.SimpleNamespace(backend="local"),
             variants=variants,
-            plan=lambda *_: [],
         )
-        measurement.run_comparison(invocation, said.append, None)
+        measurement.say_what_listens(invocation, said.append)
     (sentence,) = said
     assert sentence.startswith("workers_2: TensorFlow's servers listen on all addresses of this machine")
 

@@ -285,7 +285,7 @@ def test_a_grid_has_every_combination_by_name():
 
 def view(part: str, folder: str, live=None) -> live_table.View:
     """Of two runs, one of which has ended."""
-    jobs = [SimpleNamespace(variants=("a",), seed=seed, folder=folder) for seed in (1, 2)]
+    jobs = [SimpleNamespace(variants=("a",), seed=seed, folder=folder, logging=False) for seed in (1, 2)]
     shown = live_table.View(Console(), jobs, 1, part, live)
     for job in jobs:
         shown.started(job)

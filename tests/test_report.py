@@ -34,10 +34,7 @@ def test_a_tables_settings_that_are_words_name_folders_and_stand_on_the_card(mon
     experiment, folders = dataclasses.replace(guess.EXPERIMENT, tuning=None, table=table), []
     kept = {"header": Origin(**made_up.origin(kind="tuning")), "folder": tmp_path, "variants": ("setting",)}
     does = {"check_code": lambda: None, "job": lambda *asked: asked[-1].name}
-    monkeypatch.setattr(measurement, "run_jobs", lambda work, _: work)
-    monkeypatch.setattr(
-        measurement.Work, "of", lambda _, jobs, say: folders.extend(jobs) or SimpleNamespace(records=list)
-    )
+    monkeypatch.setattr(measurement, "run_jobs", lambda _, jobs, *rest: folders.extend(jobs) or [])
     found, _ = measurement.tune(SimpleNamespace(experiment=experiment, **kept, **does), print, print)
     assert folders == ["tuner=random,rate=0.1", "tuner=random,rate=2", "tuner=grid,rate=0.1", "tuner=grid,rate=2"]
     page = card.markdown(Report(experiment, made_up.evidence([]), found))

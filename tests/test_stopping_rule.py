@@ -6,7 +6,6 @@ from collections import Counter
 import pytest
 from msgspec import structs
 
-from lab import measurement
 from lab.cli import commands
 from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import Evidence
@@ -19,7 +18,7 @@ from tests.toys import dice
 @pytest.fixture
 def results(monkeypatch, tmp_path):
     """An empty folder of what is published. Nothing is drawn, which takes longest."""
-    monkeypatch.setattr(measurement, "_write_pictures", lambda *_: None)
+    monkeypatch.setattr(Report, "write_figures", lambda *_: None)
     folder = tmp_path / "results"
     monkeypatch.setattr(published, "RESULTS", folder)
     return folder

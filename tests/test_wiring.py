@@ -114,7 +114,7 @@ def test_no_name_leads_to_the_test_set_while_a_run_is_open():
     data = sources.load(SMALL)
     wanted = data.test.images
     with sources.test_set(closed=True):
-        for name in [name for name in dir(data) if not name.startswith("_") and name != "test"]:
+        for name in [name for name in dir(data) if name != "test"]:
             part = getattr(data, name)
             assert not (isinstance(part, sources.Split) and np.array_equal(part.images, wanted)), name
         with sources.test_set(closed=False):
@@ -122,6 +122,8 @@ def test_no_name_leads_to_the_test_set_while_a_run_is_open():
         for one in (data, sources.load(SMALL)):
             with pytest.raises(RuntimeError):
                 one.test  # noqa: B018
+            with pytest.raises(RuntimeError):
+                one._test()
     assert np.array_equal(data.test.images, wanted)
 
 
