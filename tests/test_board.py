@@ -99,7 +99,7 @@ def test_the_rates_of_a_schedule_are_what_it_says_of_single_steps(schedule, tmp_
     model = dense()
     fit(model, tmp_path, NUMBERS, LABELS, optimizer=keras.optimizers.SGD(schedule))
     steps, rates = series(fit(model, tmp_path / "more", NUMBERS, LABELS, 30, optimizer=model.optimizer), BY_STEP)
-    assert len(steps) == 100
+    assert len(steps) == callback.MOST_RATES
     assert (steps[0], steps[-1]) == (5, 5 + 150 - 1)  # It went on where the first training had ended.
     assert rates == pytest.approx([float(schedule(step)) for step in steps])
 

@@ -20,7 +20,7 @@ from pipelines import sources
 
 PROBE_IMAGES = 32
 HISTOGRAM_VALUES = 4_096
-MOST_RATES = 100  # Asking a schedule for one takes a millisecond.
+MOST_RATES = 40  # Asking a schedule for one takes a millisecond.
 FEW = 10  # Epochs: with fewer, there is no probe at the middle one.
 PROFILED = range(1, 11)  # Calls of Keras, which may be several steps each: call 0 traces.
 
@@ -29,7 +29,7 @@ class Board(keras.callbacks.Callback):
     """Logs loss, metrics, learning rates, gradients, weights and activations.
 
     The folder gets the runs `train` and `validation`. Loss and metrics are written after each epoch, the rates of up to
-    100 steps when the training ends. Norms and histograms by layer come from one small probe batch, with BatchNorm as
+    40 steps when the training ends. Norms and histograms by layer come from one small probe batch, with BatchNorm as
     at inference, at the first and the last epoch, and of ten or more at the middle one: more often, logging would take
     more than 3 % of a short training.
     """
