@@ -12,6 +12,7 @@ from msgspec import structs
 from lab import measurement
 from lab.cli import commands, laboratory
 from lab.cli.cookbook import listing
+from lab.evidence import staleness
 from lab.evidence.records import EvidenceError, read, read_json, write_json
 from lab.evidence.schemas import Evidence, Images, Summary, TuningSweep
 from lab.experiments import NAMES, load
@@ -347,11 +348,11 @@ def test_evidence_that_is_not_whole_is_refused(clean, change, why):
 
 def test_evidence_tuned_otherwise_is_stale(clean, monkeypatch):
     monkeypatch.setattr(guess, "RATES", {"fair": 1.0, "loaded": 1.0}, raising=False)
-    assert publishable.tuned_otherwise(guess.EXPERIMENT, read(clean, Evidence).records) == ["fair", "loaded"]
+    assert staleness.tuned_otherwise(guess.EXPERIMENT, read(clean, Evidence).records) == ["fair", "loaded"]
     records = evidence_of().records  # With the settings of now.
-    assert publishable.tuned_otherwise(guess.EXPERIMENT, records) == []
+    assert staleness.tuned_otherwise(guess.EXPERIMENT, records) == []
     monkeypatch.setattr(guess, "RATES", {"fair": 1.0, "loaded": 0.1})
-    assert publishable.tuned_otherwise(guess.EXPERIMENT, records) == ["loaded"]
+    assert staleness.tuned_otherwise(guess.EXPERIMENT, records) == ["loaded"]
 
 
 def test_evidence_of_some_variants_is_refused(clean):

@@ -16,8 +16,8 @@ from lab.evidence import lineage
 from lab.evidence.provenance import ROOT, commit, environment, is_commit, machine, versions
 from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import Evidence, Link, Record, check_recipe
+from lab.evidence.staleness import tuned_otherwise
 from lab.experiment import Experiment
-from lab.report.publishable import tuned_otherwise
 from lab.report.published import RESULTS, Published
 
 Run = tuple[str, int]  # A variant at a seed.

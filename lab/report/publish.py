@@ -15,10 +15,11 @@ from msgspec import structs
 from lab.evidence.provenance import ROOT, without_folder
 from lab.evidence.records import EvidenceError, read, write_json, write_whole
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
+from lab.evidence.staleness import changed_parts
 from lab.experiment import Experiment
 from lab.report import advice, forest, front_page, published
 from lab.report.card import markdown
-from lab.report.publishable import KINDS, changed_parts, objections
+from lab.report.publishable import KINDS, objections
 from lab.report.published import STALE, Published, floors_of
 from lab.report.report import Report, kind_of, supports_least, weakest
 from lab.statistics import Comparison, Judgement

@@ -1,17 +1,15 @@
 """Why evidence may not be published: it is stale, not whole, or not what its budget asks for."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from msgspec import structs
 
-from lab.evidence import code_hash
 from lab.evidence.lineage import read_followed
 from lab.evidence.provenance import is_commit
 from lab.evidence.records import EvidenceError, read
-from lab.evidence.schemas import Evidence, Images, Origin, Record, TuningSweep, check_recipe
+from lab.evidence.schemas import Evidence, Images, TuningSweep, check_recipe
+from lab.evidence.staleness import as_read_back, set_otherwise, staleness
 from lab.experiment import Experiment
 
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
@@ -20,56 +18,6 @@ IMAGES = {"quick": ("subset", SUBSET_DIGEST), "full": ("full", FULL_DIGEST)}
 LEAST_SEEDS = {"quick": 10, "full": 5}
 KINDS: dict[str, type[Evidence | TuningSweep]] = {"evidence.json": Evidence, "tuning.json": TuningSweep}
 KERAS = {"floatx": "float32", "image_data_format": "channels_last"}
-
-
-def staleness(experiment: Experiment, found: Evidence | TuningSweep) -> str:
-    """Why evidence or a sweep is not of the code at hand, as the end of a sentence; empty if it is.
-
-    Raises:
-        EvidenceError: it is of the code at hand, but of another recipe.
-    """
-    if found.code != experiment.code:
-        return "the code that makes the numbers has changed since"
-    if problem := check_recipe(found, experiment.name, experiment.names):
-        raise EvidenceError(f"What is published of {experiment.name} can't be used: {problem}.")
-    if isinstance(found, TuningSweep):
-        return "" if experiment.sweep else "the recipe tunes nothing any more"
-    if experiment.table and found.table != experiment.table.digest(experiment.name):
-        return "its table of results has changed since"
-    if others := tuned_otherwise(experiment, found.records):
-        return f"what was tuned for {', '.join(others)} has changed since"
-    if others := set_otherwise(experiment, found):
-        return f"the default of {', '.join(others)} at budget {found.budget} has changed since"
-    return ""
-
-
-def set_otherwise(experiment: Experiment, found: Origin) -> list[str]:
-    """The fields of Config that were measured with another value than they have now at that budget.
-
-    A field that Config did not have then can't differ: code that reads it changes the hash.
-    """
-    usual = _as_read_back(vars(experiment.config_at(found.budget)))
-    return [name for name, value in usual.items() if found.config.get(name, value) != value]
-
-
-def tuned_otherwise(experiment: Experiment, records: Iterable[Record]) -> list[str]:
-    """The variants whose runs had other tuned settings than the recipe has for them now."""
-    changed = set()
-    for record in records:
-        now = experiment.settings(record.variant, record.config.get("tuned_at", "quick"))
-        if record.settings != _as_read_back(now):
-            changed.add(record.variant)
-    return [name for name in experiment.names if name in changed]
-
-
-def _as_read_back(content: Any) -> Any:
-    """Content as a file of JSON has it: with lists for tuples."""
-    return msgspec.json.decode(msgspec.json.encode(content))
-
-
-def changed_parts(experiment: Experiment, found: Origin) -> list[str]:
-    """The functions, classes and constants that are not as they were when evidence was measured."""
-    return code_hash.changed(found.parts, experiment.parts) if found.parts else []
 
 
 def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -> tuple[Path | None, list[str]]:
@@ -104,7 +52,7 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
         runs = [*found.search, *found.curve]
         lacking = set() if experiment.table else set(experiment.swept_at(found.budget)) - set(found.variants)
         if experiment.tuning:
-            defaults = _as_read_back(vars(experiment.config_at(found.budget)))
+            defaults = as_read_back(vars(experiment.config_at(found.budget)))
             whole = [structs.replace(trial, config={**defaults, **trial.config}) for trial in found.search]
             won = experiment.tuning.at(found.budget).winners(whole)
             problems["Its winners are not those of its own trials."] = found.winners != won

@@ -8,8 +8,8 @@ from lab.evidence.lineage import read_followed
 from lab.evidence.provenance import ROOT
 from lab.evidence.records import read
 from lab.evidence.schemas import Evidence, Floor, Floors, Origin, TuningSweep
+from lab.evidence.staleness import staleness
 from lab.experiment import Experiment
-from lab.report.publishable import staleness
 
 RESULTS = ROOT / "results"
 STALE = "measured with an earlier version of this recipe"

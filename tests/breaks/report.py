@@ -86,7 +86,6 @@ ROWS = [
     ),
     *of(
         "lab/report/publishable.py",
-        ("if record.settings != _as_read_back(now):", "if False:", f"{PUBLISHED}::test_evidence_tuned_otherwise"),
         ("and found.data_digest != digest", "and False", f"{PUBLISHED}::test_unfit_evidence"),
         ("= found.winners != won", "= False", f"{PUBLISHED}::test_unfit_sweeps"),
         ('"quick") != budget:', '"quick") == "":', f"{PUBLISHED}::test_newer_evidence"),
