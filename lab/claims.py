@@ -59,7 +59,9 @@ class Claim:
             return
         if math.isnan(self.by):
             if self.metric not in SMALLEST:
-                raise ValueError(f"Claim {self.id}: name a metric of smallest_effects.py, or say what matters (`by`).")
+                raise ValueError(
+                    f"Claim {self.id}: {self.metric!r} is none of smallest_effects.py: name one, or say what matters."
+                )
             object.__setattr__(self, "by", SMALLEST[self.metric][0])
         if not self.metric or kinds != 1 or bool(self.than) != bool(self.higher or self.lower):
             raise ValueError(f"Claim {self.id}: give a metric and one comparison (higher/lower with than).")

@@ -1,7 +1,9 @@
 """`Experiment`: variants × seeds under a budget; what a module ends with. Data only: others carry it out."""
 
+import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -219,6 +221,8 @@ class Experiment:
 
     @property
     def docstring(self) -> str:
+        if self.recipe.__doc__ is None and self.recipe.__file__:  # Python was told to drop docstrings.
+            return ast.get_docstring(ast.parse(Path(self.recipe.__file__).read_text(encoding="utf-8"))) or ""
         return self.recipe.__doc__ or ""
 
     @property

@@ -108,9 +108,11 @@ def run_comparison(invocation: Invocation, say: Say, watch: Watch) -> list[Recor
 def say_what_listens(invocation: Invocation, say: Say) -> None:
     """Say before servers start that other machines reach."""
     everywhere = "servers listen on all addresses of this machine, which can't be changed, and obey anyone who"
-    if opening := [name for name in invocation.variants if name in invocation.experiment.opens]:
+    experiment, settings = invocation.experiment, invocation.settings
+    variants = experiment.published_at(settings.budget) if settings.action == "extend" else invocation.variants
+    if opening := [name for name in variants if name in experiment.opens]:
         say(f"{', '.join(opening)}: TensorFlow's {everywhere} reaches them. They end with the runs.")
-    if invocation.settings.backend == "ray" and starts_a_cluster():
+    if settings.backend == "ray" and starts_a_cluster():
         say(f"Ray's {everywhere} knows the token that is made for this command. They end with the runs.")
 
 

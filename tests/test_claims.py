@@ -228,7 +228,7 @@ def test_seeds_needed_decide_nine_times_in_ten(mean, by):
         (11, "20 seeds would settle it nine times in ten"),
         (80, "80 seeds would settle it nine times in ten"),
         (81, "more seeds than the last look's 80 would be needed to settle it"),
-        (None, "more seeds than the last look's 80 would be needed to settle it"),
+        (None, "no practicable number of seeds would settle it"),
     ],
 )
 def test_what_it_takes_is_named_by_the_look_that_would_read_it(seeds, says):

@@ -79,6 +79,7 @@ def test_while_runs_go_on_the_curves_are_those_of_the_runs_that_have_ended(tmp_p
     comparison.refresh(tmp_path, [*records, record("adam", 2, {"val_accuracy": [0.4, 0.8]})], "adam")
     assert drawn(tmp_path / "compare" / "adam", "accuracy/validation")[1] == pytest.approx([0.3, 0.6])
     assert not (tmp_path / "compare" / "sgd").exists()
+    assert "3 runs" in text(tmp_path / "compare" / "answer")
 
 
 def test_a_curve_is_the_mean_over_seeds_within_its_95_percent_interval(tmp_path):

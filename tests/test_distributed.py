@@ -450,7 +450,7 @@ def test_variants_with_servers_are_run_only_where_asked_for_and_say_so():
     for variants in (("one_device",), ("one_device", "workers_2")):
         invocation = types.SimpleNamespace(
             experiment=declared.EXPERIMENT,
-            settings=types.SimpleNamespace(backend="local"),
+            settings=types.SimpleNamespace(backend="local", action="run"),
             variants=variants,
         )
         measurement.say_what_listens(invocation, said.append)

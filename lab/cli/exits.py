@@ -26,7 +26,7 @@ def explanation(error: BaseException) -> tuple[int | None, str]:
     if isinstance(error, (ConnectionError, TimeoutError)) and error.filename is None:
         return FAILURE, "" if isinstance(error, BrokenPipeError) else f"A connection failed ({error}): try again."
     if isinstance(error, OSError):
-        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        why = "the disk is full, so free some space" if error.errno == errno.ENOSPC else error.strerror or str(error)
         return FAILURE, f"{error.filename or 'A file'} could not be written or read: {why}."
     return None, ""
 

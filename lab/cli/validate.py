@@ -1,8 +1,8 @@
 """Checks of a request before anything runs. Each refusal says which value is wrong and what would do."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from lab.evidence.provenance import cores
@@ -104,7 +104,11 @@ def check_folder(name: str, path: str) -> None:
     """
     if not path.isprintable():  # What is no UTF-8 isn't either.
         raise UsageError(f"{name} {path!r} has a character that can't be printed: name another folder.")
-    if os.path.isfile(path):  # noqa: PTH113  The other one fails where a name is too long.
+    try:
+        is_file = bool(path) and Path(path).exists() and not Path(path).is_dir()
+    except OSError as error:
+        raise UsageError(f"{name} {path!r} can't be looked at ({error.strerror}): name another folder.") from error
+    if is_file:
         raise UsageError(f"{name} {path} is a file: name a folder.")
 
 

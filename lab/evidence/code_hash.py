@@ -34,7 +34,17 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
     `recipe` and `experiment` are modules. The names in `tuned` hold what was tuned: that is recorded with each run, and
     is no code.
     """
-    found = dict(_shared_parts())
+    return _parts(recipe, experiment, tuned, shared_parts())
+
+
+def parts_on_disk(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str, str]:
+    """The same of the files as they are by now. `parts` are of when this process, and its workers, imported them."""
+    _tree.cache_clear()
+    return _parts(recipe, experiment, tuned, _shared())
+
+
+def _parts(recipe: str, experiment: str, tuned: tuple[str, ...], shared: dict[str, str]) -> dict[str, str]:
+    found = dict(shared)
     own, measuring = _path_of(recipe), _path_of(experiment)
     for path in _with_recipes_imported([own, measuring]):
         definitions = _definitions(path, but={*tuned, *DECLARED})
@@ -43,15 +53,14 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
 
 
 @functools.cache
-def _shared_parts() -> dict[str, str]:
+def shared_parts() -> dict[str, str]:
+    """The parts that all experiments have, as they are when this is called first."""
+    return _shared()
+
+
+def _shared() -> dict[str, str]:
     shared = [*(ROOT / "lab/core").glob("*.py"), ROOT / "pipelines/batches.py", ROOT / "pipelines/splits.py"]
     return {name: value for path in sorted(shared) for name, value in _hashes(path, _definitions(path))}
-
-
-def forget() -> None:
-    """Read the files again the next time."""
-    for cached in (parts, _shared_parts, _tree):
-        cached.cache_clear()
 
 
 def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

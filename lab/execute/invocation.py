@@ -135,13 +135,14 @@ class Invocation:
         return None if partly else round(time.perf_counter() - self.started, 1)
 
     def check_code(self) -> None:
-        """Look at the files again.
+        """Look at the files again. What was imported stays what it was, and so do the hashes of later invocations.
 
         Raises:
             CodeChangedError: they are not as they were when the command began.
         """
-        code_hash.forget()
-        if self.header.code != self.experiment.code:
+        experiment = self.experiment
+        now = code_hash.parts_on_disk(experiment.command, experiment.module, experiment.tuned)
+        if self.header.code != code_hash.hash_of(now):
             raise CodeChangedError(
                 f"The code of {self.experiment.name} is not the one that the command began with, so no evidence is "
                 f"written: run it again. The runs are in {self.folder}."

@@ -52,6 +52,9 @@ def start_forkserver() -> None:
     """
     from multiprocessing import forkserver, resource_tracker
 
+    from lab.evidence import code_hash
+
+    code_hash.shared_parts()  # Workers run what that process imports, so evidence names the files as they are now.
     forkserver.set_forkserver_preload(
         ["lab.execute.job", "keras", "lab.tensorboard.log", "scipy.special", "pipelines.no_exit_hooks"]
     )

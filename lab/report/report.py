@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -140,7 +139,9 @@ class Report:
         if comparison.word != "open":
             return f"{text}."
         seeds = comparison.seeds_needed  # Verdicts are read at looks only.
-        look = seeds if self.experiment.table else next((look for look in LOOKS if look >= (seeds or math.inf)), None)
+        if seeds is None:
+            return f"{text}; no practicable number of seeds would settle it."
+        look = seeds if self.experiment.table else next((look for look in LOOKS if look >= seeds), None)
         if look is None:
             return f"{text}; more seeds than the last look's {LOOKS[-1]} would be needed to settle it."
         return f"{text}; {look} seeds would settle it nine times in ten."

@@ -146,11 +146,11 @@ def command_of(command: str, words: Sequence[str], but: Container[str] = ()) -> 
     """
     python, m, module, *given = shlex.split(command)
     kept, keeps = [], False
-    for word in given:
+    for before, word in zip(["", *given], given, strict=False):
         if word.startswith("--"):
             name = word[2:].partition("=")[0].replace("-", "_").removeprefix("no_")
             keeps = name not in OTHERWISE and name not in but
-        if keeps and word not in get_args(Tuner):
+        if keeps and (before.startswith("--") or word not in get_args(Tuner)):
             kept.append(word)
     return shlex.join([python, m, module, *words, *kept])
 

@@ -76,9 +76,13 @@ def _write_curves(run: events.Events, curves: Curves) -> None:
 def refresh(folder: Path, records: Sequence[Record], variant: str) -> None:
     """Write the curves of a variant anew, while other runs go on."""
     with events.by_product(folder, "comparison while runs go on"):
-        for name, curves in curves_of([record for record in records if record.variant == variant], folder).items():
-            with events.written(folder / FOLDER / name, anew=True) as run:
-                _write_curves(run, curves)
+        found = curves_of(records, folder)
+        if variant in found:
+            with events.written(folder / FOLDER / variant, anew=True) as run:
+                _write_curves(run, found[variant])
+        words = f"The means are over the {len(records)} runs that have ended."
+        with events.written(folder / FOLDER / ANSWER, anew=True) as run:
+            run.add([text_pb(ANSWER, words), layout_pb(_tags(found))])
 
 
 def write_finished(

@@ -7,6 +7,10 @@ CLUSTER = "tests/test_distributed.py"
 MACHINE = "tests/faults/test_machine.py"
 ROWS = [
     *of(
+        "lab/execute/invocation.py",
+        ("code_hash.parts_on_disk(", "code_hash.parts(", "tests/test_execute.py::test_code_that_was_changed_at"),
+    ),
+    *of(
         "lab/execute/subprocesses.py",
         ("if code < 0 else", "if code > 0 else", "tests/test_distributed.py::test_a_process_that_fails"),
         (", signal.SIGKILL)", ", 0)", "tests/test_distributed.py::test_processes_end_with"),

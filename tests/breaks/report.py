@@ -8,7 +8,7 @@ PUBLISHED, REPORT = "tests/test_published.py", "tests/test_report.py"
 ROWS = [
     *of(
         "lab/report/report.py",
-        ("if look >= (seeds", "if look > (seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
+        ("if look >= seeds", "if look > (seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         (
             "metric, self.experiment.unit(metric).timed)",

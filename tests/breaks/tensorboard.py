@@ -41,7 +41,7 @@ ROWS = [
     ),
     *of(
         "lab/tensorboard/comparison.py",
-        ("if record.variant == variant], folder", "], folder", f"{COMPARISON}::test_while_runs_go_on"),
+        ("        if variant in found:\n", "        for variant in found:\n", f"{COMPARISON}::test_while_runs_go_on"),
         ("else a - b for a, b", "else b - a for a, b", f"{COMPARISON}::test_a_curve_is_the_mean"),
         (
             "mean = np.nanmean(shown, axis=0)",
