@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 import lab
 from lab import measurement
@@ -19,7 +20,7 @@ from lab.report import summary
 from pipelines import sources
 from pipelines.errors import UsageError
 from tests.conftest import ROOT, evidence_in
-from tests.toys import guess, pair
+from tests.toys import dice, guess, pair
 
 
 @pytest.mark.parametrize(
@@ -182,6 +183,18 @@ def test_a_command_that_goes_on_carries_the_conditions_of_the_first(tmp_path):
     assert config == guess.Config(seconds=0.5)
 
 
+def test_a_sentence_that_holds_for_several_recipes_is_printed_once(started, capsys, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(60):
+            Image.new("RGB", (8, 8), (number, 0, 255 * (name == "a"))).save(
+                tmp_path / "photos" / name / f"{number}.png"
+            )
+    flags = ["--budget", "smoke", "--no-log", "--logdir", str(tmp_path), "--data", f"folder:{tmp_path / 'photos'}"]
+    commands.run_all([guess.EXPERIMENT, dice.EXPERIMENT], flags)
+    assert capsys.readouterr().out.count("these are your own images") == 1
+
+
 @pytest.mark.parametrize("images", [60, 100, 127])
 def test_a_batch_that_is_too_large_is_refused_with_one_that_works(capsys, tmp_path, images):
     flags = ["--train-images", f"{images // 10 * 10}", "--epochs", "1", "--logdir", str(tmp_path)]
@@ -217,6 +230,22 @@ def test_measure_raises_where_every_run_failed_and_not_where_some_did(started, t
     found = lab.measure(guess.EXPERIMENT, seeds=2, **one)
     assert [record.status for record in found.records] == ["failed", "finished"]
     assert "not finished: 1" in repr(found)
+
+
+def test_a_recipe_has_its_question_without_docstrings(monkeypatch):
+    experiment = load("sequential")
+    question = experiment.question
+    assert question.endswith("?")
+    monkeypatch.setattr(experiment.recipe, "__doc__", None)
+    assert experiment.question == question
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("front", ["recipes", "lab"])
+def test_help_says_where_its_texts_are_if_python_drops_docstrings(front):
+    command = [sys.executable, "-OO", "-m", front, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, "PYTHONOPTIMIZE" in done.stdout) == (0, True), done.stderr
 
 
 @pytest.mark.processes

@@ -29,18 +29,21 @@ def main(experiment: Experiment | str, arguments: Sequence[str] | None = None) -
 def run_all(experiments: Sequence[Experiment], arguments: Sequence[str]) -> int:
     """Run one experiment after the other with the same flags; return the worst exit code.
 
-    One that can't go on does not stop the others.
+    One that can't go on does not stop the others. A remark that holds for several is printed once.
     """
-    worst = 0
+    worst, said = 0, set[str]()
     for experiment in experiments:
-        worst = max(worst, run(experiment, arguments))
+        worst = max(worst, run(experiment, arguments, said))
         if worst in (INTERRUPTED, ENDED):
             break
     return worst
 
 
-def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
-    """Parse the flags, do what they ask, print; return the exit code (`exits`). A failed or diverged run is a 1."""
+def run(experiment: Experiment, arguments: Sequence[str] | None = None, said: set[str] | None = None) -> int:
+    """Parse the flags, do what they ask, print; return the exit code (`exits`). A failed or diverged run is a 1.
+
+    Remarks that are in `said` are not printed again.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.
     width = None if terminal else 120
@@ -53,7 +56,7 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
         command = shlex.join(["python", "-m", experiment.command, *words])
         invocation = Invocation.begin(experiment, settings, config, command)
         validate.check_with_images(experiment, settings, config)
-        return _do(invocation, console)
+        return _do(invocation, console, set() if said is None else said)
     except KeyboardInterrupt as interruption:
         if invocation:
             summary.say_where(invocation.folder, command, console)
@@ -72,7 +75,7 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None) -> int:
             invocation.end()
 
 
-def _do(invocation: Invocation, console: Console) -> int:
+def _do(invocation: Invocation, console: Console, said: set[str]) -> int:
     """Do what an invocation asks for, print what was found, and return the exit code."""
     settings, folder = invocation.settings, invocation.folder
     action = settings.action
@@ -98,7 +101,7 @@ def _do(invocation: Invocation, console: Console) -> int:
         console.print(invocation.title())
         records = measurement.run_comparison(invocation, say, watch)
     measured = measurement.conclude(invocation, records)
-    summary.say_measured(measured.report, measured.published, invocation.settings, folder, console)
+    summary.say_measured(measured.report, measured.published, invocation.settings, folder, console, said)
     return _code_of(records, invocation.experiment.fails)
 
 

@@ -41,6 +41,8 @@ def main(given: list[str] | None = None) -> int:
 
 def dispatch(prog: str, description: str | None, commands: Commands, arguments: list[str]) -> int:
     """Call the subcommand that the arguments name, with its flags; return the exit code."""
+    if sys.flags.optimize > 1:
+        description = "PYTHONOPTIMIZE=2 (or -OO) drops the texts of this help: leave it out to read them."
     return tyro.extras.subcommand_cli_from_dict(
         commands, prog=prog, description=description, args=arguments, use_underscores=False
     )

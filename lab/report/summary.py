@@ -32,11 +32,16 @@ def say_where(folder: Path, command: str, console: Console) -> None:
     console.print(f"\nStopped. {done} finished runs are kept in {folder}.\nGo on with\n  {command} --resume")
 
 
-def say_measured(report: Report, published: Published, settings: Settings, folder: Path, console: Console) -> None:
-    """The published answer and whether these runs agree with it, their own table, and where everything is."""
+def say_measured(
+    report: Report, published: Published, settings: Settings, folder: Path, console: Console, said: set[str]
+) -> None:
+    """The published answer and whether these runs agree with it, their own table, and where everything is.
+
+    What holds for other recipes of the same command as well, and is in `said`, is not printed again.
+    """
     why_not = _not_applying(report, published, settings)
     if why_not:
-        console.print(f"\nThe published results do not apply: {why_not}.")
+        _say_once(f"\nThe published results do not apply: {why_not}.", console, said)
     elif published.evidence is not None:
         theirs = Report(report.experiment, published.evidence, published.tuning)
         console.print(f"\nPublished, from {len(theirs.found.seeds)} seeds on {kind_of(theirs.found.machine)}:")
@@ -45,7 +50,7 @@ def say_measured(report: Report, published: Published, settings: Settings, folde
     seeds = len(report.found.seeds)
     console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")
     console.print(_table(*report.table()))
-    _say_remarks(report, settings, console)
+    _say_remarks(report, settings, console, said)
     if why_not or seeds >= LOOKS[0]:
         console.print("\n".join(report.verdict_lines()))
     console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
@@ -93,7 +98,13 @@ def _not_applying(report: Report, published: Published, settings: Settings) -> s
     return ""
 
 
-def _say_remarks(report: Report, settings: Settings, console: Console) -> None:
+def _say_once(text: str, console: Console, said: set[str]) -> None:
+    if text not in said:
+        said.add(text)
+        console.print(text)
+
+
+def _say_remarks(report: Report, settings: Settings, console: Console, said: set[str]) -> None:
     """What a reader should know of numbers on images or of a model of the reader's own."""
     experiment, sweep, found = report.experiment, report.experiment.sweep, report.found
     if (settings.data.is_cifar10 and not settings.model) or not isinstance(sweep, Tuning):
@@ -107,7 +118,7 @@ def _say_remarks(report: Report, settings: Settings, console: Console) -> None:
         shown = f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it ({flag(sweep.swept)})."
         console.print(shown)
     if variants := [name for name in found.variants if name in experiment.swept_at(found.budget)]:
-        console.print(f"Each {sweep.swept} is the recipe's, tuned on CIFAR-10. To find your own:")
+        _say_once(f"Each {sweep.swept} is the recipe's, tuned on CIFAR-10. To find your own:", console, said)
         console.print(f"  {command_of(found.command, ['tune', '--variants', *variants], but=sweep.chosen)}")
 
 

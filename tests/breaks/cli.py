@@ -25,7 +25,7 @@ ROWS = [
     ),
     *of(
         "lab/cli/commands.py",
-        ("worst = max(worst, run(experiment, arguments))", "worst = run(experiment, arguments)", OF_SEVERAL),
+        ("worst = max(worst, run(experiment, arguments, said))", "worst = run(experiment, arguments)", OF_SEVERAL),
         ("if worst in (INTERRUPTED, ENDED):", "if False:", f"{CLI}::test_an_interruption_says"),
     ),
     *of(

@@ -8,7 +8,7 @@ PUBLISHED, REPORT = "tests/test_published.py", "tests/test_report.py"
 ROWS = [
     *of(
         "lab/report/report.py",
-        ("if look >= seeds", "if look > (seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
+        ("if look >= seeds", "if look > seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
         (
             "metric, self.experiment.unit(metric).timed)",
@@ -92,6 +92,7 @@ ROWS = [
     ),
     *of(
         "lab/report/summary.py",
+        ("    if text not in said:\n", "    if text:\n", "tests/test_cli.py::test_a_sentence_that_holds_for_several"),
         ("keeps = name not in OTHERWISE and name", "keeps = name", "tests/test_cli.py::test_a_command_that_goes_on"),
         ("and name not in but", "", "tests/test_cli.py::test_a_command_that_goes_on"),
     ),
