@@ -81,8 +81,6 @@ def explain_interruption() -> None:
             said, code = f"{error}\n", 1
         elif issubclass(kind, MemoryError) or "failed to map segment" in str(error):  # What the dynamic linker says.
             said, code = f"A library could not be loaded ({str(error) or 'out of memory'}).\n", 1
-        elif isinstance(error, OSError) and say_lost_output() is not None:
-            said, code = "", 1
         else:
             before(kind, error, trace)
             return

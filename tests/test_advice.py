@@ -234,7 +234,7 @@ def test_the_ledger_has_each_claim_with_its_sources_words():
 # The pictures of verdicts
 
 
-def test_the_picture_has_each_claims_own_verdict_and_hollow_points_for_what_is_stale(monkeypatch, tmp_path):
+def test_the_picture_has_each_claims_own_verdict_and_hollow_points_for_earlier_versions(monkeypatch, tmp_path):
     """Of a mixed claim the comparison that supports it least is drawn, and is not the claim's word."""
     drawn = []
     monkeypatch.setattr(front_page.figure, "write_png", lambda found, *_: drawn.append(found))

@@ -346,7 +346,7 @@ def test_evidence_that_is_not_whole_is_refused(clean, change, why):
     assert why in " ".join(publishable.objections(guess.EXPERIMENT, clean))
 
 
-def test_evidence_tuned_otherwise_is_stale(clean, monkeypatch):
+def test_evidence_tuned_otherwise_is_of_earlier_settings(clean, monkeypatch):
     monkeypatch.setattr(guess, "RATES", {"fair": 1.0, "loaded": 1.0}, raising=False)
     assert staleness.tuned_otherwise(guess.EXPERIMENT, read(clean, Evidence).records) == ["fair", "loaded"]
     records = evidence_of().records  # With the settings of now.

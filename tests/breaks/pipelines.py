@@ -155,11 +155,6 @@ ROWS = [
             "tempfile.tempdir = None",
             "tests/faults/test_machine.py::test_a_command_has_a_temporary",
         ),
-        (
-            "        elif isinstance(error, OSError) and say_lost_output() is not None:",
-            "        elif False:",
-            "tests/test_terminal.py::test_a_full_disk_is_a_sentence",
-        ),
         ("        os.environ[name] = ", "        _ = ", "tests/test_terminal.py::test_a_proxy_does_not_touch"),
         ('or os.environ.get("NO_PROXY")', "", "tests/test_terminal.py::test_what_a_user_has_exempted"),
         ('if hosts != ["*"]:', "if True:", "tests/test_terminal.py::test_what_a_user_has_exempted"),

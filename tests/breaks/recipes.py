@@ -433,7 +433,7 @@ ROWS = [
         (
             "        self.oracle._populate_next = list(self.oracle.start_order)\n",
             "",
-            "tests/test_search.py::test_a_search_that_was_stopped_goes_on",
+            "tests/test_search.py::test_a_search_that_was_killed_between",
         ),
     ),
     *of(
