@@ -51,6 +51,8 @@ ABOUT = {
     "extend": "Add seeds to the published ones where a verdict is undecided.",
 }
 
+OLD = {"--tune": "tune", "--search": "search TUNER --trials N", "--until-decided": "extend --to N"}  # On older cards.
+
 
 def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, Any]:
     """A command line as `Settings` and the recipe's own `Config`.
@@ -61,6 +63,9 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
     """
     known = arguments[:1] and (arguments[0] in ACTIONS or arguments[0] in ("-h", "--help"))
     arguments = list(arguments) if known else ["run", *arguments]
+    for argument in arguments:
+        if now := OLD.get(argument.partition("=")[0]):
+            raise UsageError(f"There is no flag {argument}: write `python -m {experiment.command} {now}`.")
     budget: Any = given(arguments, "--budget", "quick")
     images = images_of(budget if budget in BUDGETS else "quick", given(arguments, "--data", ""))
     usual = config = default_config(experiment, budget, images)

@@ -16,6 +16,7 @@ ROWS = [
     *of(
         "lab/cli/flags.py",
         ('values["seeds"] = ()', "pass", f"{FLAGS}::test_without_a_subcommand"),
+        ("if now := OLD.get(", "if now := {}.get(", f"{FLAGS}::test_a_refusal_names"),
         ("return experiment.sweep.chosen", "return set()", f"{FLAGS}::test_a_refusal_names"),
         ('flags["logdir"].expanduser()', 'flags["logdir"]', f"{FLAGS}::test_a_home"),
     ),

@@ -143,6 +143,8 @@ def nothing_done():
         (["tune", "--seeds", "7"], "--seeds"),
         (["tune", "--save", "models"], "--save"),
         (["tnue"], "tnue"),
+        (["--tune"], "guess tune"),
+        (["--until-decided=40"], "guess extend --to"),
     ],
 )
 def test_a_refusal_names_the_flag_and_what_would_do(nothing_begins, capsys, flags, named):
