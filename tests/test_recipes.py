@@ -281,6 +281,7 @@ def alone(monkeypatch):
     stand_in.read_profile = read_profile  # and this a file of TensorFlow's.
 
     real = {name: importlib.import_module(f"recipes.{name}") for name in NAMES}
+    registered = dict(keras.saving.get_custom_objects())  # By the real ones, whose models others load.
 
     def load_alone(name: str):
         monkeypatch.setitem(sys.modules, "lab", stand_in)
@@ -293,6 +294,7 @@ def alone(monkeypatch):
     for name, module in real.items():  # For whoever imports them next.
         sys.modules[f"recipes.{name}"] = module
         setattr(sys.modules["recipes"], name, module)
+    keras.saving.get_custom_objects().update(registered)
 
 
 def custom_loop_alone(recipe, run) -> float:
