@@ -75,13 +75,13 @@ def judge(claim: Claim, values: Values, claims_in_recipe: int, looks: Sequence[i
     differences = {pair: _differences(claim, pair, values) for pair in claim.pairs}
     error = FAMILY_ERROR / len(looks) / claims_in_recipe
 
-    def decided() -> tuple[Comparison, ...]:
+    def decided(error: float) -> tuple[Comparison, ...]:
         return tuple(_decide(claim, pair, numbers, error, looks) for pair, numbers in differences.items())
 
-    comparisons = decided()
+    comparisons = decided(error)
     if not {comparison.word for comparison in comparisons} <= {"holds", "holds in direction"}:
         error /= len(differences)
-        comparisons = decided()
+        comparisons = decided(error)
     return Judgement(claim, 1 - error, _verdict_of(comparisons), comparisons)
 
 

@@ -159,6 +159,12 @@ def test_totals_are_counted_by_hand():
     assert front_page.totals({"gradients": found["gradients"]}).startswith("1 recipe. 2 claims were measured")
 
 
+def test_where_nothing_current_surprises_the_claims_that_wait_are_counted():
+    waiting = summary(claim("refuted"), claim("holds"), stale=True)
+    assert "2 claims wait" in front_page.surprises({"optimizers": summary(claim("holds")), "schedules": waiting})
+    assert "wait" not in front_page.surprises({"optimizers": summary(claim("holds"))})
+
+
 def test_what_surprises_is_what_was_refuted_the_largest_first():
     found = {
         "optimizers": summary(claim("refuted", -1.5), claim("holds", 99.0), claim("refuted", -7.0, said="They fly")),

@@ -42,7 +42,7 @@ def run_all(experiments: Sequence[Experiment], arguments: Sequence[str]) -> int:
 def run(experiment: Experiment, arguments: Sequence[str] | None = None, said: set[str] | None = None) -> int:
     """Parse the flags, do what they ask, print; return the exit code (`exits`). A failed or diverged run is a 1.
 
-    Remarks that are in `said` are not printed again.
+    `said` holds the remarks that an earlier recipe of the same command has printed. They are not repeated.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.

@@ -42,7 +42,7 @@ class View:
         for record in records:
             if not self.live:
                 self.console.print(self.line(job, record))
-            if job.logging and not job.alone and self.part == "test":  # Nothing may run beside what measures times.
+            if job.logging and not job.alone and self.part == "test":  # Timed runs have the machine to themselves.
                 from lab.tensorboard import comparison  # Imports TensorBoard.
 
                 comparison.refresh(Path(job.folder), self.records, record.variant)

@@ -35,7 +35,7 @@ def measure(
     """Run a recipe as its command line does, with a live view in a notebook, and return what was found.
 
     Args:
-        experiment: the recipe's name, such as "optimizers", or an `Experiment` of your own.
+        experiment: the recipe's name, such as "optimizers", or your own `Experiment`.
         variants: which; by default those of a plain run, and all of them with ["all"].
         seeds: how many, from the recipe's first one on, or which.
         data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.

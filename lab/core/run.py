@@ -111,7 +111,7 @@ class Run:
         prepare: scoring.Prepare = scoring.as_they_are,
         output: str = "",
     ) -> dict[str, float]:
-        """Metrics of the model as it is now, weights that were put back included; reads the test set, once.
+        """Score the model with the weights that it has now, restored ones included. This reads the test set, once.
 
         `test_accuracy`, `validation_accuracy` and `train_accuracy` (clean images), `generalization_gap` (train minus
         test), `test_loss`, and for information `images_per_second` of the training steps.

@@ -1,4 +1,4 @@
-"""The settings of a process that numbers depend on: the same before every run, whatever ran there before."""
+"""Reset the settings of a process that numbers depend on, so that a run does not depend on what ran before it."""
 
 import contextlib
 import os

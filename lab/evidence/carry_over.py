@@ -91,7 +91,7 @@ def check_can_carry(experiment: Experiment, found: Evidence) -> list[str]:
 def drawn(found: Evidence, now: str, together: bool) -> list[Run]:
     """All variants at the first seed and at one that the new commit decides, and every run that diverged.
 
-    Where the variants of a seed are run `together`, those beside one that diverged are as well.
+    Where the variants of a seed are run `together`, a diverged run brings all variants of its seed with it.
     """
     if any(record.status == "failed" for record in found.records):
         raise EvidenceError("A failed run can't be attested: measure again.")

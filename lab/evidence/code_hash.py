@@ -38,7 +38,7 @@ def parts(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str
 
 
 def parts_on_disk(recipe: str, experiment: str, tuned: tuple[str, ...] = ()) -> dict[str, str]:
-    """The same of the files as they are by now. `parts` are of when this process, and its workers, imported them."""
+    """Like `parts`, but of the files as they are now. `parts` keeps what this process read first, and so runs."""
     _tree.cache_clear()
     return _parts(recipe, experiment, tuned, _shared())
 
@@ -54,7 +54,7 @@ def _parts(recipe: str, experiment: str, tuned: tuple[str, ...], shared: dict[st
 
 @functools.cache
 def shared_parts() -> dict[str, str]:
-    """The parts that all experiments have, as they are when this is called first."""
+    """The parts that all experiments have. The files are read at the first call, and not again."""
     return _shared()
 
 

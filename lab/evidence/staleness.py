@@ -1,4 +1,4 @@
-"""When published evidence is stale: its code, table, tuned settings or defaults are not those at hand."""
+"""Tell whether published evidence is stale: its code, table, tuned settings or defaults have changed since."""
 
 from collections.abc import Iterable
 from typing import Any

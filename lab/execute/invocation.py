@@ -135,7 +135,7 @@ class Invocation:
         return None if partly else round(time.perf_counter() - self.started, 1)
 
     def check_code(self) -> None:
-        """Look at the files again. What was imported stays what it was, and so do the hashes of later invocations.
+        """Compare the files on disk with the code that this process and its workers imported.
 
         Raises:
             CodeChangedError: they are not as they were when the command began.

@@ -54,7 +54,7 @@ def start_forkserver() -> None:
 
     from lab.evidence import code_hash
 
-    code_hash.shared_parts()  # Workers run what that process imports, so evidence names the files as they are now.
+    code_hash.shared_parts()  # Hash the files before that process imports them: its workers run these versions.
     forkserver.set_forkserver_preload(
         ["lab.execute.job", "keras", "lab.tensorboard.log", "scipy.special", "pipelines.no_exit_hooks"]
     )

@@ -104,7 +104,7 @@ def surprises(found: Summaries) -> str:
             sizes = [abs(effect.mean) for effect in claim.effects]
             odd.append((name, claim, claim.numbers[sizes.index(max(sizes))], max(sizes)))
     odd.sort(key=lambda entry: (SURPRISING.index(entry[1].verdict), -entry[3], entry[0]))
-    stale = bool(found) and all(summary.stale for summary in found.values())
+    stale = sum(len(summary.claims) for summary in found.values() if summary.stale)
     return render("surprises", shown=odd[:MOST_SURPRISES], more=len(odd[MOST_SURPRISES:]), stale=stale)
 
 

@@ -37,7 +37,7 @@ def say_measured(
 ) -> None:
     """The published answer and whether these runs agree with it, their own table, and where everything is.
 
-    What holds for other recipes of the same command as well, and is in `said`, is not printed again.
+    `said` holds the remarks that this command has printed already. They are not repeated.
     """
     why_not = _not_applying(report, published, settings)
     if why_not:

@@ -57,6 +57,11 @@ ROWS = [
     ),
     *of(
         "lab/report/front_page.py",
+        (
+            'for summary in found.values() if summary.stale)\n    return render("surprises"',
+            'for summary in found.values())\n    return render("surprises"',
+            "tests/test_advice.py::test_where_nothing_current",
+        ),
         ("if not summary.stale for claim", "for claim", f"{ADVICE}::test_totals"),
         ("sizes.index(max(sizes))", "0", f"{ADVICE}::test_a_surprise_of_several"),
     ),
