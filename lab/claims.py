@@ -60,7 +60,7 @@ class Claim:
         if math.isnan(self.by):
             if self.metric not in SMALLEST:
                 raise ValueError(
-                    f"Claim {self.id}: smallest_effects.py lacks {self.metric!r}: use a metric that it has, or give `by`."
+                    f"Claim {self.id}: smallest_effects.py lacks {self.metric!r}: use another metric or give `by`."
                 )
             object.__setattr__(self, "by", SMALLEST[self.metric][0])
         if not self.metric or kinds != 1 or bool(self.than) != bool(self.higher or self.lower):
