@@ -50,6 +50,8 @@ class Claim:
     from_tuning: bool = False
     asserted: bool | None = None
     said: str = ""
+    at_least: float | None = None
+    check: bool = False
 
     def __post_init__(self) -> None:
         kinds = sum(map(bool, (self.higher, self.lower, self.equal, self.rising, self.falling)))

@@ -2,11 +2,13 @@
 
 import ast
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from lab import variants as of_variants
 from lab.claims import Claim
 from lab.evidence import code_hash
 from lab.panels import Lines, Panel
@@ -65,19 +67,33 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """A question, its variants and its claims, in one of two forms.
+    """A question, its variants and its claims, in one of three forms.
 
-    `train(variant, config, run)` does one run and returns its metrics; runs go side by side. `compare(config, runs)`
-    does all variants of one seed in one process, with nothing beside it, and returns each variant's metrics. `runs`
-    maps variant names to `Run`s.
+    Most have `variants` that are partial functions of the recipe's `train(train_set, validation_set, classes, …)`. The
+    laboratory calls each of them with batches of a run's images and scores the model that it returns. With
+    `train(variant, config, run)`, that does one run and returns its metrics. In both forms runs go side by side.
+    `compare(config, runs)` does all variants of one seed in one process, with nothing beside it, and returns each
+    variant's metrics: for times, memory, and models that variants share. `runs` maps variant names to `Run`s.
 
     Args:
         recipe: the module in `recipes` whose advice is tested.
-        variants: their names, as any collection (a recipe's own table of them, or a `grid`, will do).
+        variants: name -> partial function; for the other two forms any collection of names will do.
         claims: the advice to be measured.
-        config: a frozen dataclass whose fields are the recipe's own flags, all with defaults. A field `target` is an
-            accuracy that was set for CIFAR-10, and is left out (None) for other images.
-        model: the recipe's `build_model(variant, data)`, if `--model` may put another function in its place.
+        config: a frozen dataclass of what can be set by flags, all with defaults. Without one it is made of `flags` and
+            of those arguments of the variants' functions that are numbers. A field `target` is an accuracy that was set
+            for CIFAR-10, and is left out (None) for other images.
+        flags: settings of the experiment that are no arguments of the recipe's, with their defaults. For partial
+            functions there are always `batch_size`, `images` (a run trains on so many), `flip` and `shift`.
+        own_flags: variant -> flags that it has other defaults of, such as fewer images.
+        augment: whether training images are mirrored, and shifted by up to two pixels.
+        prepare, output: for several inputs or outputs what a model takes and answers, (images, labels) -> two dicts,
+            and which of the outputs has the logits.
+        callbacks: (run, data) -> Keras callbacks that `train` is given besides the laboratory's.
+        extra: (model, run, data) -> metrics beyond the scores, of diverged runs too; `run.curves` is the history.
+        answer, advice: what a reader should know and do, with placeholders for numbers: see `lab/report/advice.py`.
+        rests_on: the ids of the claims that the answer rests on.
+        model: the recipe's `build_model(shape, classes)`, if `--model` may put another function in its place; partial
+            functions say so themselves, by an argument `build_model` that a variant does not bind.
         feed: (variant, data, config) -> batches of images uint8 (batch, height, width, channels) and labels, of which
             TensorBoard shows a sample.
         smoke, full: fields of `config` that differ at that budget.
@@ -88,12 +104,11 @@ class Experiment:
         floor: the metric that the convergence test looks at.
         left_out: variants that a plain run leaves out to answer sooner, but not at smoke. What is published has them.
         opens: variants that a plain run leaves out since they open servers on all of the machine's addresses.
-        at_full: variants that are published at `full` as well, where the recipe has settings that were tuned there.
+        at_full: variants that are published at `full` as well.
         fails: variants whose point is that they fail: the convergence test has a ceiling for them.
         units: how the recipe's own metrics and curves are shown; its metrics get a column each in the closing table.
         panels: what the figure shows, from left to right.
-        numbers: what the numbers in the docstring's *Answer* and *In practice* are of: see `lab/report/advice.py`.
-        first_seed: where its seeds begin: anew, where claims were changed after they had been looked at.
+        first_seed: where its seeds begin.
 
     Raises:
         ValueError: not exactly one form, or a claim about a variant that does not exist.
@@ -102,10 +117,20 @@ class Experiment:
     recipe: ModuleType
     variants: Iterable[str]
     claims: Sequence[Claim]
-    config: type
+    config: Any = None
     train: Callable[[str, Any, Any], dict[str, float]] | None = None
     compare: Callable[[Any, Mapping[str, Any]], dict[str, dict[str, float]]] | None = None
-    model: Callable[[str, Any], Any] | None = None
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    own_flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    augment: bool = False
+    prepare: Callable[[Any, Any], tuple[Any, Any]] | None = None
+    output: str = ""
+    callbacks: Callable[[Any, Any], list[Any]] | None = None
+    extra: Callable[[Any, Any, Any], dict[str, float]] | None = None
+    answer: str = ""
+    advice: Sequence[str] = ()
+    rests_on: Sequence[str] = ()
+    model: Callable[..., Any] | None = None
     feed: Callable[[str, Any, Any], Any] | None = None
     smoke: Mapping[str, Any] = field(default_factory=dict)
     full: Mapping[str, Any] = field(default_factory=dict)
@@ -120,17 +145,53 @@ class Experiment:
     fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
-    first_seed: int = 1
+    first_seed: int = 301
     numbers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if (self.train is None) == (self.compare is None):
-            raise ValueError("A recipe has either train or compare.")
+        if bool(self.train or self.partials) == bool(self.compare):
+            raise ValueError("An experiment has either partial functions, or train, or compare.")
+        for variant in self.partials.values():
+            of_variants.described(variant)
+        if self.config is None:
+            object.__setattr__(self, "config", of_variants.config_of(self.partials, self._flags()))
         named = {f"Claim {claim.id}": claim.variants for claim in self.claims}
-        named |= {f"`{name}`": set(getattr(self, name)) for name in ("fails", "left_out", "opens", "at_full")}
+        of_some = ("fails", "left_out", "opens", "at_full", "own_flags")
+        named |= {f"`{name}`": set(getattr(self, name)) for name in of_some}
         for where, variants in named.items():
             if unknown := variants - set(self.names):
                 raise ValueError(f"{where} names {', '.join(sorted(unknown))}: no such variant.")
+
+    @property
+    def partials(self) -> of_variants.Variants:
+        """The variants' functions, where they have some and no other way to train."""
+        return {} if self.compare else of_variants.partials(self.variants)
+
+    @property
+    def trains_on_batches(self) -> bool:
+        """Whether the laboratory makes the batches and calls the variants' functions itself."""
+        return bool(self.partials) and self.train is None
+
+    def _flags(self) -> dict[str, Any]:
+        if not self.trains_on_batches:
+            return dict(self.flags)
+        mirrored, shifted = ("yes", 2) if self.augment else ("no", 0)
+        return {"batch_size": 128, "images": None, "flip": mirrored, "shift": shifted, **self.flags}
+
+    def bound(self, variant: str, config: Any) -> partial[Any]:
+        """A variant's function with its arguments, and what `config` says in the place of its own."""
+        return of_variants.with_given(self.partials[variant], config)
+
+    def config_of(self, variant: str, config: Any) -> Any:
+        """`config` with a variant's own flags where nothing else was set."""
+        usual = self.config()
+        own = self.own_flags.get(variant, {}).items()
+        kept = {name: value for name, value in own if getattr(config, name) == getattr(usual, name)}
+        return replace(config, **kept) if kept else config
+
+    def takes_model(self, variant: str) -> bool:
+        """Whether `--model` can put a reader's `build_model` in the place of the recipe's."""
+        return self.model is not None or (variant in self.partials and of_variants.takes_model(self.partials[variant]))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -205,15 +266,19 @@ class Experiment:
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        """The names in the module that hold what was tuned, as far as it has them."""
+        """The tables of the recipe that hold what was tuned: no code, but recorded with each run."""
         found = self.tuning.found if self.tuning else ()
         return tuple(name for name in found if hasattr(self.recipe, name))
 
-    def settings(self, variant: str, tuned_at: str = "quick") -> dict[str, Any]:
-        """What was tuned for a variant, by those names: at full, that of the names that begin with FULL_."""
-        names = [name for name in self.tuned if name.startswith("FULL_") == (tuned_at == "full")]
-        values = {name: getattr(self.recipe, name) for name in names}
-        return {name: value.get(variant) if isinstance(value, dict) else value for name, value in values.items()}
+    def settings(self, variant: str) -> dict[str, Any]:
+        """What a variant is: its function and arguments, and what was tuned for it, by the tables' names."""
+        found = of_variants.described(self.partials[variant]) if variant in self.partials else {}
+        found |= self.own_flags.get(variant, {})
+        keys = [variant, *(value for value in found.values() if isinstance(value, str))]
+        for name in self.tuned:
+            table = getattr(self.recipe, name)
+            found[name] = next((table[key] for key in keys if key in table), None) if isinstance(table, dict) else table
+        return found
 
     @property
     def name(self) -> str:

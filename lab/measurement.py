@@ -155,12 +155,20 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
 def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarray]:
     """Some of the images that each variant is trained on, as its feed delivers them, where the recipe has a feed."""
     feed, config = invocation.experiment.feed, invocation.config
+    if feed is None and invocation.experiment.trains_on_batches:
+        feed = _lab_feed
     if feed is None:
         return {}
     try:
         return {name: np.asarray(next(iter(feed(name, data, config)))[0]) for name in invocation.variants}
     except RequestError:  # Fewer images than a sample has.
         return {}
+
+
+def _lab_feed(variant: str, data: sources.Data, config: Any) -> Any:
+    from pipelines import batches
+
+    return batches.training(data.train, 12, seed=1, shift=config.shift, flip=config.flip == "yes")
 
 
 def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, list[Record]]:

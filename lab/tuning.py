@@ -83,7 +83,8 @@ class Tuning:
         swept: a field of the recipe's Config.
         grids: the field's values for each variant.
         objective: what wins, for all variants or for each.
-        fixed: fields that all other trials have the same values of.
+        fixed: fields that all other trials have the same values of. One that is the `second` of some variants is theirs
+            alone.
         second: for some variants another field, and two values of it to try where the swept field was best.
         found: the names in the recipe's module that hold what was found. They are no part of the code's hash.
         curve: at how many seeds, from 4 on, a variant's sensitivity to the swept field is measured.
@@ -138,7 +139,7 @@ class Tuning:
                     return
                 search.extend(do([(variant, seed, config) for seed in seeds for variant, config in settings]))
 
-        extend(lambda variant, _: [self._config(value) for value in self.grids[variant]])
+        extend(lambda variant, _: [self._config(variant, value) for value in self.grids[variant]])
         extend(lambda variant, trials: self._wider(variant, trials, self._leaders(variant, trials)), times=WIDENINGS)
         points = sorted({(trial.variant, trial.config[self.swept]) for trial in search})
         extend(self._second_look)
@@ -152,7 +153,7 @@ class Tuning:
             WIDENINGS,
         )
         curve = [
-            (variant, seed, self._config(value))
+            (variant, seed, self._config(variant, value))
             for variant, value in points
             for seed in range(FIRST_OF_CURVE, FIRST_OF_CURVE + self.curve.get(variant, 0))
         ]
@@ -166,8 +167,13 @@ class Tuning:
                 found[variant] = {**settings, self.objective_of(variant).metric: mean}
         return found
 
-    def _config(self, value: float) -> Config:
-        return {self.swept: value, **self.fixed}
+    def _config(self, variant: str, value: float) -> Config:
+        return {self.swept: value, **self._fixed(variant)}
+
+    def _fixed(self, variant: str) -> Config:
+        of_others = {name for other, (name, _) in self.second.items() if other != variant}
+        own = self.second.get(variant, ("",))[0]
+        return {name: value for name, value in self.fixed.items() if name == own or name not in of_others}
 
     def _settings(self, variant: str, trial: Trial) -> tuple[tuple[str, Any], ...]:
         """What a trial tried: the name and the value of the swept field and of the variant's second one."""
@@ -177,7 +183,10 @@ class Tuning:
     def _leaders(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
         """The settings that were tried of a variant, in the order of their best trials."""
         ranked = self.objective_of(variant).ranked(trials)
-        return [{**self.fixed, **dict(of)} for of in dict.fromkeys(self._settings(variant, trial) for trial in ranked)]
+        return [
+            {**self._fixed(variant), **dict(of)}
+            for of in dict.fromkeys(self._settings(variant, trial) for trial in ranked)
+        ]
 
     def _winner(self, variant: str, trials: Sequence[Trial]) -> list[tuple[Config, float]]:
         """Of the settings that were tried at all seeds the winner, with the objective's mean; empty without any."""
@@ -204,7 +213,7 @@ class Tuning:
         tried = sorted(trial.config[self.swept] for trial in trials)
         below, above = max(low, _rounded(tried[0] / HALF_DECADE)), min(high, _rounded(tried[-1] * HALF_DECADE))
         return [
-            {**self.fixed, **settings, self.swept: wider}
+            {**self._fixed(variant), **settings, self.swept: wider}
             for settings in best[:1]
             for edge, wider in ((tried[0], below), (tried[-1], above))
             if edge == settings[self.swept] != wider
@@ -222,7 +231,7 @@ class Tuning:
         ]
         # What the grid has already is not tried again: it would count twice in its mean.
         tried = {trial.config[self.swept] for trial in trials}
-        return [self._config(value) for value in finer if low <= value <= high and value not in tried]
+        return [self._config(variant, value) for value in finer if low <= value <= high and value not in tried]
 
     def _beyond_second(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
         """The next value of the second setting, where the highest one that was tried has won, unless that is zero."""

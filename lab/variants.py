@@ -1,12 +1,105 @@
-"""Variants along axes: every combination of some settings, each with a name."""
+"""Variants as partial functions: what each of them calls, and the flags that their arguments become."""
 
-import itertools
-from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import Any
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import tyro
+
+Variants = Mapping[str, functools.partial[Any]]
+GIVEN_BY_THE_LAB = ("train_set", "validation_set", "classes", "build_model", "callbacks")
+HELP = {
+    "batch_size": "Images in a training step.",
+    "images": "How many images to train on, others at each seed. Default: all.",
+    "flip": "Whether half of the training images are mirrored.",
+    "shift": "The most pixels that training images are shifted by, both ways.",
+    "target": "The validation accuracy to reach.",
+}
 
 
-def grid(**axes: Mapping[str, Any]) -> dict[str, SimpleNamespace]:
+def partials(variants: Iterable[str]) -> Variants:
+    """The variants, if they are partial functions; else nothing."""
+    if isinstance(variants, Mapping) and all(isinstance(one, functools.partial) for one in variants.values()):
+        return variants
+    return {}
+
+
+def config_of(variants: Variants, flags: Mapping[str, Any]) -> type:
+    """A frozen dataclass of what can be set: the numeric arguments of the variants' functions, and the lab's `flags`.
+
+    An argument's default is None, which leaves each variant its own. A flag has the default that `flags` gives.
+    """
+    fields = {name: (_type_of(name, value), value) for name, value in flags.items()}
+    for variant in variants.values():
+        for name, parameter in inspect.signature(variant.func).parameters.items():
+            kind = _numeric(parameter)
+            if kind is not None and name not in GIVEN_BY_THE_LAB:
+                fields.setdefault(name, (kind | None, None))
+    made = [
+        (name, Annotated[kind, tyro.conf.arg(help=HELP.get(name, "Unless given, each variant has its own."))], value)
+        for name, (kind, value) in fields.items()
+    ]
+    return dataclasses.make_dataclass("Config", made, frozen=True)
+
+
+def _type_of(name: str, value: Any) -> Any:
+    special = {"flip": Literal["yes", "no"], "target": float | None, "images": int | None}
+    return special.get(name, type(value))
+
+
+def _numeric(parameter: inspect.Parameter) -> type | None:
+    """int or float, if an argument's default is a number or None."""
+    default = parameter.default
+    if default is None:
+        return int if "int" in str(parameter.annotation) else float
+    return type(default) if type(default) in (int, float) else None
+
+
+def with_given(variant: functools.partial[Any], config: Any) -> functools.partial[Any]:
+    """The variant's function with what was given on the command line in the place of the variant's own arguments."""
+    given = {name: getattr(config, name, None) for name in inspect.signature(variant.func).parameters}
+    return functools.partial(variant, **{name: value for name, value in given.items() if value is not None})
+
+
+def takes_model(variant: functools.partial[Any]) -> bool:
+    """Whether a reader's own `build_model` can take the place of the recipe's."""
+    return "build_model" in inspect.signature(variant.func).parameters and "build_model" not in variant.keywords
+
+
+def described(variant: functools.partial[Any]) -> dict[str, Any]:
+    """A variant's function and its bound arguments, as a record holds them.
+
+    Raises:
+        ValueError: an argument that no file can hold, such as an object of Keras.
+    """
+    if variant.args:
+        raise ValueError(f"{_name(variant.func)}: bind its arguments by name.")
+    return {"function": _name(variant.func)} | {name: _described(value) for name, value in variant.keywords.items()}
+
+
+def _described(value: Any) -> Any:
+    if isinstance(value, functools.partial):
+        return {"function": _name(value.func), **{str(i): _described(v) for i, v in enumerate(value.args)}} | {
+            name: _described(one) for name, one in value.keywords.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_described(one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _described(one) for name, one in value.items()}
+    if callable(value):
+        return _name(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(f"{value!r} can't be an argument of a variant: give a number, a text or a function.")
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def grid(**axes: Mapping[str, Any]) -> dict[str, Any]:
     """All combinations of the axes' values, by name, such as `VARIANTS["residual_deep"].depth`.
 
     An axis is a mapping label -> value. A variant's name is made of its labels, in the axes' order, but for empty ones.
@@ -14,6 +107,9 @@ def grid(**axes: Mapping[str, Any]) -> dict[str, SimpleNamespace]:
     >>> list(grid(kind={"plain": 0, "residual": 1}, depth={"": 2, "deep": 6}))
     ['plain', 'plain_deep', 'residual', 'residual_deep']
     """
+    import itertools
+    from types import SimpleNamespace
+
     found = {}
     for choice in itertools.product(*(axis.items() for axis in axes.values())):
         settings = zip(axes, (value for _, value in choice), strict=True)

@@ -18,7 +18,7 @@ MOST_TRIALS = 10_000
 LARGEST_SEED = 2**32 - 1  # NumPy and Keras take no larger one.
 JOBS_A_CORE = 8
 # The smallest values of fields of a recipe's Config; of all others it is 0, unless the recipe says otherwise.
-LEAST = {"epochs": 1, "batch_size": 1}
+LEAST = {"epochs": 1, "batch_size": 1, "images": 1}
 MOST = 1_000_000  # Of each of them.
 
 
@@ -80,9 +80,7 @@ def check(experiment: Experiment, settings: Settings, config: Any) -> None:
         value = getattr(config, field.name)
         if isinstance(value, (int, float)):
             _check_number(flag(field.name), value, {**LEAST, **experiment.least}.get(field.name, 0), MOST)
-    if getattr(config, "tuned_at", "quick") not in ("quick", "full"):
-        raise UsageError(f"--tuned-at must be quick or full, not {config.tuned_at!r}.")
-    if settings.model and experiment.model is None:
+    if settings.model and not any(map(experiment.takes_model, settings.variants)):
         raise UsageError(f"The question of {experiment.name} is about its own models: leave --model out.")
     if settings.model:
         own_model(settings.model)
@@ -120,10 +118,12 @@ def check_with_images(experiment: Experiment, settings: Settings, config: Any) -
     """
     data = sources.load(settings.data)
     images, batch_size = len(data.train), getattr(config, "batch_size", 1)
+    if experiment.trains_on_batches:
+        images = min(images, config.images or images)
     if batch_size > images:
         fits = 2 ** (images.bit_length() - 1)
         raise UsageError(
             f"There are {images:,} training images, fewer than a batch of {batch_size:,}: add --batch-size {fits}."
         )
     if settings.model:
-        check_own_model(settings.model, settings.variants[0], data)
+        check_own_model(settings.model, data)

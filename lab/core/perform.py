@@ -1,5 +1,6 @@
 """How a seed becomes numbers: threads, seeds, the recipe's own function, and what a record says of it."""
 
+import functools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lab.core import training
 from lab.core.run import Run
 from lab.core.state import set_seed
 from lab.evidence.schemas import Block, Record, Status, pack_bits
@@ -38,7 +40,7 @@ def perform(
         (run,) = runs.values()
         if table is not None:
             return {run.variant: table.measure(config, run)}
-        train: Any = experiment.train
+        train = experiment.train or functools.partial(training.on_batches, experiment)
         return {run.variant: train(run.variant, config, run)}
 
 

@@ -37,6 +37,7 @@ class Run:
     weights: str | None = None  # A hash of the weights that were scored.
     blocks: list[dict[str, Any]] = field(default_factory=list)  # Of each timed block, how disturbed it was.
     diverged: bool = False
+    build_model: Callable[..., Any] | None = None  # The reader's own, in the place of the recipe's.
     _history: keras.callbacks.History | None = None  # Of the last `fit`.
     _loop: Loop | None = None
     _test_was_read: bool = False

@@ -26,7 +26,7 @@ def staleness(experiment: Experiment, found: Evidence | TuningSweep) -> str:
     if experiment.table and found.table != experiment.table.digest(experiment.name):
         return "its table of results has changed since"
     if others := tuned_otherwise(experiment, found.records):
-        return f"what was tuned for {', '.join(others)} has changed since"
+        return f"the arguments or what was tuned of {', '.join(others)} have changed since"
     if others := set_otherwise(experiment, found):
         return f"the default of {', '.join(others)} at budget {found.budget} has changed since"
     return ""
@@ -35,18 +35,19 @@ def staleness(experiment: Experiment, found: Evidence | TuningSweep) -> str:
 def set_otherwise(experiment: Experiment, found: Origin) -> list[str]:
     """The fields of Config that were measured with another value than they have now at that budget.
 
-    A field that Config did not have then can't differ: code that reads it changes the hash.
+    A field that Config did not have then can't differ: code that reads it changes the hash. What it has no more
+    differs where it was set.
     """
     usual = as_read_back(vars(experiment.config_at(found.budget)))
-    return [name for name, value in usual.items() if found.config.get(name, value) != value]
+    gone = [name for name, value in found.config.items() if name not in usual and value is not None]
+    return [name for name, value in usual.items() if found.config.get(name, value) != value] + gone
 
 
 def tuned_otherwise(experiment: Experiment, records: Iterable[Record]) -> list[str]:
     """The variants whose runs had other tuned settings than the recipe has for them now."""
     changed = set()
     for record in records:
-        now = experiment.settings(record.variant, record.config.get("tuned_at", "quick"))
-        if record.settings != as_read_back(now):
+        if record.settings != as_read_back(experiment.settings(record.variant)):
             changed.add(record.variant)
     return [name for name in experiment.names if name in changed]
 

@@ -116,7 +116,7 @@ class Invocation:
 
     def plan(self, variants: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         """The jobs of a comparison."""
-        groups = [(name,) for name in variants] if self.experiment.train else [tuple(variants)]
+        groups = [(name,) for name in variants] if not self.experiment.compare else [tuple(variants)]
         return [self.job(group, seed, {}, self.folder) for seed in seeds for group in groups if group]
 
     def title(self) -> str:
@@ -126,7 +126,7 @@ class Invocation:
 
     def tuned_otherwise(self, record: Record) -> bool:
         """Whether a run had other tuned settings than the recipe has now."""
-        now = self.experiment.settings(record.variant, getattr(self.config, "tuned_at", "quick"))
+        now = self.experiment.settings(record.variant)
         return record.settings != json.loads(json.dumps(now))
 
     def elapsed(self) -> float | None:

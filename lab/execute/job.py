@@ -68,12 +68,16 @@ def run_job(job: Job) -> list[Record]:
             table = experiment.table if job.variants == (Table.VARIANT,) else None
             config = dict(job.config) if table else experiment.config(**job.config)
             for variant in job.variants:
-                settings[variant] = {} if table else experiment.settings(variant, job.config.get("tuned_at", "quick"))
+                settings[variant] = {} if table else experiment.settings(variant)
                 runs[variant] = _new_run(job, variant, config, start)
             with contextlib.ExitStack() as patched:
                 if job.model:  # The reader's function takes the place of the recipe's.
-                    name, function = experiment.model.__name__, own_model(job.model)
-                    patched.enter_context(mock.patch.object(experiment.recipe, name, function))
+                    function = own_model(job.model)
+                    for variant in filter(experiment.takes_model, runs):
+                        runs[variant].build_model = function
+                    if experiment.model:
+                        replaced = mock.patch.object(experiment.recipe, experiment.model.__name__, function)
+                        patched.enter_context(replaced)
                 metrics = perform(experiment, table, config, runs, job.seed)
     except Exception as error:
         traceback.print_exc()  # To the worker's log file.

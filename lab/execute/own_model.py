@@ -17,7 +17,7 @@ def model_digest(where: str) -> str:
     return hashlib.sha256(Path(where.rpartition(":")[0]).expanduser().read_bytes()).hexdigest()[:16]
 
 
-def own_model(where: str) -> Callable[[str, sources.Data], Any]:
+def own_model(where: str) -> Callable[[tuple[int, ...], int], Any]:
     """The reader's function that "FILE.py:FUNCTION" names.
 
     Raises:
@@ -40,7 +40,7 @@ def own_model(where: str) -> Callable[[str, sources.Data], Any]:
     return function
 
 
-def check_own_model(where: str, variant: str, data: sources.Data) -> None:
+def check_own_model(where: str, data: sources.Data) -> None:
     """Build the model once, and look at its output for one image.
 
     Raises:
@@ -50,7 +50,7 @@ def check_own_model(where: str, variant: str, data: sources.Data) -> None:
 
     function, wanted = own_model(where), (1, len(data.classes))
     try:
-        model = function(variant, data)
+        model = function(data.shape, len(data.classes))
         if not isinstance(model, keras.Model):
             raise TypeError(f"it returned {type(model).__name__}, and should return a keras.Model")
         shape = tuple(model(data.train.images[:1]).shape)

@@ -84,8 +84,9 @@ def write_settings(folder: Path, of: Path, settings: Mapping[str, Any], metrics:
 
 
 def settings_of(record: Record) -> dict[str, Any]:
-    """What a run was trained with: its config, and what its variant has tuned."""
-    return {**record.config, **{f"tuned {name.lower()}": value for name, value in record.settings.items()}}
+    """What a run was trained with: its variant's arguments, what was tuned for it, and what all variants have."""
+    own = {f"tuned {name.lower()}" if name.isupper() else name: value for name, value in record.settings.items()}
+    return {**own, **{name: value for name, value in record.config.items() if value is not None or name not in own}}
 
 
 def strings_pb(tag: str, content: Any, metadata: Any) -> Any:
