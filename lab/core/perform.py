@@ -55,6 +55,7 @@ def record_of(
     settings: Mapping[str, Any] | None = None,
     seconds: float = 0.0,
     peak_memory_mib: float | None = None,
+    began: str = "",
 ) -> Record:
     """What is kept of a run; with a `cause`, of one that failed, perhaps before there was a `Run`."""
     metrics, run = metrics or {}, run or Run(variant, seed, sources.Request(), config, Path())
@@ -74,6 +75,7 @@ def record_of(
         settings=dict(settings or {}),
         weights=run.weights,
         blocks=[Block(**block) for block in run.blocks],
+        began=began,
     )
     # As it will be read back: a file has no tuples, and numbers of NumPy's or TensorFlow's only as Python's own.
     content = msgspec.json.encode(

@@ -1,7 +1,7 @@
 """`Run`: what one training receives, and what it hands back."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 from lab.core import scoring, timing
 from lab.core.callbacks import MainOutput, StopAt, Stopwatch
 from lab.core.log import Log
-from lab.core.loop import Loop
 from pipelines import sources
 
 
@@ -39,7 +38,6 @@ class Run:
     diverged: bool = False
     build_model: Callable[..., Any] | None = None  # The reader's own, in the place of the recipe's.
     _history: keras.callbacks.History | None = None  # Of the last `fit`.
-    _loop: Loop | None = None
     _test_was_read: bool = False
 
     @property
@@ -79,30 +77,6 @@ class Run:
             *self.log.callbacks(part, self.watch.timing, data.train, prepare),
             *([] if until is None else [StopAt(until)]),
         ]
-
-    def epochs(self, model: keras.Model, data: sources.Data, count: int, part: str = "") -> Iterator[int]:
-        """The epochs of a training without `fit`, 0 to `count` - 1, for a `for` loop that ends each with `epoch`.
-
-        What `callbacks` do for `fit` is done here. The training ends after an epoch whose loss is not finite. The model
-        must be compiled, since its optimizer is asked for the rate and its loss for the norms of gradients.
-
-        Raises:
-            RuntimeError: an epoch ended without `epoch`, or the test set has been read already.
-        """
-        self._loop = Loop(model, self.callbacks(data, part), count)
-        yield from self._loop
-
-    def epoch(self, validation: Iterable | None = None, **metrics: float) -> None:
-        """Log an epoch of a loop over `epochs`, at its end: the training's `metrics`, `loss` and `accuracy` at least.
-
-        With `validation`, batches of images and labels, the model is evaluated on those, as `fit` does.
-
-        Raises:
-            RuntimeError: there is no loop over `epochs`.
-        """
-        if self._loop is None:
-            raise RuntimeError("run.epoch belongs at the end of an epoch of `for epoch in run.epochs(...)`")
-        self._loop.end_epoch(metrics, validation)
 
     def scores(
         self,

@@ -59,6 +59,7 @@ class Record(Trial, frozen=True, kw_only=True):
     settings: Config
     weights: str | None
     blocks: list[Block]
+    began: str = ""  # When, in UTC to the minute: 2026-11-29T04:10.
 
     def __post_init__(self) -> None:
         super().__post_init__()

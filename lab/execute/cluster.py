@@ -129,11 +129,22 @@ def follow(run: Run, model: Any, data: sources.Data, folder: Path, rows: Sequenc
         folder: where the models are, `epoch-0001.keras` and so on.
         rows: the loss and accuracy of each epoch, and whatever else.
     """
+    import keras
+
     validation = batches.evaluation(data.validation)
-    for epoch in run.epochs(model, data, len(rows)):
+    callbacks = keras.callbacks.CallbackList(run.callbacks(data), model=model, epochs=len(rows))
+    callbacks.on_train_begin()
+    for epoch, (loss, accuracy, *_) in enumerate(rows):
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_train_batch_begin(0)
         model.load_weights(folder / f"epoch-{epoch + 1:04}.keras")
-        loss, accuracy = rows[epoch][:2]
-        run.epoch(validation, loss=loss, accuracy=accuracy)
+        logs = {"loss": loss, "accuracy": accuracy}
+        callbacks.on_train_batch_end(0, dict(logs))
+        found = model.evaluate(validation, verbose=0, return_dict=True)
+        callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in found.items()})
+        if model.stop_training:
+            break
+    callbacks.on_train_end()
     return run.scores(model, data)
 
 

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -56,6 +57,7 @@ class Job:
 def run_job(job: Job) -> list[Record]:
     """Do `job` in this process and return one record for each of its variants. Never raises for what a recipe does."""
     start, peak = time.perf_counter(), PeakMemory()
+    began = datetime.now(timezone.utc).isoformat(timespec="minutes").removesuffix("+00:00")
     runs: dict[str, Run] = {}
     metrics: dict[str, dict[str, float]] = {}
     settings: dict[str, dict[str, Any]] = {}
@@ -84,7 +86,7 @@ def run_job(job: Job) -> list[Record]:
         metrics, cause = {}, explain(error)
     seconds = time.perf_counter() - start
     memory = peak.mib() if len(job.variants) == 1 else None  # Of several it would be one number.
-    more: dict[str, Any] = {"cause": cause, "seconds": seconds, "peak_memory_mib": memory}
+    more: dict[str, Any] = {"cause": cause, "seconds": seconds, "peak_memory_mib": memory, "began": began}
     records = []
     for variant in job.variants:
         found, run, tuned = metrics.get(variant), runs.get(variant), settings.get(variant)

@@ -4,15 +4,6 @@ from tests.breaks.row import of
 
 ROWS = [
     *of(
-        "lab/core/loop.py",
-        (
-            "                if self.model.stop_training:\n                    break\n",
-            "",
-            "tests/test_loop.py::test_a_loop_ends_after",
-        ),
-        ("        self.callbacks.on_train_batch_end(0, dict(logs))\n", "", "tests/test_loop.py::test_a_loop"),
-    ),
-    *of(
         "lab/core/scoring.py",
         (
             "train_accuracy - test_accuracy",
@@ -124,14 +115,6 @@ ROWS = [
         (
             '"validation_accuracy": validation[-1]',
             '"validation_accuracy": validation[0]',
-            "tests/test_wiring.py::test_a_comparison_says",
-        ),
-    ),
-    *of(
-        "lab/core/loop.py",
-        (
-            'logs |= {f"val_{name}": value for name, value in found.items()}',
-            'logs |= {f"val_{name}": logs.get(name, value) for name, value in found.items()}',
             "tests/test_wiring.py::test_a_comparison_says",
         ),
     ),

@@ -19,10 +19,18 @@ def by_hand(variant: str, config: Config, run: Run, data: sources.Data) -> dict[
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(config.rate), loss, metrics=["accuracy"])
     feed = batches.training(data.train, config.batch_size, seed=run.seed)
-    for _ in run.epochs(model, data, config.epochs):
+    validation = batches.evaluation(data.validation)
+    callbacks = keras.callbacks.CallbackList(run.callbacks(data), model=model)
+    callbacks.on_train_begin()
+    for epoch in range(config.epochs):
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_train_batch_begin(0)
         for images, labels in feed:
             found = model.train_on_batch(images, labels, return_dict=True)
-        run.epoch(batches.evaluation(data.validation), **found)
+        callbacks.on_train_batch_end(0, found)
+        measured = model.evaluate(validation, verbose=0, return_dict=True)
+        callbacks.on_epoch_end(epoch, found | {f"val_{name}": value for name, value in measured.items()})
+    callbacks.on_train_end()
     return run.scores(model, data)
 
 
