@@ -1,6 +1,7 @@
 """The recipe fails when it is broken, and repeats with its seed whatever happens to its process."""
 
 import dataclasses
+import inspect
 import signal
 import subprocess
 import sys
@@ -9,17 +10,20 @@ import time
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lab.cli import commands
+from lab.core.run import Run
 from lab.evidence.records import read_json
 from lab.execute.job import Job, run_job
-from lab.experiments import optimizers as optimizers_experiment
+from lab.experiments.optimizers import EXPERIMENT
 from lab.report.published import RESULTS
-from pipelines import sources
+from pipelines import batches, sources
 from recipes import optimizers
 from tests.conftest import ROOT, evidence_in, numbers
 
 CHANCE = 0.1
+KINDS = {"sgd": "SGD", "momentum": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW", "muon": "ConvMuon"}
 
 
 def floor(variant: str) -> float:
@@ -33,13 +37,13 @@ def test_the_closing_output_tells_all(smoke, name):
     assert done.returncode == 0
     assert done.stderr == ""
     rows = [line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│")]
-    assert set(optimizers_experiment.VARIANTS) <= set(rows)
+    assert set(EXPERIMENT.names) <= set(rows)
     for expected in ("test accuracy", "\nO1  ", "\nO6  ", "one seed", "Figure", "python -m recipes board optimizers"):
         assert expected in done.stdout
 
 
 def in_process(tmp_path, variant, **config):
-    config = {**dataclasses.asdict(optimizers_experiment.EXPERIMENT.config_at("smoke")), **config}
+    config = {**dataclasses.asdict(EXPERIMENT.config_at("smoke")), **config}
     request = sources.Request(train_images=2000)
     job = Job("lab.experiments.optimizers", (variant,), 1, config, request, str(tmp_path), logging=False, alone=True)
     return run_job(job)[0]
@@ -70,27 +74,19 @@ def test_a_thousand_times_the_rate_fails_and_is_reported(tmp_path):
 
 def test_a_recipe_that_reads_the_test_set_early_fails(tmp_path, monkeypatch):
     """As it would where the test part stands in the place of the validation part."""
-    real = optimizers.batches.evaluation
-    monkeypatch.setattr(optimizers.batches, "evaluation", lambda part: real(sources.load().test))
+    real = batches.evaluation
+    monkeypatch.setattr(batches, "evaluation", lambda part: real(sources.load().test))
     record = in_process(tmp_path, "sgd")
     assert record.status == "failed"
     assert "the test set is read by `run.scores` alone" in record.cause
 
 
-def test_nothing_is_trained_after_the_test_set_was_read(tmp_path, monkeypatch):
-    real = optimizers.build_model
-
-    def score_first(variant, data):
-        run.open_test_set(data)
-        return real(variant, data)
-
-    from lab.core.run import Run
-
-    config = optimizers.Config(epochs=1)
-    run = Run("sgd", 1, sources.Request(train_images=1000), config, tmp_path)
-    monkeypatch.setattr(optimizers, "build_model", score_first)
+def test_nothing_is_trained_after_the_test_set_was_read(tmp_path):
+    data = sources.load(sources.Request(train_images=1000))
+    run = Run("sgd", 1, sources.Request(train_images=1000), None, tmp_path)
+    run.open_test_set(data)
     with pytest.raises(RuntimeError, match="after the test set was read"):
-        optimizers.train("sgd", config, run)
+        run.callbacks(data)
 
 
 @pytest.mark.variants
@@ -106,10 +102,10 @@ def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bit
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert len(list(tmp_path.rglob("record.json"))) == 1
-    assert commands.run(optimizers_experiment.EXPERIMENT, [*flags, "--resume"]) == 0
+    assert commands.run(EXPERIMENT, [*flags, "--resume"]) == 0
     beside, resumed = numbers(together["records"]), numbers(evidence_in(tmp_path)["records"])
-    assert resumed == {key: beside[key] for key in (("sgd", 101), ("muon", 101))}
-    assert resumed["sgd", 101] != resumed["muon", 101]
+    assert resumed == {key: beside[key] for key in (("sgd", 301), ("muon", 301))}
+    assert resumed["sgd", 301] != resumed["muon", 301]
 
 
 def test_a_race_ends_at_the_target_and_counts_its_epochs(tmp_path):
@@ -123,20 +119,90 @@ def test_a_race_ends_at_the_target_and_counts_its_epochs(tmp_path):
     assert record.metrics["target_reached"] == 1
 
 
-@pytest.mark.parametrize("variant", optimizers_experiment.VARIANTS)
-def test_each_variant_is_the_optimizer_of_its_name(variant):
-    kinds = {"sgd": "SGD", "momentum": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW"}
-    name = variant.split("_")[0]
+@pytest.mark.parametrize("name", optimizers.RATES)
+def test_each_name_is_the_optimizer_that_it_says(name):
+    kinds = {
+        "sgd": "SGD",
+        "momentum": "SGD",
+        "rmsprop": "RMSprop",
+        "adam": "Adam",
+        "adamw": "AdamW",
+        "muon": "ConvMuon",
+    }
     optimizer = optimizers.build_optimizer(name, 0.1, 0.01)
-    assert type(optimizer).__name__ == kinds.get(name, "KernelMuon")
-    assert getattr(optimizer, "momentum", 0) == (0.9 if name == "momentum" else getattr(optimizer, "momentum", 0))
-    if name == "sgd":
-        assert optimizer.momentum == 0
-    if name == "momentum":
-        assert optimizer.nesterov
-    if name in ("adamw", "muon"):
-        assert optimizer.weight_decay == 0.01
-    assert variant.endswith("_race") or variant in optimizers.RATES
+    assert type(optimizer).__name__ == KINDS[name]
+    if name in ("sgd", "momentum"):
+        assert optimizer.momentum == (0.9 if name == "momentum" else 0)
+        assert optimizer.nesterov == (name == "momentum")
+    assert optimizer.weight_decay == (0.01 if name in ("momentum", "adamw", "muon") else None)
+
+
+def test_an_unknown_optimizer_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="unknown optimizer 'adma': use one of sgd, momentum"):
+        optimizers.build_optimizer("adma", 0.1)
+
+
+def rates_of(schedule, steps: int) -> list[float]:
+    return [float(schedule(step)) for step in range(steps)]
+
+
+def test_the_rate_rises_from_the_first_step_and_ends_at_zero():
+    rates = rates_of(optimizers.warmup_cosine(1.0, 50), 51)
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[30] == pytest.approx(0.5)
+    assert rates[50] == pytest.approx(0.0, abs=1e-6)
+    assert rates_of(optimizers.warmup_cosine(1.0, 1), 1)[0] > 0  # A training of one step learns, too.
+
+
+def trained(variant: str, monkeypatch, **given):
+    """What a variant's model was compiled with, without any training."""
+    seen = {}
+    monkeypatch.setattr(keras.Model, "fit", lambda model, *_, **kept: seen.update(kept, model=model))
+    images = tf.data.Dataset.from_tensors((np.zeros((4, 32, 32, 3), "uint8"), np.zeros(4, "int32")))
+    config = dataclasses.replace(EXPERIMENT.config(), **given)
+    EXPERIMENT.bound(variant, config)(images, images, 10)
+    return seen
+
+
+@pytest.mark.parametrize("variant", EXPERIMENT.names)
+def test_each_variant_trains_as_its_name_says(monkeypatch, variant):
+    seen = trained(variant, monkeypatch)
+    optimizer, (name, *kind) = seen["model"].optimizer, variant.split("_")
+    kinds = {
+        "sgd": "SGD",
+        "momentum": "SGD",
+        "rmsprop": "RMSprop",
+        "adam": "Adam",
+        "adamw": "AdamW",
+        "muon": "ConvMuon",
+    }
+    assert type(optimizer).__name__ == KINDS[name]
+    epochs = {"race": 10, "overfit": 60}.get("".join(kind), 5)
+    assert seen["epochs"] == epochs
+    rates = rates_of(optimizer._learning_rate, epochs + 1)
+    if kind in (["race"], ["literal"]):
+        assert len(set(rates)) == 1
+    else:
+        assert rates[-1] < 1e-6 < max(rates)
+    kernels = [weight for weight in seen["model"].trainable_variables if len(weight.shape) > 1]
+    penalized = [weight.regularizer is not None for weight in kernels]
+    assert all(penalized) if kind == ["l2"] else not any(penalized)
+
+
+def test_an_argument_that_is_given_replaces_that_of_every_variant(monkeypatch):
+    for variant in ("sgd", "adam_race", "adam_overfit"):
+        assert trained(variant, monkeypatch, epochs=2)["epochs"] == 2
+
+
+def test_only_the_overfitting_variants_have_few_images_as_they_are():
+    usual = EXPERIMENT.config()
+    for variant in EXPERIMENT.names:
+        config = EXPERIMENT.config_of(variant, usual)
+        few = variant.endswith("_overfit")
+        assert (config.images, config.flip, config.shift) == ((2000, "no", 0) if few else (None, "yes", 2))
+    given = dataclasses.replace(usual, images=500)
+    assert EXPERIMENT.config_of("adam_overfit", given).images == 500
 
 
 def test_muon_takes_a_kernel_as_a_matrix():
@@ -144,7 +210,7 @@ def test_muon_takes_a_kernel_as_a_matrix():
     kernel = rng.normal(size=(3, 3, 4, 8)).astype("float32")
     gradient = rng.normal(size=kernel.shape).astype("float32")
     after = []
-    for optimizer, shape in ((optimizers.KernelMuon(0.1), kernel.shape), (keras.optimizers.Muon(0.1), (36, 8))):
+    for optimizer, shape in ((optimizers.ConvMuon(0.1), kernel.shape), (keras.optimizers.Muon(0.1), (36, 8))):
         variable = keras.Variable(kernel.reshape(shape), name="kernel")
         optimizer.build([variable])
         optimizer.apply([keras.ops.convert_to_tensor(gradient.reshape(shape))])
@@ -154,10 +220,19 @@ def test_muon_takes_a_kernel_as_a_matrix():
 
 
 def test_kerass_own_muon_still_leaves_kernels_to_adamw():
-    """When this fails, a new version of Keras takes kernels itself, and KernelMuon can go."""
+    """When this fails, a new version of Keras takes kernels itself, and ConvMuon can go."""
     variable = keras.Variable(np.zeros((3, 3, 4, 8), "float32"), name="kernel")
-    theirs, ours = keras.optimizers.Muon(0.1), optimizers.KernelMuon(0.1)
+    theirs, ours = keras.optimizers.Muon(0.1), optimizers.ConvMuon(0.1)
     theirs.build([variable])
     ours.build([variable])
     assert theirs.adam_velocities[0] is not None
     assert ours.adam_velocities[0] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("_should_use_adamw", "self variable"), ("zeropower_via_newtonschulz5", "self x steps"), ("lr_adjust", "self x")],
+)
+def test_the_private_methods_that_conv_muon_overrides_are_those_of_the_installed_keras(name, arguments):
+    for optimizer in (keras.optimizers.Muon, optimizers.ConvMuon):
+        assert " ".join(inspect.signature(getattr(optimizer, name)).parameters) == arguments

@@ -10,10 +10,9 @@ from lab.cli import commands
 from lab.evidence.records import EvidenceError
 from lab.evidence.schemas import LOOKS, Trial
 from lab.experiments import load
-from lab.experiments.optimizers import TUNING, VARIANTS
+from lab.experiments.optimizers import EXPERIMENT, LITERAL, TUNING
 from lab.table import Table
 from lab.tuning import FINAL_SEEDS, Objective, Tuning, good_decades, half_decades
-from recipes.optimizers import RATES
 
 
 def record(variant, seed, config, value, status="finished"):
@@ -38,7 +37,7 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
 
     def trials(wanted):
         return [
-            record(v, s, c, 1 - math.log10(c["rate"] / best[v]) ** 2 - (c["decay"] - 0.5) ** 2 / 100)
+            record(v, s, c, 1 - math.log10(c["rate"] / best[v]) ** 2 - (c.get("decay", 0.1) - 0.5) ** 2 / 100)
             for v, s, c in wanted
         ]
 
@@ -48,7 +47,7 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     assert winners["b"]["rate"] == 0.032
     assert winners["b"]["decay"] == 0.5
     first = [r for r in search if r.seed == 0]
-    tried = {v: [(r.config["rate"], r.config["decay"]) for r in first if r.variant == v] for v in best}
+    tried = {v: [(r.config["rate"], r.config.get("decay", 0.1)) for r in first if r.variant == v] for v in best}
     grid = [0.01, 0.032, 0.1, 0.32, 1.0]
     # Widened until the winner is no edge, then a second look of two: finer rates for a, other decays for b.
     assert tried["a"] == [(rate, 0.1) for rate in (*grid, 3.2, 10.0, 1.8, 5.7)]
@@ -84,7 +83,7 @@ def test_at_full_the_sweep_looks_about_what_won_at_quick_and_twice_at_the_best_t
     # The lower neighbour has won for a, so that the grid is widened below it until it has not.
     first = [0.032, 0.057, 0.1, 0.01, 0.0032]
     settings = [(0, rate) for rate in first] + [(1001, 0.01), (1001, 0.0032)]
-    assert tried["a"] == [(seed, {"rate": rate, "decay": 0.1}) for seed, rate in settings]
+    assert tried["a"] == [(seed, {"rate": rate}) for seed, rate in settings]
     assert [(c["rate"], c["decay"]) for seed, c in tried["b"] if seed == 0] == [
         *((rate, 0.1) for rate in (0.32, 1.0, 3.2)),
         *((1.0, decay) for decay in (0.0, 0.5)),
@@ -168,7 +167,16 @@ def test_the_optimizers_grids_cover_three_decades_in_half_decade_steps():
         steps = [math.log10(b / a) for a, b in itertools.pairwise(grid)]
         assert steps == pytest.approx([0.5] * len(steps), abs=0.02)
         assert math.log10(grid[-1] / grid[0]) >= 3 - 1e-9
-    assert set(TUNING.grids) == set(RATES) == set(VARIANTS)
+    assert set(TUNING.grids) == set(EXPERIMENT.names) - set(LITERAL)
+
+
+def test_a_field_that_is_fixed_for_some_variants_is_left_to_the_others_own():
+    """Else the sweep would put its decay in the place of one that a variant binds."""
+    tuning = Tuning(
+        "rate", {"a": (0.1,), "b": (0.1,)}, Objective("score"), {"decay": 0.5, "steps": 0}, {"a": ("decay", (0.0,))}
+    )
+    assert tuning._config("a", 0.1) == {"rate": 0.1, "decay": 0.5, "steps": 0}
+    assert tuning._config("b", 0.1) == {"rate": 0.1, "steps": 0}
 
 
 def test_a_table_tries_every_setting_at_every_seed():
