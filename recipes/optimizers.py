@@ -5,8 +5,7 @@ level once each has its own learning rate. Plain SGD comes last.
 
 Run       python -m recipes.optimizers      six optimizers, three seeds: two minutes on two cores
 Copy      build_optimizer, with the rate from RATES as a starting point
-Careful   a learning rate never carries over from one optimizer to another; to load a model that
-          ConvMuon trained, import this file first
+Careful   never carry a rate over to another optimizer; import ConvMuon before you load its models
 Numbers   results/optimizers/README.md
 Papers    arXiv:1412.6980 (Adam), arXiv:1711.05101 (AdamW), Jordan 2024 (Muon)
 """
@@ -109,7 +108,8 @@ def train(
         steps_per_execution=16,  # Sixteen steps per call from Python: 15 % faster here.
     )
     model.fit(
-        train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0
+        train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks),
+        verbose=0,
     )  # fmt: skip
     return model
 

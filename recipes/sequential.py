@@ -87,7 +87,8 @@ def train(
         steps_per_execution=16,  # Sixteen steps per call from Python: 15 % faster here.
     )
     model.fit(
-        train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0
+        train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks),
+        verbose=0,
     )  # fmt: skip
     return model
 

@@ -121,14 +121,6 @@ def test_a_race_ends_at_the_target_and_counts_its_epochs(tmp_path):
 
 @pytest.mark.parametrize("name", optimizers.RATES)
 def test_each_name_is_the_optimizer_that_it_says(name):
-    kinds = {
-        "sgd": "SGD",
-        "momentum": "SGD",
-        "rmsprop": "RMSprop",
-        "adam": "Adam",
-        "adamw": "AdamW",
-        "muon": "ConvMuon",
-    }
     optimizer = optimizers.build_optimizer(name, 0.1, 0.01)
     assert type(optimizer).__name__ == KINDS[name]
     if name in ("sgd", "momentum"):
@@ -169,14 +161,6 @@ def trained(variant: str, monkeypatch, **given):
 def test_each_variant_trains_as_its_name_says(monkeypatch, variant):
     seen = trained(variant, monkeypatch)
     optimizer, (name, *kind) = seen["model"].optimizer, variant.split("_")
-    kinds = {
-        "sgd": "SGD",
-        "momentum": "SGD",
-        "rmsprop": "RMSprop",
-        "adam": "Adam",
-        "adamw": "AdamW",
-        "muon": "ConvMuon",
-    }
     assert type(optimizer).__name__ == KINDS[name]
     epochs = {"race": 10, "overfit": 60}.get("".join(kind), 5)
     assert seen["epochs"] == epochs

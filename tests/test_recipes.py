@@ -4,12 +4,9 @@ import ast
 import dataclasses
 import functools
 import importlib
-import io
 import itertools
+import re
 import sys
-import tokenize
-import types
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -23,7 +20,6 @@ from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
 from lab.experiments import input_pipeline as input_pipeline_experiment
-from lab.experiments import sequential as sequential_experiment
 from lab.experiments import shuffling as shuffling_experiment
 from lab.experiments import subclassed_routing as routing_experiment
 from lab.report.published import RESULTS
@@ -31,7 +27,6 @@ from pipelines import encoded, sources
 from recipes import (
     functional_skip,
     input_pipeline,
-    sequential,
     shuffling,
     subclassed_routing,
 )
@@ -40,8 +35,9 @@ from tests.conftest import ROOT, typed_evidence_in
 
 DATA = sources.load(sources.Request(train_images=1000))
 SMOKE = sources.Request(train_images=BUDGETS["smoke"].train_images)
+RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("[!_]*.py"))
 WITH_FLOORS = [name for name in NAMES if load(name).floor]
-SEED = 101
+SEED = 301
 SPLIT = dataclasses.replace(SMOKE, split_seed=SEED)  # As a job of that seed has it.
 
 
@@ -152,286 +148,43 @@ def test_floors_are_five_deviations_from_ten_seeds_and_mean_something(name):
             assert np.mean(values) - 0.6 * five >= 1.5 * 0.1, variant
 
 
-MEASURING = "# From here on it is about measuring"
+# All recipes: short, plain, and without the lab.
+
+KNOWN = {"keras", "tensorflow", "numpy", "keras_tuner", "sklearn", *sys.stdlib_module_names}
+ENTRIES = ["Run", "Copy", "Careful", "Numbers", "Papers"]
 
 
-def technique(path: Path) -> tuple[list[int], list[str]]:
-    """The numbers of the lines of a recipe that are its technique, and the names of functions that are too long.
+def imported(nodes) -> list[str]:
+    """The first part of the names of modules that statements import, one for each import."""
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found += [alias.name.split(".")[0] for alias in node.names]
+        if isinstance(node, ast.ImportFrom):
+            found.append((node.module or "").split(".")[0])
+    return found
 
-    Not counted: docstrings, blank lines, comments, imports, and what is declared: claims, panels, units, tuning and
-    what it found, and RECIPE.
-    """
-    declared = {"CLAIMS", "PANELS", "UNITS", "TUNING", "RATES", "WEIGHT_DECAYS", "STRENGTHS", "RECIPE"}
-    declared |= {"FULL_RATES", "FULL_WEIGHT_DECAYS", "FULL_STRENGTHS"}
-    text = path.read_text(encoding="utf-8")
-    silent = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-    lines: set[int] = set()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in silent:
-            lines |= set(range(token.start[0], token.end[0] + 1))
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_read_from_top_to_bottom_by_someone_who_knows_keras(name):
+    text = (ROOT / "recipes" / f"{name}.py").read_text(encoding="utf-8")
     tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
-            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    for node in tree.body:
-        targets = [getattr(target, "value", target) for target in getattr(node, "targets", [])]  # Of A[…] = …, too.
-        is_declared = bool(targets) and {getattr(target, "id", "") for target in targets} <= declared
-        if is_declared or isinstance(node, (ast.Import, ast.ImportFrom, ast.If)):
-            lines -= set(range(node.lineno, node.end_lineno + 1))
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    long = [f.name for f in functions if len(lines & set(range(f.lineno, f.end_lineno + 1))) > 25]
-    return sorted(lines), long
+    assert len(text.splitlines()) <= 120
+    assert max(map(len, text.splitlines())) <= 110
+    docstring = (ast.get_docstring(tree) or "").splitlines()
+    assert len(docstring) <= 15
+    assert docstring[0].endswith("?")
+    entries = [line.split()[0] for line in docstring if re.match(r"[A-Z][a-z]+ {2,}\S", line)]
+    assert entries == ENTRIES
+    assert docstring[2].strip(), "the answer comes second"
+    *body, main = tree.body
+    assert ast.unparse(main).startswith("if __name__ == '__main__':")
+    assert set(imported(node for statement in body for node in ast.walk(statement))) <= KNOWN
+    assert imported(ast.walk(main)) == ["lab"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_recipe_is_read_straight_down_in_two_minutes(name):
-    path = ROOT / "recipes" / f"{name}.py"
-    lines, long = technique(path)
-    text = path.read_text(encoding="utf-8").splitlines()
-    marker = next((number for number, line in enumerate(text) if line.startswith(MEASURING)), len(text))
-    assert len([number for number in lines if number <= marker]) <= 90
-    assert len(lines) <= 120  # With what only measures.
-    assert not [number for number in lines if len(text[number - 1]) > 100]
-    assert long == []
-    tree = ast.parse("\n".join(text))
-    docstring = ast.get_docstring(tree) or ""
-    assert docstring.splitlines()[0].endswith("?")
-    for entry in ("Use it when", "It hurts when", "Sources"):
-        assert f"\n{entry}  " in docstring
-    comprehensions = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-    technique_nodes = [node for node in ast.walk(tree) if getattr(node, "lineno", 0) in lines]
-    for node in technique_nodes:
-        if isinstance(node, comprehensions):
-            assert len(node.generators) == 1, node.lineno
-            inner = [n for n in ast.walk(node) if isinstance(n, comprehensions) and n is not node]
-            assert not inner, node.lineno
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
-            assert not isinstance(node.value, ast.GeneratorExp), node.lineno
-        if isinstance(node, ast.Call):
-            assert not (isinstance(node.func, ast.Name) and node.func.id == "type" and len(node.args) == 3)
-            assert not [n for a in node.args for n in ast.walk(a) if isinstance(n, ast.NamedExpr)], node.lineno
-
-
-STAND_IN = '''
-class Anything:
-    """Takes whatever it is given: claims, panels, units, tuning, the recipe itself."""
-    def __init__(self, *arguments, **settings): ...
-
-def nothing(*_, **__): ...
-
-class Run:
-    """One training by itself: no logs, no harness."""
-    keep = keep_histogram = epoch = nothing
-    def __init__(self, seed, data, folder):
-        self.seed, self.data, self.folder, self.logging = seed, data, folder, False
-        self.correct = None
-    def callbacks(self, data, **_): return []
-    def open_test_set(self, data): return data.test
-    def interleaved(self, steps, **_):
-        for step in steps.values(): step()
-        return Blocks()
-    def epochs_to_target(self, target, data): return {}
-    def epochs(self, model, data, count): return range(count)
-    def undisturbed(self, work, again): return work(0)[0]
-    def scores(self, model, data, prepare=lambda *batch: batch, output=""):
-        answer = model.predict(prepare(data.test.images, data.test.labels)[0], verbose=0)
-        right = (answer[output] if output else answer).argmax(axis=1) == data.test.labels
-        return {"test_accuracy": float(right.mean())}
-
-class Blocks:
-    def step_seconds(self, name): return 1.0
-    def log_ratio(self, name, than): return 0.0
-
-def memory_of(work, *arguments): return 1.0
-
-main = join = limit_threads = workers_here = half_decades = nothing
-def together(work, *order, **_): return [work(*order)]
-def follow(run, model, data, folder, rows): return run.scores(model, data)
-'''
-
-
-def test_the_stand_in_for_the_harness_is_short():
-    assert len([line for line in STAND_IN.splitlines() if line.strip()]) <= 30
-
-
-@pytest.fixture
-def alone(monkeypatch):
-    """Import a recipe with the stand-in in the harness's place."""
-    stand_in = types.ModuleType("lab")
-    exec(STAND_IN, stand_in.__dict__)
-    for name in (
-        "Bars",
-        "Claim",
-        "Lines",
-        "Objective",
-        "Points",
-        "Recipe",
-        "Table",
-        "Tuning",
-        "Unit",
-    ):
-        setattr(stand_in, name, stand_in.Anything)
-    from lab.core.timing import clock, share_of_others
-    from lab.table import Table
-    from lab.tensorboard.profile import read_profile
-    from lab.variants import grid
-
-    stand_in.grid, stand_in.Table = grid, Table  # What a recipe looks things up in is no harness, but data.
-    stand_in.clock, stand_in.share_of_others = clock, share_of_others  # They read the system's clocks,
-    stand_in.read_profile = read_profile  # and this a file of TensorFlow's.
-
-    real = {name: importlib.import_module(f"recipes.{name}") for name in NAMES}
-    registered = dict(keras.saving.get_custom_objects())  # By the real ones, whose models others load.
-
-    def load_alone(name: str):
-        monkeypatch.setitem(sys.modules, "lab", stand_in)
-        monkeypatch.delitem(sys.modules, f"recipes.{name}")
-        return importlib.import_module(f"recipes.{name}"), stand_in.Run
-
-    yield load_alone
-    keras.config.set_floatx("float32")  # What else a recipe does in a process of its own.
-    keras.config.set_dtype_policy("float32")
-    for name, module in real.items():  # For whoever imports them next.
-        sys.modules[f"recipes.{name}"] = module
-        setattr(sys.modules["recipes"], name, module)
-    keras.saving.get_custom_objects().update(registered)
-
-
-def custom_loop_alone(recipe, run) -> float:
-    """Every loop to copy: its loss falls, and the last one's accuracy."""
-    feed = tf.data.Dataset.from_tensor_slices((DATA.train.images, DATA.train.labels)).batch(50)
-    for variant in ("train_step", "compiled", "accumulated"):
-        model = recipe.build_model(variant, DATA)
-        epoch = recipe.build_epoch(variant, model, 2)
-        first = losses_of(epoch(feed))
-        assert losses_of([epoch(feed) for _ in range(2)][-1]) < first, variant
-    return accuracy_of(model, DATA.train)
-
-
-def losses_of(epoch) -> float:
-    return epoch.history["loss"][0] if hasattr(epoch, "history") else float(epoch["loss"])
-
-
-def distributed_alone(recipe, run) -> float:
-    config, strategy = recipe.Config(epochs=2, batch_size=50), recipe.build_strategy()
-    rows = recipe.train_replicas(strategy, DATA, config, 1, run.folder)
-    assert rows[1][0] < rows[0][0]  # The loss.
-    return accuracy_of(keras.models.load_model(run.folder / "epoch-0002.keras"), DATA.train)
-
-
-def input_pipeline_alone(recipe, run) -> float:
-    files = encoded.read(sources.Request()).take(512)
-    numbers = tf.data.Dataset.random(1, rerandomize_each_iteration=True).take(512)
-    model = recipe.build_model("all", DATA)
-    return fitted(model, recipe.good_feed(files, numbers, 32).repeat(20), files)
-
-
-def monitoring_alone(recipe, run) -> float:
-    files, model = encoded.read(sources.Request()).take(320), recipe.build_model("naive_small", DATA)
-    config = recipe.Config(images=320, profiled=4, batch_size=32)
-    said = recipe.profile(model, recipe.build_feed("naive", files, 32), run.folder, config)
-    assert said.step_seconds > 0
-    assert 0 < said.waiting < 1
-    return fitted(model, recipe.build_feed("cached", files, 32).take(300), files)
-
-
-def fitted(model, feed, files) -> float:
-    """The accuracy of a model on the images of a feed that it was trained by."""
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.005), loss, metrics=["accuracy"])
-    model.fit(feed, shuffle=False, verbose=0)
-    plain = files.map(input_pipeline.decode).batch(512)
-    return model.evaluate(plain, verbose=0, return_dict=True)["accuracy"]
-
-
-def mixed_precision_alone(recipe, run) -> float:
-    images, labels = DATA.train.images[:100], DATA.train.labels[:100]
-    for variant in ("float16_loop_small", "bfloat16_loop_small"):
-        model = recipe.build_model(variant, DATA, 0.02)
-        step = recipe.loop_step(model)
-        steps = [float(step(tf.constant(images), tf.constant(labels))) for _ in range(20)]
-        assert steps[-1] < steps[0], variant
-    build = lambda policy: recipe.build_model({p: n for n, p in recipe.POLICIES.items()}[policy] + "_small", DATA)  # noqa: E731
-    assert recipe.fastest_policy(build, images[:16], labels[:16], seconds=0.0) in recipe.POLICIES.values()
-    return accuracy_of(model, sources.Split(images, labels, labels))
-
-
-def search_replayed_alone(recipe, run) -> float:
-    """Each search finds a good setting of a table in which one half of the rates is good; one entry is trained."""
-    good = recipe.RATES[8:]
-    settings = itertools.product(*recipe.SPACE.values())
-    table = {setting: np.full((4, recipe.EPOCHS), 0.5 if setting[0] in good else 0.1) for setting in settings}
-    for variant in ("grid", "random", "hyperband"):
-        assert recipe.replay(variant, table, 1)[-1] == 0.5, variant
-    run.data = sources.Request(train_images=1000)
-    setting = {"rate": 0.004, "dropout": 0.0, "width": 16}
-    curve = list(recipe.measure(setting, run).values())
-    assert len(curve) == recipe.EPOCHS
-    return curve[-1]
-
-
-def subclassed_routing_alone(recipe, run) -> float:
-    routed = recipe.Routed("confidence", DATA.shape, len(DATA.classes), filters=16)
-    trained = recipe.train(routed, DATA, recipe.Config(epochs=8, batch_size=50), run, part="")
-    return accuracy_of(recipe.with_gate("confidence", trained, DATA), DATA.train)
-
-
-ALONE = {name.removesuffix("_alone"): value for name, value in globals().items() if name.endswith("_alone")}
-
-
-@pytest.mark.parametrize("name", ALONE)
-def test_what_a_recipe_offers_to_copy_learns_without_the_harness(alone, tmp_path, name):
-    """Where a recipe has no `train` of its own that the lab calls: each of its functions, and then a trained model."""
-    recipe, run_type = alone(name)
-    keras.utils.set_random_seed(SEED)
-    assert ALONE[name](recipe, run_type(SEED, None, tmp_path / "run")) >= 0.2
-
-
-@pytest.mark.variants
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ALONE])
-def test_a_recipe_trains_without_the_harness(alone, tmp_path, name):
-    real = load(name)
-    module, run_type = alone(name)
-    fields = real.config.__dataclass_fields__
-    short = {"epochs": 1, "batch_size": 100, "images": 300, "steps": 11, "trials": 1, "replays": 1, "most": 4}
-    config = {field: max(value, real.least.get(field, value)) for field, value in short.items() if field in fields}
-    config = module.Config(**config)
-    run = run_type(1, sources.Request(train_images=500), tmp_path / "run")
-    metrics = module.train(real.names[0], config, run)
-    assert metrics
-    assert all(np.isfinite(value) for value in metrics.values())
-
-
-# sequential
-
-
-def is_linear(model: keras.Model, images: np.ndarray) -> bool:
-    """Whether the logits of two images' mean are the mean of their logits: true of no model with a ReLU in it."""
-    a, b = images[:32] // 2 * 2, images[32:] // 2 * 2
-    logits = [np.asarray(model(x)) for x in (a, b, (a // 2 + b // 2))]
-    return np.allclose((logits[0] + logits[1]) / 2, logits[2], atol=1e-3)
-
-
-@pytest.mark.parametrize("variant", sequential_experiment.VARIANTS)
-def test_the_linear_variants_are_linear_and_the_others_are_not(images, variant):
-    model = sequential.build_model(variant, DATA)
-    assert is_linear(model, images) == (variant in ("linear", "ten_linear"))
-
-
-def test_the_ten_linear_layers_are_ten():
-    dense = [layer for layer in sequential.build_model("ten_linear", DATA).layers if "Dense" in type(layer).__name__]
-    assert len(dense) == 10
-
-
-def test_parameters_are_counted_as_keras_counts_them():
-    for variant, sizes in {"dense_65": (3072, 65, 10), "dense_128_64": (3072, 128, 64, 10)}.items():
-        model = sequential.build_model(variant, DATA)
-        trained = sum(weight.shape.num_elements() for weight in model.trainable_weights)
-        assert trained == sum(sequential.dense_parameters(*sizes))
-    assert sum(sequential.dense_parameters(3072, 128, 64, 10)) == 402_250
-    convnet = sequential.build_model("convnet", DATA)
-    assert convnet.count_params() == 17_130
-    assert sequential.multiplications(convnet) == 15 * 15 * 27 * 24 + 5 * 5 * 9 * 24 * 64 + 256 * 10
+def test_every_recipe_has_an_experiment_and_every_experiment_a_recipe():
+    assert sorted({load(name).recipe.__name__ for name in NAMES}) == sorted(f"recipes.{name}" for name in RECIPES)
 
 
 # functional_skip
