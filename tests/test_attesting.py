@@ -238,7 +238,7 @@ DECLARED = """
 from lab import Claim, Experiment
 from recipes import dice as recipe
 
-CLAIMS = [Claim("D1", "A loaded die wins", "us", "test_accuracy", by=0.01, higher="clear", than="fair")]
+CLAIMS = [Claim("D1", "A loaded die wins", "us", "test_accuracy", higher="clear", than="fair")]
 EXPERIMENT = Experiment(recipe, recipe.VARIANTS, CLAIMS, recipe.Config, train=recipe.train)
 """
 

@@ -22,7 +22,7 @@ def reported(claim: Claim, values: dict[str, list[float]]) -> Report:
 
 
 def test_a_table_gives_mean_and_standard_deviation():
-    claim = Claim("C", "…", "…", "test_accuracy", by=0.01, higher="a", than="b")
+    claim = Claim("C", "…", "…", "test_accuracy", higher="a", than="b")
     header, rows = reported(claim, {"a": [0.5, 0.6, 0.7], "b": [0.1, 0.1, 0.1]}).table()
     assert header[:2] == ["variant", "test accuracy (%)"]
     assert rows[0][:2] == ["a", "60.00 ± 10.00"]
@@ -42,7 +42,7 @@ def test_a_tables_settings_that_are_words_name_folders_and_stand_on_the_card(mon
 
 
 def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
-    claim = Claim("C", "…", "…", "m", by=0.01, lower="a", than="b")
+    claim = Claim("C", "…", "…", "m", delta=0.01, lower="a", than="b")
     units = {"m": Unit("a step", 1, "ms", 1, timed=True)}
     changed = {"variants": ("a", "b"), "claims": [claim], "units": units, "panels": (Bars("m"),)}
     experiment = dataclasses.replace(guess.EXPERIMENT, **changed)
@@ -55,7 +55,7 @@ def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
 
 
 def test_a_verdict_on_times_names_the_kind_of_machine():
-    claims = [Claim(name, "…", "us", name, by=0.01, lower="a", than="b") for name in ("seconds", "apart")]
+    claims = [Claim(name, "…", "us", name, delta=0.01, lower="a", than="b") for name in ("seconds", "apart")]
     changed = {"variants": ("a", "b"), "claims": claims, "units": {"seconds": Unit("a step", timed=True)}}
     values = made_up.of_values({"a": [2.0, 2.0], "b": [3.0, 3.1]}, "seconds")
     report = Report(dataclasses.replace(guess.EXPERIMENT, **changed), values, None)
@@ -67,7 +67,7 @@ def test_a_verdict_on_times_names_the_kind_of_machine():
 
 @pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])
 def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
-    claim = Claim("C", "…", "…", "test_accuracy", by=0.01, **{direction: "a"}, than="b")
+    claim = Claim("C", "…", "…", "test_accuracy", **{direction: "a"}, than="b")
     report = reported(claim, {"a": [0.61, 0.60, 0.62, 0.61, 0.61] * 2, "b": [0.50, 0.51, 0.50, 0.49, 0.50] * 2})
     (judgement,) = report.judgements
     assert judgement.verdict == verdict
@@ -79,7 +79,7 @@ def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
 
 @pytest.mark.parametrize("direction", ["higher", "lower"])
 def test_words_tell_the_ratio_of_what_logarithms_are_of(direction):
-    claim = Claim("C", "…", "…", "log_time", by=0.05, **{direction: "a"}, than="b")
+    claim = Claim("C", "…", "…", "log_time", **{direction: "a"}, than="b")
     report = reported(claim, {"a": [np.log(3.0), np.log(3.1)] * 5, "b": [np.log(1.5), np.log(1.55)] * 5})
     (judgement,) = report.judgements
     assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0])

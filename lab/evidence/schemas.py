@@ -50,7 +50,11 @@ class Trial(Fields, frozen=True, kw_only=True):
 
 
 class Record(Trial, frozen=True, kw_only=True):
-    """One variant at one seed: `record.json`. `settings` were tuned, `correct` is of `pack_bits`, `weights` a hash."""
+    """One variant at one seed: `record.json`. `settings` were tuned, `correct` is of `pack_bits`, `weights` a hash.
+
+    `began` is the minute at which it began, in UTC (2026-11-29T04:10), and `host` a hash of the machine's name: see
+    `lab.evidence.occasions`.
+    """
 
     curves: dict[str, list[Number | None]]
     correct: bytes | None
@@ -59,7 +63,8 @@ class Record(Trial, frozen=True, kw_only=True):
     settings: Config
     weights: str | None
     blocks: list[Block]
-    began: str = ""  # When, in UTC to the minute: 2026-11-29T04:10.
+    began: str = ""
+    host: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -177,7 +182,10 @@ class Effect(Fields, frozen=True, kw_only=True):
 
 
 class ClaimSummary(Fields, frozen=True, kw_only=True):
-    """A claim as it was judged; `machine` is the kind of machine, where the verdict depends on it."""
+    """A claim as it was judged; `machine` is the kind of machine, where the verdict depends on it.
+
+    A `check` can't come out otherwise unless the code is wrong.
+    """
 
     id: str
     text: str
@@ -185,6 +193,7 @@ class ClaimSummary(Fields, frozen=True, kw_only=True):
     said: str | None
     verdict: str
     machine: str | None = None
+    check: bool = False
     numbers: list[str]
     at_full: str | None = None
     at_quick_and_full: tuple[str, str] | None = None
@@ -197,13 +206,17 @@ class ClaimSummary(Fields, frozen=True, kw_only=True):
 
 
 class Summary(Fields, frozen=True, kw_only=True):
-    """`summary.json`: what the front page and the list of recipes show."""
+    """`summary.json`: what the front page and the list of recipes show.
+
+    `false_verdicts` is how many there are to be expected at most, on average.
+    """
 
     question: str
     answer: str
     seeds: Count
     quick_seconds: Number | None
     stale: bool
+    false_verdicts: Number = 0.0
     claims: list[ClaimSummary]
 
 

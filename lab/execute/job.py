@@ -8,10 +8,11 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from msgspec import structs
 
 from lab.core.callbacks import Stopwatch
 from lab.core.log import Log
@@ -19,6 +20,7 @@ from lab.core.memory import PeakMemory
 from lab.core.perform import perform, record_of, settle_threads
 from lab.core.run import Run
 from lab.core.state import known_state
+from lab.evidence import occasions
 from lab.evidence.records import explain
 from lab.evidence.schemas import Record
 from lab.execute.own_model import model_digest, own_model
@@ -56,8 +58,7 @@ class Job:
 
 def run_job(job: Job) -> list[Record]:
     """Do `job` in this process and return one record for each of its variants. Never raises for what a recipe does."""
-    start, peak = time.perf_counter(), PeakMemory()
-    began = datetime.now(timezone.utc).isoformat(timespec="minutes").removesuffix("+00:00")
+    start, began, peak = time.perf_counter(), occasions.now(), PeakMemory()
     runs: dict[str, Run] = {}
     metrics: dict[str, dict[str, float]] = {}
     settings: dict[str, dict[str, Any]] = {}
@@ -90,7 +91,8 @@ def run_job(job: Job) -> list[Record]:
     records = []
     for variant in job.variants:
         found, run, tuned = metrics.get(variant), runs.get(variant), settings.get(variant)
-        records.append(record_of(variant, job.seed, job.config, metrics=found, run=run, settings=tuned, **more))
+        record = record_of(variant, job.seed, job.config, metrics=found, run=run, settings=tuned, **more)
+        records.append(structs.replace(record, host=occasions.host()))
         if run:
             run.log.finished(records[-1])
     return records

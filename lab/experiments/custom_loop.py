@@ -95,7 +95,7 @@ CLAIMS = [
         metric="log_time",
         higher="eager",
         than="by_hand",
-        by=math.log(1.5),
+        at_least=math.log(1.5),
     ),
     Claim(
         "O15a",

@@ -19,7 +19,7 @@ CLAIMS = [
         metric="test_accuracy",
         lower="constant_at_1",
         than="constant",
-        by=0.1,
+        at_least=0.1,
     ),
     Claim(
         "O7b",
@@ -29,7 +29,7 @@ CLAIMS = [
         metric="test_accuracy",
         lower="constant_at_0.0001",
         than="constant",
-        by=0.1,
+        at_least=0.1,
     ),
     Claim(
         "O8a",
@@ -92,7 +92,7 @@ CLAIMS = [
         metric="test_accuracy",
         higher="long_warm_up_cosine_at_1",
         than="cosine_at_1",
-        by=0.1,
+        at_least=0.1,
     ),
     Claim(
         "P5",

@@ -15,7 +15,7 @@ CLAIMS = [
         metric="test_accuracy",
         lower="class_ordered",
         than="shuffled",
-        by=0.1,
+        at_least=0.1,
     ),
     Claim(
         "S6b",

@@ -10,20 +10,17 @@ from lab.statistics import Comparison, Judgement
 EDGE = 8.0  # Multiples. A mean beyond it is written as a number at the edge.
 MANY = 5
 COLORS = {
-    "holds": "#009E73",
-    "holds in direction": "#56B4E9",
-    "no practical difference": "#999999",
-    "open": "#E69F00",
-    "mixed": "#0072B2",
-    "differs": "#CC79A7",
-    "refuted in direction": "#CC79A7",
-    "refuted": "#D55E00",
+    "supported": "#009E73",
+    "no real difference": "#999999",
+    "undecided": "#E69F00",
+    "contradicted": "#D55E00",
 }
+OLD = "#56B4E9"  # Of a word that older evidence has.
 
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison as drawn: its label, its interval in multiples of `by`, its verdict, whether it is stale."""
+    """A comparison as drawn: its label, its interval in multiples of `delta`, its verdict, whether it is stale."""
 
     label: str
     mean: float
@@ -40,10 +37,10 @@ def rows(judgements: Sequence[Judgement]) -> list[Row]:
     """
     found = []
     for judgement in judgements:
-        mine = [_row(judgement, c) for c in judgement.comparisons if c.n > 1 and judgement.claim.by > 0]
+        mine = [_row(judgement, c) for c in judgement.comparisons if c.n > 1]
         if mine and all_alike(judgement):
             low, high = min(row.low for row in mine), max(row.high for row in mine)
-            mine = [Row(f"{judgement.claim.id}   all {len(mine)} pairs", (low + high) / 2, low, high, "holds")]
+            mine = [Row(f"{judgement.claim.id}   all {len(mine)} pairs", (low + high) / 2, low, high, "supported")]
         found += mine
     return found
 
@@ -51,19 +48,19 @@ def rows(judgements: Sequence[Judgement]) -> list[Row]:
 def all_alike(judgement: Judgement) -> bool:
     """Whether a claim says that many pairs are equal, and all of them are: one line is enough for these."""
     words = {comparison.word for comparison in judgement.comparisons}
-    return bool(judgement.claim.equal) and len(judgement.comparisons) >= MANY and words == {"holds"}
+    return bool(judgement.claim.equal) and len(judgement.comparisons) >= MANY and words == {"supported"}
 
 
 def _row(judgement: Judgement, comparison: Comparison) -> Row:
     claim = judgement.claim
     first, second = reversed(comparison.between) if claim.lower else comparison.between
     label = f"{claim.id}   {first} − {second}".replace("_", " ")
-    mean, low, high = (value / claim.by for value in (comparison.mean, comparison.low, comparison.high))
+    mean, low, high = (value / claim.delta for value in (comparison.mean, comparison.low, comparison.high))
     return Row(label, mean, low, high, comparison.word)
 
 
 def draw_forest(found: Sequence[Row], row_height: float = 0.28, columns: int = 1) -> Any:
-    """A matplotlib figure of the rows, from top to bottom; the zone of no practical difference is shaded.
+    """A matplotlib figure of the rows, from top to bottom; the zone of no real difference is shaded.
 
     `row_height` is in inches. One column has each verdict beside its row, several share a legend.
     """
@@ -84,7 +81,7 @@ def _draw_column(axes: Any, found: Sequence[Row], places: int, *, words: bool) -
     axes.axvspan(-1, 1, color="gray", alpha=0.15, linewidth=0)
     axes.axvline(0, color="gray", linewidth=0.8)
     for place, row in enumerate(found):
-        color = COLORS[row.word]
+        color = COLORS.get(row.word, OLD)
         interval = [[max(0.0, row.mean - row.low)], [max(0.0, row.high - row.mean)]]
         look = {"color": color, "markersize": 5, "elinewidth": 2, "markerfacecolor": "white" if row.stale else color}
         axes.errorbar(row.mean, place, xerr=interval, fmt="o", **look)

@@ -26,16 +26,12 @@ CHAPTERS = {
 PARTS = ("totals", "surprises", "full", "recipes")
 # Verdicts, in the order in which they are counted, and how several and one of them are counted in a sentence.
 WORDS = {
-    "holds": ("hold", "holds"),
-    "holds in direction": ("hold in direction", "holds in direction"),
-    "no practical difference": ("make no practical difference", "makes no practical difference"),
-    "mixed": ("are mixed", "is mixed"),
-    "differs": ("differ", "differs"),
-    "refuted in direction": ("are refuted in direction", "is refuted in direction"),
-    "refuted": ("are refuted", "is refuted"),
-    "open": ("are open", "is open"),
+    "supported": ("are supported", "is supported"),
+    "no real difference": ("make no real difference", "makes no real difference"),
+    "contradicted": ("are contradicted", "is contradicted"),
+    "undecided": ("are undecided", "is undecided"),
 }
-SURPRISING = ("refuted", "refuted in direction", "no practical difference")
+SURPRISING = ("contradicted", "no real difference")
 MOST_SURPRISES = 6
 MOST_TURNS = 5
 
@@ -87,8 +83,7 @@ def totals(found: Summaries) -> str:
 def at_full(found: Summaries) -> str:
     """How many verdicts are the same with all images, and which changed the most."""
     both = [(name, claim) for name, claim in _current(found) if claim.at_full]
-    # Four steps from refuted to holds.
-    place = {"refuted": -2, "refuted in direction": -1, "holds in direction": 1, "holds": 2}
+    place = {"contradicted": -1, "supported": 1}
     turn = lambda entry: abs(place.get(entry[1].at_full or "", 0) - place.get(entry[1].verdict, 0))  # noqa: E731
     other = sorted((entry for entry in both if entry[1].verdict != entry[1].at_full), key=turn, reverse=True)
     others = [name for name, _ in other[MOST_TURNS:]]
@@ -96,7 +91,7 @@ def at_full(found: Summaries) -> str:
 
 
 def surprises(found: Summaries) -> str:
-    """Others' advice that did not hold, what was refuted first, the largest effect first."""
+    """Others' advice that is not supported: what is contradicted first, the largest effect first."""
     odd = []
     for name, claim in _current(found):
         ours = claim.source.startswith("our ")  # Our own controls and questions surprise nobody.

@@ -22,7 +22,7 @@ from lab.report.card import markdown
 from lab.report.publishable import KINDS, objections
 from lab.report.published import STALE, Published, floors_of
 from lab.report.report import Report, kind_of, supports_least, weakest
-from lab.statistics import Comparison, Judgement
+from lab.statistics import Comparison, Judgement, expected_false_verdicts
 
 README = ROOT / "README.md"
 CARD = "README.md"  # So that GitHub shows it with the folder.
@@ -102,6 +102,7 @@ def summary_of(report: Report, full: Report | None = None) -> Summary:
         seeds=len(report.found.seeds),
         quick_seconds=report.quick_seconds(),
         stale=False,
+        false_verdicts=expected_false_verdicts(report.experiment.claims),
         claims=[_claim_summary(report, one, full, at_full.get(one.claim.id)) for one in report.judgements],
     )
 
@@ -127,6 +128,7 @@ def _claim_summary(
         numbers=numbers or ["arithmetic"],
         effects=_effects(judgement, shown),
         drawn=_effects(judgement, [supports_least(judgement)] if judgement.comparisons else []),
+        check=claim.check,
         machine=kind_of(report.found.machine) if claim.metric in report.experiment.timed else None,
         at_full=at_full.verdict if at_full else None,
         at_quick_and_full=both,

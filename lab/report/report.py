@@ -10,9 +10,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lab.claims import Claim
+from lab.claims import Claim, families
+from lab.evidence import occasions
 from lab.evidence.records import levels_of, values_of
-from lab.evidence.schemas import LOOKS, Evidence, Machine, Record, TuningSweep
+from lab.evidence.schemas import LOOKS, Evidence, Machine, Record, TuningSweep, unpack_bits
 from lab.experiment import BUDGETS, Experiment
 from lab.panels import Sweep
 from lab.report import figure, forest
@@ -20,6 +21,7 @@ from lab.statistics import Comparison, Judgement, judge
 from lab.tuning import good_decades
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
+ACCURACIES = ("test_accuracy", "train_accuracy")
 MOST_SHOWN = 4
 
 
@@ -34,13 +36,35 @@ class Report:
     def judgements(self) -> list[Judgement]:
         """One for each claim; at full, for each claim whose variants were all measured there."""
         at_full = self.found.budget == "full"
-        # At full no more seeds are planned, and more searches of a table would tell nothing new about the table.
-        looks = (len(self.found.seeds),) if self.experiment.table or at_full else LOOKS
+        # More searches of a table would tell nothing new about the table.
+        looks = (len(self.found.seeds),) if self.experiment.table else LOOKS
         there = set(self.found.variants)
         whole = [claim for claim in self.experiment.claims if claim.variants and claim.variants <= there]
         claims = [claim for claim in whole if not claim.from_tuning] if at_full else self.experiment.claims
-        measured = sum(claim.asserted is None for claim in claims)
-        return [judge(claim, self._values(claim), measured, looks) for claim in claims]
+        sizes = {key: len(family) for key, family in families(claims).items()}
+        timings = occasions.timings(self.experiment.timed)
+        return [
+            judge(
+                claim,
+                self._values(claim),
+                sizes.get((claim.check, claim.family), 0),
+                looks,
+                correct=self.correct if claim.metric == "test_accuracy" else None,
+                chance=1 / self.found.classes if claim.metric in ACCURACIES else 0.0,
+                occasions=occasions.occasions_of(self.records) if claim.metric in timings else None,
+            )
+            for claim in claims
+        ]
+
+    @functools.cached_property
+    def correct(self) -> dict[str, dict[int, np.ndarray]]:
+        """variant -> seed -> which test images were classified correctly; runs that diverged are not there."""
+        found: dict[str, dict[int, np.ndarray]] = {}
+        for record in self.records:
+            if record.correct is not None:
+                bits = unpack_bits(record.correct, self.found.test_images)
+                found.setdefault(record.variant, {})[record.seed] = bits
+        return found
 
     @property
     def has_intervals(self) -> bool:
@@ -127,24 +151,17 @@ class Report:
         if "log" in claim.metric:
             text += f", {np.exp(sign * comparison.mean):.2f} times"
         if comparison.n == 1:
-            return f"{text} at one seed, which is too few for a verdict."
-        return text if brief else text + self._what_it_rests_on(judgement, comparison, sign)
+            return f"{text} ({comparison.note})."
+        return text if brief else text + self._what_it_rests_on(judgement, comparison)
 
-    def _what_it_rests_on(self, judgement: Judgement, comparison: Comparison, sign: int) -> str:
-        by = self.experiment.unit(judgement.claim.metric).show(judgement.claim.by)
-        effect = "" if np.isnan(comparison.cohen_d) else f", d = {sign * comparison.cohen_d:+.1f}"
-        text = f" ({judgement.level:.2%} interval, n = {comparison.n}{effect}; smallest effect that matters: {by})"
-        if len(judgement.comparisons) > 1 or comparison.note:
-            text += ": " + ", ".join(filter(None, [comparison.word, comparison.note]))
-        if comparison.word != "open":
-            return f"{text}."
-        seeds = comparison.seeds_needed  # Verdicts are read at looks only.
-        if seeds is None:
-            return f"{text}; no practicable number of seeds would settle it."
-        look = seeds if self.experiment.table else next((look for look in LOOKS if look >= seeds), None)
-        if look is None:
-            return f"{text}; more seeds than the last look's {LOOKS[-1]} would be needed to settle it."
-        return f"{text}; {look} seeds would settle it nine times in ten."
+    def _what_it_rests_on(self, judgement: Judgement, comparison: Comparison) -> str:
+        unit = self.experiment.unit(judgement.claim.metric)
+        delta = f"{unit.show(judgement.claim.delta)} {unit.name}".strip()
+        text = f" ({judgement.level:.2%} interval, n = {comparison.n}; smallest effect that matters: {delta})"
+        if len(judgement.comparisons) > 1:
+            text += f": {comparison.word}"
+        note = f" ({comparison.note.replace('δ', delta)})" if comparison.note else ""
+        return f"{text}{note}."
 
     @property
     def elapsed(self) -> float | None:

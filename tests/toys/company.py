@@ -70,7 +70,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     return {"test_accuracy": 0.5, **found}
 
 
-CLAIMS = [Claim("N1", "Nobody leaves a trace", "us", "weight", by=0.1, higher="tidy", than="messy")]
+CLAIMS = [Claim("N1", "Nobody leaves a trace", "us", "weight", delta=0.1, higher="tidy", than="messy")]
 EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train)
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
 
 CLAIMS = [
-    Claim("D1", "A loaded die wins", "us", "test_accuracy", by=0.01, higher="clear", than="fair"),
-    Claim("D2", "A slightly loaded die wins", "us", "test_accuracy", by=0.01, higher="faint", than="fair"),
+    Claim("D1", "A loaded die wins", "us", "test_accuracy", higher="clear", than="fair"),
+    Claim("D2", "A slightly loaded die wins", "us", "test_accuracy", higher="faint", than="fair"),
 ]
 EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train)
 

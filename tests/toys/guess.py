@@ -45,7 +45,7 @@ def metrics(variant: str, seed: int, rate: float = 1.0) -> dict[str, float]:
     return {"test_accuracy": float(accuracy), "validation_accuracy": float(accuracy)}
 
 
-CLAIMS = [Claim("X1", "A loaded coin wins", "us", "test_accuracy", by=0.01, higher="loaded", than="fair")]
+CLAIMS = [Claim("X1", "A loaded coin wins", "us", "test_accuracy", higher="loaded", than="fair")]
 TUNING = Tuning(
     swept="rate",
     grids=dict.fromkeys(VARIANTS, half_decades(0.01, 0.1)),  # The best, 1, lies beyond the edge.

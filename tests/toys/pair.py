@@ -30,7 +30,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
     return {name: {"seconds": seconds[name], "process": float(os.getpid())} for name in runs}
 
 
-CLAIMS = [Claim("P1", "Long is longer", "us", "seconds", by=0.0, higher="long", than="short")]
+CLAIMS = [Claim("P1", "Long is longer", "us", "seconds", delta=0.1, higher="long", than="short")]
 EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, compare=compare)
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
     return {"test_accuracy": float(accuracy), "validation_accuracy": float(accuracy)}
 
 
-CLAIMS = [Claim("X3", "Wind slows", "us", "test_accuracy", by=0.01, higher="fair", than="windy")]
+CLAIMS = [Claim("X3", "Wind slows", "us", "test_accuracy", higher="fair", than="windy")]
 TUNING = Tuning("rate", dict.fromkeys(VARIANTS, half_decades(0.01, 1.0)), Objective("validation_accuracy"))
 EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING)
 

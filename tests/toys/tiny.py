@@ -66,7 +66,7 @@ def train(variant: str, config: Config, run: Run, data: sources.Data | None = No
     return run.scores(model, data)
 
 
-CLAIMS = [Claim("T1", "A hidden layer helps", "us", "test_accuracy", by=0.01, higher="hidden", than="linear")]
+CLAIMS = [Claim("T1", "A hidden layer helps", "us", "test_accuracy", higher="hidden", than="linear")]
 TUNING = Tuning("rate", dict.fromkeys(VARIANTS, (0.001, 0.003)), Objective("validation_accuracy"))
 EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING)
 
