@@ -26,7 +26,8 @@ class Claim:
 
     Args:
         at_least: with `higher`, `lower`, `rising` or `falling`: how far A lies above (below) B at least, in the
-            metric's unit. It is the sentence's own number, such as 0.1 for "ten points" or log(2) for "twice".
+            metric's unit. It is the sentence's own number, such as 0.1 for "ten points" or log(2) for "twice"; below
+            zero it is how far A lies on the other side at most, such as -0.03 for "costs at most three points".
         check: the comparison can't come out otherwise unless the code is wrong, so it is counted apart from claims.
         family: empty for the claims that an experiment began with, and a name for those added after its numbers had
             been seen: each family shares out 5 % of its own.
@@ -72,13 +73,13 @@ class Claim:
         if self.equal and (len(self.equal) == 1 or (self.side != "both" and len(self.equal) != 2)):
             raise ValueError(f"Claim {self.id}: `equal` needs two names or more, and with a side just two.")
         if self.at_least is not None and (self.equal or not math.isfinite(self.at_least)):
-            raise ValueError(f"Claim {self.id}: `at_least` is a number, and goes with higher, lower, rising or falling.")
+            raise ValueError(f"Claim {self.id}: `at_least` is a number, with higher, lower, rising or falling.")
         self._set_delta()
 
     def _set_delta(self) -> None:
         if self.metric in SMALLEST:
-            if not math.isnan(self.delta):
-                raise ValueError(f"Claim {self.id}: {self.metric} has its `delta` in smallest_effects.py: leave it out.")
+            if not math.isnan(self.delta) and self.delta != SMALLEST[self.metric][0]:  # As `replace` gives it again.
+                raise ValueError(f"Claim {self.id}: {self.metric} has its `delta` in smallest_effects.py.")
             object.__setattr__(self, "delta", SMALLEST[self.metric][0])
         elif math.isnan(self.delta):
             raise ValueError(f"Claim {self.id}: smallest_effects.py lacks {self.metric!r}: add it there.")
@@ -110,7 +111,7 @@ class Claim:
         return [(ordered[0], ordered[-1])]
 
     def contrast(self, pair: tuple[str, str]) -> dict[str, float]:
-        """Variant -> its weight in a comparison, whose effect is the weighted sum: positive in the claim's direction."""
+        """Variant -> its weight in the sum that a comparison is about, which is positive in the claim's direction."""
         sign = -1.0 if self.lower or self.falling else 1.0
         if not self.trend:
             return {pair[0]: sign, pair[1]: -sign}

@@ -3,10 +3,10 @@
 Every claim about a metric has the metric's δ. A number in a claim's sentence ("ten points", "35 % less") is a threshold
 and no δ: it is the claim's `at_least`.
 
-Most rows were written on 26 and 27 November 2026, after the first evidence had been seen. They were chosen by what would
-matter to a reader, yet nobody can show that they were chosen blindly: with the values that single claims had before, five
-of the first verdicts read differently. From here on a row is committed before the evidence that it is applied to, and
-one that is changed needs evidence from seeds that nobody has seen.
+Most rows were written on 26 and 27 November 2026, after the first evidence had been seen. They were chosen by what
+would matter to a reader, yet nobody can show that they were chosen blindly: with the values that single claims had
+before, five of the first verdicts read differently. From here on a row is committed before the evidence that it is
+applied to, and one that is changed needs evidence from seeds that nobody has seen.
 """
 
 import math

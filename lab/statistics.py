@@ -119,8 +119,8 @@ def undecided(judgement: Judgement) -> tuple[Comparison, ...]:
 def expected_false_verdicts(claims: Iterable[Claim]) -> float:
     """How many false verdicts an experiment's claims have at most, on average, where nothing they say is true.
 
-    Each family shares 5 % among its claims. The parts of a claim are read at the claim's own level, and one of k that is
-    wrongly contradicted is enough: that makes (k + 1)/2 times the claim's share. Checks are not counted.
+    Each family shares 5 % among its claims. The parts of a claim are read at the claim's own level, and one of k that
+    is wrongly contradicted is enough: that makes (k + 1)/2 times the claim's share. Checks are not counted.
     """
     shares = (
         FAMILY_ERROR / len(family) * (len(claim.pairs) + 1) / 2
@@ -240,15 +240,14 @@ def _compare(
         return Comparison(pair, n, mean, -math.inf, math.inf, "undecided", missing)
     deviation = float(numbers.std(ddof=1))
     # Equal numbers leave a rounding error behind, which must not pass for a very small spread.
-    if deviation <= ROUNDING * max(1.0, abs(mean)):
-        word, note = ("undecided", missing) if missing else _read(claim, mean, mean)
-        if not claim.exact and not missing:
-            word, note = "undecided", ALL_EQUAL
-        return Comparison(pair, n, mean, mean, mean, word, note)
-    half = _half_width(deviation**2 / n, n - 1, images, error)
+    equal = deviation <= ROUNDING * max(1.0, abs(mean))
+    half = 0.0 if equal else _half_width(deviation**2 / n, n - 1, images, error)
     low, high = mean - half, mean + half
-    word, note = ("undecided", missing) if missing else _read(claim, low, high)
-    return Comparison(pair, n, mean, low, high, word, note)
+    if equal and not claim.exact:
+        missing = missing or ALL_EQUAL
+    if missing:
+        return Comparison(pair, n, mean, low, high, "undecided", missing)
+    return Comparison(pair, n, mean, low, high, *_read(claim, low, high))
 
 
 def _half_width(variance: float, freedom: int, images: _Part | None, error: float) -> float:

@@ -130,7 +130,7 @@ def test_advice_that_is_not_what_the_evidence_says_is_not_published(clean, tmp_p
 # The front page
 
 
-def effect(mean, word="holds"):
+def effect(mean, word="supported"):
     return Effect(mean=mean, low=mean - 1, high=mean + 1, word=word)
 
 
@@ -145,57 +145,59 @@ def summary(*claims, stale=False):
 
 
 def test_totals_are_counted_by_hand():
-    arithmetic = claim("holds", mean=None, numbers=["arithmetic"])
+    arithmetic = claim("supported", mean=None, numbers=["arithmetic"])
     found = {
-        "optimizers": summary(claim("holds"), claim("holds"), claim("refuted"), arithmetic),
-        "schedules": summary(claim("open"), claim("no practical difference"), claim("refuted in direction")),
-        "gradients": summary(claim("unresolved"), claim("open"), stale=True),
+        "optimizers": summary(claim("supported"), claim("supported"), claim("contradicted"), arithmetic),
+        "schedules": summary(claim("undecided"), claim("no real difference"), claim("contradicted")),
+        "gradients": summary(claim("unresolved"), claim("holds in direction"), stale=True),
     }
     assert front_page.totals(found) == (
-        "3 recipes measure 6 claims: 2 hold, 1 makes no practical difference, 1 is refuted in direction, 1 is refuted, "
-        "1 is open. 1 more claim is arithmetic. 2 claims were measured with an earlier version of the recipe, and wait "
+        "3 recipes measure 6 claims: 2 are supported, 1 makes no real difference, 2 are contradicted, 1 is "
+        "undecided. 1 more claim is arithmetic. 2 claims were measured with an earlier version of the recipe, and wait "
         "to be measured again."
     )
     assert front_page.totals({"gradients": found["gradients"]}).startswith("1 recipe. 2 claims were measured")
 
 
 def test_where_nothing_current_surprises_the_claims_that_wait_are_counted():
-    waiting = summary(claim("refuted"), claim("holds"), stale=True)
-    assert "2 claims wait" in front_page.surprises({"optimizers": summary(claim("holds")), "schedules": waiting})
-    assert "wait" not in front_page.surprises({"optimizers": summary(claim("holds"))})
+    waiting = summary(claim("contradicted"), claim("supported"), stale=True)
+    assert "2 claims wait" in front_page.surprises({"optimizers": summary(claim("supported")), "schedules": waiting})
+    assert "wait" not in front_page.surprises({"optimizers": summary(claim("supported"))})
 
 
-def test_what_surprises_is_what_was_refuted_the_largest_first():
+def test_what_surprises_is_what_was_contradicted_the_largest_first():
     found = {
-        "optimizers": summary(claim("refuted", -1.5), claim("holds", 99.0), claim("refuted", -7.0, said="They fly")),
-        "schedules": summary(
-            claim("no practical difference", 0.5),
-            claim("refuted in direction", -8.0),
-            claim("refuted", -99.0, source="our control of O1"),
+        "optimizers": summary(
+            claim("contradicted", -1.5), claim("supported", 99.0), claim("contradicted", -7.0, said="They fly")
         ),
-        "gradients": summary(claim("refuted", -50.0), stale=True),
+        "schedules": summary(
+            claim("no real difference", 0.5),
+            claim("undecided", -8.0),
+            claim("contradicted", -99.0, source="our control of O1"),
+        ),
+        "gradients": summary(claim("contradicted", -50.0), stale=True),
     }
     lines = front_page.surprises(found).splitlines()
     assert [line.split("**")[1] for line in lines] == [
-        "refuted", "refuted", "refuted in direction", "no practical difference"
+        "contradicted", "contradicted", "no real difference"
     ]  # fmt: skip
     assert "“They fly”" in lines[0]
     assert "heads +1, 7.0× the smallest effect" in lines[0]
     assert "[optimizers](results/optimizers/README.md)" in lines[0]
-    assert "heads +1, 0.5× the smallest effect" in lines[3]
+    assert "heads +1, 0.5× the smallest effect" in lines[2]
 
 
 def test_a_surprise_of_several_comparisons_tells_the_numbers_of_the_largest():
-    effects = [effect(-1.5, "refuted"), effect(-9.0, "refuted")]
-    several = claim("refuted", numbers=["heads -15", "tails -90"], effects=effects)
-    assert "**refuted**, tails -90, 9.0× the" in front_page.surprises({"optimizers": summary(several)})
+    effects = [effect(-1.5, "contradicted"), effect(-9.0, "contradicted")]
+    several = claim("contradicted", numbers=["heads -15", "tails -90"], effects=effects)
+    assert "**contradicted**, tails -90, 9.0× the" in front_page.surprises({"optimizers": summary(several)})
 
 
 def test_a_surprise_of_one_kind_of_machine_names_it_and_what_is_left_out_is_counted():
-    timed = [claim("refuted", -float(size), machine="abacus (beads)") for size in range(1, 9)]
+    timed = [claim("contradicted", -float(size), machine="abacus (beads)") for size in range(1, 9)]
     lines = front_page.surprises({"optimizers": summary(*timed)}).splitlines()
     assert len(lines) == front_page.MOST_SURPRISES + 1
-    assert "**refuted** on abacus (beads), heads +1, 8.0×" in lines[0]
+    assert "**contradicted** on abacus (beads), heads +1, 8.0×" in lines[0]
     assert lines[-1].startswith(f"- and {8 - front_page.MOST_SURPRISES} more: ")
 
 
@@ -205,35 +207,37 @@ def test_of_verdicts_that_full_turned_those_are_shown_that_turned_the_furthest()
 
     found = {
         "optimizers": summary(
-            both("holds", "holds"), both("holds", "holds in direction"), both("open", "holds in direction"),
-            both("refuted in direction", "holds"), both("holds", "open"), both("mixed", "open"),
+            both("supported", "supported"), both("undecided", "no real difference"), both("undecided", "supported"),
+            both("contradicted", "supported"), both("supported", "undecided"), both("no real difference", "undecided"),
         ),
-        "schedules": summary(both("holds", "refuted"), claim("holds")),
-        "gradients": summary(both("holds", "refuted"), stale=True),
+        "schedules": summary(both("supported", "contradicted"), claim("supported")),
+        "gradients": summary(both("supported", "contradicted"), stale=True),
     }  # fmt: skip
     head, _, *lines = front_page.at_full(found).splitlines()
     assert head.startswith("7 of these claims were measured with all of CIFAR-10")
     assert "1 verdict is the same" in head
     assert [line.split("”")[0].removeprefix("- “") for line in lines[:-1]] == [
-        "holds, then refuted", "refuted in direction, then holds", "holds, then open",
-        "holds, then holds in direction", "open, then holds in direction",
+        "contradicted, then supported", "supported, then contradicted", "undecided, then supported", "supported, then undecided",
+        "undecided, then no real difference",
     ]  # fmt: skip
     assert lines[-1] == "- and 1 more, on the cards of [optimizers](results/optimizers/README.md#at-full)"
 
 
 def test_a_recipe_has_a_row_in_its_chapter():
-    stale = summary(claim("holds"), claim("open"), stale=True)
-    found = {"schedules": summary(claim("holds"), claim("holds"), claim("open")), "gradients": stale}
+    stale = summary(claim("supported"), claim("undecided"), stale=True)
+    found = {"schedules": summary(claim("supported"), claim("supported"), claim("undecided")), "gradients": stale}
     text = front_page.by_chapter(found)
     (row,) = [line for line in text.splitlines() if line.startswith("| [schedules](recipes/schedules.py) |")]
-    assert row.split(" | ")[1:] == ["Why?", "So.", "[2 holds, 1 open](results/schedules/README.md)", "2 min |"]
+    assert row.split(" | ")[1:] == ["Why?", "So.", "[2 supported, 1 undecided](results/schedules/README.md)", "2 min |"]
     assert text.index("**Optimizing**") < text.index(row) < text.index("**Generalizing**")
     assert "[2 claims, earlier version](results/gradients/README.md)" in text
 
 
 def test_the_ledger_has_each_claim_with_its_sources_words():
-    text = front_page.ledger({"schedules": summary(claim("refuted", said="Coins | fly", machine="abacus"))})
-    expected = "| X1 | Coins land (us). In the source's words: “Coins \\| fly”. | **refuted** on abacus | heads +1 |"
+    text = front_page.ledger({"schedules": summary(claim("contradicted", said="Coins | fly", machine="abacus"))})
+    expected = (
+        "| X1 | Coins land (us). In the source's words: “Coins \\| fly”. | **contradicted** on abacus | heads +1 |"
+    )
     assert expected in text
 
 
@@ -241,23 +245,23 @@ def test_the_ledger_has_each_claim_with_its_sources_words():
 
 
 def test_the_picture_has_each_claims_own_verdict_and_hollow_points_for_earlier_versions(monkeypatch, tmp_path):
-    """Of a mixed claim the comparison that supports it least is drawn, and is not the claim's word."""
+    """Of a claim of several comparisons the one that supports it least is drawn, and is not the claim's word."""
     drawn = []
     monkeypatch.setattr(front_page.figure, "write_png", lambda found, *_: drawn.append(found))
     found = {
-        "optimizers": summary(claim("mixed", drawn=[effect(-1.3, "refuted in direction")]), claim("holds")),
-        "gradients": summary(claim("open", 3.0), stale=True),
+        "optimizers": summary(claim("undecided", drawn=[effect(-1.3, "contradicted")]), claim("supported")),
+        "gradients": summary(claim("unresolved", 3.0), stale=True),
     }
     front_page.write_picture(found, tmp_path / "claims.png")
     points = [line for axes in drawn[0].axes for line in axes.lines if line.get_marker() == "o"]
     assert [line.get_xdata()[0] for line in points] == [-1.3, 2.0, 3.0]
-    assert [line.get_color() for line in points] == [forest.COLORS[word] for word in ("mixed", "holds", "open")]
+    assert [line.get_color() for line in points] == [forest.COLORS["undecided"], forest.COLORS["supported"], forest.OLD]
     assert [line.get_markerfacecolor() == "white" for line in points] == [False, False, True]
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_every_row_is_drawn_once_whatever_the_columns(columns):
-    words = ["holds", "open", "refuted", "holds", "mixed"]
+    words = ["supported", "undecided", "contradicted", "supported", "no real difference"]
     rows = [forest.Row(f"row {i}", 0.9 * i, i - 1.0, i + 1.0, word) for i, word in enumerate(words)]
     drawn = forest.draw_forest(rows, columns=columns)
     labels = [label.get_text() for axes in drawn.axes for label in axes.get_yticklabels()]
@@ -268,12 +272,14 @@ def test_every_row_is_drawn_once_whatever_the_columns(columns):
     assert ends == [[row.low, row.high] for row in rows]
     beside = [text.get_text() for axes in drawn.axes for text in axes.texts]
     legend = [text.get_text() for one in drawn.legends for text in one.get_texts()]
-    assert (beside, legend) == ((words, []) if columns == 1 else ([], ["holds", "open", "mixed", "refuted"]))
+    assert (beside, legend) == (
+        (words, []) if columns == 1 else ([], ["supported", "no real difference", "undecided", "contradicted"])
+    )
 
 
 def test_a_mean_beyond_the_edge_is_a_number():
     drawn = forest.draw_forest(
-        [forest.Row("a", 33.0, 30.0, 36.0, "holds"), forest.Row("b", -29.0, -30.0, -28.0, "refuted")]
+        [forest.Row("a", 33.0, 30.0, 36.0, "supported"), forest.Row("b", -29.0, -30.0, -28.0, "contradicted")]
     )
     texts = {text.get_text() for text in drawn.axes[0].texts}
     assert {"+33 ▶", "◀ -29"} <= texts
@@ -284,6 +290,6 @@ def test_every_word_has_a_colour():
 
 
 def test_a_picture_names_the_evidence_that_it_was_drawn_from(tmp_path):
-    figure.write_png(forest.draw_forest([forest.Row("a", 1.0, 0.0, 2.0, "holds")]), tmp_path / "a.png", "abc")
+    figure.write_png(forest.draw_forest([forest.Row("a", 1.0, 0.0, 2.0, "supported")]), tmp_path / "a.png", "abc")
     assert figure.drawn_from(tmp_path / "a.png") == "abc"
     assert figure.drawn_from(tmp_path / "b.png") == ""

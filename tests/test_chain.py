@@ -61,7 +61,13 @@ def test_the_ledger_says_what_was_worked_out_by_hand(summary):
     shown = f"clear minus fair: +32.50 [{low:+.2f}, {high:+.2f}] points"
     text = front_page.ledger({"dice": summary}).replace("\\", "")
     for number, (words, verdict) in enumerate(
-        [("above fair", "holds"), ("below fair", "refuted"), ("", ""), ("no worse", "holds"), ("no better", "refuted")],
+        [
+            ("above fair", "supported"),
+            ("below fair", "contradicted"),
+            ("", ""),
+            ("no worse", "supported"),
+            ("no better", "contradicted"),
+        ],
         1,
     ):
         if words:
@@ -69,7 +75,7 @@ def test_the_ledger_says_what_was_worked_out_by_hand(summary):
             assert f"{words} (us). | **{verdict}** | test accuracy, {shown} |" in row
     (row,) = [row for row in text.splitlines() if row.startswith("| C3 |")]
     shown = f"clear minus fair: -32.50 [{-high:+.2f}, {-low:+.2f}] points"
-    assert f"**holds** | train minus test accuracy, {shown} |" in row
+    assert f"**supported** | train minus test accuracy, {shown} |" in row
 
 
 def test_the_picture_is_turned_in_the_claims_direction(summary):
@@ -81,9 +87,11 @@ def test_the_picture_is_turned_in_the_claims_direction(summary):
 
 
 def test_readme_counts_and_lists_them(summary):
-    assert front_page.totals({"dice": summary}).startswith("1 recipe measures 5 claims: 3 hold, 2 are refuted.")
+    assert front_page.totals({"dice": summary}).startswith(
+        "1 recipe measures 5 claims: 3 are supported, 2 are contradicted."
+    )
     first, second = front_page.surprises({"dice": summary}).replace("\\", "").splitlines()
-    assert "“Clear is below fair” (us): **refuted**, test accuracy, clear minus fair: +32.50" in first + second
+    assert "“Clear is below fair” (us): **contradicted**, test accuracy, clear minus fair: +32.50" in first + second
     assert "32.5× the smallest effect that matters" in first
 
 

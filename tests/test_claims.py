@@ -337,7 +337,7 @@ def test_the_expected_number_of_false_verdicts_is_worked_out_by_hand():
         {**HIGHER, "delta": -1},
         {**HIGHER, "delta": 0.0},
         {**HIGHER, "delta": math.nan},
-        {**HIGHER, "metric": "test_accuracy"},  # It has a delta in the table.
+        {**HIGHER, "metric": "test_accuracy"},  # It has another delta in the table.
     ],
 )
 def test_a_claim_must_make_one_comparison_with_the_metrics_own_delta(kind):
@@ -346,7 +346,9 @@ def test_a_claim_must_make_one_comparison_with_the_metrics_own_delta(kind):
 
 
 def test_a_metric_of_the_table_has_the_tables_delta():
-    assert Claim("C", "…", "…", "test_accuracy", **HIGHER).delta == SMALLEST["test_accuracy"][0] == 0.01
+    found = Claim("C", "…", "…", "test_accuracy", **HIGHER)
+    assert found.delta == SMALLEST["test_accuracy"][0] == 0.01
+    assert dataclasses.replace(found, text="Other words").delta == 0.01
 
 
 # Test images.
@@ -365,7 +367,7 @@ def test_the_test_sets_part_of_the_variance_is_worked_out_by_hand():
     correct = bits(a, np.zeros((2, 4), bool))
     (found,) = judge(claim(**HIGHER), shares(correct), 1, correct=correct).comparisons
     # Seeds: 1/2 and 3/4, so s² = 1/32 and s²/n = 1/64. Images: 1, 1, 1/2 and 0 about 5/8, so v = 11/48. What is left
-    # after seed and image is 1/8 six times and 3/8 twice, so w = 3/8 of 1 · 3 degrees of freedom, 1/8, and w/(nN) = 1/64.
+    # after seed and image is 1/8 six times and 3/8 twice: 3/8 of 1 · 3 degrees of freedom, so w = 1/8 and w/(nN) = 1/64.
     terms = {1 / 64: 1, 11 / 48 / 4: 3, -1 / 64: 3}
     variance = sum(terms)
     freedom = variance**2 / (1 / 64**2 / 1 + (11 / 192) ** 2 / 3 + 1 / 64**2 / 3)
@@ -380,7 +382,8 @@ def crossed(rng, seeds: int, images: int, of_images: float, run: float = 0.2):
     """
     means, shared = np.array([0.9, 0.6]), rng.normal(0, 1, images)
     own = rng.normal(0, of_images, (2, 1, images))
-    score = means[:, None, None] + shared + own + rng.normal(0, run, (2, seeds, 1)) + rng.normal(0, 1, (2, seeds, images))
+    rest = rng.normal(0, run, (2, seeds, 1)) + rng.normal(0, 1, (2, seeds, images))
+    score = means[:, None, None] + shared + own + rest
     truth = special.ndtr(means / math.sqrt(1 + of_images**2 + run**2 + 1))
     return score > 0, float(truth[0] - truth[1])
 

@@ -192,7 +192,7 @@ def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):
         save=tmp_path,
     )
     assert [row["variant"] for row in found.table()] == ["linear", "convnet"]
-    assert found.verdicts()["B1"] == "holds"
+    assert found.verdicts()["B1"] == "supported"
     assert len(found.figure().axes) == 2
     assert {(record.variant, record.seed) for record in found.records} == {
         (variant, seed) for variant in ("linear", "convnet") for seed in (101, 102)

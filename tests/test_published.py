@@ -182,7 +182,7 @@ def test_evidence_becomes_a_card_figures_and_a_summary(results, tmp_path):
     assert "1 recipe measures 1 claim: 1 is open." in page.read_text()
     text = (results / "README.md").read_text()
     assert "## [guess](guess/README.md): Do coins land heads up?" in text
-    assert "| X1 | A loaded coin wins (us). | **open** | test accuracy, loaded minus fair: " in text
+    assert "| X1 | A loaded coin wins (us). | **undecided** | test accuracy, loaded minus fair: " in text
     assert front_drift(results, page) == []
     assert "![optimizers]" not in (results / "gallery.md").read_text()  # What is published alone.
 
@@ -274,8 +274,8 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     assert read(results / "guess" / "full" / "evidence.json", Evidence).budget == "full"
     assert read(results / "guess" / "evidence.json", Evidence).budget == "quick"
     (claim,) = read(results / "guess" / SUMMARY, Summary).claims
-    assert (claim.verdict, claim.at_full) == ("open", "open")
-    assert "| X1 | open | **open** | test accuracy, loaded minus fair: +0.00" in (results / "guess" / CARD).read_text()
+    assert (claim.verdict, claim.at_full) == ("undecided", "undecided")
+    assert "| X1 | undecided | **undecided** | test accuracy, loaded minus fair: +0.00" in (results / "guess" / CARD).read_text()
     assert drift(experiment, results) == []
     for record in quick.records:
         record.metrics["test_accuracy"] *= 1 + 1e-9 * record.seed  # Equal differences would decide nothing.
@@ -288,7 +288,7 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     publish.publish_front(results, page := front(tmp_path))
     assert "0 verdicts are the same, and these changed the most:" in page.read_text()
     (line,) = (line for line in page.read_text().splitlines() if "at quick, test accuracy, loaded minus fair:" in line)
-    assert re.search(r"and \*\*holds\*\* at full, \+20\.15 \\\[\+20\.0\d, \+20\.2\d\\\] points$", line)
+    assert re.search(r"and \*\*supported\*\* at full, \+20\.15 \\\[\+20\.0\d, \+20\.2\d\\\] points$", line)
     at_full({"fair": 0.5, "loaded": 0.7}, seeds=[1])
     assert "at least 5 are needed, from 1 on" in " ".join(publishable.objections(experiment, path))
 

@@ -1,6 +1,7 @@
 """A first run is told the published answer, and whether its own numbers agree with it."""
 
 import dataclasses
+import math
 from types import SimpleNamespace
 
 import keras
@@ -62,7 +63,7 @@ def test_a_difference_of_five_deviations_is_said_to_be_one():
 def test_what_depends_on_the_machine_is_compared_on_one_kind_only():
     experiment = dataclasses.replace(
         dice.EXPERIMENT,
-        claims=[dataclasses.replace(dice.CLAIMS[0], metric="log_time")],
+        claims=[dataclasses.replace(dice.CLAIMS[0], metric="log_time", delta=math.nan)],
         units={"log_time": Unit("time", timed=True)},
     )
 
@@ -96,9 +97,9 @@ def said(capsys, tmp_path, *flags) -> str:
 
 def test_a_plain_run_ends_with_the_published_answer_and_that_it_agrees(ten, tmp_path, capsys):
     text = said(capsys, tmp_path)
-    answer, agrees, table = (text.index(words) for words in ("HOLDS: A loaded die", "Your runs agree", "Your runs, 3"))
+    answer, agrees, table = (text.index(words) for words in ("SUPPORTED: A loaded die", "Your runs agree", "Your runs, 3"))
     assert answer < agrees < table
-    assert "OPEN: A slightly loaded die wins" in text
+    assert "UNDECIDED: A slightly loaded die wins" in text
     assert text.count("A loaded die wins") == 1  # Three seeds have no verdict of their own.
 
 
@@ -107,7 +108,7 @@ def test_ten_runs_that_differ_are_said_to_and_have_verdicts_of_their_own(ten, tm
     text = said(capsys, tmp_path, "--seeds", "10")
     assert "Your runs differ from them:" in text
     assert "clear, test accuracy:" in text
-    assert "D1  A loaded die wins [us]: REFUTED" in text
+    assert "D1  A loaded die wins [us]: CONTRADICTED" in text
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_where_published_numbers_do_not_apply_it_says_why_and_has_verdicts_of_it
 ):
     text = said(capsys, tmp_path, *flags)
     assert why in text
-    assert "D1  A loaded die wins [us]: OPEN" in text
+    assert "D1  A loaded die wins [us]: UNDECIDED" in text
 
 
 def test_without_anything_published_it_says_so(started, tmp_path, capsys, monkeypatch):

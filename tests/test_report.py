@@ -61,11 +61,11 @@ def test_a_verdict_on_times_names_the_kind_of_machine():
     report = Report(dataclasses.replace(guess.EXPERIMENT, **changed), values, None)
     assert [claim.machine for claim in publish.summary_of(report).claims] == ["a (abilities unknown)", None]
     page = card.markdown(report)
-    assert "**seconds** … (us): **open** on a (abilities unknown)." in page
-    assert "**apart** … (us): **open**." in page
+    assert "**seconds** … (us): **undecided** on a (abilities unknown)." in page
+    assert "**apart** … (us): **undecided**." in page
 
 
-@pytest.mark.parametrize(("direction", "verdict"), [("higher", "holds"), ("lower", "refuted")])
+@pytest.mark.parametrize(("direction", "verdict"), [("higher", "supported"), ("lower", "contradicted")])
 def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
     claim = Claim("C", "…", "…", "test_accuracy", **{direction: "a"}, than="b")
     report = reported(claim, {"a": [0.61, 0.60, 0.62, 0.61, 0.61] * 2, "b": [0.50, 0.51, 0.50, 0.49, 0.50] * 2})
@@ -147,7 +147,7 @@ def test_many_pairs_that_are_equal_take_one_row():
     claim = Claim("X", "All are equal", "us", "test_accuracy", equal=tuple("abcd"))
     judgement = judge(claim, values, 1)
     (row,) = forest.rows([judgement])
-    assert (row.label, row.word) == ("X   all 6 pairs", "holds")
+    assert (row.label, row.word) == ("X   all 6 pairs", "supported")
     assert row.low == min(comparison.low for comparison in judgement.comparisons) / 0.01
     assert row.high == max(comparison.high for comparison in judgement.comparisons) / 0.01
     apart = judge(claim, values | {"d": {seed: value + 0.1 for seed, value in values["d"].items()}}, 1)

@@ -51,9 +51,9 @@ ORIGIN = {
     "parts": {"f": "0"},
 }
 SWEEP = made_up.sweep(**ORIGIN, winners={"fair": {"rate": 1.0}}, search=[TRIAL], curve=[TRIAL], config={"epochs": 1})
-EFFECT = schemas.Effect(mean=1.0, low=0.0, high=2.0, word="holds")
+EFFECT = schemas.Effect(mean=1.0, low=0.0, high=2.0, word="supported")
 CLAIM = schemas.ClaimSummary(
-    id="D1", text="…", source="us", said="…", verdict="holds", machine="Zen", numbers=["1"], at_full="open",
+    id="D1", text="…", source="us", said="…", verdict="supported", machine="Zen", numbers=["1"], at_full="undecided",
     at_quick_and_full=("1", "2"), effects=[EFFECT], drawn=[EFFECT],
 )  # fmt: skip
 SUMMARY = {"question": "…", "answer": "…", "seeds": 10, "quick_seconds": 60, "stale": False, "claims": [CLAIM]}
