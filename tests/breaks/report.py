@@ -8,8 +8,13 @@ PUBLISHED, REPORT = "tests/test_published.py", "tests/test_report.py"
 ROWS = [
     *of(
         "lab/report/report.py",
-        ("if look >= seeds", "if look > seeds", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
-        ("(look for look in LOOKS", "(seeds for look in LOOKS", f"{CLAIMS}::test_what_it_takes_is_named_by_the_look"),
+        ("self.correct if claim.metric ==", "None if claim.metric ==", f"{CLAIMS}::test_a_report_takes_the_bits"),
+        (
+            "self.correct if claim.metric ==",
+            "self.correct if claim.metric !=",
+            f"{CLAIMS}::test_a_report_takes_the_bits",
+        ),
+        ("if claim.metric in timings else None", "if False else None", f"{CLAIMS}::test_a_report_judges_times"),
         (
             "metric, self.experiment.unit(metric).timed)",
             "metric, False)",
@@ -52,7 +57,7 @@ ROWS = [
     ),
     *of(
         "lab/report/forest.py",
-        ("value / claim.by for value", "-value / claim.by for value", f"{CHAIN}::test_the_picture"),
+        ("value / claim.delta for value", "-value / claim.delta for value", f"{CHAIN}::test_the_picture"),
         ('"white" if row.stale else color', "color", f"{ADVICE}::test_the_picture_has"),
     ),
     *of(

@@ -2,31 +2,98 @@
 
 from tests.breaks.row import of
 
+CLAIMS = "tests/test_claims.py"
+EDGES = f"{CLAIMS}::test_what_an_interval_says"
+SEVERAL = "test_a_claim_of_several_comparisons"
+BY_HAND = "test_the_test_sets_part_of_the_variance"
+
 ROWS = [
     *of(
+        "lab/claims.py",
+        ("sign = -1.0 if self.lower or", "sign = -1.0 if", f"{CLAIMS}::test_lower_is_the_mirror_image"),
+        (
+            "{pair[0]: sign, pair[1]: -sign}",
+            "{pair[0]: -sign, pair[1]: sign}",
+            f"{CLAIMS}::test_the_interval_is_scipys",
+        ),
+        ("sign * (x - middle) / squares", "sign * x / squares", f"{CLAIMS}::test_trend_tests_the_paired_slope"),
+        ("(claim.check, claim.family), [])", '(claim.check, ""), [])', f"{CLAIMS}::test_checks_and_claims"),
+        ("(claim.check, claim.family), [])", "(False, claim.family), [])", f"{CLAIMS}::test_checks_and_claims"),
+        (
+            "and self.delta != SMALLEST[self.metric][0]",
+            "and self.delta < 0",
+            f"{CLAIMS}::test_a_claim_must_make_one_comparison",
+        ),
+        ('object.__setattr__(self, "check", True)', "pass", f"{CLAIMS}::test_what_is_asserted"),
+    ),
+    *of(
         "lab/statistics.py",
+        ("within = -delta < low and", "within = -delta <= low and", EDGES),
+        ("and high < delta\n", "and high <= delta\n", EDGES),
+        ("        if low > 0:\n", "        if low >= 0:\n", EDGES),
+        ("SMALL if low < delta", "SMALL if low <= delta", EDGES),
+        ('"contradicted" if high < 0 else', '"contradicted" if high <= 0 else', EDGES),
+        ("        if low > -delta:\n", "        if low >= -delta:\n", EDGES),
+        ("if high < -delta else (", "if high <= -delta else (", EDGES),
+        ("WORSE if high < 0 else", "WORSE if low < 0 else", EDGES),
+        ("apart = low > delta or", "apart = low >= delta or", EDGES),
+        ("or high < -delta\n", "or high <= -delta\n", EDGES),
+        ('"supported" if low >= least', '"supported" if low > claim.at_least', EDGES),
+        ('"contradicted" if high < least', '"contradicted" if high <= claim.at_least', EDGES),
+        ("least = claim.at_least - ROUNDING * max", "least = claim.at_least - 0 * max", f"{CLAIMS}::test_a_count_that"),
+        ("low, high = -high, -low", "low, high = low, high", EDGES),
         (
-            "sign = -1.0 if claim.lower",
-            "sign = 1.0 if claim.lower",
-            "tests/test_claims.py::test_lower_is_the_mirror_image",
+            "(len(looks) if occasions is None else 1)",
+            "1",
+            f"{CLAIMS}::test_the_interval_is_scipys",
         ),
-        ("    elif low > by:\n", "    elif high > by:\n", "tests/test_claims.py::test_the_words_of_a_difference"),
         (
-            "FAMILY_ERROR / len(looks) / claims",
-            "FAMILY_ERROR / claims",
-            "tests/test_claims.py::test_interval_and_effect",
+            "(len(looks) if occasions is None else 1)",
+            "len(looks)",
+            f"{CLAIMS}::test_of_timings_the_interval",
         ),
         (
-            '<= {"holds", "holds in direction"}:',
-            "<= set():",
-            "tests/test_claims.py::test_holding_together_costs_no_level",
-        ),
-        (
-            'if found.word != "open":\n            break',
+            'if found.word != "undecided":\n            break',
             "pass",
-            "tests/test_claims.py::test_a_comparison_keeps_the_word",
+            f"{CLAIMS}::test_a_comparison_keeps_the_word",
         ),
-        ("a[seed] - b[seed]", "b[seed] - a[seed]", "tests/test_claims.py::test_interval_and_effect"),
+        ("if LOOKS[0] <= look <= len(seeds)]", "if look <= len(seeds)]", f"{CLAIMS}::test_fewer_than_ten_seeds"),
+        ("np.array(arm) < limit) > 0.5", "np.array(arm) < limit) >= 0.5", f"{CLAIMS}::test_where_both_arms"),
+        ("return all(np.mean(np.array(arm)", "return any(np.mean(np.array(arm)", f"{CLAIMS}::test_where_both_arms"),
+        ("min(1.5 * chance, chance + 0.05)", "1.5 * chance", f"{CLAIMS}::test_where_both_arms"),
+        ("if equal and not claim.exact:", "if equal:", f"{CLAIMS}::test_differences_that_are_all_equal"),
+        ("if equal and not claim.exact:", "if False:", f"{CLAIMS}::test_differences_that_are_all_equal"),
+        ('"contradicted", "undecided", "no real', '"undecided", "contradicted", "no real', f"{CLAIMS}::{SEVERAL}"),
+        ('"undecided", "no real difference", "supported")', '"undecided", "supported")', f"{CLAIMS}::{SEVERAL}"),
+        (
+            "(len(claim.pairs) + 1) / 2",
+            "len(claim.pairs)",
+            f"{CLAIMS}::test_the_expected_number_of_false_verdicts",
+        ),
+        ("        if not is_check\n", "", f"{CLAIMS}::test_the_expected_number_of_false_verdicts"),
+        # The test images' part: left out, the rest counted twice, the wrong denominators, the wrong degrees of freedom.
+        ("_Part(more - less,", "_Part(more,", f"{CLAIMS}::{BY_HAND}"),
+        ("if more > less else None", "if False else None", f"{CLAIMS}::test_intervals_cover"),
+        ("w / (n * images)\n", "w / images\n", f"{CLAIMS}::{BY_HAND}"),
+        ("/ ((n - 1) * (images - 1))\n", "/ (n * images - 1)\n", f"{CLAIMS}::{BY_HAND}"),
+        ("((more, images - 1),", "((more, n - 1),", f"{CLAIMS}::{BY_HAND}"),
+        ("sum(term**2 / of", "sum(term**2 / freedom", f"{CLAIMS}::{BY_HAND}"),
+        (
+            "if n < 2:\n        return None",
+            "if n < len(seeds):\n        return None",
+            f"{CLAIMS}::test_a_run_without_bits",
+        ),
+        # Timings.
+        ("[:OCCASIONS]]", "]", f"{CLAIMS}::test_a_fifth_occasion"),
+        ("len(first) == OCCASIONS else", "len(first) > 1 else", f"{CLAIMS}::test_fewer_than_four_occasions"),
+        ("abs(np.mean([_drift", "(np.mean([_drift", f"{CLAIMS}::test_a_drift_within_occasions"),
+        ("> claim.delta:\n", "> 2 * claim.delta:\n", f"{CLAIMS}::test_a_drift_within_occasions"),
+        ("np.mean(repeats[-half:])", "np.mean(repeats[half:])", f"{CLAIMS}::test_a_drift_within_occasions"),
+        (
+            "np.array([np.mean(repeats) for repeats in first])",
+            "np.concatenate([*first, []])",
+            f"{CLAIMS}::test_of_timings_the_interval",
+        ),
     ),
     *of(
         "lab/tuning.py",
