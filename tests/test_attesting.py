@@ -239,7 +239,7 @@ from lab import Claim, Experiment
 from recipes import dice as recipe
 
 CLAIMS = [Claim("D1", "A loaded die wins", "us", "test_accuracy", higher="clear", than="fair")]
-EXPERIMENT = Experiment(recipe, recipe.VARIANTS, CLAIMS, recipe.Config, train=recipe.train)
+EXPERIMENT = Experiment(recipe, recipe.VARIANTS, CLAIMS, recipe.Config, train=recipe.train, first_seed=1)
 """
 
 

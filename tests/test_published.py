@@ -275,7 +275,10 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     assert read(results / "guess" / "evidence.json", Evidence).budget == "quick"
     (claim,) = read(results / "guess" / SUMMARY, Summary).claims
     assert (claim.verdict, claim.at_full) == ("undecided", "undecided")
-    assert "| X1 | undecided | **undecided** | test accuracy, loaded minus fair: +0.00" in (results / "guess" / CARD).read_text()
+    assert (
+        "| X1 | undecided | **undecided** | test accuracy, loaded minus fair: +0.00"
+        in (results / "guess" / CARD).read_text()
+    )
     assert drift(experiment, results) == []
     for record in quick.records:
         record.metrics["test_accuracy"] *= 1 + 1e-9 * record.seed  # Equal differences would decide nothing.

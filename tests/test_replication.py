@@ -97,7 +97,9 @@ def said(capsys, tmp_path, *flags) -> str:
 
 def test_a_plain_run_ends_with_the_published_answer_and_that_it_agrees(ten, tmp_path, capsys):
     text = said(capsys, tmp_path)
-    answer, agrees, table = (text.index(words) for words in ("SUPPORTED: A loaded die", "Your runs agree", "Your runs, 3"))
+    answer, agrees, table = (
+        text.index(words) for words in ("SUPPORTED: A loaded die", "Your runs agree", "Your runs, 3")
+    )
     assert answer < agrees < table
     assert "UNDECIDED: A slightly loaded die wins" in text
     assert text.count("A loaded die wins") == 1  # Three seeds have no verdict of their own.

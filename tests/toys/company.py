@@ -71,7 +71,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
 
 CLAIMS = [Claim("N1", "Nobody leaves a trace", "us", "weight", delta=0.1, higher="tidy", than="messy")]
-EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, first_seed=1)
 
 if __name__ == "__main__":
     main("tests.toys.company")

@@ -29,7 +29,7 @@ CLAIMS = [
     Claim("D1", "A loaded die wins", "us", "test_accuracy", higher="clear", than="fair"),
     Claim("D2", "A slightly loaded die wins", "us", "test_accuracy", higher="faint", than="fair"),
 ]
-EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, first_seed=1)
 
 if __name__ == "__main__":
     main("tests.toys.dice")

@@ -31,7 +31,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
 
 
 CLAIMS = [Claim("P1", "Long is longer", "us", "seconds", delta=0.1, higher="long", than="short")]
-EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, compare=compare)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, compare=compare, first_seed=1)
 
 if __name__ == "__main__":
     main("tests.toys.pair")

@@ -30,7 +30,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
 CLAIMS = [Claim("X3", "Wind slows", "us", "test_accuracy", higher="fair", than="windy")]
 TUNING = Tuning("rate", dict.fromkeys(VARIANTS, half_decades(0.01, 1.0)), Objective("validation_accuracy"))
-EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING, first_seed=1)
 
 if __name__ == "__main__":
     main("tests.toys.runner")

@@ -68,7 +68,7 @@ def train(variant: str, config: Config, run: Run, data: sources.Data | None = No
 
 CLAIMS = [Claim("T1", "A hidden layer helps", "us", "test_accuracy", higher="hidden", than="linear")]
 TUNING = Tuning("rate", dict.fromkeys(VARIANTS, (0.001, 0.003)), Objective("validation_accuracy"))
-EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, tuning=TUNING, first_seed=1)
 
 if __name__ == "__main__":
     main("tests.toys.tiny")

@@ -41,7 +41,7 @@ def compare(config: Config, runs: Mapping[str, Run]) -> dict[str, dict[str, floa
 
 
 CLAIMS = [Claim("T2", "A hidden layer helps", "us", "test_accuracy", higher="hidden", than="linear")]
-EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, compare=compare)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, compare=compare, first_seed=1)
 
 if __name__ == "__main__":
     main("tests.toys.tiny_pair")

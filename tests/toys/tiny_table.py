@@ -39,7 +39,7 @@ def train(variant: str, config: Config, run: Run) -> dict[str, float]:
 
 
 CLAIMS = [Claim("T3", "Choosing helps", "us", "test_accuracy", higher="best", than="first")]
-EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, table=TABLE)
+EXPERIMENT = Experiment(sys.modules[__name__], VARIANTS, CLAIMS, Config, train=train, table=TABLE, first_seed=1)
 
 if __name__ == "__main__":
     main("tests.toys.tiny_table")
