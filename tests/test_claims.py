@@ -100,10 +100,11 @@ def test_what_an_interval_says_of_each_kind_of_claim_at_its_edges_too(kind, low,
 
 
 def test_a_count_that_is_just_as_large_as_claimed_is_at_least_that():
-    counts = values(a=[math.log(1000)] * 10, b=[math.log(250)] * 10)  # Their difference falls short of log(4) by 1e-16.
-    quarter = claim(lower="b", than="a", at_least=math.log(4), exact=True)
-    assert judge(quarter, counts, 1).verdict == "supported"
-    assert judge(dataclasses.replace(quarter, at_least=math.log(4.001)), counts, 1).verdict == "contradicted"
+    assert math.log(700) - math.log(100) < math.log(7)  # By a rounding error.
+    counts = values(a=[math.log(700)] * 10, b=[math.log(100)] * 10)
+    seventh = claim(lower="b", than="a", at_least=math.log(7), exact=True)
+    assert judge(seventh, counts, 1).verdict == "supported"
+    assert judge(dataclasses.replace(seventh, at_least=math.log(7.001)), counts, 1).verdict == "contradicted"
 
 
 def test_the_interval_is_scipys():

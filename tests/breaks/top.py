@@ -4,6 +4,7 @@ from tests.breaks.row import of
 
 CLAIMS = "tests/test_claims.py"
 EDGES = f"{CLAIMS}::test_what_an_interval_says"
+STOPPING = "tests/test_stopping_rule.py"
 SEVERAL = "test_a_claim_of_several_comparisons"
 BY_HAND = "test_the_test_sets_part_of_the_variance"
 
@@ -155,12 +156,34 @@ ROWS = [
         (
             "else set(comparison.between)",
             "else set(experiment.names)",
-            "tests/test_stopping_rule.py::test_seeds_are_added",
+            f"{STOPPING}::test_seeds_are_added",
         ),
         (
             "            put_away(str(invocation.folder), record)",
             "            pass",
-            "tests/test_stopping_rule.py::test_it_stops",
+            f"{STOPPING}::test_it_stops",
         ),
+        ("if many < OCCASIONS:", "if True:", f"{STOPPING}::test_each_extension"),
+        (
+            "first = seeds[-1] + 1 if seeds else",
+            "first = seeds[0] + 1 if seeds else",
+            f"{STOPPING}::test_each_extension",
+        ),
+        ("if record.began and record.host == host()]", "if record.began]", f"{STOPPING}::test_within_two_hours"),
+        ("default=in_utc() - GAP) + GAP", "default=in_utc() - GAP)", f"{STOPPING}::test_within_two_hours"),
+        ("if times_count(invocation.experiment):", "if False:", f"{STOPPING}::test_each_extension"),
+    ),
+    *of(
+        "lab/evidence/occasions.py",
+        ("began - until >= GAP", "began - until > GAP", f"{STOPPING}::test_an_occasion_is"),
+        ("setdefault(record.host, {})", 'setdefault("", {})', f"{STOPPING}::test_an_occasion_is"),
+        ("until is None else max(until, end)", "until is None else began", f"{STOPPING}::test_an_occasion_is"),
+        ("enumerate(sorted(stretches))", "enumerate(stretches)", f"{STOPPING}::test_an_occasion_is"),
+        (
+            "first, last = mine.get(record.seed, (began, end))",
+            "first, last = began, end",
+            f"{STOPPING}::test_an_occasion_is",
+        ),
+        ('if "memory" not in metric}', "}", f"{CLAIMS}::test_a_report_judges_times"),
     ),
 ]
