@@ -102,7 +102,8 @@ def summary_of(report: Report, full: Report | None = None) -> Summary:
         seeds=len(report.found.seeds),
         quick_seconds=report.quick_seconds(),
         stale=False,
-        false_verdicts=expected_false_verdicts(report.experiment.claims),
+        false_verdicts=expected_false_verdicts([one.claim for one in report.judgements])
+        + expected_false_verdicts([one.claim for one in at_full.values()]),
         claims=[_claim_summary(report, one, full, at_full.get(one.claim.id)) for one in report.judgements],
     )
 
