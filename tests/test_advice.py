@@ -217,8 +217,8 @@ def test_of_verdicts_that_full_turned_those_are_shown_that_turned_the_furthest()
     assert head.startswith("7 of these claims were measured with all of CIFAR-10")
     assert "1 verdict is the same" in head
     assert [line.split("”")[0].removeprefix("- “") for line in lines[:-1]] == [
-        "contradicted, then supported", "supported, then contradicted", "undecided, then supported", "supported, then undecided",
-        "undecided, then no real difference",
+        "contradicted, then supported", "supported, then contradicted", "undecided, then supported",
+        "supported, then undecided", "undecided, then no real difference",
     ]  # fmt: skip
     assert lines[-1] == "- and 1 more, on the cards of [optimizers](results/optimizers/README.md#at-full)"
 

@@ -368,7 +368,7 @@ def test_the_test_sets_part_of_the_variance_is_worked_out_by_hand():
     correct = bits(a, np.zeros((2, 4), bool))
     (found,) = judge(claim(**HIGHER), shares(correct), 1, correct=correct).comparisons
     # Seeds: 1/2 and 3/4, so s² = 1/32 and s²/n = 1/64. Images: 1, 1, 1/2 and 0 about 5/8, so v = 11/48. What is left
-    # after seed and image is 1/8 six times and 3/8 twice: 3/8 of 1 · 3 degrees of freedom, so w = 1/8 and w/(nN) = 1/64.
+    # after seed and image is 1/8 six times, 3/8 twice: 3/8 with 1 · 3 degrees of freedom, so w = 1/8, w/(nN) = 1/64.
     terms = {1 / 64: 1, 11 / 48 / 4: 3, -1 / 64: 3}
     variance = sum(terms)
     freedom = variance**2 / (1 / 64**2 / 1 + (11 / 192) ** 2 / 3 + 1 / 64**2 / 3)
