@@ -500,7 +500,7 @@ def test_fewer_than_four_occasions_decide_nothing_whatever_the_number_of_repeats
 def test_a_drift_within_occasions_larger_than_delta_is_said_and_decides_nothing(drifts, word):
     # Five repeats, one in the middle that is left out, and five more.
     of = [
-        [mean - drift / 2 + x for x in WITHIN[:5]] + [mean] + [mean + drift / 2 + x for x in WITHIN[:5]]
+        [mean - drift / 2 + x for x in WITHIN[:5]] + [mean + 1.0] + [mean + drift / 2 + x for x in WITHIN[:5]]
         for mean, drift in zip(MEANS, drifts, strict=True)
     ]
     data, occasions = timed(*of)

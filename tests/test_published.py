@@ -179,7 +179,7 @@ def test_evidence_becomes_a_card_figures_and_a_summary(results, tmp_path):
     assert command == "python -m tests.toys.guess --seeds 10"  # One that anyone may give.
     page = front(tmp_path)
     publish.publish_front(results, page)
-    assert "1 recipe measures 1 claim: 1 is open." in page.read_text()
+    assert "1 recipe measures 1 claim: 1 is undecided." in page.read_text()
     text = (results / "README.md").read_text()
     assert "## [guess](guess/README.md): Do coins land heads up?" in text
     assert "| X1 | A loaded coin wins (us). | **undecided** | test accuracy, loaded minus fair: " in text
@@ -254,7 +254,7 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     results, experiment = tmp_path / "results", dataclasses.replace(guess.EXPERIMENT, at_full=("fair", "loaded"))
     quick, path = read(clean, Evidence), clean.parents[1] / "20260102-000000" / "evidence.json"
 
-    def at_full(accuracies, seeds=range(1, 6)):
+    def at_full(accuracies, seeds=range(1, 11)):
         """Evidence at full with an accuracy for each variant, and a thousandth more at each seed than at the last."""
         records = [
             structs.replace(record, metrics={"test_accuracy": accuracies[record.variant] + 0.001 * record.seed})
@@ -291,7 +291,7 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     publish.publish_front(results, page := front(tmp_path))
     assert "0 verdicts are the same, and these changed the most:" in page.read_text()
     (line,) = (line for line in page.read_text().splitlines() if "at quick, test accuracy, loaded minus fair:" in line)
-    assert re.search(r"and \*\*supported\*\* at full, \+20\.15 \\\[\+20\.0\d, \+20\.2\d\\\] points$", line)
+    assert re.search(r"and \*\*supported\*\* at full, \+20\.27 \\\[\+20\.13, \+20\.42\\\] points$", line)
     at_full({"fair": 0.5, "loaded": 0.7}, seeds=[1])
     assert "at least 5 are needed, from 1 on" in " ".join(publishable.objections(experiment, path))
 
