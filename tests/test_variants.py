@@ -52,10 +52,10 @@ def test_a_flag_reaches_the_training_and_has_the_type_of_the_argument(capsys, tm
 def test_what_is_given_replaces_an_argument_in_every_variant_and_nothing_else_does():
     usual = EXPERIMENT.config()
     assert EXPERIMENT.bound("hidden", usual).keywords == bound.VARIANTS["hidden"].keywords
-    given = dataclasses.replace(usual, rate=0.5, epochs=7)
+    given = dataclasses.replace(usual, rate=0.5, decay=0.0, epochs=7)
     for variant in EXPERIMENT.names:
         keywords = EXPERIMENT.bound(variant, given).keywords
-        assert (keywords["rate"], keywords["epochs"]) == (0.5, 7)
+        assert (keywords["rate"], keywords["decay"], keywords["epochs"]) == (0.5, 0.0, 7)
 
 
 def test_a_variant_is_trained_on_batches_of_the_seeds_images_and_scored(tmp_path):
@@ -131,7 +131,7 @@ def test_a_readers_model_takes_the_place_of_one_that_is_not_bound(started, tmp_p
     assert "about its own models" in capsys.readouterr().err
 
 
-def test_a_record_names_the_function_and_its_arguments_and_is_stale_where_they_differ(tmp_path):
+def test_a_record_names_the_function_and_its_arguments_and_notices_others(tmp_path):
     records = [done(variant, tmp_path / variant) for variant in ("linear", "hidden")]
     assert records[1].settings == {
         "function": "tests.toys.bound.train",

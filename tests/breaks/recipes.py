@@ -258,40 +258,56 @@ ROWS = [
     ),
     *of(
         "recipes/optimizers.py",
+        ("steps // 5", "steps // 2", "tests/test_optimizers.py::test_the_rate_rises"),
+        ("peak / warmup, decay", "0.0, decay", "tests/test_optimizers.py::test_the_rate_rises"),
         (
-            "warm_up = steps // 5",
-            "warm_up = steps // 2",
-            "tests/test_recipes.py::test_the_schedule_warms_up_peaks_and_ends_at_zero",
+            "decay_steps=max(1, steps - warmup)",
+            "decay_steps=steps",
+            "tests/test_optimizers.py::test_the_rate_rises",
         ),
         (
-            "0.0, steps - warm_up, warmup_target=peak",
-            "0.0, (steps - warm_up) // 2, warmup_target=peak",
-            "tests/test_recipes.py::test_the_schedule_warms_up_peaks_and_ends_at_zero",
-        ),
-        (
-            "0.0, steps - warm_up, warmup_target=peak",
-            "0.0, 2 * steps, warmup_target=peak",
-            "tests/test_recipes.py::test_the_schedule_warms_up_peaks_and_ends_at_zero",
-        ),
-        (
-            "optimizers.SGD(rate, momentum=0.9, nesterov=True)",
-            "optimizers.SGD(rate)",
-            "tests/test_optimizers.py::test_each_variant_is_the_optimizer_of_its_name",
+            "momentum=0.9, nesterov=True, weight_decay=decay",
+            "momentum=0.9, nesterov=True",
+            "tests/test_optimizers.py::test_each_name_is_the_optimizer",
         ),
         (
             "optimizers.AdamW(rate, weight_decay=decay)",
             "optimizers.Adam(rate)",
-            "tests/test_optimizers.py::test_each_variant_is_the_optimizer_of_its_name",
+            "tests/test_optimizers.py::test_each_name_is_the_optimizer",
         ),
         (
-            "            return False\n",
-            "            return True\n",
+            "return len(variable.shape) != 4 and super()",
+            "return super()",
             "tests/test_optimizers.py::test_muon_takes_a_kernel_as_a_matrix",
         ),
         (
-            'until=config.target if kind == "race" else None',
-            "until=None",
+            "if isinstance(rate, float):",
+            "if False:",
+            "tests/test_optimizers.py::test_each_variant_trains_as_its_name_says",
+        ),
+        (
+            "train_set, validation_data=validation_set, epochs",
+            "train_set, validation_data=train_set, epochs",
+            "tests/test_recipes.py::test_one_variant_converges[optimizers]",
+        ),
+    ),
+    *of(
+        "lab/experiments/optimizers.py",
+        ("[rate, rate]", "[rate, rate / 10]", "tests/test_optimizers.py::test_each_variant_trains_as_its_name_says"),
+        (
+            "weight.regularizer = regularizers.L2(penalty)",
+            "pass",
+            "tests/test_optimizers.py::test_each_variant_trains_as_its_name_says",
+        ),
+        (
+            "return [StopAt(run.config.target)] if is_race(run) else []",
+            "return []",
             "tests/test_optimizers.py::test_a_race_ends_at_the_target_and_counts_its_epochs",
+        ),
+        (
+            '{"images": 2000, "flip": "no", "shift": 0}',
+            '{"images": 2000}',
+            "tests/test_optimizers.py::test_only_the_overfitting",
         ),
     ),
     *of(
@@ -477,27 +493,36 @@ ROWS = [
     *of(
         "recipes/sequential.py",
         (
-            "model.add(layers.Dense(128))  #",
-            'model.add(layers.Dense(128, activation="relu"))  #',
-            "tests/test_recipes.py::test_the_linear_variants_are_linear_and_the_others_are_not",
-        ),
-        ("for _ in range(9):", "for _ in range(3):", "tests/test_recipes.py::test_the_ten_linear_layers_are_ten"),
-        (
-            'layers.Dense(65, activation="relu")',
-            "layers.Dense(65)",
-            "tests/test_recipes.py::test_the_linear_variants_are_linear_and_the_others_are_not",
+            "layers.Dense(count, activation=activation)",
+            "layers.Dense(count)",
+            "tests/test_sequential.py::test_the_linear_variants_are_linear_and_the_others_are_not",
         ),
         (
             "(inputs + 1) * units",
             "inputs * units",
-            "tests/test_recipes.py::test_parameters_are_counted_as_keras_counts_them",
+            "tests/test_sequential.py::test_parameters_are_counted_as_keras_counts_them",
         ),
-        ("* height * width", "* height", "tests/test_recipes.py::test_parameters_are_counted_as_keras_counts_them"),
         (
-            'layers.Dense(64, activation="relu")',
-            'layers.Dense(65, activation="relu")',
-            "tests/test_recipes.py::test_parameters_are_counted_as_keras_counts_them",
+            "* height * width",
+            "* height",
+            "tests/test_sequential.py::test_parameters_are_counted_as_keras_counts_them",
         ),
+        (
+            "train_set, validation_data=validation_set, epochs",
+            "train_set, validation_data=train_set, epochs",
+            "tests/test_recipes.py::test_one_variant_converges[sequential]",
+        ),
+    ),
+    *of(
+        "lab/experiments/sequential.py",
+        ("units=(128,) * 9", "units=(128,) * 3", "tests/test_sequential.py::test_the_ten_linear_layers_are_ten"),
+        (
+            "shape[2])), order, 1)",
+            "shape[2])), np.arange(len(order)), 1)",
+            "tests/test_sequential.py::test_permuted_pixels",
+        ),
+        ("filters=(12, 24)", "filters=(12, 48)", "tests/test_sequential.py::test_a_convnet_has_at_most"),
+        ("pool=1)", "pool=2)", "tests/test_sequential.py::test_unpooled_the_convnet"),
     ),
     *of(
         "recipes/shuffling.py",
@@ -560,14 +585,6 @@ ROWS = [
             "tests/test_recipes.py::test_the_batch_gate",
         ),
         ("np.median(scores)", "np.quantile(scores, 0.9)", "tests/test_recipes.py::test_a_gate_is_set_to_send_half"),
-    ),
-    *of(
-        "recipes/optimizers.py",
-        (
-            "validation_data=batches.evaluation(data.validation)",
-            "validation_data=batches.evaluation(data.train)",
-            "tests/test_recipes.py::test_one_variant_converges[optimizers]",
-        ),
     ),
     *of(
         "recipes/schedules.py",
