@@ -126,7 +126,7 @@ def test_every_command_is_understood(words, monkeypatch, tmp_path):
         assert len(called) == 1
     elif module.startswith("recipes.") and module.count(".") == 1:
         (tmp_path / "cats").mkdir()  # What is the reader's own.
-        (tmp_path / "mine.py").write_text("def my_model(variant, data): ...\n")
+        (tmp_path / "mine.py").write_text("def my_model(shape, classes): ...\n")
         own = {"folder:digits": f"folder:{tmp_path}", "mine.py:my_model": f"{tmp_path}/mine.py:my_model"}
         given = [own.get(argument, argument) for argument in arguments]
         experiment = load(module.rpartition(".")[2])

@@ -92,8 +92,9 @@ def first_cell(path: Path) -> str:
     return sources(read(path))[0]
 
 
-def test_all_begin_with_the_same_cell():
-    assert len({first_cell(path) for path in NOTEBOOKS}) == 1
+def test_all_begin_with_the_same_short_cell():
+    (cell,) = {first_cell(path) for path in NOTEBOOKS}
+    assert len(cell.splitlines()) <= 10
 
 
 def executed(code: str, folder: Path, *flags: str) -> subprocess.CompletedProcess:
@@ -110,10 +111,10 @@ def test_the_first_cell_finds_the_checkout_or_says_how_to_get_it(tmp_path):
     done = executed(code, tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "get that, install it as its README says" in done.stderr
+    assert "Run this inside the repository" in done.stderr
     done = executed(code, ROOT, "-S")  # A Python without what is installed.
     assert done.returncode == 1
-    assert "has no TensorFlow: install the repository" in done.stderr
+    assert "with the environment that its README installs" in done.stderr
 
 
 @pytest.mark.notebooks

@@ -233,7 +233,7 @@ def test_any_tf_config_is_a_cluster_or_a_sentence(text):
     assert 0 <= index < len(workers)
 
 
-@given(spoiled_bytes(b"def build(variant, data):\n    return None\n"))
+@given(spoiled_bytes(b"def build(shape, classes):\n    return None\n"))
 def test_any_bytes_as_a_model_are_a_function_or_a_sentence(file, content):
     hypothesis.assume(content.count(b"(") < 2)  # It is code, and is run.
     path = file.with_name("model_of_bytes.py")
@@ -244,6 +244,6 @@ def test_any_bytes_as_a_model_are_a_function_or_a_sentence(file, content):
 
 @pytest.mark.parametrize("ends", ["0", "1", "'usage: none'", ""])
 def test_a_model_whose_file_ends_the_process_is_a_sentence(tmp_path, ends):
-    (tmp_path / "script.py").write_text(f"import sys\ndef build(variant, data): ...\nsys.exit({ends})\n")
+    (tmp_path / "script.py").write_text(f"import sys\ndef build(shape, classes): ...\nsys.exit({ends})\n")
     with pytest.raises(UsageError, match="failed \\(SystemExit"):
         own_model(f"{tmp_path / 'script.py'}:build")
