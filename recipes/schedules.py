@@ -1,195 +1,117 @@
-"""Which learning-rate schedule takes a small convnet furthest in the same number of steps?
+"""Which learning-rate schedule should you train with?
 
-A rate that is right at the start is too high at the end: steps that crossed the landscape then only
-bounce about its floor. Schedules lower the rate by the step: by a constant factor (exponential), as
-1 / (1 + step) (inverse time), along half a cosine, or in a straight line. A warm-up climbs to the
-peak first, while the weights are as far from good ones as they will be. One-cycle is both, from a
-low rate over a peak to almost nothing. ReduceLROnPlateau waits until the validation loss stops
-falling.
+One that ends at zero. A cosine, or a straight line after a warm-up, beats the best constant
+learning rate. ReduceLROnPlateau gains less, but you need not know when the training will end.
 
-Answer         One that ends at zero: a cosine, or a straight line after a warm-up, 2.3 points above
-               a constant rate.
-In practice    Let the rate end at zero, along a cosine (64.6 %) or, after a warm-up, a straight
-               line (64.7 %), from a peak of 0.057, nearly twice the best constant rate, 0.032 (62.2
-               %, over the same seeds). A floor of 29 % of the peak made no difference that matters;
-               a cosine after a warm-up (64.5 %) and one-cycle (64.4 %) ended beside the others.
-               Where the end is not known, ReduceLROnPlateau gained 1.4 points. What falls early did
-               worse: inverse time to a tenth gained 0.2, if anything, and an exponential decay to a
-               hundredth lost 1.6. A constant rate of 0.01 ended 4.5 points lower, one of 0.1 8.1
-               points, and at 1 nothing is learned, nor after a warm-up over half of the steps (11.3
-               %). All of this is a convnet without normalization in ten epochs; with all of
-               CIFAR-10 and twenty, inverse time gained as well, exponential decay perhaps, and a
-               floor may cost a point.
-Open           whether a warm-up helps at a peak of 0.1, the edge of what is stable: there a few
-               runs end far below the others, with it and without, so that hundreds of seeds would
-               be needed; and whether inverse time gains anything: a point at most.
-Use it when    you train for a number of steps that you know: then let the rate end at zero.
-It hurts when  the training goes on after the end of a schedule to zero, where nothing moves any
-               more, or is stopped before it, where it has not yet paid.
-Sources        Loshchilov and Hutter 2017, arXiv:1608.03983; Goyal et al. 2017, arXiv:1706.02677;
-               Smith and Topin 2018, arXiv:1708.07120; Godbole et al. 2023, Deep Learning Tuning
-               Playbook
+Run       python -m recipes.schedules      seven schedules, three seeds: two minutes on two cores
+Copy      build_rate, and build_callbacks for the plateau
+Careful   a schedule must know the number of steps; import WarmUp before you load its models
+Numbers   results/schedules/README.md
+Papers    arXiv:1608.03983 (cosine), arXiv:1706.02677 (warm-up), arXiv:1708.07120 (one-cycle)
 """
 
-import math
-from dataclasses import dataclass
+from functools import partial
 
 import keras
 from keras import layers, ops, optimizers
 from keras.optimizers import schedules
 
-from lab import Run
-from pipelines import batches, sources
+SGD = partial(optimizers.SGD, momentum=0.9, nesterov=True)
+# Its best peak learning rate with each schedule, chosen on validation images.
+RATES = {"constant": 0.032, "plateau": 0.057, "exponential": 0.1, "inverse_time": 0.1,
+         "cosine": 0.057, "linear": 0.056}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Config:
-    epochs: int = 10
-    batch_size: int = 128
-    rate: float | None = None  # The peak; None: the variant's own below.
-    tuned_at: str = "quick"  # Or "full": the budget that those below were tuned at.
+def build_rate(schedule, peak, steps, *, warmup=0.0, floor=0.0, factor=0.1):
+    """The learning rate of a training of `steps` steps: a Keras schedule or, if constant, a number.
+
+    `warmup` is the share of the steps in which a cosine or a line rises to the peak; one-cycle is
+    about a cosine with 0.3. A line ends at `floor` times the peak, and an exponential or inverse-time
+    decay at `factor` times the peak.
+    """
+    warm = round(warmup * steps)
+    if schedule == "cosine" and warm:  # Keras counts decay_steps from the end of the warm-up.
+        return schedules.CosineDecay(
+            peak / warm, decay_steps=steps - warm, warmup_target=peak, warmup_steps=warm
+        )
+    if schedule == "cosine":
+        return schedules.CosineDecay(peak, decay_steps=steps)
+    if schedule == "linear":  # A polynomial of power 1.
+        line = schedules.PolynomialDecay(peak, steps - warm, end_learning_rate=floor * peak)
+        return WarmUp(line, warm) if warm else line
+    if schedule == "exponential":
+        return schedules.ExponentialDecay(peak, decay_steps=steps, decay_rate=factor)
+    if schedule == "inverse_time":
+        return schedules.InverseTimeDecay(peak, decay_steps=steps, decay_rate=1 / factor - 1)
+    if schedule in ("constant", "plateau"):  # The plateau's callback lowers the rate.
+        return peak
+    raise ValueError(f"unknown schedule {schedule!r}: use one of {', '.join(RATES)}")
 
 
-# Peaks that won on validation: `python -m recipes.schedules tune` finds them again.
-RATES = {
-    "constant": 0.032,
-    "exponential": 0.1,
-    "inverse_time": 0.1,
-    "cosine": 0.057,
-    "warm_up_cosine": 0.056,
-    "warm_up_linear": 0.056,
-    "warm_up_linear_floor": 0.057,
-    "one_cycle": 0.056,
-    "plateau": 0.057,
-}
-FULL_RATES = {
-    "constant": 0.01,
-    "exponential": 0.032,
-    "inverse_time": 0.032,
-    "cosine": 0.032,
-    "warm_up_cosine": 0.032,
-    "warm_up_linear": 0.056,
-    "warm_up_linear_floor": 0.032,
-    "one_cycle": 0.056,
-    "plateau": 0.032,
-}
-# Away from the best, and so left out of a plain run: the name says the peak.
-CONSTANTS = tuple(f"constant_at_{rate:g}" for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1.0))
+@keras.saving.register_keras_serializable("recipes")
+class WarmUp(schedules.LearningRateSchedule):
+    """Rise to another schedule's first rate, from above zero. Keras's own is CosineDecay's only."""
 
-
-def warm_up_linear(share, floor: float = 0.0):
-    """Up in the first tenth and down to the floor, in straight lines: always the lower one of the two."""
-    return ops.minimum(share / 0.1, 1 - (1 - floor) * (share - 0.1) / 0.9)
-
-
-def warm_up_linear_floor(share):
-    return warm_up_linear(share, floor=0.29)
-
-
-def one_cycle(share):
-    """Smith and Topin 2018, with PyTorch's numbers: half cosines up in 30 %, and down; momentum stays as it is."""
-    rising = between(1 / 25, 1, share / 0.3)
-    falling = between(1, 1 / 25e4, (share - 0.3) / 0.7)
-    return ops.where(share < 0.3, rising, falling)
-
-
-def between(start: float, end: float, share):
-    """Along half a cosine from `start`, at share 0, to `end`, at share 1."""
-    return end + (start - end) * (1 + ops.cos(math.pi * share)) / 2
-
-
-FORMULAS = {f.__name__: f for f in (warm_up_linear, warm_up_linear_floor, one_cycle)}
-
-
-@keras.saving.register_keras_serializable()
-class ByShare(schedules.LearningRateSchedule):
-    """The peak times a formula's value of the share of all steps that are done; past the end, as at the end."""
-
-    def __init__(self, shape: str, peak: float, steps: int):
-        self.shape, self.peak, self.steps = shape, peak, steps
+    def __init__(self, after, steps):
+        self.after, self.steps = after, steps
 
     def __call__(self, step):
-        share = ops.minimum(ops.cast(step, "float32") / self.steps, 1.0)
-        return self.peak * FORMULAS[self.shape](share)
+        step = ops.cast(step, "float32")
+        rising = self.after(0) * (step + 1) / self.steps
+        return ops.where(step < self.steps, rising, self.after(ops.maximum(step - self.steps, 0)))
 
-    def get_config(self):  # So that a model can be saved with its optimizer.
-        return {"shape": self.shape, "peak": self.peak, "steps": self.steps}
+    def get_config(self):  # A model is saved with its optimizer, and that with its schedule.
+        return {"after": schedules.serialize(self.after), "steps": self.steps}
 
-
-def build_rate(shape: str, peak: float, steps: int):
-    """The rate of each of so many steps, as a schedule; or one number for all of them."""
-    if shape in FORMULAS:
-        return ByShare(shape, peak, steps)
-    if shape == "exponential":  # Ends at a hundredth of the peak.
-        return schedules.ExponentialDecay(peak, decay_steps=steps, decay_rate=0.01)
-    if shape == "inverse_time":  # Ends at a tenth.
-        return schedules.InverseTimeDecay(peak, decay_steps=steps, decay_rate=9)
-    if shape == "cosine":
-        return schedules.CosineDecay(peak, steps)
-    if shape in ("warm_up_cosine", "long_warm_up_cosine"):
-        up = steps // 10 if shape == "warm_up_cosine" else steps // 2
-        # Keras counts the decay from the end of the warm-up.
-        return schedules.CosineDecay(0.0, steps - up, warmup_target=peak, warmup_steps=up)
-    return peak  # Constant, unless a callback lowers it.
+    @classmethod
+    def from_config(cls, config):
+        return cls(schedules.deserialize(config["after"]), config["steps"])
 
 
-def build_callbacks(shape: str) -> list:
-    """Of a rate that waits for the validation loss: an epoch without progress, and it falls to a third."""
-    if shape == "plateau":
-        return [keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=1 / 3, patience=1)]
+def build_callbacks(schedule):
+    """Divide the learning rate by three after an epoch in which the validation loss did not fall."""
+    if schedule == "plateau":
+        return [keras.callbacks.ReduceLROnPlateau("val_loss", factor=1 / 3, patience=1)]
     return []
 
 
-class AppliedRates(keras.callbacks.Callback):
-    """The rate at the beginning of each call of Keras, as the optimizer applies it."""
-
-    def __init__(self):
-        super().__init__()
-        self.values = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.values.append(float(self.model.optimizer.learning_rate))
-
-
-def build_model(variant: str, data: sources.Data) -> keras.Model:
-    """Map images uint8 (batch, *data.shape) to logits float32 (batch, len(data.classes))."""
-    rescale = layers.Rescaling(1 / 64, offset=-2)  # 0 to 255 becomes -2 to 2.
-    model = keras.Sequential([keras.Input(data.shape, dtype="uint8"), rescale])
-    model.add(layers.Conv2D(24, 3, strides=2, padding="same", activation="relu"))
-    model.add(layers.MaxPooling2D())
-    model.add(layers.Conv2D(64, 3, padding="same", activation="relu"))
-    model.add(layers.MaxPooling2D())
-    model.add(layers.Flatten())
-    model.add(layers.Dense(len(data.classes)))
-    return model
+def build_model(shape, classes):
+    """Map images (batch, *shape) with values 0 to 255 to logits (batch, classes)."""
+    return keras.Sequential([
+        keras.Input(shape),
+        layers.Rescaling(1 / 64, offset=-2),  # 0..255 becomes -2..2.
+        layers.Conv2D(24, 3, strides=2, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(64, 3, padding="same", activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(classes),
+    ])  # fmt: skip
 
 
-def train(variant: str, config: Config, run: Run) -> dict[str, float]:
-    data = sources.load(run.data)
-    feed = batches.training(data.train, config.batch_size, seed=run.seed, augment=True)
-    model = build_model(variant, data)
+def train(
+    train_set, validation_set, classes, schedule="cosine", *, rate=None, warmup=0.0, floor=0.0,
+    factor=0.1, epochs=10, build_optimizer=SGD, build_model=build_model, callbacks=(),
+):  # fmt: skip
+    """Train a convnet with one schedule and return it; `rate` is the peak.
 
-    shape, _, peak_in_name = variant.partition("_at_")
-    rates = FULL_RATES if config.tuned_at == "full" else RATES
-    peak = float(peak_in_name or rates[variant]) if config.rate is None else config.rate
-    rate = build_rate(shape, peak, config.epochs * len(feed))
+    The sets are what `keras.utils.image_dataset_from_directory` returns: batches of images with
+    values 0 to 255 and integer labels.
+    """
+    peak, steps = RATES[schedule] if rate is None else rate, epochs * len(train_set)
+    rate = build_rate(schedule, peak, steps, warmup=warmup, floor=floor, factor=factor)
+    model = build_model(train_set.element_spec[0].shape[1:], classes)
     model.compile(
-        optimizer=optimizers.SGD(rate, momentum=0.9, nesterov=True),
+        optimizer=build_optimizer(rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        steps_per_execution=31,  # Of 62 steps an epoch; Python looks in between, which takes time.
+        steps_per_execution=16,  # 15 % faster here. Leave it out under tf.distribute: it fails there.
     )
-    applied = AppliedRates()
     model.fit(
-        feed,
-        epochs=config.epochs,
-        validation_data=batches.evaluation(data.validation),
-        callbacks=[*run.callbacks(data), applied, *build_callbacks(shape)],
-        shuffle=False,  # The feed shuffles, anew each epoch; without this, Keras warns.
-        verbose=0,
-    )
-    run.keep("applied_rate", applied.values)
-    return run.scores(model, data)
+        train_set, validation_data=validation_set, epochs=epochs,
+        callbacks=[*build_callbacks(schedule), *callbacks], verbose=0,
+    )  # fmt: skip
+    return model
 
 
 if __name__ == "__main__":

@@ -95,7 +95,11 @@ class Row:
 
 
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
-TABLE: dict[str, Row] = {}
+TABLE: dict[str, Row] = {
+    "schedules": Row(),
+    "schedules/warmup_linear": Row({"schedule": "linear", "warmup": 0.1}),
+    "schedules/plateau": Row({"schedule": "plateau"}),
+}
 
 # A training with one fault each, and the trial that must notice it.
 FAULTS = {
