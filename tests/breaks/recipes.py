@@ -404,7 +404,7 @@ ROWS = [
         ),
         ('"rate": rate, "warmup": warmup}', '"rate": rate}', "tests/test_schedules.py::test_each_variant_trains"),
         ('"floor": 0.29, ', "", "tests/test_schedules.py::test_each_variant_trains"),
-        ('"warmup": 0.5}', '"warmup": 0.1}', "tests/test_schedules.py::test_each_variant_trains"),
+        ('HIGH, "warmup": 0.5}', 'HIGH, "warmup": 0.1}', "tests/test_schedules.py::test_each_variant_trains"),
         (
             '"build_optimizer": ADAMW}',
             '"build_optimizer": recipe.SGD}',
