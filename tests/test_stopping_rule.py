@@ -193,6 +193,7 @@ def minutes(*of_seeds: int, host: str = "", first: int = 1, total: float = 60.0)
         (minutes(0, 120), {1: 0, 2: 0}),  # The first one ended a minute after noon.
         (minutes(0, 121), {1: 0, 2: 1}),
         (minutes(0, 121, total=3600.0), {1: 0, 2: 0}),
+        (minutes(0, 30, 200, total=7200.0), {1: 0, 2: 0, 3: 0}),  # The second one ended 50 minutes before the third.
         (minutes(300, 0), {1: 1, 2: 0}),  # They are numbered as they began.
         (minutes(0, 100, 200, 300), dict.fromkeys((1, 2, 3, 4), 0)),  # No pause of two hours.
         ([*minutes(1, 3, host="x"), *minutes(0, 2, host="y", first=3)], {1: 1, 2: 1, 3: 0, 4: 0}),
