@@ -3,6 +3,9 @@
 import dataclasses
 import itertools
 import math
+import subprocess
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,11 @@ from scipy import special, stats
 
 from lab import statistics
 from lab.claims import Claim, families
+from lab.evidence.provenance import ROOT
 from lab.evidence.schemas import pack_bits
 from lab.experiment import Unit
+from lab.experiments import NAMES, load
+from lab.report.published import Published
 from lab.report.report import Report, weakest
 from lab.smallest_effects import SMALLEST
 from lab.statistics import judge
@@ -350,6 +356,38 @@ def test_a_metric_of_the_table_has_the_tables_delta():
     found = Claim("C", "…", "…", "test_accuracy", **HIGHER)
     assert found.delta == SMALLEST["test_accuracy"][0] == 0.01
     assert dataclasses.replace(found, text="Other words").delta == 0.01
+
+
+def deltas_at(commit: str) -> dict[str, float]:
+    """Metric -> the smallest effect that matters, as it was at a commit; empty where the table stood elsewhere."""
+    asked = ["git", "show", f"{commit}:lab/smallest_effects.py"]
+    found = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False)
+    rows: dict[str, Any] = {"SMALLEST": {}}
+    exec(found.stdout, rows)
+    return {metric: delta for metric, (delta, _) in rows["SMALLEST"].items()}
+
+
+def newer(claims: Iterable[Claim], then: dict[str, float]) -> list[str]:
+    """The metrics that claims are about whose smallest effect was not what it is now."""
+    return sorted({one.metric for one in claims if one.metric in SMALLEST and then.get(one.metric) != one.delta})
+
+
+def test_no_delta_is_newer_than_the_evidence_that_it_is_applied_to():
+    wrong = {}
+    for name in NAMES:
+        if (ROOT / "results" / name / "evidence.json").exists():
+            found = Published.read(experiment := load(name))
+            if found.evidence and not found.stale and (then := deltas_at(str(found.evidence.commit))):
+                wrong[name] = newer(experiment.claims, then)
+    assert not {name: metrics for name, metrics in wrong.items() if metrics}, "measure again, at fresh seeds"
+
+
+def test_a_delta_that_was_changed_or_added_is_noticed():
+    now = Claim("C", "…", "…", "test_accuracy", **HIGHER)
+    assert newer([now, claim(**HIGHER)], {"test_accuracy": 0.01}) == []
+    assert newer([now], {"test_accuracy": 0.02}) == newer([now], {"log_time": 0.05}) == ["test_accuracy"]
+    if (ROOT / ".git").exists():
+        assert newer([now], deltas_at("HEAD")) == []
 
 
 # Test images.
