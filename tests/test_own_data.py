@@ -36,6 +36,12 @@ def my_model(shape, classes):
     x = layers.Conv2D(8, 3, strides=2, activation="relu")(x)
     return keras.Model(images, layers.Dense(classes, name="head")(layers.Flatten()(x)))
 
+def loud(shape, classes):
+    x = images = keras.Input(shape)
+    for _ in range(2):
+        x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
+    return keras.Model(images, layers.Dense(classes)(layers.Flatten()(x)))
+
 def three_outputs(shape, classes):
     return keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(3)])
 
@@ -168,8 +174,8 @@ def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tm
 
 @pytest.mark.processes
 def test_a_rate_too_high_for_a_model_of_ones_own_is_said_to_be(digits, my_model, tmp_path, capsys):
-    """The recipe's model has BatchNormalization, and so a rate at which one that has none learns nothing."""
-    flags = ["--budget", "smoke", "--data", f"folder:{digits}", "--model", f"{my_model}:my_model", "--no-log"]
+    """The recipe's model has BatchNormalization and rescaled images, and so a rate at which one without learns nothing."""
+    flags = ["--budget", "smoke", "--data", f"folder:{digits}", "--model", f"{my_model}:loud", "--no-log"]
     flags += ["--variants", "momentum", "adam_race", "--logdir", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:
         commands.main(load("optimizers"), flags)
