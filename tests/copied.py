@@ -96,6 +96,9 @@ class Row:
 
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
 TABLE: dict[str, Row] = {
+    "optimizers": Row(),
+    "optimizers/momentum": Row({"optimizer": "momentum"}),
+    "sequential": Row(),
     "schedules": Row(),
     "schedules/warmup_linear": Row({"schedule": "linear", "warmup": 0.1}),
     "schedules/plateau": Row({"schedule": "plateau"}),
