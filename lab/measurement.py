@@ -17,7 +17,7 @@ from lab.execute.scheduler import run_jobs
 from lab.experiment import Experiment
 from lab.experiments import NAMES, load
 from lab.report.card import markdown
-from lab.report.pages import markdown_table, shown
+from lab.report.pages import effect_text, markdown_table, shown
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
 from lab.tuning import Tuning
@@ -83,7 +83,12 @@ def advice(experiment: Experiment | str, results: Path | None = None) -> Rows:
     summary = read(path, Summary, f"git checkout results/{experiment.name}/summary.json")
     stale = f" ({STALE})" if summary.stale else ""
     return Rows(
-        {"claim": one.id, "advice": one.text, "verdict": one.verdict + stale, "measured": "; ".join(one.numbers)}
+        {
+            "claim": one.id,
+            "advice": one.text,
+            "verdict": one.strongest.verdict + stale,
+            "effect": "; ".join(effect_text(one, effect, named=True) for effect in one.strongest.effects),
+        }
         for one in summary.claims
     )
 
@@ -141,7 +146,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     published = Published.read(invocation.experiment, budget=invocation.settings.budget)
     applies = invocation.is_as_published and not published.stale_tuning
     report = Report(invocation.experiment, found, published.tuning if applies else None)
-    report.write_figures(folder)
+    report.write_figure(folder)
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
     if invocation.settings.log:
         from lab.tensorboard import comparison

@@ -1,15 +1,14 @@
 """What a card's figure shows: panels that an experiment chooses. `lab.report.figure` draws them."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 
 @dataclass(frozen=True)
 class Lines:
-    """A line for each variant: curve `y`, its mean over seeds, against the curve `x` or 1, 2, 3, …
+    """A line for each variant: curve `y`, its mean over seeds within its 95 % interval, against curve `x` or 1, 2, 3, …
 
-    The band about it is the range over seeds, or the mean's 95 % interval. Where runs end at different points, as with
-    early stopping, mean and band are of those that go on.
+    Of more than six variants the six that end highest are drawn: name those that matter. Where runs end at different
+    points, as with early stopping, mean and band are of those that go on.
     """
 
     y: str
@@ -18,12 +17,11 @@ class Lines:
     x_label: str = "epoch"
     title: str = ""
     log: str = ""  # Which axes: "x", "y" or "xy".
-    band: Literal["range", "interval"] = "range"
 
 
 @dataclass(frozen=True)
 class Points:
-    """A point for each variant: two metrics' means, with bars for their standard deviations."""
+    """A point for each variant: two metrics' means and 95 % intervals."""
 
     x: str
     y: str
@@ -33,16 +31,17 @@ class Points:
 
 @dataclass(frozen=True)
 class Bars:
-    """A bar for each variant: a metric's mean and standard deviation."""
+    """A row for each variant: a metric's mean and 95 % interval, or with `over` what it gains over that variant."""
 
     metric: str
     title: str = ""
     log: str = ""
+    over: str = ""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The sensitivity curve of a tuning sweep: final accuracy against the swept field."""
+    """The sensitivity curve of a tuning sweep: final accuracy against the swept setting."""
 
 
 Panel = Lines | Points | Bars | Sweep

@@ -1,4 +1,4 @@
-"""Chromium without a window: `python -m tests.browser` makes README's picture of TensorBoard, results/dashboard.png."""
+"""Chromium without a window. `python -m tests.browser` takes the picture of TensorBoard, results/dashboard.png."""
 
 import contextlib
 import shutil

@@ -1,295 +1,403 @@
-"""The advice's numbers are those of the evidence, and the front page says what the summaries say."""
+"""Advice has the evidence's numbers, and the pages about all recipes say what the summaries say."""
 
+import csv
 import dataclasses
-import types
+import io
+import json
+import math
+from functools import partial
 
 import pytest
+from msgspec import structs
 
-from lab import Unit
+from lab import Claim, Unit
 from lab.evidence.records import EvidenceError
-from lab.evidence.schemas import ClaimSummary, Effect, Summary
-from lab.report import advice, figure, forest, front_page, publish
+from lab.evidence.schemas import ClaimSummary, Effect, Finding, Summary
+from lab.report import figure, front_page, ledger, picture, publish
+from lab.report.advice import docstring_with, filled
 from lab.report.report import Report
-from tests.test_published import clean, commits  # noqa: F401  Fixtures.
-from tests.toys import dice, guess, made_up
+from tests.toys import dice, made_up
 
-DOCSTRING = """Why?
-
-Answer         Clear wins by 9.5 points.
-In practice    Take clear: 59.5 %, and 1.19 times as much as
-               fair, at a rate of 0.3, in 5 epochs.
-Use it when    there are 77 dice.
-"""
-NUMBERS = {
-    "9.5 points": "test_accuracy: clear - fair",
-    "59.5 %": "test_accuracy: clear",
-    "1.19 times": "test_accuracy: clear / fair",
-    "rate of 0.3": "RATES: clear",
-    "5 epochs": "",
-}
+VALUES = {"clear": (0.59, 0.60), "fair": (0.49, 0.51)}
 
 
-def complaints(monkeypatch, numbers=NUMBERS, docstring=DOCSTRING, more=(), **units):
-    monkeypatch.setattr(dice, "__doc__", docstring)
-    monkeypatch.setattr(dice, "RATES", {"clear": 0.3}, raising=False)
-    tuning = types.SimpleNamespace(found=("RATES",))
-    experiment = dataclasses.replace(dice.EXPERIMENT, numbers=numbers, tuning=tuning, units=units)
+def report(values=VALUES, budget="quick", **fields) -> Report:
+    epochs = Unit("epochs", name="epochs", digits=1)
+    units = {"log_time": Unit("time", digits=3), "parameters": Unit("parameters", digits=0), "epochs": epochs}
+    experiment = dataclasses.replace(dice.EXPERIMENT, units=units, **fields)
     records = [
-        made_up.record(name, seed, metrics={"test_accuracy": value, "log_time": value})
-        for name, values in {"clear": (0.59, 0.60), "fair": (0.49, 0.51)}.items()
-        for seed, value in enumerate(values, 1)
-    ]
-    return advice.complaints(Report(experiment, types.SimpleNamespace(records=[*records, *more]), None))
-
-
-def test_a_docstring_has_entries_and_a_text():
-    entries, text = advice.entries(
-        "Why?\n\nBecause.\n\nAnswer         It is\n               so.\nSources        A; B\n"
-    )
-    assert entries == {"Answer": "It is so.", "Sources": "A; B"}
-    assert text == "Because."
-
-
-def test_a_level_of_time_is_over_the_seeds_that_all_variants_have(monkeypatch):
-    slow_day = made_up.record("clear", 3, metrics={"log_time": 9.0})
-    numbers, docstring = {"0.595 s": "log_time: clear"}, "Why?\n\nAnswer         It takes 0.595 s.\n"
-    for timed in (True, False):
-        found = complaints(monkeypatch, numbers, docstring, [slow_day], log_time=Unit("time", digits=3, timed=timed))
-        assert (found == []) == timed
-
-
-def test_a_number_may_be_of_some_of_the_seeds(monkeypatch):
-    docstring = "Why?\n\nAnswer         By 10.0 points once, by 9.0 points later: 60.0 %.\n"
-    numbers = {
-        "10.0 points": "test_accuracy: clear - fair, seeds 1 to 1",
-        "9.0 points": "test_accuracy: clear - fair, seeds 2 to 2",
-        "60.0 %": "test_accuracy: clear, seeds 2 to 9",
-    }
-    assert complaints(monkeypatch, numbers, docstring) == []
-    (sentence,) = complaints(monkeypatch, {**numbers, "9.0 points": "test_accuracy: clear - fair"}, docstring)
-    assert "should be 9.5" in sentence
+        made_up.record(name, seed, metrics={
+            "test_accuracy": value, "log_time": value, "parameters": 1000 * value, "epochs": 10 * value,
+        })
+        for name, of_seeds in values.items()
+        for seed, value in enumerate(of_seeds, 1)
+    ]  # fmt: skip
+    return Report(experiment, made_up.evidence(records, budget=budget), None)
 
 
 @pytest.mark.parametrize(
-    ("written", "instead", "says"),
+    ("template", "text"),
     [
-        ("9.5 points", "9.5 points", ""),
-        ("9.5 points", "9.6 points", "should be 9.5"),
-        ("59.5 %", "60 %", ""),
-        ("59.5 %", "61 %", "should be 59.5"),
-        ("1.19 times", "1.2 times", ""),  # 1.19 rounds to it.
-        ("1.19 times", "1.18 times", "should be 1.19"),
-        ("rate of 0.3", "rate of 0.25", "should be 0.3"),
+        ("{test_accuracy.clear}", "59.5 %"),
+        ("{test_accuracy.clear - test_accuracy.fair}", "9.5 points"),
+        ("{epochs.clear}, {epochs.clear - epochs.fair}", "5.9 epochs, 0.9 epochs"),
+        ("{parameters.clear / parameters.fair}", "1.2×"),
+        ("{parameters.clear}", "595"),
+        ("{log_time.clear / log_time.fair}", "1.1×"),  # e to the power of 0.095.
+        ("{faster log_time.fair / log_time.clear}", "10 % faster"),  # In a time of 0.909.
+        ("{saved log_time.fair / log_time.clear}", "9 %"),
+        ("{saved parameters.fair / parameters.clear}", "16 %"),
+        ("{full: test_accuracy.clear}", "69.5 %"),
+        ("{full: test_accuracy.clear - test_accuracy.fair} or {test_accuracy.fair}", "29.5 points or 50.0 %"),
+        ("Nothing to fill in.", "Nothing to fill in."),
     ],
 )
-def test_each_number_is_held_against_the_evidence_to_its_own_digits(monkeypatch, written, instead, says):
-    numbers = {instead if key == written else key: value for key, value in NUMBERS.items()}
-    found = complaints(monkeypatch, numbers, DOCSTRING.replace(written, instead))
-    assert found == [] if not says else says in found[0] and instead in found[0] and len(found) == 1
+def test_a_placeholder_becomes_the_evidences_number_with_its_unit(template, text):
+    full = report({"clear": (0.69, 0.70), "fair": (0.40, 0.40)}, "full")
+    assert filled(template, report(), full) == text
 
 
-def test_a_sign_that_is_another_one_now_is_noticed(monkeypatch):
-    (sentence,) = complaints(monkeypatch, {**NUMBERS, "9.5 points": "test_accuracy: fair - clear"})
-    assert "should be -9.5" in sentence
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{no_metric.clear}", "the evidence has no no_metric of clear"),
+        ("{test_accuracy.nobody}", "the evidence has no test_accuracy of nobody"),
+        ("{test_accuracy.clear - test_accuracy.nobody}", "of both clear and nobody"),
+        ("{test_accuracy.fair - test_accuracy.clear}", "it is -9.5 now"),
+        ("{faster log_time.clear / log_time.fair}", "clear takes 1.10 times as much as fair"),
+        ("{saved log_time.clear / log_time.fair}", "clear takes 1.10 times as much as fair"),
+        ("{test_accuracy.clear - epochs.fair}", "compares two metrics"),
+        ("{saved test_accuracy.clear}", "saved needs a ratio"),
+        ("{test_accuracy}", "is not of a form"),
+        ("{full: test_accuracy.clear}", "nothing was measured with all images"),
+        ("{argument.rate.clear}", "clear is no variant with arguments"),
+    ],
+)
+def test_a_placeholder_that_the_evidence_lacks_is_an_error_that_names_it(template, why):
+    with pytest.raises(EvidenceError) as error:
+        filled(f"Take it: {template}.", report())
+    assert template in str(error.value)
+    assert why in str(error.value)
 
 
-def test_a_number_without_an_entry_is_named_and_one_that_is_gone_as_well(monkeypatch):
-    without = {key: value for key, value in NUMBERS.items() if key != "5 epochs"}
-    (sentence,) = complaints(monkeypatch, without)
-    assert "in 5 epochs" in sentence
-    (sentence,) = complaints(monkeypatch, {**NUMBERS, "8 cores": ""})
-    assert "'8 cores'" in sentence
+def test_an_argument_is_what_the_variant_is_trained_with():
+    def train(train_set, validation_set, classes, *, rate=0.5, epochs=3, build_model=None, callbacks=()):
+        raise NotImplementedError
+
+    variants = {"clear": partial(train, rate=0.018), "fair": partial(train)}
+    kept = {"variants": variants, "train": None, "claims": []}
+    found = report(config=None, **kept)
+    assert filled("{argument.rate.clear} or {argument.rate.fair}", found) == "0.018 or 0.5"
+    assert filled("{argument.rate.fair / argument.rate.clear}", found) == "28×"
+    with pytest.raises(EvidenceError, match="has no number build_model"):
+        filled("{argument.build_model.clear}", found)
 
 
-@pytest.mark.parametrize("source", ["no_metric: clear", "test_accuracy: nobody", "test_accuracy: clear - nobody"])
-def test_a_source_that_there_is_not_is_said(monkeypatch, source):
-    (sentence,) = complaints(monkeypatch, {**NUMBERS, "59.5 %": source})
-    assert repr(source) in sentence
+def test_a_difference_is_that_of_the_claim_which_compares_the_two():
+    """The claim was decided at ten seeds; all of them would have another mean."""
+    claim = Claim("C", "…", "us", "test_accuracy", lower="fair", than="clear")
+    found = report({"fair": [0.5, 0.501] * 5 + [0.9] * 10, "clear": [0.6, 0.603] * 5 + [0.9] * 10}, claims=[claim])
+    assert filled("{test_accuracy.clear - test_accuracy.fair}", found) == "10.1 points"
 
 
-def test_a_ratio_of_logarithms_is_one_of_what_they_are_of(monkeypatch):
-    docstring = DOCSTRING.replace("1.19 times", "1.10 times")
-    numbers = {key: value for key, value in NUMBERS.items() if key != "1.19 times"}
-    assert complaints(monkeypatch, {**numbers, "1.10 times": "log_time: clear / fair"}, docstring) == []
+DOCSTRING = '''"""Which die?
+
+An old answer,
+on two lines.
+
+Run       python -m recipes.dice
+Papers    none
+"""
+
+import this  # Run       not here
+'''
 
 
-def test_a_level_beside_another_is_over_the_seeds_that_both_have(monkeypatch):
-    docstring = "Why?\n\nAnswer         50.0 % or 40.0 %.\n"
-    numbers = {"50.0 %": "test_accuracy: fair beside clear", "40.0 %": "test_accuracy: fair"}
-    more = [made_up.record("fair", 3, metrics={"test_accuracy": 0.2})]
-    assert complaints(monkeypatch, numbers, docstring, more) == []
+def test_the_answer_takes_its_place_in_the_docstring_and_nothing_else_changes():
+    answer = "Take the clear die: it wins by 9.5 points. " + "It is worth it. " * 6
+    text = docstring_with(DOCSTRING, answer)
+    question, blank, first, second, after, run = text.splitlines()[:6]
+    assert (question, blank, after) == ('"""Which die?', "", "")
+    assert f"{first} {second}" == answer.strip()
+    assert 90 < len(first) <= 100
+    assert run == "Run       python -m recipes.dice"
+    assert text.partition("Run ")[2] == DOCSTRING.partition("Run ")[2]
+    assert docstring_with(text, answer) == text
+    with pytest.raises(EvidenceError, match="no place for its answer"):
+        docstring_with('"""Which die?\n\nNone.\n"""\n', answer)
 
 
-def test_advice_that_is_not_what_the_evidence_says_is_not_published(clean, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(guess, "__doc__", "Why?\n\nIn practice    Take 3 coins.\n")
-    with pytest.raises(EvidenceError, match=r"Take 3 coins"):
-        publish.publish(guess.EXPERIMENT, [clean], tmp_path / "results")
-    assert not (tmp_path / "results" / "guess").exists()
+# What the answer rests on
+
+
+def effect(mean, verdict="supported", spread=1.0, **rest) -> Effect:
+    return Effect(a="a", b="b", mean=mean, low=mean - spread, high=mean + spread, seeds=10, verdict=verdict, **rest)
+
+
+def claim(verdict="supported", mean: float | None = 2.0, *, full=None, findings=(), **rest) -> ClaimSummary:
+    """A claim in points; `full` is a verdict and a mean with all images."""
+    stale, machine = rest.pop("stale", False), rest.pop("machine", None)
+    found = []
+    for budget, (word, value) in {"quick": (verdict, mean), **({"full": full} if full else {})}.items():
+        effects = [] if value is None else [effect(value, word)]
+        found.append(Finding(budget=budget, verdict=word, effects=effects, stale=stale, machine=machine))
+    usual = {"id": "X1", "text": "Coins land", "source": "TF", "measure": "test accuracy", "unit": "points"}
+    return ClaimSummary(**{**usual, "digits": 1, "smallest": 1.0, "findings": [*found, *findings], **rest})
+
+
+def summary(*claims, stale=False, **rest) -> Summary:
+    if stale:
+        claims = [structs.replace(c, findings=[structs.replace(f, stale=True) for f in c.findings]) for c in claims]
+    usual = {"question": "Why?", "answer": "So.", "seeds": 10, "quick_seconds": 130, "expected_false": 0.1}
+    return Summary(**{**usual, "stale": stale, "claims": list(claims), **rest})
+
+
+@pytest.mark.parametrize(
+    ("full", "few", "why"),
+    [
+        (("supported", 1.0), False, ""),
+        (("no real difference", 0.5), False, "no real difference there"),
+        (("undecided", 0.5), True, ""),  # Five seeds decide nothing, and have the same sign.
+        (("undecided", -0.5), True, "opposite sign"),
+        (("contradicted", -2.0), False, "opposite sign"),
+    ],
+)
+def test_an_answer_must_not_rest_on_what_comes_out_otherwise_with_all_images(full, few, why):
+    one = claim(full=full)
+    one = structs.replace(one, findings=[one.findings[0], structs.replace(one.findings[1], few=few)])
+    said = publish.unsupported(summary(one, rests_on=["X1"]))
+    assert why in said
+    assert bool(said) == bool(why)
+    assert publish.unsupported(summary(one)) == ""  # An answer that does not rest on it may stand.
+
+
+def test_a_ratio_turns_its_sign_at_one():
+    one = claim(mean=1.2, full=("supported", 0.9), unit="×", smallest=1.05)
+    assert "opposite sign" in publish.unsupported(summary(one, rests_on=["X1"]))
+
+
+def test_an_answer_that_rests_on_no_claim_is_refused():
+    assert "rests on X9: there is no such claim" in publish.unsupported(summary(claim(), rests_on=["X9"]))
 
 
 # The front page
 
 
-def effect(mean, word="supported"):
-    return Effect(mean=mean, low=mean - 1, high=mean + 1, word=word)
-
-
-def claim(verdict, mean=2.0, **rest):
-    effects = [] if mean is None else [effect(mean, verdict)]
-    usual = {"id": "X1", "text": "Coins land", "source": "us", "said": "", "numbers": ["heads +1"]}
-    return ClaimSummary(**{**usual, "verdict": verdict, "effects": effects, "drawn": effects, **rest})
-
-
-def summary(*claims, stale=False):
-    return Summary(question="Why?", answer="So.", seeds=10, quick_seconds=130, stale=stale, claims=list(claims))
-
-
-def test_totals_are_counted_by_hand():
-    arithmetic = claim("supported", mean=None, numbers=["arithmetic"])
+def test_totals_are_counted_by_hand_and_the_same_on_every_page():
+    check = claim(check=True)
     found = {
-        "optimizers": summary(claim("supported"), claim("supported"), claim("contradicted"), arithmetic),
-        "schedules": summary(claim("undecided"), claim("no real difference"), claim("contradicted")),
-        "gradients": summary(claim("unresolved"), claim("holds in direction"), stale=True),
+        "optimizers": summary(claim(), claim(), claim("contradicted"), check),
+        "schedules": summary(claim("no real difference"), claim("not measured", mean=None)),
+        "gradients": summary(claim("contradicted"), claim("undecided"), check, stale=True),
     }
-    assert front_page.totals(found) == (
-        "3 recipes measure 6 claims: 2 are supported, 1 makes no real difference, 2 are contradicted, 1 is "
-        "undecided. 1 more claim is arithmetic. 2 claims were measured with an earlier version of the recipe, and wait "
-        "to be measured again."
+    totals = ledger.totals(found)
+    assert totals == ledger.Totals(
+        recipes=3,
+        claims=7,
+        checks=2,
+        waiting=3,
+        verdicts={"supported": 2, "contradicted": 1, "no real difference": 1, "undecided": 0},
+        expected_false=pytest.approx(0.3),
     )
-    assert front_page.totals({"gradients": found["gradients"]}).startswith("1 recipe. 2 claims were measured")
-
-
-def test_where_nothing_current_surprises_the_claims_that_wait_are_counted():
-    waiting = summary(claim("contradicted"), claim("supported"), stale=True)
-    assert "2 claims wait" in front_page.surprises({"optimizers": summary(claim("supported")), "schedules": waiting})
-    assert "wait" not in front_page.surprises({"optimizers": summary(claim("supported"))})
+    sentence = (
+        "3 recipes, 7 claims: 2 supported, 1 contradicted, 1 no real difference. 3 claims wait for a measurement with "
+        "the current code. Another 2 checks can fail only where the code is wrong."
+    )
+    page = "\n".join(line for part in front_page.PARTS for line in front_page.marks(part))
+    assert sentence in front_page.readme(page, found)
+    assert sentence in ledger.page(found)
+    assert "at most 0.3 of all of them" in ledger.page(found)
+    assert sum(row["kind"] == "claim" for row in ledger.entries(found)) == 7
 
 
 def test_what_surprises_is_what_was_contradicted_the_largest_first():
     found = {
-        "optimizers": summary(
-            claim("contradicted", -1.5), claim("supported", 99.0), claim("contradicted", -7.0, said="They fly")
-        ),
+        "optimizers": summary(claim("contradicted", -1.5), claim(mean=99.0), claim("contradicted", -7.0, id="X2")),
         "schedules": summary(
-            claim("no real difference", 0.5),
-            claim("undecided", -8.0),
+            claim("no real difference", 0.5, text="Coins | fly"),
             claim("contradicted", -99.0, source="our control of O1"),
         ),
         "gradients": summary(claim("contradicted", -50.0), stale=True),
+        "shuffling": summary(claim("contradicted", -60.0, check=True)),
     }
     lines = front_page.surprises(found).splitlines()
-    assert [line.split("**")[1] for line in lines] == [
-        "contradicted", "contradicted", "no real difference"
-    ]  # fmt: skip
-    assert "“They fly”" in lines[0]
-    assert "heads +1, 7.0× the smallest effect" in lines[0]
-    assert "[optimizers](results/optimizers/README.md)" in lines[0]
-    assert "heads +1, 0.5× the smallest effect" in lines[2]
+    assert [line.split("**")[1] for line in lines] == ["contradicted", "contradicted", "no real difference"]
+    assert lines[0].startswith("- [Coins land](results/README.md#x2) (TF): **contradicted**, test accuracy −7.0 points")
+    assert "[Coins \\| fly]" in lines[2]
 
 
-def test_a_surprise_of_several_comparisons_tells_the_numbers_of_the_largest():
-    effects = [effect(-1.5, "contradicted"), effect(-9.0, "contradicted")]
-    several = claim("contradicted", numbers=["heads -15", "tails -90"], effects=effects)
-    assert "**contradicted**, tails -90, 9.0× the" in front_page.surprises({"optimizers": summary(several)})
+def test_of_six_surprises_five_are_shown_and_where_there_is_none_the_claims_that_wait_are_counted():
+    odd = [claim("contradicted", -float(size)) for size in range(1, 7)]
+    assert len(front_page.surprises({"optimizers": summary(*odd)}).splitlines()) == 5
+    waiting = summary(claim("contradicted"), claim(), stale=True)
+    assert "2 claims wait" in front_page.surprises({"optimizers": summary(claim()), "schedules": waiting})
+    assert "wait" not in front_page.surprises({"optimizers": summary(claim())})
 
 
-def test_a_surprise_of_one_kind_of_machine_names_it_and_what_is_left_out_is_counted():
-    timed = [claim("contradicted", -float(size), machine="abacus (beads)") for size in range(1, 9)]
-    lines = front_page.surprises({"optimizers": summary(*timed)}).splitlines()
-    assert len(lines) == front_page.MOST_SURPRISES + 1
-    assert "**contradicted** on abacus (beads), heads +1, 8.0×" in lines[0]
-    assert lines[-1].startswith(f"- and {8 - front_page.MOST_SURPRISES} more: ")
-
-
-def test_of_verdicts_that_full_turned_those_are_shown_that_turned_the_furthest():
-    def both(verdict, at_full):
-        return claim(verdict, text=f"{verdict}, then {at_full}", at_full=at_full, at_quick_and_full=("a: +1", "a: +2"))
-
+def test_what_changed_at_scale():
+    few = claim(full=("undecided", 1.0), text="few")
+    few = structs.replace(few, findings=[few.findings[0], structs.replace(few.findings[1], few=True)])
     found = {
         "optimizers": summary(
-            both("supported", "supported"), both("undecided", "no real difference"), both("undecided", "supported"),
-            both("contradicted", "supported"), both("supported", "undecided"), both("no real difference", "undecided"),
+            claim(full=("supported", 1.0)), claim(full=("undecided", 0.5), text="then undecided"), claim(), few
         ),
-        "schedules": summary(both("supported", "contradicted"), claim("supported")),
-        "gradients": summary(both("supported", "contradicted"), stale=True),
-    }  # fmt: skip
-    head, _, *lines = front_page.at_full(found).splitlines()
-    assert head.startswith("7 of these claims were measured with all of CIFAR-10")
-    assert "1 verdict is the same" in head
-    assert [line.split("”")[0].removeprefix("- “") for line in lines[:-1]] == [
-        "contradicted, then supported", "supported, then contradicted", "undecided, then supported",
-        "supported, then undecided", "undecided, then no real difference",
-    ]  # fmt: skip
-    assert lines[-1] == "- and 1 more, on the cards of [optimizers](results/optimizers/README.md#at-full)"
+        "schedules": summary(claim(full=("contradicted", -3.0), text="then contradicted")),
+        "gradients": summary(claim(full=("contradicted", -3.0)), stale=True),
+    }
+    head, _, first, second = front_page.at_scale(found).splitlines()
+    assert head == "1 of 3 verdicts is the same with all of CIFAR-10. These are not:"
+    assert first.startswith(
+        "- [then contradicted](results/README.md#x1) (TF): supported with few images, **contradicted**"
+    )
+    assert "−3.0 points [−4.0, −2.0]".replace("[", "\\[").replace("]", "\\]") in first
+    assert "then undecided" in second
 
 
 def test_a_recipe_has_a_row_in_its_chapter():
-    stale = summary(claim("supported"), claim("undecided"), stale=True)
-    found = {"schedules": summary(claim("supported"), claim("supported"), claim("undecided")), "gradients": stale}
+    found = {
+        "schedules": summary(claim(), claim(), claim("undecided")),
+        "gradients": summary(claim(), claim("undecided"), stale=True),
+        "search": summary(claim(check=True), answer=""),
+    }
     text = front_page.by_chapter(found)
     (row,) = [line for line in text.splitlines() if line.startswith("| [schedules](recipes/schedules.py) |")]
     assert row.split(" | ")[1:] == ["Why?", "So.", "[2 supported, 1 undecided](results/schedules/README.md)", "2 min |"]
     assert text.index("**Optimizing**") < text.index(row) < text.index("**Generalizing**")
-    assert "[2 claims, earlier version](results/gradients/README.md)" in text
+    assert "So. (earlier version) | [2 claims, earlier version](results/gradients/README.md)" in text
+    assert "to be measured again | [1 check](results/search/README.md)" in text
 
 
-def test_the_ledger_has_each_claim_with_its_sources_words():
-    text = front_page.ledger({"schedules": summary(claim("contradicted", said="Coins | fly", machine="abacus"))})
-    expected = (
-        "| X1 | Coins land (us). In the source's words: “Coins \\| fly”. | **contradicted** on abacus | heads +1 |"
+def test_the_front_page_shows_a_function_as_the_recipe_has_it():
+    recipe, name = front_page.SAMPLE
+    text = front_page.sample({recipe: summary(claim(), answer="It wins by 3.0 points.")})
+    code = text.removeprefix("```python\n").partition("\n```")[0]
+    assert code in (publish.ROOT / "recipes" / f"{recipe}.py").read_text(encoding="utf-8")
+    assert code.startswith(f"def {name}(")
+    assert 6 <= len(code.splitlines()) <= 14
+    assert text.endswith("It wins by 3.0 points.")
+    assert "3.0 points" not in front_page.sample({recipe: summary(claim(), answer="3.0 points", stale=True)})
+
+
+# The ledger
+
+
+def test_the_ledger_has_each_claim_at_an_address_of_its_own():
+    one = claim("contradicted", said="Coins | fly", machine="abacus", id="S1b.2")
+    text = ledger.page({"schedules": summary(claim(check=True, id="S9"), one)})
+    first, second = [line for line in text.splitlines() if line.startswith('| <a id="')]
+    assert first == (
+        '| <a id="s1b-2"></a>S1b.2 | Coins land (TF). In the source\'s words: “Coins \\| fly”. | **contradicted** on '
+        "abacus | test accuracy: +2.0 points \\[+1.0, +3.0\\] |"
     )
-    assert expected in text
+    assert "*A check.*" in second
 
 
-# The pictures of verdicts
+def test_programs_can_read_all_claims():
+    found = {"schedules": summary(claim(full=("contradicted", -3.0)), claim(check=True, mean=None, stale=True))}
+    first, second = csv.DictReader(io.StringIO(ledger.as_csv(found)))
+    expected = {
+        "id": "X1", "recipe": "schedules", "sentence": "Coins land", "source": "TF", "kind": "claim", "budget": "full",
+        "verdict": "contradicted", "note": "", "measure": "test accuracy", "effect": "-3.0", "low": "-4.0",
+        "high": "-2.0",
+        "unit": "points", "seeds": "10", "evidence": "current",
+    }  # fmt: skip
+    assert first == expected
+    assert (second["kind"], second["effect"], second["evidence"]) == ("check", "", "earlier version")
+    assert [row["id"] for row in json.loads(ledger.as_json(found))] == ["X1", "X1"]
 
 
-def test_the_picture_has_each_claims_own_verdict_and_hollow_points_for_earlier_versions(monkeypatch, tmp_path):
-    """Of a claim of several comparisons the one that supports it least is drawn, and is not the claim's word."""
-    drawn = []
-    monkeypatch.setattr(front_page.figure, "write_png", lambda found, *_: drawn.append(found))
+RECIPE = """
+import keras
+from keras import layers, optimizers
+from keras.callbacks import ReduceLROnPlateau
+import numpy as np
+
+def build(x):
+    x = layers.Dense(10, kernel_initializer="he_normal")(x)
+    keras.callbacks.EarlyStopping(patience=3)
+    model = keras.Model(x, x)
+    model.compile(optimizers.Adam(global_clipnorm=1.0), jit_compile=True)
+    np.Array(some_argument=1)
+    return optimizers.schedules.CosineDecay(0.1, decay_steps=3)
+"""
+
+
+def test_the_names_of_keras_in_a_recipe():
+    assert ledger.keras_names(RECIPE) == {
+        "ReduceLROnPlateau", "Dense", "EarlyStopping", "Model", "Adam", "CosineDecay", "kernel_initializer=",
+        "global_clipnorm=", "jit_compile=", "decay_steps=",
+    }  # fmt: skip
+
+
+def test_the_index_finds_what_was_measured_of_a_name(tmp_path):
+    for number in range(6):
+        (tmp_path / f"r{number}.py").write_text("import keras\n\nkeras.Model()\n")
+    (tmp_path / "r0.py").write_text(RECIPE)
+    found = {f"r{number}": summary(claim(text="A model is a model", id=f"M{number}")) for number in range(6)}
+    found["r0"] = summary(claim(text="Early stopping ends sooner", id="G3"), claim(text="A model", id="M0"))
+    found["r1"] = summary(claim(text="EarlyStopping, which this recipe does not use", id="G4"))
+    index = {name: (recipes, claims) for name, recipes, claims in ledger.keras_index(found, tmp_path)}
+    assert index["EarlyStopping"] == ("[r0](r0/README.md)", "[G3](#g3)")
+    assert index["CosineDecay"] == ("[r0](r0/README.md)", "")
+    assert "Model" not in index  # Six recipes use it, and no claim spells it so.
+
+
+# The picture
+
+
+def rows_of(drawn) -> list[tuple[float, float, float, bool]]:
+    """(mean, low, high, hollow) of each row of the picture, from top to bottom."""
+    found = []
+    for axes in drawn.axes:
+        points = [line for line in axes.lines if line.get_marker() == "o"]
+        spans = [line.get_xdata() for line in axes.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2][
+            :-1
+        ]
+        for point, (low, high) in zip(points, spans, strict=True):
+            found.append((point.get_xdata()[0], low, high, point.get_markerfacecolor() == "white"))
+    return found
+
+
+def test_the_picture_draws_sentences_with_effects_intervals_and_verdicts():
     found = {
-        "optimizers": summary(claim("undecided", drawn=[effect(-1.3, "contradicted")]), claim("supported")),
-        "gradients": summary(claim("unresolved", 3.0), stale=True),
+        "optimizers": summary(claim(text="Small coins", mean=2.0), claim("undecided"), claim(check=True)),
+        "schedules": summary(claim("no real difference", 0.5, text="Old coins"), stale=True),
+        "shuffling": summary(
+            claim("contradicted", 2.0, unit="×", smallest=1.05, measure="time of a step", text="Quick coins")
+        ),
+        "gradients": summary(claim(mean=44.0, text="Far"), claim(source="our control of X", text="Control")),
     }
-    front_page.write_picture(found, tmp_path / "claims.png")
-    points = [line for axes in drawn[0].axes for line in axes.lines if line.get_marker() == "o"]
-    assert [line.get_xdata()[0] for line in points] == [-1.3, 2.0, 3.0]
-    assert [line.get_color() for line in points] == [forest.COLORS["undecided"], forest.COLORS["supported"], forest.OLD]
-    assert [line.get_markerfacecolor() == "white" for line in points] == [False, False, True]
-
-
-@pytest.mark.parametrize("columns", [1, 2, 3])
-def test_every_row_is_drawn_once_whatever_the_columns(columns):
-    words = ["supported", "undecided", "contradicted", "supported", "no real difference"]
-    rows = [forest.Row(f"row {i}", 0.9 * i, i - 1.0, i + 1.0, word) for i, word in enumerate(words)]
-    drawn = forest.draw_forest(rows, columns=columns)
-    labels = [label.get_text() for axes in drawn.axes for label in axes.get_yticklabels()]
-    assert labels == [row.label for row in rows]
-    points = [line.get_xdata()[0] for axes in drawn.axes for line in axes.lines if line.get_marker() == "o"]
-    assert points == [row.mean for row in rows]
-    ends = [bar.get_segments()[0][:, 0].tolist() for axes in drawn.axes for bar in axes.collections]
-    assert ends == [[row.low, row.high] for row in rows]
-    beside = [text.get_text() for axes in drawn.axes for text in axes.texts]
-    legend = [text.get_text() for one in drawn.legends for text in one.get_texts()]
-    assert (beside, legend) == (
-        (words, []) if columns == 1 else ([], ["supported", "no real difference", "undecided", "contradicted"])
+    found["shuffling"].claims[0].findings[0].effects[0] = structs.replace(
+        effect(2.0, "contradicted"), low=1.5, high=2.5
     )
+    drawn = picture.figure_of(picture.chosen(found))
+    assert rows_of(drawn) == [(2.0, 1.0, 3.0, False), (0.5, -0.5, 1.5, True), (2.0, 1.5, 2.5, False)]
+    texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
+    assert texts == [
+        "Small coins", "+2.0 points [+1.0, +3.0]\nsupported",
+        "Old coins", "+0.5 points [−0.5, +1.5]\nno real difference",
+        "Quick coins", "2.0× [1.5, 2.5]\ntime of a step: contradicted",
+    ]  # fmt: skip
+    assert "earlier version" in drawn.texts[0].get_text()
+    low, high = drawn.axes[1].get_xlim()
+    assert math.isclose(low * high, 1.0)  # As far below one as above.
 
 
-def test_a_mean_beyond_the_edge_is_a_number():
-    drawn = forest.draw_forest(
-        [forest.Row("a", 33.0, 30.0, 36.0, "supported"), forest.Row("b", -29.0, -30.0, -28.0, "contradicted")]
-    )
-    texts = {text.get_text() for text in drawn.axes[0].texts}
-    assert {"+33 ▶", "◀ -29"} <= texts
-
-
-def test_every_word_has_a_colour():
-    assert set(front_page.WORDS) == set(forest.COLORS)
+def test_the_picture_takes_current_claims_first_then_headlines_and_no_recipe_twice_before_all_had_one():
+    many = [claim(text=f"large {size}", mean=float(size)) for size in range(3, 9)]
+    found = {
+        "optimizers": summary(*many, claim(id="H", text="headline"), rests_on=["H"]),
+        "schedules": summary(claim(text="small", mean=1.1)),
+        "gradients": summary(claim(text="stale", mean=9.0), stale=True),
+    }
+    assert [one.text for one, _ in picture.chosen(found)][:5] == ["headline", "small", "large 8", "large 7", "large 6"]
+    assert picture.chosen(found)[-1][0].text == "stale"
+    several = {f"r{number}": summary(*many) for number in range(4)}
+    assert len(picture.chosen(several)) == picture.MOST
 
 
 def test_a_picture_names_the_evidence_that_it_was_drawn_from(tmp_path):
-    figure.write_png(forest.draw_forest([forest.Row("a", 1.0, 0.0, 2.0, "supported")]), tmp_path / "a.png", "abc")
-    assert figure.drawn_from(tmp_path / "a.png") == "abc"
+    found = {"optimizers": summary(claim("undecided"))}
+    picture.write(found, tmp_path / "a.png")  # Of nothing that is decided.
+    assert figure.drawn_from(tmp_path / "a.png") == front_page.fingerprint(found)
     assert figure.drawn_from(tmp_path / "b.png") == ""

@@ -8,7 +8,7 @@ from scipy import stats
 
 from lab import Claim
 from lab.core import scoring
-from lab.report import front_page, publish
+from lab.report import front_page, ledger
 from lab.report.report import Report
 from pipelines import sources
 from tests.test_measures import Table, part
@@ -44,7 +44,7 @@ def summary():
         for name, of_seeds in RIGHT.items()
         for seed, right in zip(SEEDS, of_seeds, strict=True)
     ]
-    return publish.summary_of(Report(experiment, made_up.evidence(records), None))
+    return Report(experiment, made_up.evidence(records), None).summary()
 
 
 def interval() -> tuple[float, float, float]:
@@ -58,41 +58,28 @@ def interval() -> tuple[float, float, float]:
 def test_the_ledger_says_what_was_worked_out_by_hand(summary):
     mean, low, high = interval()
     assert mean == 32.5
-    shown = f"clear minus fair: +32.50 [{low:+.2f}, {high:+.2f}] points"
-    text = front_page.ledger({"dice": summary}).replace("\\", "")
-    for number, (words, verdict) in enumerate(
-        [
-            ("above fair", "supported"),
-            ("below fair", "contradicted"),
-            ("", ""),
-            ("no worse", "supported"),
-            ("no better", "contradicted"),
-        ],
-        1,
-    ):
-        if words:
-            (row,) = [row for row in text.splitlines() if row.startswith(f"| C{number} |")]
-            assert f"{words} (us). | **{verdict}** | test accuracy, {shown} |" in row
-    (row,) = [row for row in text.splitlines() if row.startswith("| C3 |")]
-    shown = f"clear minus fair: -32.50 [{-high:+.2f}, {-low:+.2f}] points"
-    assert f"**supported** | train minus test accuracy, {shown} |" in row
+    text = ledger.page({"dice": summary}).replace("\\", "")
+    words = ("above fair", "below fair", "has the smaller gap", "is no worse", "is no better")
+    verdicts = ("supported", "contradicted", "supported", "supported", "contradicted")
+    for number, (said, verdict) in enumerate(zip(words, verdicts, strict=True), 1):
+        (row,) = [row for row in text.splitlines() if row.startswith(f'| <a id="c{number}"></a>C{number} |')]
+        shown = f"test accuracy: +32.5 points [+{low:.1f}, +{high:.1f}]"
+        if number == 3:
+            shown = f"train minus test accuracy: −32.5 points [−{high:.1f}, −{low:.1f}]"
+        assert f"{said} (us). | **{verdict}** | {shown} |" in row
 
 
-def test_the_picture_is_turned_in_the_claims_direction(summary):
-    mean, low, high = interval()  # In points, which are what matters.
-    effects = {claim.id: [getattr(claim.effects[0], k) for k in ("mean", "low", "high")] for claim in summary.claims}
-    for name in ("C1", "C3"):
-        assert effects[name] == pytest.approx([mean, low, high])
-    assert effects["C2"] == pytest.approx([-mean, -high, -low])
+def test_programs_are_told_the_same_numbers(summary):
+    mean, low, high = interval()
+    rows = {row["id"]: [row[name] for name in ("effect", "low", "high")] for row in ledger.entries({"dice": summary})}
+    assert rows["C1"] == rows["C2"] == pytest.approx([mean, low, high])
+    assert rows["C3"] == pytest.approx([-mean, -high, -low])
 
 
 def test_readme_counts_and_lists_them(summary):
-    assert front_page.totals({"dice": summary}).startswith(
-        "1 recipe measures 5 claims: 3 are supported, 2 are contradicted."
-    )
-    first, second = front_page.surprises({"dice": summary}).replace("\\", "").splitlines()
-    assert "“Clear is below fair” (us): **contradicted**, test accuracy, clear minus fair: +32.50" in first + second
-    assert "32.5× the smallest effect that matters" in first
+    assert ledger.totals({"dice": summary}).verdicts["contradicted"] == 2
+    lines = front_page.surprises({"dice": summary}).replace("\\", "").splitlines()
+    assert f"**contradicted**, test accuracy +32.5 points [+{interval()[1]:.1f}, " in lines[0]
 
 
 @pytest.mark.parametrize(("elapsed", "seconds"), [(30.0, 9), (None, 3), (5.0, 3)])

@@ -55,18 +55,6 @@ def test_a_failed_run_has_no_value_and_a_diverged_one_has():
     assert len(records.finished(found)) == 2
 
 
-def test_times_are_shown_over_the_seeds_that_all_variants_have():
-    def found(**seconds):
-        return [made_up.record(name, seed, metrics={"m": s}) for name, by in seconds.items() for seed, s in by.items()]
-
-    more = found(a={1: 2.0, 2: 2.2, 3: 9.0}, b={1: 1.0, 2: 1.2})  # A slow day added a third to one of them.
-    assert records.levels_of(more, "m", timed=True) == {"a": {1: 2.0, 2: 2.2}, "b": {1: 1.0, 2: 1.2}}
-    assert records.levels_of(more, "m", timed=False) == records.values_of(more, "m")
-    apart = found(a={1: 2.0}, b={2: 1.0})
-    assert records.levels_of(apart, "m", timed=True) == records.values_of(apart, "m")
-    assert records.levels_of([], "m", timed=True) == {}
-
-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

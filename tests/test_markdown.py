@@ -41,8 +41,11 @@ def links(page: str) -> list[str]:
 
 @functools.cache
 def anchors(page: str) -> set[str]:
-    """What GitHub calls the headings of a page in addresses: the second of the same words gets "-1", and so on."""
-    found: set[str] = set()
+    """What GitHub calls the headings of a page in addresses: the second of the same words gets "-1", and so on.
+
+    Other places have the names that the page gives them.
+    """
+    found = set(re.findall(r'<a id="([^"]+)"></a>', text_of(page)))
     for heading in re.findall(r"(?m)^#+ (.*)$", text_of(page)):
         words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).strip().lower()
         slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
@@ -68,6 +71,7 @@ def test_every_link_leads_to_a_file_and_a_heading_that_are_there(page):
 
 def test_the_checks_find_what_is_wrong():
     assert anchors("README.md") >= {"recipes", "what-surprised-us"}
+    assert anchors("results/README.md") >= {"by-keras-name", "o6b"}
     assert len({target for page in PAGES for target in links(page)}) > 80
 
 

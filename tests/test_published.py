@@ -14,12 +14,12 @@ from lab.cli import commands, laboratory
 from lab.cli.cookbook import listing
 from lab.evidence import staleness
 from lab.evidence.records import EvidenceError, read, read_json, write_json
-from lab.evidence.schemas import Evidence, Images, Summary, TuningSweep
+from lab.evidence.schemas import Evidence, Images, Origin, Summary, Trial, TuningSweep
 from lab.experiments import NAMES, load
 from lab.report import card, figure, floors, front_page, publish, publishable, published
 from lab.report.publish import CARD, SUMMARY
 from lab.report.publishable import FULL_DIGEST, KERAS, SUBSET_DIGEST
-from lab.report.published import RESULTS, STALE, Published
+from lab.report.published import RESULTS, Published
 from lab.report.report import Report
 from lab.tuning import FINAL_SEEDS
 from tests.toys import guess, made_up
@@ -30,22 +30,19 @@ COMMIT = "1234567890" * 4
 
 
 def drift(experiment, results):
-    """Which published files disagree with the evidence beside them, or lack the label that they should have."""
+    """Which published files disagree with the evidence beside them."""
     folder = results / experiment.name
     pages, report = publish.generate(experiment, folder)
-    wrong = [name for name, page in pages.items() if not holds(folder / name, page)]
-    if report is not None:
-        pictures = ["figure.png", *(["forest.png"] if report.has_intervals else [])]
-        wrong += [name for name in pictures if figure.drawn_from(folder / name) != report.fingerprint()]
-    return wrong
+    wrong = [path.name for path, page in pages.items() if not holds(path, page)]
+    return wrong + ([] if figure.drawn_from(folder / "figure.png") == report.fingerprint() else ["figure.png"])
 
 
 def front_drift(results, page):
     """Which of the pages about all recipes disagree with the summaries."""
     found = front_page.summaries(results)
     wrong = [path.name for path, text in publish.front_pages(found, results, page).items() if not holds(path, text)]
-    drawn = figure.drawn_from(results / "claims.png") == front_page.fingerprint(found)
-    return wrong + ([] if drawn else ["claims.png"])
+    drawn = figure.drawn_from(results / publish.PICTURE) == front_page.fingerprint(found)
+    return wrong + ([] if drawn else [publish.PICTURE])
 
 
 def holds(path, page):
@@ -59,18 +56,23 @@ def test_nothing_has_drifted_and_what_is_stale_says_so(name):
     assert drift(load(name), RESULTS) == []
     stale = bool(Published.read(load(name)).stale)
     text = (RESULTS / name / CARD).read_text(encoding="utf-8")
-    assert text.startswith("> **This was measured with an earlier version of this recipe**") == stale
+    assert text.startswith("> **Measured with an earlier version of this recipe**") == stale
     assert read(RESULTS / name / SUMMARY, Summary).stale == stale
 
 
 def test_the_pages_about_all_recipes_are_those_of_the_summaries():
     assert front_drift(RESULTS, publish.README) == []
     text = (RESULTS / "README.md").read_text(encoding="utf-8")
-    for name in PUBLISHED:
-        summary = read(RESULTS / name / SUMMARY, Summary)
-        (heading,) = [row for row in text.splitlines() if row.startswith(f"## [{name}](")]
-        assert (STALE in heading) == summary.stale
-        assert all(f"| {claim.id} | " in text for claim in summary.claims)
+    anchors = re.findall(r'<a id="([^"]+)">', text)
+    claims = [claim for name in PUBLISHED for claim in read(RESULTS / name / SUMMARY, Summary).claims]
+    assert len(anchors) == len(set(anchors)) == len(claims)
+
+
+def test_the_front_page_is_short():
+    text = publish.README.read_text(encoding="utf-8")
+    begin, end = front_page.marks("recipes")
+    before, _, rest = text.partition(begin)
+    assert len((before + rest.partition(end)[2]).split()) <= 700
 
 
 def test_every_recipe_is_in_one_chapter():
@@ -92,18 +94,18 @@ def test_nothing_published_names_a_folder_of_the_machine_that_it_came_from():
 
 
 @pytest.mark.parametrize("name", TUNED)
-def test_the_rates_are_the_sweeps_winners_and_none_lies_at_an_edge(name):
+def test_what_is_trained_with_is_what_the_sweep_found_and_none_lies_at_an_edge(name):
     experiment = load(name)
     tuning, found = experiment.tuning, read(RESULTS / name / "tuning.json", TuningSweep)
-    assert {trial.seed for trial in found.search} == {0, *FINAL_SEEDS}
+    if Published.read(experiment).stale_tuning:
+        return
     defaults = vars(experiment.config())
     trials = [structs.replace(trial, config={**defaults, **trial.config}) for trial in found.search]
     assert tuning.winners(trials) == found.winners
-    tuned = {variant: winner[tuning.swept] for variant, winner in found.winners.items()}
-    assert tuned == getattr(experiment.recipe, tuning.found[0])
     for variant, winner in found.winners.items():
-        if variant in tuning.second:
-            assert experiment.recipe.WEIGHT_DECAYS[variant] == winner["weight_decay"]
+        settings = experiment.settings(variant)
+        for setting in {tuning.swept, *tuning.second.get(variant, ())[:1]}:
+            assert winner[setting] in (settings.get(setting), *(settings[table] for table in experiment.tuned)), variant
         mine = [trial for trial in found.search if trial.variant == variant]
         values = sorted({trial.config[tuning.swept] for trial in mine})
         assert len(values) >= 4
@@ -172,17 +174,18 @@ def test_what_a_command_measures_may_be_published(started, tmp_path):
     assert publishable.objections(guess.EXPERIMENT, path) == []
 
 
-def test_evidence_becomes_a_card_figures_and_a_summary(results, tmp_path):
-    assert set(contents(results / "guess")) == {"evidence.json", CARD, "figure.png", "forest.png", SUMMARY}
+def test_evidence_becomes_a_card_a_figure_and_a_summary(results, tmp_path):
+    assert set(contents(results / "guess")) == {"evidence.json", CARD, "figure.png", SUMMARY}
     assert drift(guess.EXPERIMENT, results) == []
     command = read(results / "guess" / "evidence.json", Evidence).command
     assert command == "python -m tests.toys.guess --seeds 10"  # One that anyone may give.
     page = front(tmp_path)
     publish.publish_front(results, page)
-    assert "1 recipe measures 1 claim: 1 is undecided." in page.read_text()
+    assert "1 recipe, 1 claim: 1 undecided." in page.read_text()
     text = (results / "README.md").read_text()
     assert "## [guess](guess/README.md): Do coins land heads up?" in text
-    assert "| X1 | A loaded coin wins (us). | **undecided** | test accuracy, loaded minus fair: " in text
+    row = "| A loaded coin wins (us). | **undecided (the same difference at every seed)** | test accuracy: +30.0 points"
+    assert f'<a id="x1"></a>X1 {row}' in text
     assert front_drift(results, page) == []
     assert "![optimizers]" not in (results / "gallery.md").read_text()  # What is published alone.
 
@@ -190,14 +193,14 @@ def test_evidence_becomes_a_card_figures_and_a_summary(results, tmp_path):
 def test_drift_of_each_page_and_picture_is_noticed(results, tmp_path):
     page = front(tmp_path)
     publish.publish_front(results, page)
-    for name in (CARD, SUMMARY, "figure.png", "forest.png"):
+    for name in (CARD, SUMMARY, "figure.png"):
         path = results / "guess" / name
         before = path.read_bytes()
-        after = (results / "claims.png").read_bytes() if name.endswith("png") else before.replace(b"10", b"11", 1)
+        after = (results / publish.PICTURE).read_bytes() if name.endswith("png") else before.replace(b"10", b"11", 1)
         path.write_bytes(after)
         assert drift(guess.EXPERIMENT, results) == [name]
         path.write_bytes(before)
-    for name in ("README.md", "gallery.md", "claims.png"):
+    for name in ("README.md", "gallery.md", "claims.csv", "claims.json", publish.PICTURE):
         path = results / name
         before = path.read_bytes()
         path.write_bytes((results / "guess" / "figure.png").read_bytes() if name.endswith("png") else before + b"x")
@@ -209,6 +212,67 @@ def test_drift_of_each_page_and_picture_is_noticed(results, tmp_path):
     assert SUMMARY in drift(guess.EXPERIMENT, results)
 
 
+@pytest.fixture
+def advising(tmp_path, monkeypatch):
+    """The toy with an answer, whose docstring is in a file of its own."""
+    source = tmp_path / "guess.py"
+    source.write_text('"""Do coins land heads up?\n\nOld.\n\nRun       python -m tests.toys.guess\n"""\n')
+    monkeypatch.setattr(guess, "__file__", str(source))
+    answer = "Loaded ones do: {test_accuracy.loaded - test_accuracy.fair} more often."
+    return dataclasses.replace(
+        guess.EXPERIMENT, answer=answer, advice=["**Load it** to {test_accuracy.loaded}."]
+    ), source
+
+
+def test_the_answer_is_filled_in_on_the_card_and_in_the_docstring_and_its_drift_is_noticed(advising, clean, tmp_path):
+    (experiment, source), results = advising, tmp_path / "results"
+    publish.publish(experiment, [clean], results)
+    text = source.read_text()
+    assert text.splitlines()[2:5] == [
+        "Loaded ones do: 30.0 points more often.",
+        "",
+        "Run       python -m tests.toys.guess",
+    ]
+    card_lines = (results / "guess" / CARD).read_text().splitlines()
+    assert card_lines[2] == "**Loaded ones do: 30.0 points more often.**"
+    assert card_lines[6].startswith("- **Load it** to 79.9 %.")
+    assert drift(experiment, results) == []
+    source.write_text(text.replace("30.0", "31.0"))
+    assert drift(experiment, results) == ["guess.py"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"answer": "It is {test_accuracy.bent}."}, "{test_accuracy.bent}"),
+        ({"advice": ["It is {test_accuracy.bent}."]}, "{test_accuracy.bent}"),
+        ({"rests_on": ["X7"]}, "X7: there is no such claim"),
+    ],
+)
+def test_advice_that_the_evidence_does_not_support_is_not_published(advising, clean, tmp_path, changes, why):
+    (experiment, source), results = advising, tmp_path / "results"
+    before = source.read_text()
+    with pytest.raises(EvidenceError, match=re.escape(why)):
+        publish.publish(dataclasses.replace(experiment, **changes), [clean], results)
+    assert not results.exists()
+    assert source.read_text() == before
+
+
+def test_where_evidence_is_stale_the_docstring_stays_and_what_does_not_fit_is_left_out(advising, clean, tmp_path):
+    (experiment, source), results = advising, tmp_path / "results"
+    publish.publish(experiment, [clean], results)
+    write_json(results / "guess" / "evidence.json", evidence_of(code="0123456789abcdef"))
+    source.write_text(before := source.read_text().replace("30.0", "31.0"))
+    publish.publish(experiment, [], results)
+    assert source.read_text() == before
+    assert drift(experiment, results) == []
+    assert "**Loaded ones do: 30.0 points" in (results / "guess" / CARD).read_text()
+    other = dataclasses.replace(experiment, answer="It is {test_accuracy.bent}.")
+    publish.publish(other, [], results)
+    assert "It is" not in (results / "guess" / CARD).read_text()
+    assert read(results / "guess" / SUMMARY, Summary).answer == ""
+
+
 def test_evidence_whose_code_has_changed_is_labelled_and_the_label_goes_when_it_is_measured_again(
     results, clean, tmp_path
 ):
@@ -216,11 +280,12 @@ def test_evidence_whose_code_has_changed_is_labelled_and_the_label_goes_when_it_
     parts = {f"lab/core/run.py: part_{number}": "0" for number in range(12)}
     write_json(results / "guess" / "evidence.json", evidence_of(code="0123456789abcdef", parts=parts))
     assert CARD in drift(guess.EXPERIMENT, results)
-    for _ in range(2):  # The label is put on once.
-        assert "labelled" in publish.publish(guess.EXPERIMENT, [], results)
-        assert (results / "guess" / CARD).read_text() == publish.label(guess.EXPERIMENT) + fresh
+    assert "labelled" in publish.publish(guess.EXPERIMENT, [], results)
+    label, _, rest = (results / "guess" / CARD).read_text().partition("\n\n")
+    assert label.startswith("> **Measured with an earlier version of this recipe**")
+    assert rest.partition("## Environment")[0] == fresh.partition("## Environment")[0]
     publish.publish_front(results, front(tmp_path))
-    assert STALE in (results / "README.md").read_text()
+    assert "(earlier version)" in (results / "README.md").read_text()
     assert drift(guess.EXPERIMENT, results) == []
     state, *lines = publish.status_of(guess.EXPERIMENT, results)
     assert state.startswith("evidence  stale")
@@ -254,7 +319,7 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     results, experiment = tmp_path / "results", dataclasses.replace(guess.EXPERIMENT, at_full=("fair", "loaded"))
     quick, path = read(clean, Evidence), clean.parents[1] / "20260102-000000" / "evidence.json"
 
-    def at_full(accuracies, seeds=range(1, 11)):
+    def at_full(accuracies, seeds=range(1, 6)):
         """Evidence at full with an accuracy for each variant, and a thousandth more at each seed than at the last."""
         records = [
             structs.replace(record, metrics={"test_accuracy": accuracies[record.variant] + 0.001 * record.seed})
@@ -274,24 +339,17 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     assert read(results / "guess" / "full" / "evidence.json", Evidence).budget == "full"
     assert read(results / "guess" / "evidence.json", Evidence).budget == "quick"
     (claim,) = read(results / "guess" / SUMMARY, Summary).claims
-    assert (claim.verdict, claim.at_full) == ("undecided", "undecided")
-    assert (
-        "| X1 | undecided | **undecided** | test accuracy, loaded minus fair: +0.00"
-        in (results / "guess" / CARD).read_text()
-    )
+    assert [(found.budget, found.few) for found in claim.findings] == [("quick", False), ("full", True)]
+    assert "| advice | verdict | all images | 8,000 images |" in (results / "guess" / CARD).read_text()
     assert drift(experiment, results) == []
-    for record in quick.records:
-        record.metrics["test_accuracy"] *= 1 + 1e-9 * record.seed  # Equal differences would decide nothing.
-    at_full({"fair": 0.5, "loaded": 0.7})
-    structs_of = read(path, Evidence)
-    for record in structs_of.records:
-        record.metrics["test_accuracy"] += 0.0005 * record.seed * (record.variant == "loaded")
-    write_json(path, structs_of)
+    resting = dataclasses.replace(experiment, rests_on=["X1"])
+    publish.publish(resting, [clean, path], results)
+    at_full({"fair": 0.7, "loaded": 0.5})
+    with pytest.raises(EvidenceError, match="rests on X1, which is undecided at quick and has the opposite sign there"):
+        publish.publish(resting, [clean, path], results)
     publish.publish(experiment, [clean, path], results)
-    publish.publish_front(results, page := front(tmp_path))
-    assert "0 verdicts are the same, and these changed the most:" in page.read_text()
-    (line,) = (line for line in page.read_text().splitlines() if "at quick, test accuracy, loaded minus fair:" in line)
-    assert re.search(r"and \*\*supported\*\* at full, \+20\.27 \\\[\+20\.13, \+20\.42\\\] points$", line)
+    with pytest.raises(EvidenceError, match="opposite sign"):  # What is published already counts, too.
+        publish.publish(resting, [clean], results)
     at_full({"fair": 0.5, "loaded": 0.7}, seeds=[1])
     assert "at least 5 are needed, from 1 on" in " ".join(publishable.objections(experiment, path))
 
@@ -372,21 +430,36 @@ def test_evidence_of_some_variants_is_refused(clean):
         (lambda found: found.update(data_digest="0"), "by their digest"),
         (lambda found: found.update(model="mine.py:f 0"), "own model"),
         (lambda found: found.update(commit="HEAD"), "no commit"),
-        (lambda found: found["winners"]["linear"].update(rate=7), "winners"),
+        (lambda found: found["winners"]["fair"].update(rate=7), "winners"),
         (lambda found: found["search"][0]["metrics"].update(test_accuracy=50.0), "share"),
         (lambda found: found["search"][0].update(status="failed"), "failed runs"),
-        (lambda found: found["config"].update(epochs=1), "Its epochs are not those"),
+        (lambda found: found["config"].update(seconds=1.0), "Its seconds are not those"),
         (lambda found: found["variants"].pop(), "lacks some of the variants"),
     ],
 )
 def test_unfit_sweeps_are_refused(tmp_path, change, why):
-    found = {**read_json(RESULTS / "sequential" / "tuning.json"), "commit": COMMIT}
+    experiment = guess.EXPERIMENT
+    trials = [
+        Trial(variant=variant, seed=seed, config={"rate": rate}, status="finished", cause=None, metrics=metrics)
+        for variant in guess.VARIANTS
+        for seed in (0, *FINAL_SEEDS)
+        for rate in (0.1, 1.0, 10.0)
+        for metrics in [guess.metrics(variant, seed, rate)]
+    ]
+    sweep = evidence_of(kind="tuning", command="python -m tests.toys.guess tune")
+    origin = {name: getattr(sweep, name) for name in Origin.__struct_fields__}
+    ran = {
+        "variants": list(guess.VARIANTS),
+        "winners": experiment.tuning.winners(trials),
+        "search": trials,
+        "curve": [],
+    }
     path = tmp_path / "tuning.json"
+    write_json(path, TuningSweep(**origin, **ran, worker_seconds=1.0))
+    assert publishable.objections(experiment, path) == []
+    change(found := read_json(path))
     write_json(path, found)
-    assert not [reason for reason in publishable.objections(load("sequential"), path) if "stale" not in reason]
-    change(found)
-    write_json(path, found)
-    assert why in " ".join(publishable.objections(load("sequential"), path))
+    assert why in " ".join(publishable.objections(experiment, path))
 
 
 def test_newer_evidence_that_may_not_be_published_is_named(clean, tmp_path):

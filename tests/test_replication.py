@@ -27,7 +27,7 @@ def report(values: dict[str, list[float]], *, experiment=dice.EXPERIMENT, machin
         for name, of_it in values.items()
         for seed, value in enumerate(of_it, start=1)
     ]
-    return Report(experiment, SimpleNamespace(records=records, machine=machine), None)
+    return Report(experiment, made_up.evidence(records, machine=machine), None)
 
 
 def test_the_chance_is_that_of_the_prediction_interval():
@@ -110,7 +110,7 @@ def test_ten_runs_that_differ_are_said_to_and_have_verdicts_of_their_own(ten, tm
     text = said(capsys, tmp_path, "--seeds", "10")
     assert "Your runs differ from them:" in text
     assert "clear, test accuracy:" in text
-    assert "D1  A loaded die wins [us]: CONTRADICTED" in text
+    assert "CONTRADICTED: A loaded die wins [us]" in text
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_where_published_numbers_do_not_apply_it_says_why_and_has_verdicts_of_it
 ):
     text = said(capsys, tmp_path, *flags)
     assert why in text
-    assert "D1  A loaded die wins [us]: UNDECIDED" in text
+    assert "of 10 seeds): A loaded die wins [us]" in text
 
 
 def test_without_anything_published_it_says_so(started, tmp_path, capsys, monkeypatch):

@@ -1,24 +1,29 @@
-"""What a report says of evidence: tables, words and figures."""
+"""What a report says of evidence: tables, cards and figures."""
 
 import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
+from msgspec import structs
 from scipy import stats
 
 from lab import Claim, Objective, Table, Tuning, Unit, measurement
-from lab.evidence.schemas import Origin, Trial
-from lab.panels import Bars, Lines, Sweep
-from lab.report import card, figure, forest, publish
+from lab.evidence.schemas import ClaimSummary, Effect, Finding, Origin, Trial
+from lab.panels import Bars, Lines, Points, Sweep
+from lab.report import card, figure
+from lab.report.pages import effect_text, effects_text, times
 from lab.report.report import Report
-from lab.statistics import judge
 from tests.toys import guess, made_up
 
+SEEDS = (0.0, 0.001, -0.001, 0.002, -0.002) * 2  # Noise of ten seeds; its mean is zero.
 
-def reported(claim: Claim, values: dict[str, list[float]]) -> Report:
-    experiment = dataclasses.replace(guess.EXPERIMENT, variants=tuple(values), claims=[claim])
-    return Report(experiment, made_up.of_values(values, claim.metric), None)
+
+def reported(claims: Claim | list[Claim], values: dict[str, list[float]], **fields) -> Report:
+    claims = claims if isinstance(claims, list) else [claims]
+    experiment = dataclasses.replace(guess.EXPERIMENT, variants=tuple(values), claims=claims, **fields)
+    return Report(experiment, made_up.of_values(values, claims[0].metric), None)
 
 
 def test_a_table_gives_mean_and_standard_deviation():
@@ -41,49 +46,161 @@ def test_a_tables_settings_that_are_words_name_folders_and_stand_on_the_card(mon
     assert "| tuner | random, grid |\n| rate | 0.1, 2 |" in page
 
 
-def test_seeds_that_one_variant_alone_has_do_not_change_the_times_shown_of_it():
+def test_tables_figures_and_the_card_are_of_the_seeds_that_all_variants_have():
     claim = Claim("C", "…", "…", "m", delta=0.01, lower="a", than="b")
-    units = {"m": Unit("a step", 1, "ms", 1, timed=True)}
-    changed = {"variants": ("a", "b"), "claims": [claim], "units": units, "panels": (Bars("m"),)}
-    experiment = dataclasses.replace(guess.EXPERIMENT, **changed)
-    report = Report(experiment, made_up.of_values({"a": [2.0, 2.0, 8.0], "b": [3.0, 3.0, 3.0]}, "m"), None)
+    more = {"units": {"m": Unit("a step", 1, "ms", 1)}, "panels": (Bars("m"),)}
+    report = reported(claim, {"a": [2.0, 2.0, 8.0], "b": [3.0, 3.0, 3.0]}, **more)
     report.records.pop()
     header, rows = report.table()
-    assert (header[1], rows[0][1], rows[1][1]) == ("a step (ms)", "2.0", "3.0")
-    assert [bar.get_width() for bar in report.figure().axes[0].patches] == [2.0, 3.0]
-    assert "of the 2 seeds that all variants have" in card.notes(report)
+    assert (header[1], rows[0][1:], rows[1][1:]) == ("a step (ms)", ["2.0", "2"], ["3.0", "2"])
+    assert [line.get_xdata()[0] for line in report.figure().axes[0].lines if line.get_marker() == "o"] == [2.0, 3.0]
+    assert "over 2 seeds, the same for all variants" in card.markdown(report)
 
 
-def test_a_verdict_on_times_names_the_kind_of_machine():
-    claims = [Claim(name, "…", "us", name, delta=0.01, lower="a", than="b") for name in ("seconds", "apart")]
-    changed = {"variants": ("a", "b"), "claims": claims, "units": {"seconds": Unit("a step", timed=True)}}
-    values = made_up.of_values({"a": [2.0, 2.0], "b": [3.0, 3.1]}, "seconds")
-    report = Report(dataclasses.replace(guess.EXPERIMENT, **changed), values, None)
-    assert [claim.machine for claim in publish.summary_of(report).claims] == ["a (abilities unknown)", None]
+def test_variants_that_the_experiment_has_no_more_are_left_out():
+    claim = Claim("C", "…", "…", "test_accuracy", higher="a", than="b")
+    experiment = dataclasses.replace(guess.EXPERIMENT, variants=("a", "b"), claims=[claim])
+    report = Report(experiment, made_up.of_values({"old": [0.9], "a": [0.5, 0.6], "b": [0.4, 0.5]}), None)
+    assert [row[0] for row in report.table()[1]] == ["a", "b"]
+    assert report.shared == {1, 2}
+
+
+def test_what_is_logarithmic_is_a_ratio_on_every_page():
+    claim = Claim("C", "a is quick", "us", "log_time", lower="a", than="b")
+    values = {"b": [np.log(1.5) + s for s in SEEDS], "a": [np.log(3.0) - s for s in SEEDS]}
+    report = reported(
+        claim, values, units={"log_time": Unit("a step (log e)", 1, "e-folds", 3)}, panels=(Bars("log_time"),)
+    )
+    header, rows = report.table()
+    assert header[1] == "a step, relative to b"
+    assert [row[1] for row in rows] == ["1×", "2×"]
+    (found,) = report.summary().claims
+    low, high = stats.t.interval(1 - 0.05 / 4, 9, np.log(2.0), 2 * np.std(SEEDS, ddof=1) / 10**0.5)
+    assert effect_text(found, found.strongest.effects[0]) == f"2.00× [{np.exp(low):.2f}, {np.exp(high):.2f}]"
+    assert report.figure().axes[0].get_xlabel() == "a step, relative to b"
     page = card.markdown(report)
-    assert "**seconds** … (us): **undecided** on a (abilities unknown)." in page
-    assert "**apart** … (us): **undecided**." in page
+    assert "Ratios of a step: mean and deciding interval over 10 seeds. A ratio within 5 % of 1 counts as none." in page
+    assert "e-fold" not in page
+    assert "log e" not in page
 
 
 @pytest.mark.parametrize(("direction", "verdict"), [("higher", "supported"), ("lower", "contradicted")])
-def test_words_tell_a_minus_b_whatever_the_claims_direction(direction, verdict):
+def test_effects_are_a_minus_b_whatever_the_claims_direction(direction, verdict):
     claim = Claim("C", "…", "…", "test_accuracy", **{direction: "a"}, than="b")
     report = reported(claim, {"a": [0.61, 0.60, 0.62, 0.61, 0.61] * 2, "b": [0.50, 0.51, 0.50, 0.49, 0.50] * 2})
-    (judgement,) = report.judgements
-    assert judgement.verdict == verdict
-    words = report.words(judgement, judgement.comparisons[0], brief=True)
+    (found,) = report.summary().claims
+    assert found.strongest.verdict == verdict
     # Differences 11, 9, 12, 12, 11, twice: mean 11, deviation √(12/9); the quantile is that of 1 - 0.05/4.
     half = stats.t.ppf(1 - 0.05 / 4 / 2, 9) * (12 / 9) ** 0.5 / 10**0.5
-    assert words == f"test accuracy, a minus b: +11.00 [+{11 - half:.2f}, +{11 + half:.2f}] points"
+    shown = effect_text(found, found.strongest.effects[0], named=True)
+    assert shown == f"a minus b: +11.0 points [+{11 - half:.1f}, +{11 + half:.1f}]"
 
 
-@pytest.mark.parametrize("direction", ["higher", "lower"])
-def test_words_tell_the_ratio_of_what_logarithms_are_of(direction):
-    claim = Claim("C", "…", "…", "log_time", **{direction: "a"}, than="b")
-    report = reported(claim, {"a": [np.log(3.0), np.log(3.1)] * 5, "b": [np.log(1.5), np.log(1.55)] * 5})
-    (judgement,) = report.judgements
-    assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0])
-    assert ", 2.00 times" in report.words(judgement, judgement.comparisons[0], brief=True)
+def of_claim(unit="points", **effect) -> ClaimSummary:
+    effects = [Effect(a="a", b="b", seeds=10, verdict="supported", **effect)]
+    finding = Finding(budget="quick", verdict="supported", effects=effects)
+    kept = {"id": "C", "text": "…", "source": "us", "measure": "m", "digits": 1, "findings": [finding]}
+    return ClaimSummary(**kept, unit=unit)
+
+
+@pytest.mark.parametrize(
+    ("effect", "text"),
+    [
+        ({"mean": 2.94, "low": 1.6, "high": 4.2}, "+2.9 points [+1.6, +4.2]"),
+        ({"mean": -0.7, "low": -1.4, "high": -0.04}, "−0.7 points [−1.4, 0.0]"),
+        ({"mean": 1234.5, "low": 1000.0, "high": 1500.0}, "+1,234.5 points [+1,000.0, +1,500.0]"),
+        ({"mean": 2.0}, "+2.0 points"),
+        ({"mean": None}, "not measured"),
+    ],
+)
+def test_how_an_effect_is_written(effect, text):
+    claim = of_claim(**effect)
+    assert effect_text(claim, claim.strongest.effects[0]) == text
+    assert effect_text(claim, claim.strongest.effects[0], unit=False) == text.replace(" points", "")
+
+
+def test_of_many_effects_the_first_is_shown_and_the_others_are_counted():
+    claim = of_claim(mean=1.0)
+    many = structs.replace(
+        claim.strongest, effects=[Effect(a="a", b=b, mean=1.0, seeds=9, verdict="") for b in "cdefg"]
+    )
+    assert effects_text(claim, many) == "a minus c: +1.0 points<br>and 4 more, no less clear"
+    few = structs.replace(many, effects=many.effects[:2])
+    assert effects_text(claim, few) == "a minus c: +1.0 points<br>a minus d: +1.0 points"
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"), [(1.94, "1.9×"), (23.4, "23×"), (1234.0, "1,234×"), (0.704, "0.70×"), (1.0, "1×")]
+)
+def test_how_a_ratio_is_written(ratio, text):
+    assert times(ratio) == text
+
+
+def of_two(claims: list[Claim], quick: dict, full: dict, answer: str = "") -> str:
+    """A card of evidence at quick and at full."""
+    report = reported(claims, quick)
+    at_full = Report(report.experiment, made_up.of_values(full, claims[0].metric, budget="full"), None)
+    summary = report.summary(answer, at_full, stale_full=True)
+    return card.markdown(report, summary, at_full, ["**Take b.** It is best."])
+
+
+def test_a_card_has_the_answer_the_advice_and_a_table_of_claims():
+    claims = [
+        Claim("C1", "b beats | a", "TF", "test_accuracy", higher="b", than="a"),
+        Claim("C2", "Two and two are four", "DL", asserted=True),
+        Claim("C3", "b beats everything", "DL", "test_accuracy", higher="b", than=("a", "c")),
+    ]
+    values = {"a": [0.5 + s for s in SEEDS], "b": [0.6 - s for s in SEEDS], "c": [0.5 + 2 * s for s in SEEDS]}
+    report = reported(claims, values)
+    page = card.markdown(report, report.summary("Take b."), advice=["**Take b.** It is best."])
+    lines = page.splitlines()
+    assert lines[0] == "# Guess: do coins land heads up?"
+    assert lines[2] == "**Take b.**"
+    assert lines[4].startswith("![")
+    assert lines[6] == "- **Take b.** It is best."
+    assert lines[8] == "| advice | verdict | effect |"
+    assert lines[10].startswith("| b beats \\| a (TF) | supported | +10.0 \\[+9.")
+    assert lines[11].startswith("| b beats everything (DL) | supported | b minus a: +10.0 \\[+9.")
+    assert "<br>b minus c: +10.0 \\[+9." in lines[11]
+    assert lines[13].startswith("Percentage points of test accuracy: mean and deciding interval over 10 seeds.")
+    assert lines[13].endswith("A difference below 1 point counts as none.")
+    assert lines[14].startswith("Measured on 2 CPU cores (a). `python -m tests.toys.guess` measures it again")
+    table, _, details = page.partition("<details>")
+    assert "Two and two" not in table  # A check is no claim.
+    assert "- Two and two are four (DL): passed." in details.partition("## Checks")[2]
+
+
+def test_with_all_images_the_card_gives_both_and_follows_what_has_seeds_enough():
+    claim = Claim("C", "b beats a", "TF", "test_accuracy", higher="b", than="a")
+    quick = {"a": [0.5 + s for s in SEEDS], "b": [0.6 - s for s in SEEDS]}
+    full = {"a": [0.8 + s for s in SEEDS], "b": [0.8 - s / 5 for s in SEEDS]}
+    page = of_two([claim], quick, full)
+    assert "| advice | verdict | all images (earlier version) | 8,000 images |" in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| b beats a")]
+    assert row.split(" | ")[1] == "no real difference"
+    assert row.split(" | ")[2].startswith("0.0 \\[−0.")
+    assert row.split(" | ")[3].startswith("supported, +10.0 \\[+9.")
+    few = of_two([claim], quick, {name: values[:5] for name, values in full.items()})
+    (row,) = [line for line in few.splitlines() if line.startswith("| b beats a")]
+    assert row.split(" | ")[1] == "supported"  # Five seeds decide nothing.
+
+
+def test_a_claim_that_was_not_measured_says_so():
+    claims = [Claim(i, "…", "us", "test_accuracy", higher=i, than="a") for i in ("b", "c")]
+    report = reported(claims, {"a": [0.5] * 9, "b": [0.6] * 9, "c": []})
+    assert [claim.strongest.verdict for claim in report.summary().claims] == ["undecided", "not measured"]
+
+
+def test_a_verdict_on_times_names_the_kind_of_machine_and_counts_occasions():
+    claims = [Claim(name, "…", "us", name, delta=0.01, lower="a", than="b") for name in ("seconds", "apart")]
+    report = reported(claims, {"a": [2.0, 2.0], "b": [3.0, 3.1]}, units={"seconds": Unit("a step", timed=True)})
+    seconds, apart = (claim.strongest for claim in report.summary().claims)
+    assert (seconds.machine, seconds.over) == ("a (abilities unknown)", "occasions")
+    assert (apart.machine, apart.over) == (None, "seeds")
+    assert seconds.few
+
+
+# Figures
 
 
 def of_curves(curves: dict[str, list[list[float]]], **fields) -> Report:
@@ -97,12 +214,16 @@ def of_curves(curves: dict[str, list[list[float]]], **fields) -> Report:
     return Report(experiment, made_up.evidence(records), made_up.sweep(**fields))
 
 
+def names_in(axes) -> list[str]:
+    """What is written beside the lines, from top to bottom."""
+    return [text.get_text() for text in sorted(axes.texts, key=lambda text: -text.get_position()[1])]
+
+
 def test_curves_of_unequal_length_are_drawn_as_far_as_each_goes():
     drawn = figure.draw([Lines("y")], of_curves({"a": [[1.0, 2.0, 3.0], [3.0]], "b": [[], [5.0]]}))
-    lines = drawn.axes[0].lines
-    assert lines[0].get_ydata().tolist() == [2.0, 2.0, 3.0]
-    assert lines[1].get_ydata().tolist() == [5.0]
-    assert drawn.axes[0].get_title() == "Mean and range over 1 to 2 seeds"
+    lines = {line.get_label(): line.get_ydata().tolist() for line in drawn.axes[0].lines}
+    assert lines == {"a": [2.0, 2.0, 3.0], "b": [5.0]}
+    assert drawn.axes[0].get_title() == "Mean and 95 % interval, 1 to 2 seeds"
 
 
 def test_a_sweeps_panel_shows_means_and_says_of_how_many_seeds():
@@ -113,42 +234,61 @@ def test_a_sweeps_panel_shows_means_and_says_of_how_many_seeds():
     curve = [trial("a", seed, rate) for seed in range(1, 11) for rate in (0.01, 0.02)]
     curve += [trial("b", seed, 0.01, status) for seed, status in enumerate(("finished", "diverged", "failed"), 1)]
     drawn = figure.draw([Sweep()], of_curves({"a": [], "b": []}, variants=["a", "b"], curve=curve))
-    assert drawn.axes[0].get_title() == "Sensitivity: mean and range over 3 to 10 seeds"
+    assert drawn.axes[0].get_title() == "Sensitivity: mean and 95 % interval, 2 to 10 seeds"
     first, second = drawn.axes[0].lines
     assert first.get_ydata().tolist() == pytest.approx([55.5, 61.0])
     assert second.get_ydata().tolist() == pytest.approx([51.5])  # A diverged trial counts, a failed one does not.
 
 
-@pytest.mark.parametrize("kind", ["range", "interval"])
-def test_a_band_is_the_range_or_the_means_interval(kind):
+def test_a_band_is_the_means_interval():
     y = np.array([[1.0, 2.0], [2.0, np.nan], [6.0, 4.0]])
-    low, high = figure.band_of(y, kind)
-    if kind == "range":
-        assert (low.tolist(), high.tolist()) == ([1.0, 2.0], [6.0, 4.0])
-    for place, column in enumerate([y[:, 0], y[[0, 2], 1]] if kind == "interval" else []):
+    low, high = figure.band_of(y)
+    for place, column in enumerate([y[:, 0], y[[0, 2], 1]]):
         expected = stats.t.interval(0.95, len(column) - 1, column.mean(), stats.sem(column))
         assert (low[place], high[place]) == pytest.approx(expected)
 
 
-def test_a_legend_names_the_lines_in_the_order_in_which_they_end():
-    drawn = figure.draw(
-        [Lines("y")], of_curves({name: [[0.1, end]] for name, end in {"a": 0.2, "b": 0.9, "c": 0.5}.items()})
-    )
+def test_lines_are_named_at_their_ends_in_their_order_and_names_keep_apart():
+    ends = {"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.89, "e": 0.88}
+    drawn = figure.draw([Lines("y")], of_curves({name: [[0.1, end]] for name, end in ends.items()}))
     drawn.draw_without_rendering()
     (axes,) = drawn.axes
-    legend = axes.get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["b", "c", "a"]
-    assert legend.get_window_extent().x0 >= axes.get_window_extent().x1
-    assert legend.get_window_extent().x1 <= drawn.bbox.x1
+    assert names_in(axes) == ["b", "d", "e", "c", "a"]
+    boxes = [Text.get_window_extent(text) for text in axes.texts]  # Without the strokes.
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x0 >= axes.get_window_extent().x1 and box.x1 <= drawn.bbox.x1 for box in boxes)
 
 
-def test_many_pairs_that_are_equal_take_one_row():
-    values = {name: {seed: 0.5 + 0.001 * np.sin(7 * seed + i) for seed in range(10)} for i, name in enumerate("abcd")}
-    claim = Claim("X", "All are equal", "us", "test_accuracy", equal=tuple("abcd"))
-    judgement = judge(claim, values, 1)
-    (row,) = forest.rows([judgement])
-    assert (row.label, row.word) == ("X   all 6 pairs", "supported")
-    assert row.low == min(comparison.low for comparison in judgement.comparisons) / 0.01
-    assert row.high == max(comparison.high for comparison in judgement.comparisons) / 0.01
-    apart = judge(claim, values | {"d": {seed: value + 0.1 for seed, value in values["d"].items()}}, 1)
-    assert len(forest.rows([apart])) == 6
+def test_of_more_than_six_lines_the_highest_are_drawn():
+    drawn = figure.draw([Lines("y")], of_curves({f"v_{i}": [[0.1, i / 10]] for i in range(9)}))
+    assert names_in(drawn.axes[0]) == ["v 8", "v 7", "v 6", "v 5", "v 4", "v 3"]
+    assert drawn.axes[0].get_title().startswith("The 6 highest of 9: mean")
+
+
+def test_a_variant_has_one_color_in_every_panel():
+    names = [f"v{i}" for i in range(9)]
+    records = [
+        made_up.record(name, seed, curves={"y": [0.1, i / 10]}, metrics={"test_accuracy": 0.1 * i, "m": seed + 0.1 * i})
+        for i, name in enumerate(names)
+        for seed in (1, 2)
+    ]
+    experiment = dataclasses.replace(guess.EXPERIMENT, variants=tuple(names), claims=[])
+    report = Report(experiment, made_up.evidence(records), None)
+    panels = [Bars("test_accuracy"), Lines("y"), Points("m", "test_accuracy")]
+    bars, lines, points = figure.draw(panels, report).axes[:3]
+    of_lines = {line.get_label(): line.get_color() for line in lines.lines}
+    of_bars = dict(zip(names, [line.get_color() for line in bars.lines if line.get_marker() == "o"], strict=True))
+    of_points = {text.get_text(): text.get_color() for text in points.texts}
+    assert len(set(of_lines.values())) == 6
+    assert of_lines == {name: of_bars[name] for name in of_lines}
+    assert of_points == of_bars
+
+
+def test_bars_over_a_variant_show_the_paired_gain():
+    claim = Claim("C", "…", "…", "test_accuracy", higher="a", than="b")
+    report = reported(claim, {"a": [0.5, 0.7], "b": [0.4, 0.5]}, panels=(Bars("test_accuracy", over="b"),))
+    (axes,) = report.figure().axes
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] == [pytest.approx(15.0)]
+    assert axes.get_xlabel() == "test accuracy, gain over b (points)"
+    (segment,) = axes.collections[0].get_segments()
+    assert segment[:, 0] == pytest.approx(stats.t.interval(0.95, 1, 15.0, 5.0))

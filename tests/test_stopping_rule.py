@@ -24,7 +24,7 @@ FIRST = dice.EXPERIMENT.first_seed
 @pytest.fixture
 def results(monkeypatch, tmp_path):
     """An empty folder of what is published. Nothing is drawn, which takes longest."""
-    monkeypatch.setattr(Report, "write_figures", lambda *_: None)
+    monkeypatch.setattr(Report, "write_figure", lambda *_: None)
     folder = tmp_path / "results"
     monkeypatch.setattr(published, "RESULTS", folder)
     return folder

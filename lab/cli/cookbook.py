@@ -90,7 +90,7 @@ def listing(names: list[str]) -> Table:
         try:
             if path.exists():
                 summary = read(path, Summary)
-                verdicts = [f"{claim.id} {claim.verdict}" for claim in summary.claims]
+                verdicts = [f"{claim.id} {claim.strongest.verdict}" for claim in summary.claims if not claim.check]
                 verdicts += ["(measured with an earlier version of this recipe)"] * summary.stale
                 duration = f"about {summary.quick_seconds / 60:.1f} min" if summary.quick_seconds else ""
         except EvidenceError:

@@ -85,17 +85,6 @@ def values_of(records: Iterable[Trial], metric: str) -> dict[str, dict[int, floa
     return values
 
 
-def levels_of(records: Iterable[Trial], metric: str, timed: bool) -> dict[str, dict[int, float]]:
-    """The same as a table or a figure shows it, where variants stand beside one another and are not paired by seed.
-
-    What is `timed` counts over the seeds that all variants have, if there are any: a machine is quicker on some days,
-    and seeds that were added to some of the variants would make these look slower or quicker than the others.
-    """
-    values = values_of(records, metric)
-    shared = set.intersection(*map(set, values.values())) if timed and values else set()
-    return {name: {seed: mine[seed] for seed in mine if seed in shared or not shared} for name, mine in values.items()}
-
-
 def printable(text: str) -> str:
     """`text` on one line, without escape sequences and control characters: fit for a terminal."""
     text = re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|.)", "", text)

@@ -173,42 +173,59 @@ class TuningSweep(Origin, frozen=True, kw_only=True):
 
 
 class Effect(Fields, frozen=True, kw_only=True):
-    """A comparison's mean and interval, in multiples of the smallest effect that matters."""
+    """A comparison as pages show it, with the interval that decides: A minus B in the claim's unit, or A / B."""
 
-    mean: Number
-    low: Number
-    high: Number
-    word: str
+    a: str
+    b: str
+    mean: Number | None
+    low: Number | None = None
+    high: Number | None = None
+    seeds: Count
+    verdict: str
+
+
+class Finding(Fields, frozen=True, kw_only=True):
+    """What the runs of one budget say of a claim. A verdict on times or memory names the kind of `machine`.
+
+    `few` seeds decide nothing. Timings count `over` occasions instead, since runs of one hour are not independent. Of
+    many `effects` the first is the one that supports the claim least. `level` is that of their intervals.
+    """
+
+    budget: Literal["quick", "full"]
+    verdict: str
+    note: str = ""
+    few: bool = False
+    over: str = "seeds"
+    stale: bool = False
+    machine: str | None = None
+    level: Number = 1.0
+    effects: list[Effect] = []
 
 
 class ClaimSummary(Fields, frozen=True, kw_only=True):
-    """A claim as it was judged; `machine` is the kind of machine, where the verdict depends on it.
-
-    A `check` can't come out otherwise unless the code is wrong.
-    """
+    """A claim, how its effects are shown, and what was found: at quick, then at full if it was measured there."""
 
     id: str
     text: str
     source: str
-    said: str | None
-    verdict: str
-    machine: str | None = None
+    said: str = ""
     check: bool = False
-    numbers: list[str]
-    at_full: str | None = None
-    at_quick_and_full: tuple[str, str] | None = None
-    effects: list[Effect]
-    drawn: list[Effect]
+    measure: str
+    unit: str
+    digits: Count = 0
+    smallest: Number | None = None
+    findings: Annotated[list[Finding], Meta(min_length=1)]
 
-    def __post_init__(self) -> None:
-        if len(self.numbers) < len(self.effects):
-            raise ValueError("`numbers` should have a text for each of `effects`")
+    @property
+    def strongest(self) -> Finding:
+        """What counts as its verdict: the finding of the largest budget that has seeds enough to decide."""
+        return next((one for one in reversed(self.findings) if not one.few), self.findings[0])
 
 
 class Summary(Fields, frozen=True, kw_only=True):
-    """`summary.json`: what the front page and the list of recipes show.
+    """`summary.json`: what the front page, the ledger and the list of recipes show.
 
-    `false_verdicts` is how many there are to be expected at most, on average.
+    `rests_on` are claims' ids, and `expected_false` is how many verdicts are wrong at most, on average.
     """
 
     question: str
@@ -216,7 +233,8 @@ class Summary(Fields, frozen=True, kw_only=True):
     seeds: Count
     quick_seconds: Number | None
     stale: bool
-    false_verdicts: Number = 0.0
+    rests_on: list[str] = []
+    expected_false: Number = 0.0
     claims: list[ClaimSummary]
 
 

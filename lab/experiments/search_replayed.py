@@ -95,7 +95,7 @@ EXPERIMENT = Experiment(
     table=recipe.TABLE,
     floor="chosen_accuracy",
     units=UNITS,
-    panels=(Lines("chosen", "epochs", variants=VARIANTS[2:], band="interval"), Bars("doublings")),
+    panels=(Lines("chosen", "epochs", variants=VARIANTS[2:]), Bars("doublings")),
     first_seed=101,
     numbers={
         "after 20 trials": "",

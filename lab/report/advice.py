@@ -1,94 +1,133 @@
-"""The numbers in a recipe's advice, each held against the evidence that it was written from.
+"""Fills the numbers of evidence into an experiment's answer and advice.
 
-A recipe's docstring gives its advice in *Answer*, *In practice* and *Open*. `Experiment.numbers` says of each number in
-them, quoted with the words around it, what it is:
+    {test_accuracy.muon}                              a mean: "64.5 %"
+    {test_accuracy.muon - test_accuracy.adam}         a paired difference: "3.0 points"
+    {log_time.eager / log_time.graph}                 a ratio, of what a log_ metric is the logarithm of: "4.3×"
+    {faster log_time.bfloat16 / log_time.float32}     the first is quicker: "43 % faster"
+    {saved log_memory.bfloat16 / log_memory.float32}  the first needs less: "50 %"
+    {argument.rate.muon}                              an argument that the variant is trained with: "0.01"
+    {full: test_accuracy.muon}                        any of these, measured with all images
 
-    {"5.8 points": "test_accuracy: augmentation - none",    a difference of two variants' means
-     "49.0 %": "test_accuracy: augmentation",               a variant's mean
-     "43.5 %": "test_accuracy: none beside augmentation",   the same over the seeds that both variants have
-     "1.4 times": "images_per_second: b / a",               the ratio of two means
-     "0.73 times": "log_time: bfloat16 / float32",          the ratio of what a logarithmic metric is the logarithm of
-     "1.09 times": "log_time: b / a, seeds 11 to 40",       any of these, at some of the seeds
-     "rate of 0.018": "RATES: muon",                        a setting that was tuned
-     "0.64 decades": "good_decades: sgd",                   the width of the range of good rates, from the sweep
-     "30 epochs": ""}                                       a setting of the recipe, not measured
-
-A difference is written so that it is positive; a changed sign is an error.
+A difference is written so that it is positive. If new evidence turns its sign, the sentence around it is wrong, and
+`publish` stops.
 """
 
+import ast
+import inspect
 import math
 import re
 import statistics
-from decimal import Decimal
+import textwrap
 
-from lab.evidence.records import levels_of, values_of
+from lab.evidence.records import EvidenceError
+from lab.report.pages import is_ratio, times
 from lab.report.report import Report
 
-LABELS = ("Answer", "In practice", "Open", "Use it when", "It hurts when", "Sources")
-ENTRY = re.compile(rf"^({'|'.join(LABELS)})  (.*(?:\n   .*)*)\n?", re.MULTILINE)
-NUMBER = re.compile(r"(?<![\w.,-])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?")
+TERM = r"(\w+)\.([^\s{}]+)"
+PLACEHOLDER = re.compile(rf"(full: )?(?:(faster|saved) )?{TERM}(?: ([-/]) {TERM})?")
+BLOCK = re.compile(r"(Run|Copy|Careful|Numbers|Papers)  +\S")  # A line of the docstring's last part begins so.
+WIDTH = 100
 
 
-def entries(docstring: str) -> tuple[dict[str, str], str]:
-    """A docstring below its first line: what it says under each label, on one line, and all that is under none."""
-    body = docstring.strip().partition("\n")[2]
-    found = {label: " ".join(text.split()) for label, text in ENTRY.findall(body)}
-    return found, ENTRY.sub("", body).strip()
+def filled(template: str, report: Report, full: Report | None = None) -> str:
+    """`template` with a number and its unit in place of each {placeholder}.
+
+    Raises:
+        EvidenceError: the evidence lacks what a placeholder names, or has turned its sign.
+    """
+    return re.sub(r"\{([^{}]*)\}", lambda match: _number(match[1], report, full), template)
 
 
-def complaints(report: Report) -> list[str]:
-    """A sentence for each number in the advice that the evidence does not have, or that has no entry in `numbers`."""
-    experiment = report.experiment
-    found, _ = entries(experiment.docstring)
-    text = " ".join(found.get(label, "") for label in ("Answer", "In practice", "Open"))
-    wrong, known = [], set()
-    for written, source in experiment.numbers.items():
-        places = [match.span() for match in re.finditer(re.escape(written), text)]
-        known |= {place for span in places for place in range(*span)}
-        if not places:
-            wrong.append(f"{written!r} is no longer in the advice.")
-        if source and (problem := _held_against(report, written, source)):
-            wrong.append(problem)
-    for match in NUMBER.finditer(text):
-        if match.start() not in known:
-            around = text[max(0, match.start() - 20) : match.end() + 20]
-            wrong.append(f"`numbers` has no entry for the number in {around!r}.")
-    return wrong
-
-
-def _held_against(report: Report, written: str, source: str) -> str:
-    number = NUMBER.search(written)
-    if number is None:
-        return f"{written!r} holds no number."
+def _number(asked: str, report: Report, full: Report | None) -> str:
+    match = PLACEHOLDER.fullmatch(asked)
     try:
-        value = _value(report, source)
-    except (KeyError, ValueError, statistics.StatisticsError):
-        return f"{written!r}: there is no {source!r}."
-    digits = Decimal(number.group().replace(",", ""))
-    half = Decimal(5).scaleb(digits.as_tuple().exponent - 1)  # type: ignore[operator]
-    return (
-        ""
-        if abs(Decimal(value) - digits) <= half * Decimal("1.001")
-        else f"{written!r} should be {value:.4g} ({source})."
-    )
+        if not match:
+            raise KeyError("it is not of a form that lab/report/advice.py describes")
+        at_full, way, metric, variant, sign, other_metric, other = match.groups()
+        if at_full and full is None:
+            raise KeyError("nothing was measured with all images")
+        found = full if at_full and full else report
+        if sign and other_metric != metric:
+            raise KeyError("it compares two metrics")
+        if bool(way) and sign != "/":
+            raise KeyError(f"{way} needs a ratio")
+        if not sign:
+            return _level(found, metric, variant)
+        return _difference(found, metric, variant, other) if sign == "-" else _ratio(found, way, metric, variant, other)
+    except KeyError as error:
+        raise EvidenceError(
+            f"The advice of {report.experiment.name} can't be filled in: {{{asked}}} has no number, because "
+            f"{error.args[0]}. Change the placeholder in lab/experiments, or measure what it names."
+        ) from error
 
 
-def _value(report: Report, source: str) -> float:
-    metric, _, what = (part.strip() for part in source.partition(":"))
-    what, _, chosen = what.partition(", seeds ")
-    if metric in report.experiment.tuned:
-        return float(report.experiment.settings(what)[metric])
-    unit, records, of_sweep = report.experiment.unit(metric), report.records, metric == "good_decades"
-    if chosen:
-        first, last = map(int, chosen.split(" to "))
-        records = [record for record in records if first <= record.seed <= last]
-    variant, sign, other = [*re.split(r" (-|/|beside) ", what), "", ""][:3]
-    if not sign:  # As the table shows it.
-        shown = report.good_decades() if of_sweep else levels_of(records, metric, unit.timed)
-        return statistics.mean(shown[variant].values()) * unit.scale
-    values = report.good_decades() if of_sweep else values_of(records, metric)
-    shared = sorted(set(values[variant]) & set(values[other]))  # As claims compare: seed by seed.
-    mean, than = (statistics.mean(values[name][seed] for seed in shared) for name in (variant, other))
-    if sign == "/":
-        return math.exp(mean - than) if "log" in metric else mean / than
-    return (mean - than if sign == "-" else mean) * unit.scale
+def _level(report: Report, metric: str, variant: str) -> str:
+    if metric == "argument":
+        return f"{_argument(report, variant):g}"
+    unit, value = report.experiment.unit(metric), _mean(report, metric, variant) * report.experiment.unit(metric).scale
+    if unit.name == "points":
+        return f"{value:.1f} %"
+    return f"{value:,.{unit.digits}f}{f' {unit.name}' if unit.name else ''}"
+
+
+def _difference(report: Report, metric: str, variant: str, other: str) -> str:
+    unit = report.experiment.unit(metric)
+    value = report.difference(metric, variant, other) * unit.scale
+    shown = f"{value:,.{1 if unit.name == 'points' else unit.digits}f}"
+    if shown.startswith("-"):
+        raise KeyError(f"it is {shown} now: the sentence around it says the opposite of the evidence")
+    return f"{shown}{f' {unit.name}' if unit.name else ''}"
+
+
+def _ratio(report: Report, way: str | None, metric: str, variant: str, other: str) -> str:
+    if metric == "argument":
+        ratio = _argument(report, variant) / _argument(report, other)
+    elif is_ratio(metric):
+        ratio = math.exp(report.difference(metric, variant, other))
+    else:
+        ratio = _mean(report, metric, variant) / _mean(report, metric, other)
+    if way is None:
+        return times(ratio)
+    gain = 100 * (1 / ratio - 1 if way == "faster" else 1 - ratio)
+    if round(gain) <= 0:
+        raise KeyError(f"{variant} takes {ratio:.2f} times as much as {other}: name the one that takes less first")
+    return f"{gain:.0f} %{' faster' if way == 'faster' else ''}"
+
+
+def _mean(report: Report, metric: str, variant: str) -> float:
+    values = report.levels(metric).get(variant)
+    if not values:
+        raise KeyError(f"the evidence has no {metric} of {variant}")
+    return statistics.mean(values.values())
+
+
+def _argument(report: Report, asked: str) -> float:
+    """An argument of a variant, such as "rate.muon": bound in the experiment, or the default of the recipe."""
+    name, _, variant = asked.partition(".")
+    call = report.experiment.partials.get(variant)
+    if call is None:
+        raise KeyError(f"{variant or asked} is no variant with arguments")
+    parameters = inspect.signature(call).parameters
+    value = parameters[name].default if name in parameters else None
+    if not isinstance(value, (int, float)):
+        raise KeyError(f"{variant} has no number {name}")
+    return value
+
+
+def docstring_with(source: str, answer: str, path: object = "the recipe") -> str:
+    """A recipe's `source` with `answer` in its docstring, between the question and the lines from "Run" on.
+
+    Raises:
+        EvidenceError: the docstring has no such place.
+    """
+    node = ast.parse(source).body[0]
+    lines = source.splitlines(keepends=True)
+    inside = range(node.lineno, node.end_lineno or node.lineno)
+    last = next((number for number in inside if BLOCK.match(lines[number])), None)
+    if not isinstance(node, ast.Expr) or last is None:
+        raise EvidenceError(
+            f"{path} has no place for its answer: its docstring needs a line that begins with Run, Copy, Careful, "
+            "Numbers or Papers."
+        )
+    wrapped = textwrap.wrap(answer, WIDTH, break_long_words=False, break_on_hyphens=False)
+    return "".join([*lines[: node.lineno], "\n", *(f"{line}\n" for line in wrapped), "\n", *lines[last:]])

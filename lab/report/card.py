@@ -1,79 +1,123 @@
 """The card: a recipe's page in Markdown, generated from evidence."""
 
-from lab.evidence.records import levels_of, values_of
-from lab.evidence.schemas import Machine
-from lab.report import advice, forest
-from lab.report.pages import escaped, render, shown
-from lab.report.report import Report, kind_of, origin_of, supports_least, weakest
-from lab.statistics import Judgement
+from collections import Counter
+from collections.abc import Sequence
+
+from lab.evidence.schemas import ClaimSummary, Machine, Summary
+from lab.report.pages import counted, effects_text, escaped, from_to, render, shown, smallest_text, verdict_text
+from lab.report.report import Report
+
+ASKING = {"what", "which", "how", "does", "do", "can", "is", "are", "why", "when", "where", "who", "should", "will"}
 
 
-def markdown(report: Report, with_figure: bool = True, note: str = "", full: Report | None = None) -> str:
-    """The card. `full` is what is published at that budget."""
-    entries, explanation = advice.entries(report.experiment.docstring)
+def markdown(
+    report: Report,
+    summary: Summary | None = None,
+    full: Report | None = None,
+    advice: Sequence[str] = (),
+    with_figure: bool = True,
+    stale_tuning: bool = False,
+) -> str:
+    """The card. `summary` has its answer and its claims, with what `full`, evidence of that budget, says of them."""
+    summary = summary or report.summary()
+    claims = [claim for claim in summary.claims if not claim.check]
     page = render(
         "card",
         experiment=report.experiment,
-        found=report.found,
+        title=title(report.experiment.name, summary.question),
         report=report,
-        entries=entries,
-        explanation=explanation,
-        note=note,
-        with_figure=with_figure,
-        named=_named,
-        kind=kind_of(report.found.machine),
-        claims=[(judgement, _lines(report, judgement)) for judgement in report.judgements],
-        notes=notes(report),
+        found=report.found,
         full=full,
-        turned=_turned(report, full) if full else [],
+        summary=summary,
+        advice=advice,
+        claims=_table(report, claims),
+        closing=_closing(report, claims),
+        checks=[claim for claim in summary.claims if claim.check],
+        said=[claim for claim in claims if claim.said],
+        with_figure=with_figure,
+        stale_tuning=stale_tuning,
+        named=_named,
+        notes=notes(report),
         settings=_settings(report),
+        minutes=_duration(summary.quick_seconds),
     )
     return f"{page}\n"
 
 
-def _named(machine: Machine) -> str:
-    return f"{machine.cpu}, {machine.cores} cores, {', '.join(machine.gpus) or 'no GPU'}"
+def title(name: str, question: str) -> str:
+    """ "Regularization: what helps with few images?" """
+    first, _, rest = question.partition(" ")
+    first = first.lower() if first.lower() in ASKING else first
+    return f"{name.replace('_', ' ').capitalize()}: {first} {rest}".strip()
 
 
-def _lines(report: Report, judgement: Judgement) -> list[str]:
-    """What stands below a claim: its comparisons, where they come from, and the source's own words."""
-    claim, comparisons, which = judgement.claim, judgement.comparisons, ""
-    if forest.all_alike(judgement):
-        which = f"Of {len(comparisons)} pairs, the one that is farthest apart: "
-        comparisons = (supports_least(judgement),)
-    lines = [which + report.words(judgement, comparison) for comparison in comparisons]
-    said = f"In the source's words: “{escaped(claim.said)}”." if claim.said else ""
-    return [line for line in (*lines, origin_of(claim), said) if line]
-
-
-def _turned(report: Report, full: Report) -> list[list[str]]:
-    """A row for each claim that was measured at full as well."""
-    before = {judgement.claim.id: judgement.verdict for judgement in report.judgements}
+def _table(report: Report, claims: Sequence[ClaimSummary]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: what is advised and by whom, the verdict, and the numbers that it was read from."""
+    at_full = [finding for claim in claims for finding in claim.findings[1:]]
+    if not at_full:
+        rows = [[_said(claim), verdict_text(claim.strongest), _numbers(claims, claim, 0)] for claim in claims]
+        return ["advice", "verdict", "effect"], rows
+    earlier = " (earlier version)" if any(finding.stale for finding in at_full) else ""
     rows = []
-    for judgement in full.judgements:
-        numbers = "; ".join(full.words(judgement, comparison, brief=True) for comparison in weakest(judgement))
-        rows.append([judgement.claim.id, before[judgement.claim.id], f"**{judgement.verdict}**", numbers])
-    return rows
+    for claim in claims:
+        first = ", ".join(filter(None, [verdict_text(claim.findings[0]), _numbers(claims, claim, 0)]))
+        rows.append([_said(claim), verdict_text(claim.strongest), _numbers(claims, claim, 1), first])
+    images = report.found.config.get("images") or report.found.data.train_images or 8_000
+    return ["advice", "verdict", f"all images{earlier}", f"{images:,} images"], rows
+
+
+def _said(claim: ClaimSummary) -> str:
+    return f"{escaped(claim.text)} ({escaped(claim.source)})"
+
+
+def _numbers(claims: Sequence[ClaimSummary], claim: ClaimSummary, place: int) -> str:
+    """Effects of a claim, in words where they are not of the measure that most claims of the card are about."""
+    if place >= len(claim.findings):
+        return "–"
+    is_usual = (claim.measure, claim.unit) == _usual(claims)
+    text = effects_text(claim, claim.findings[place], unit=not is_usual)
+    return text if is_usual or not text else f"{escaped(claim.measure)}: {text}"
+
+
+def _usual(claims: Sequence[ClaimSummary]) -> tuple[str, str]:
+    return Counter((claim.measure, claim.unit) for claim in claims).most_common(1)[0][0]
+
+
+def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
+    """The unit, the interval, the number of seeds and the smallest effect that counts, in two sentences."""
+    if not claims:
+        return ""
+    measure, unit = _usual(claims)
+    one = next(claim for claim in claims if (claim.measure, claim.unit) == (measure, unit))
+    mine = [found for claim in claims if (claim.measure, claim.unit) == (measure, unit) for found in claim.findings]
+    over = f"{from_to([effect.seeds for found in mine for effect in found.effects])} {one.strongest.over}"
+    what = {"points": "Percentage points of", "×": "Ratios of"}.get(unit, f"{unit.capitalize()} of" if unit else "Of")
+    less = f"ratio within {smallest_text(one)} of 1" if unit == "×" else f"difference below {smallest_text(one)}"
+    return f"{what} {measure}: mean and deciding interval over {over}. A {less} counts as none."
+
+
+def _named(machine: Machine) -> str:
+    return f"{', '.join(machine.gpus) or counted(machine.cores, 'CPU core')} ({machine.cpu})"
+
+
+def _duration(seconds: float | None) -> str:
+    if not seconds:
+        return ""
+    return f" in {seconds:.0f} seconds" if seconds < 100 else f" in {seconds / 60:.0f} minutes"
 
 
 def notes(report: Report) -> str:
     """What a reader should know about the numbers in the table."""
     experiment, text = report.experiment, []
     if experiment.compare:
-        text.append("All variants of a seed took turns in one process, with nothing beside it.")
+        text.append("All variants of a seed took turns in one process, alone on the machine.")
     elif not experiment.timed & set(experiment.units):
-        text.append("Speeds are those of runs side by side: information, and no evidence for a claim.")
-    if values_of(report.records, "epochs_to_target"):
-        text.append("A target that was missed counts as all the epochs that were allowed.")
-    for metric in sorted(experiment.timed):
-        values, level = values_of(report.records, metric), levels_of(report.records, metric, timed=True)
-        if values != level:
-            over = min(len(by_seed) for by_seed in level.values())
-            text.append(f"Times and memory are those of the {over} seeds that all variants have.")
-            break
+        text.append("Speeds come from runs side by side and decide no claim.")
+    if report.levels("epochs_to_target"):
+        text.append("A run that missed the target counts as all its epochs.")
     if blocks := [block for record in report.records for block in record.blocks]:
         again = sum(block.again for block in blocks)
-        text.append(f"Of {len(blocks)} timed blocks, {again} were timed again because other processes disturbed them.")
+        text.append(f"{again} of {len(blocks)} timed blocks were repeated because other processes disturbed them.")
     return " ".join(text)
 
 
@@ -86,7 +130,7 @@ def _settings(report: Report) -> list[list[str]]:
         return [[name, ", ".join(map(shown, values))] for name, values in fields.items()]
     rows = []
     for variant, winner in report.tuning.winners.items():
-        trials = sum(trial.variant == variant for trial in report.tuning.search)
+        mine = [trial for trial in report.tuning.search if trial.variant == variant]
         best = ", ".join(f"{name} {shown(value)}" for name, value in winner.items() if value is not None)
-        rows.append([escaped(variant), str(trials), escaped(best)])
+        rows.append([escaped(variant), str(len(mine)), escaped(best)])
     return rows

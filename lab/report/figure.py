@@ -1,7 +1,7 @@
 """Draws a card's figure: the panels that an experiment chose, from its evidence."""
 
 import io
-import statistics
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,40 +12,68 @@ from scipy import special
 
 from lab.evidence.records import finished, write_whole
 from lab.panels import Bars, Lines, Panel, Points, Sweep
+from lab.report.pages import from_to, is_ratio
 
 if TYPE_CHECKING:
     from lab.report.report import Report
 
 # Okabe and Ito 2008, without the yellow that white swallows, then Tol's muted ones (personal.sron.nl/~pault).
 COLORS = (
-    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#882255", "#999933", "#332288",
-    "#44AA99", "#888888",
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#999933", "#332288",
+    "#44AA99",
 )  # fmt: skip
-STYLES = ("-", "--", ":")
+OTHER = "#888888"
+MOST_LINES = 6
+GAP = 0.07  # Between two names, as a share of the axes' height.
+WIDTH = 9.2  # Inches. At README's width, 830 pixels, text of 9 points is 9 pixels high.
 
 
-def style(report: "Report", variant: str) -> dict[str, Any]:
-    """A variant's color and line style, the same in each panel."""
-    number = report.experiment.names.index(variant)
-    return {"color": COLORS[number % len(COLORS)], "linestyle": STYLES[number // len(COLORS) % len(STYLES)]}
+def colors(report: "Report", panels: Sequence[Panel]) -> dict[str, str]:
+    """Variant -> its color in each panel. Those that are drawn as lines or points come first; the last share a gray."""
+    first = [name for panel in panels for name in _lines_of(panel, report)]
+    names = dict.fromkeys([*first, *report.experiment.names])
+    return {name: COLORS[place] if place < len(COLORS) else OTHER for place, name in enumerate(names)}
+
+
+def _lines_of(panel: Panel, report: "Report") -> list[str]:
+    """The variants that a panel of lines draws, from top to bottom; none for other panels."""
+    if not isinstance(panel, Lines):
+        return []
+    ends = {name: _last(curves(report, name, panel.y)) for name in panel.variants or report.experiment.names}
+    ranked = sorted((name for name in ends if not math.isnan(ends[name])), key=lambda name: -ends[name])
+    return ranked[:MOST_LINES]
+
+
+def _last(y: np.ndarray) -> float:
+    return float(np.nanmean(y, axis=0)[-1]) if y.size else math.nan
 
 
 def curves(report: "Report", variant: str, name: str) -> np.ndarray:
-    """A curve of the variant's finished runs, in its unit: float (runs, points), NaN past a run's own end."""
-    mine = [r for r in report.records if r.variant == variant and r.status == "finished"]
+    """A curve of the variant's finished runs, in its unit: float (runs, points), NaN past a run's own end.
+
+    Runs are those of the seeds that all variants have.
+    """
+    mine = [r for r in report.records if r.variant == variant and r.status == "finished" and r.seed in report.shared]
     return padded([r.curves[name] for r in mine if r.curves.get(name)]) * report.experiment.unit(name).scale
 
 
-def spreads(report: "Report", metric: str) -> tuple[dict[str, tuple[float, float]], str]:
-    """Variant -> a metric's mean and standard deviation over seeds, and how to say so in a title."""
-    scale = report.experiment.unit(metric).scale
-    levels = {name: [scale * v for v in by_seed.values()] for name, by_seed in report.levels(metric).items()}
-    found = {
-        name: (statistics.mean(levels[name]), statistics.stdev(levels[name]) if len(levels[name]) > 1 else 0.0)
-        for name in report.experiment.names
-        if levels.get(name)
-    }
-    return found, f"Mean and standard deviation over {from_to([len(levels[name]) for name in found])} seeds"
+def values(report: "Report", metric: str, over: str = "") -> dict[str, np.ndarray]:
+    """Variant -> a metric as pages show it, a number a seed.
+
+    What is logarithmic is turned into ratios to the baseline, and all else, if `over` names a variant, into gains over
+    that variant.
+    """
+    levels, scale = report.levels(metric), report.experiment.unit(metric).scale
+    than = levels.get(report.baseline(metric) if is_ratio(metric) else over, {})
+    found = {}
+    for name in (name for name in report.experiment.names if name in levels):
+        if is_ratio(metric) or over:
+            pairs = np.array([levels[name][seed] - than[seed] for seed in levels[name] if seed in than])
+        else:
+            pairs = np.array(list(levels[name].values()))
+        if len(pairs) and name != over:
+            found[name] = np.exp(pairs) if is_ratio(metric) else pairs * scale
+    return found
 
 
 def padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
@@ -54,99 +82,152 @@ def padded(rows: Sequence[Sequence[float | None]]) -> np.ndarray:
     return np.array([[*row, *[None] * (longest - len(row))] for row in rows], dtype=float).reshape(len(rows), longest)
 
 
-def from_to(counts: Sequence[int]) -> str:
-    """ "10", or where they are not all the same "10 to 40"."""
-    return " to ".join(str(count) for count in sorted({min(counts, default=0), max(counts, default=0)}))
-
-
-def band_of(y: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper edge, (points,) each, of curves (runs, points): their range or the mean's 95 % interval."""
-    if kind == "range" or len(y) < 2:
-        return np.nanmin(y, axis=0), np.nanmax(y, axis=0)
+def band_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the mean's 95 % interval, (points,) each, of curves (runs, points); of one run its own values."""
+    if len(y) < 2:
+        return y.mean(axis=0), y.mean(axis=0)
     freedom = np.maximum(1, (~np.isnan(y)).sum(axis=0) - 1)
     half = special.stdtrit(freedom, 0.975) * np.nanstd(y, axis=0) / np.sqrt(freedom)
     return np.nanmean(y, axis=0) - half, np.nanmean(y, axis=0) + half
 
 
-def _draw_curve(axes: Any, x: Any, y: np.ndarray, band: str, variant: str, style: Mapping[str, Any]) -> None:
-    """The mean over runs of `y`, (runs, points), within its band."""
-    axes.plot(x, np.nanmean(y, axis=0), marker="o", markersize=3, label=variant, **style)
-    axes.fill_between(x, *band_of(y, band), color=style["color"], alpha=0.15, linewidth=0)
+def _draw_curve(axes: Any, x: Any, y: np.ndarray, variant: str, color: str, *, log: bool = False) -> None:
+    """The mean over runs of `y`, (runs, points), within its interval; of its logarithm if the axis is logarithmic."""
+    turned, back = (np.log, np.exp) if log and np.nanmin(y) > 0 else (np.asarray, np.asarray)
+    axes.plot(x, back(np.nanmean(turned(y), axis=0)), marker="o", markersize=3, label=variant, color=color)
+    axes.fill_between(x, *map(back, band_of(turned(y))), color=color, alpha=0.15, linewidth=0)
 
 
-def draw_lines(panel: Lines, axes: Any, report: "Report") -> None:
-    runs = []
-    for variant in panel.variants or report.experiment.names:
+def _label_ends(axes: Any) -> None:
+    """Write each line's name beside its end, in the order of the ends, so that the strokes to them do not cross."""
+    axes.figure.draw_without_rendering()  # So that limits and scales are final.
+    axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    ends = []
+    for line in axes.lines:
+        end = [np.asarray(data, float)[-1] for data in (line.get_xdata(), line.get_ydata())]
+        ends.append((*axes.transAxes.inverted().transform(axes.transData.transform(end)), line))
+    ends.sort(key=lambda end: end[1])
+    heights = [end[1] for end in ends]
+    for number in range(1, len(ends)):
+        heights[number] = max(heights[number], heights[number - 1] + GAP)
+    for number in reversed(range(len(ends))):
+        heights[number] = min(heights[number], [*heights, 0.97 + GAP][number + 1] - GAP)
+    for (x, y, line), height in zip(ends, heights, strict=True):
+        stroke = {"arrowstyle": "-", "color": line.get_color(), "linewidth": 0.6, "relpos": (0, 0.5), "shrinkA": 0}
+        look = {"color": line.get_color(), "fontsize": 9, "va": "center", "annotation_clip": False}
+        axes.annotate(
+            str(line.get_label()).replace("_", " "), (x, y), (1.03, height),
+            xycoords="axes fraction", textcoords="axes fraction", arrowprops=stroke, **look,
+        )  # fmt: skip
+
+
+def draw_lines(panel: Lines, axes: Any, report: "Report", color: Mapping[str, str]) -> None:
+    runs, names = [], _lines_of(panel, report)
+    for variant in names:
         y = curves(report, variant, panel.y)
-        if y.size:
-            x = np.nanmean(curves(report, variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
-            _draw_curve(axes, x, y, panel.band, variant, style(report, variant))
-            runs.append(len(y))
+        x = np.nanmean(curves(report, variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
+        _draw_curve(axes, x, y, variant, color[variant], log="y" in panel.log)
+        runs.append(len(y))
     _scale(axes, panel.log)
     if not panel.x and "x" not in panel.log:
         axes.xaxis.get_major_locator().set_params(integer=True)
-    band = {"range": "range", "interval": "95 % interval"}[panel.band]
-    title = panel.title or f"Mean and {band} over {from_to(runs)} seeds"
+    of = sum(bool(curves(report, name, panel.y).size) for name in panel.variants or report.experiment.names)
+    best = f"The {MOST_LINES} highest of {of}: mean" if of > len(names) else "Mean"
+    title = panel.title or f"{best} and 95 % interval, {from_to(runs)} seeds"
     axes.set(title=title, xlabel=report.heading(panel.x) if panel.x else panel.x_label, ylabel=report.heading(panel.y))
-    if axes.lines:  # Named in the order in which the lines end from top to bottom.
-        handles = sorted(axes.lines, key=lambda line: -np.asarray(line.get_ydata(), float)[-1])
-        axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    _label_ends(axes)
 
 
-def draw_sweep(panel: Sweep, axes: Any, report: "Report") -> None:
+def draw_sweep(panel: Sweep, axes: Any, report: "Report", color: Mapping[str, str]) -> None:
     assert report.tuning
     assert report.experiment.tuning
-    swept, curve = report.experiment.tuning.swept, report.tuning.curve
-    seeds = {name: len({trial.seed for trial in curve if trial.variant == name}) for name in report.tuning.variants}
-    for variant in (name for name in seeds if seeds[name]):
+    swept, trials = report.experiment.tuning.swept, finished(report.tuning.curve)
+    seeds = []
+    for variant in report.tuning.variants:
+        mine = [trial for trial in trials if trial.variant == variant and swept in trial.config]
         by_value: dict[float, list[float]] = {}
-        for trial in finished(curve):
-            if trial.variant == variant:
-                by_value.setdefault(trial.config[swept], []).append(100 * trial.metrics["test_accuracy"])
+        for trial in mine:
+            by_value.setdefault(trial.config[swept], []).append(100 * trial.metrics["test_accuracy"])
         if x := sorted(by_value):
-            _draw_curve(axes, x, padded([by_value[value] for value in x]).T, "range", variant, style(report, variant))
+            y = padded([by_value[value] for value in x]).T
+            _draw_curve(axes, x, y, variant, color.get(variant, OTHER))
+            seeds.append(len({trial.seed for trial in mine}))
     axes.set_xscale("log")
-    title = f"Sensitivity: mean and range over {from_to([number for number in seeds.values() if number])} seeds"
+    title = f"Sensitivity: mean and 95 % interval, {from_to(seeds)} seeds"
     axes.set(title=title, xlabel={"rate": "learning rate"}.get(swept, swept), ylabel="test accuracy (%)")
+    _label_ends(axes)
 
 
-def draw_points(panel: Points, axes: Any, report: "Report") -> None:
-    (x, _), (y, over) = spreads(report, panel.x), spreads(report, panel.y)
-    for name in (name for name in x if name in y):
-        color = style(report, name)["color"]
-        axes.errorbar(x[name][0], y[name][0], xerr=x[name][1], yerr=y[name][1], fmt="o", color=color, label=name)
+def draw_points(panel: Points, axes: Any, report: "Report", color: Mapping[str, str]) -> None:
+    x, y = values(report, panel.x), values(report, panel.y)
+    names = [name for name in x if name in y]
+    for name in names:
+        (x_mean, x_half), (y_mean, y_half) = _spread(x[name]), _spread(y[name])
+        axes.errorbar(x_mean, y_mean, xerr=x_half, yerr=y_half, fmt="o", markersize=5, color=color[name])
     _scale(axes, panel.log)
-    axes.set(title=panel.title or over, xlabel=report.heading(panel.x), ylabel=report.heading(panel.y))
-    if axes.containers:
-        axes.legend(fontsize=8)
+    axes.margins(x=0.2)
+    _label_points(axes, {name: (x[name].mean(), y[name].mean()) for name in names}, color)
+    title = panel.title or f"Mean and 95 % interval, {from_to([len(y[name]) for name in names])} seeds"
+    axes.set(title=title, xlabel=report.heading(panel.x), ylabel=report.heading(panel.y))
 
 
-def draw_bars(panel: Bars, axes: Any, report: "Report") -> None:
-    found, over = spreads(report, panel.metric)
-    means, deviations = ([pair[place] for pair in found.values()] for place in (0, 1))
-    colors = [style(report, name)["color"] for name in found]
-    axes.barh(list(found), means, xerr=deviations, ecolor="gray", color=colors)
-    axes.tick_params(axis="y", labelsize=8)
-    axes.invert_yaxis()
+def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], color: Mapping[str, str]) -> None:
+    """Write each point's name beside it, where it covers no other name if there is such a place."""
+    axes.figure.draw_without_rendering()
+    taken: list[Any] = []
+    for name, point in points.items():
+        text = axes.annotate(name.replace("_", " "), point, (0, 0), textcoords="offset points")
+        text.set(fontsize=8, color=color[name])
+        for x, y, align in ((6, 5, "left"), (6, -12, "left"), (-6, 5, "right"), (-6, -12, "right"), (6, 16, "left")):
+            text.set(position=(x, y), ha=align)
+            if not any(text.get_window_extent().overlaps(other) for other in taken):
+                break
+        taken.append(text.get_window_extent())
+
+
+def draw_bars(panel: Bars, axes: Any, report: "Report", color: Mapping[str, str]) -> None:
+    found = values(report, panel.metric, panel.over)
+    for place, (name, mine) in enumerate(found.items()):
+        mean, half = _spread(mine)
+        axes.errorbar(mean, place, xerr=half, fmt="o", markersize=6, elinewidth=2.5, color=color[name])
+    axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found], fontsize=9)
+    axes.set_ylim(len(found) - 0.5, -0.5)
     if found:
         _scale(axes, panel.log)
     else:  # An empty axis can't be logarithmic.
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
-    axes.set(title=panel.title or over, xlabel=report.heading(panel.metric))
+    if panel.over:
+        axes.axvline(0, color="gray", linewidth=1)
+    title = panel.title or f"Mean and 95 % interval, {from_to([len(mine) for mine in found.values()])} seeds"
+    unit = report.experiment.unit(panel.metric)
+    gain = f"{unit.words}, gain over {panel.over.replace('_', ' ')} ({unit.name})"
+    axes.set(title=title, xlabel=gain if panel.over else report.heading(panel.metric))
+
+
+def _spread(mine: np.ndarray) -> tuple[float, float]:
+    """The mean, and half of its 95 % interval."""
+    low, high = band_of(mine[:, None])
+    return float(mine.mean()), float((high - low)[0] / 2)
 
 
 DRAWING: dict[type, Any] = {Lines: draw_lines, Points: draw_points, Bars: draw_bars, Sweep: draw_sweep}
 
 
 def draw(panels: Sequence[Panel], report: "Report") -> Any:
-    """A matplotlib figure of `panels` side by side."""
+    """A matplotlib figure of `panels`, two in a row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(5.5 * len(panels), 4), dpi=110, layout="constrained")
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        DRAWING[type(panel)](panel, axes, report)
-        axes.title.set_fontsize(10)
+    columns, color = min(2, len(panels)), colors(report, panels)
+    rows = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(WIDTH if columns > 1 else 0.7 * WIDTH, 3.6 * rows), dpi=180, layout="constrained")
+    places = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(places, panels, strict=False):
+        DRAWING[type(panel)](panel, axes, report, color)
+        axes.title.set_fontsize(9.5)
         axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in places[len(panels) :]:
+        axes.set_axis_off()
     return figure
 
 
@@ -174,5 +255,5 @@ def _scale(axes: Any, log: str) -> None:
         axis = getattr(axes, f"{name}axis")
         low, high = axis.get_view_interval()
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
-        axis.set_major_formatter("{x:g}")
+        axis.set_major_formatter("{x:,g}")
         axis.set_minor_formatter("")

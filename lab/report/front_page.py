@@ -1,18 +1,18 @@
-"""README's generated parts, the ledger of all claims and the picture of them, from the recipes' summaries alone."""
+"""README's generated parts and the gallery, from the recipes' summaries alone."""
 
+import ast
 import hashlib
+import math
 import re
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from lab.evidence.provenance import ROOT
 from lab.evidence.records import EvidenceError, read
-from lab.evidence.schemas import ClaimSummary, Summary
-from lab.report import figure, forest
-from lab.report.pages import counted, escaped, render
-from lab.report.published import STALE
+from lab.evidence.schemas import ClaimSummary, Effect, Summary
+from lab.report.ledger import anchor, current, totals
+from lab.report.pages import counted, effect_text, escaped, render
 
 CHAPTERS = {
     "Building models": (
@@ -23,17 +23,9 @@ CHAPTERS = {
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed"),
     "Searching": ("search", "search_replayed"),
 }  # fmt: skip
-PARTS = ("totals", "surprises", "full", "recipes")
-# Verdicts, in the order in which they are counted, and how several and one of them are counted in a sentence.
-WORDS = {
-    "supported": ("are supported", "is supported"),
-    "no real difference": ("make no real difference", "makes no real difference"),
-    "contradicted": ("are contradicted", "is contradicted"),
-    "undecided": ("are undecided", "is undecided"),
-}
-SURPRISING = ("contradicted", "no real difference")
-MOST_SURPRISES = 6
-MOST_TURNS = 5
+PARTS = ("totals", "code", "recipes", "surprises", "scale")
+SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.
+MOST_SHOWN = 5  # Surprises, and verdicts that changed at scale.
 
 Summaries = dict[str, Summary]
 
@@ -57,50 +49,70 @@ def readme(text: str, found: Summaries) -> str:
     Raises:
         EvidenceError: README has no place for one of them.
     """
-    for part, made in zip(PARTS, (totals(found), surprises(found), at_full(found), by_chapter(found)), strict=True):
+    made = (render("totals", totals=totals(found)), sample(found), by_chapter(found), surprises(found), at_scale(found))
+    for part, new in zip(PARTS, made, strict=True):
         begin, end = marks(part)
         parted = re.fullmatch(f"(.*{re.escape(begin)}).*({re.escape(end)}.*)", text, re.DOTALL)
         if not parted:
             raise EvidenceError(f"README.md lacks {begin} and {end} below it: put them where the {part} belong.")
-        text = f"{parted[1]}\n\n{made}\n\n{parted[2]}"
+        text = f"{parted[1]}\n\n{new}\n\n{parted[2]}"
     return text
 
 
-def _current(found: Summaries) -> Iterator[tuple[str, ClaimSummary]]:
-    """The claims of summaries that are not stale, each with its recipe's name."""
-    return ((name, claim) for name, summary in found.items() if not summary.stale for claim in summary.claims)
-
-
-def totals(found: Summaries) -> str:
-    """How many claims there are, and how many of each verdict."""
-    claims = [claim for _, claim in _current(found)]
-    counts = Counter(claim.verdict for claim in claims if claim.numbers != ["arithmetic"])
-    words = [f"{counts[word]} {forms[counts[word] == 1]}" for word, forms in WORDS.items() if counts[word]]
-    total, stale = counts.total(), sum(len(summary.claims) for summary in found.values() if summary.stale)
-    return render("totals", recipes=len(found), claims=total, words=words, arithmetic=len(claims) - total, stale=stale)
-
-
-def at_full(found: Summaries) -> str:
-    """How many verdicts are the same with all images, and which changed the most."""
-    both = [(name, claim) for name, claim in _current(found) if claim.at_full]
-    place = {"contradicted": -1, "supported": 1}
-    turn = lambda entry: abs(place.get(entry[1].at_full or "", 0) - place.get(entry[1].verdict, 0))  # noqa: E731
-    other = sorted((entry for entry in both if entry[1].verdict != entry[1].at_full), key=turn, reverse=True)
-    others = [name for name, _ in other[MOST_TURNS:]]
-    return render("full", both=len(both), same=len(both) - len(other), shown=other[:MOST_TURNS], others=others)
+def sample(found: Summaries) -> str:
+    """A function of a recipe, and the recipe's answer."""
+    recipe, name = SAMPLE
+    source = (ROOT / "recipes" / f"{recipe}.py").read_text(encoding="utf-8")
+    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    code = ast.get_source_segment(source, functions[name]) if name in functions else ""
+    summary = found.get(recipe)
+    return render("code", recipe=recipe, code=code, answer=summary.answer if summary and not summary.stale else "")
 
 
 def surprises(found: Summaries) -> str:
-    """Others' advice that is not supported: what is contradicted first, the largest effect first."""
+    """Others' advice that did not hold: what was contradicted first, the largest effects first."""
     odd = []
-    for name, claim in _current(found):
-        ours = claim.source.startswith("our ")  # Our own controls and questions surprise nobody.
-        if claim.verdict in SURPRISING and claim.effects and not ours:
-            sizes = [abs(effect.mean) for effect in claim.effects]
-            odd.append((name, claim, claim.numbers[sizes.index(max(sizes))], max(sizes)))
-    odd.sort(key=lambda entry: (SURPRISING.index(entry[1].verdict), -entry[3], entry[0]))
-    stale = sum(len(summary.claims) for summary in found.values() if summary.stale)
-    return render("surprises", shown=odd[:MOST_SURPRISES], more=len(odd[MOST_SURPRISES:]), stale=stale)
+    for name, claim in current(found):
+        ours = claim.source.startswith("our")  # Our own controls and questions surprise nobody.
+        if claim.strongest.verdict in ("contradicted", "no real difference") and not ours and claim.strongest.effects:
+            effect = max(claim.strongest.effects, key=lambda one: size(claim, one))
+            odd.append((claim.strongest.verdict, -size(claim, effect), name, _line(name, claim, effect)))
+    return render("surprises", lines=[line for *_, line in sorted(odd)[:MOST_SHOWN]], waiting=totals(found).waiting)
+
+
+def at_scale(found: Summaries) -> str:
+    """Verdicts that are others with all images."""
+    both = [(name, claim) for name, claim in current(found) if len(claim.findings) > 1 and not claim.findings[-1].few]
+    turned = [(name, claim) for name, claim in both if claim.findings[0].verdict != claim.findings[-1].verdict]
+    # From supported to contradicted is farther than from or to undecided.
+    turned.sort(key=lambda entry: "undecided" in {finding.verdict for finding in entry[1].findings})
+    lines = [
+        f"{_link(name, claim)}: {claim.findings[0].verdict} with few images, **{claim.strongest.verdict}** with all"
+        f"{_numbers(claim, claim.strongest.effects[0])}"
+        for name, claim in turned[:MOST_SHOWN]
+    ]
+    return render("scale", lines=lines, both=len(both), same=len(both) - len(turned))
+
+
+def size(claim: ClaimSummary, effect: Effect) -> float:
+    """How large an effect is, in multiples of the smallest that matters."""
+    if effect.mean is None or not claim.smallest:
+        return 0.0
+    if claim.unit == "×":
+        return abs(math.log(max(effect.mean, 1e-9))) / max(1e-9, math.log(claim.smallest))
+    return abs(effect.mean) / claim.smallest
+
+
+def _line(name: str, claim: ClaimSummary, effect: Effect) -> str:
+    return f"{_link(name, claim)}: **{claim.strongest.verdict}**{_numbers(claim, effect)}"
+
+
+def _link(name: str, claim: ClaimSummary) -> str:
+    return f"[{escaped(claim.text)}](results/README.md#{anchor(claim.id)}) ({escaped(claim.source)})"
+
+
+def _numbers(claim: ClaimSummary, effect: Effect) -> str:
+    return f", {escaped(claim.measure)} {escaped(effect_text(claim, effect))}"
 
 
 def by_chapter(found: Summaries) -> str:
@@ -112,36 +124,21 @@ def by_chapter(found: Summaries) -> str:
 def _row(name: str, summary: Summary | None) -> list[str]:
     link = f"[{name}](recipes/{name}.py)"
     if summary is None:
-        return [link, "", "", "", ""]
-    counts = Counter(claim.verdict for claim in summary.claims)
-    words = ", ".join(f"{counts[word]} {word}" for word in WORDS if counts[word])
-    if summary.stale:
-        words = f"{counted(len(summary.claims), 'claim')}, earlier version"
-    claims, seconds = f"[{words}](results/{name}/README.md)", summary.quick_seconds or 0
+        return [link, "", "not measured yet", "", ""]
+    mine = totals({name: summary})
+    words = ", ".join(f"{number} {word}" for word, number in mine.verdicts.items() if number)
+    waiting = f"{counted(mine.waiting, 'claim')}, earlier version" if mine.waiting else ""
+    said = ", ".join(filter(None, [words, waiting])) or counted(mine.checks, "check")
+    claims = f"[{said}](results/{name}/README.md)"
+    answer = f"{escaped(summary.answer)}{' (earlier version)' if summary.answer and summary.stale else ''}"
+    seconds = summary.quick_seconds or 0
     takes = f"{seconds:.0f} s" if 0 < seconds < 100 else f"{seconds / 60:.0f} min" if seconds else ""
-    return [link, escaped(summary.question), escaped(summary.answer), claims, takes]
-
-
-def ledger(found: Summaries) -> str:
-    """All claims with their sources, verdicts and numbers: `results/README.md`."""
-    return render("ledger", found=found, totals=totals(found), stale=STALE) + "\n"
+    return [link, escaped(summary.question), answer or "to be measured again", claims, takes]
 
 
 def gallery(found: Summaries) -> str:
     """All recipes' figures: `results/gallery.md`."""
-    return render("gallery", found=found, chapters=CHAPTERS, stale=STALE) + "\n"
-
-
-def write_picture(found: Summaries, path: Path) -> None:
-    """Draw every claim's effect and interval in one forest plot."""
-    rows = [
-        forest.Row(f"{name}  {claim.id}", effect.mean, effect.low, effect.high, claim.verdict, summary.stale)
-        for name, summary in found.items()
-        for claim in summary.claims
-        for effect in claim.drawn
-    ]
-    if rows:
-        figure.write_png(forest.draw_forest(rows, row_height=0.19, columns=2), path, fingerprint(found))
+    return render("gallery", found=found, chapters=CHAPTERS) + "\n"
 
 
 def fingerprint(found: Summaries) -> str:

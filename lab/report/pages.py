@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab.evidence.records import printable
+from lab.evidence.schemas import ClaimSummary, Effect, Finding
+
+MOST_SHOWN = 4  # Of a claim's effects.
 
 
 def escaped(text: object) -> str:
@@ -36,6 +39,66 @@ def shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 
+def from_to(counts: Sequence[int]) -> str:
+    """ "10", or where they are not all the same "10 to 40"."""
+    return " to ".join(str(count) for count in sorted({min(counts, default=0), max(counts, default=0)}))
+
+
+def is_ratio(metric: str) -> bool:
+    """Whether a metric is the logarithm of what pages show as a ratio."""
+    return "log_" in f"{metric}_"
+
+
+def times(ratio: float) -> str:
+    """A ratio in words: "1.9×", "23×"."""
+    return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.2g}×" if ratio >= 1 else f"{ratio:.2f}×"
+
+
+def effect_text(claim: ClaimSummary, effect: Effect, *, unit: bool = True, named: bool = False) -> str:
+    """An effect with the interval that decides: "+2.9 points [+1.6, +4.2]", "0.70× [0.64, 0.77]".
+
+    `named` puts the two variants before it.
+    """
+    is_ratio = claim.unit == "×"
+
+    def number(value: float) -> str:
+        text = f"{value:,.{claim.digits}f}" if is_ratio else f"{value:+,.{claim.digits}f}"
+        return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
+
+    if effect.mean is None:
+        return "not measured"
+    text = number(effect.mean) + ("×" if is_ratio else f" {claim.unit}" if unit and claim.unit else "")
+    if effect.low is not None and effect.high is not None:
+        text += f" [{number(effect.low)}, {number(effect.high)}]"
+    if named:
+        to = "to" if claim.measure.startswith("slope") else "against" if is_ratio else "minus"
+        text = f"{effect.a} {to} {effect.b}: {text}"
+    return text
+
+
+def smallest_text(claim: ClaimSummary) -> str:
+    """The smallest effect that matters to a claim, with its unit: "1 point", "5 %"."""
+    if claim.smallest is None:
+        return ""
+    if claim.unit == "×":
+        return f"{100 * (claim.smallest - 1):.0f} %"
+    unit = claim.unit.removesuffix("s") if claim.smallest == 1 else claim.unit
+    return f"{claim.smallest:,g} {unit}".strip()
+
+
+def effects_text(claim: ClaimSummary, finding: Finding, **how: bool) -> str:
+    """A finding's effects on one line of a table: of many the one that supports the claim least."""
+    effects = finding.effects
+    shown = effects if len(effects) <= MOST_SHOWN else effects[:1]
+    texts = [escaped(effect_text(claim, effect, named=len(effects) > 1, **how)) for effect in shown]
+    return "<br>".join(texts + ([f"and {len(effects) - 1} more, no less clear"] if len(shown) < len(effects) else []))
+
+
+def verdict_text(finding: Finding) -> str:
+    """ "supported (may be small)"."""
+    return escaped(f"{finding.verdict} ({finding.note})" if finding.note else finding.verdict)
+
+
 @functools.cache
 def _environment() -> Any:
     import jinja2
@@ -43,7 +106,8 @@ def _environment() -> Any:
     loader = jinja2.PackageLoader("lab.report")
     made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"escaped": escaped, "code": code, "counted": counted}
-    made.globals["table"] = markdown_table
+    made.globals |= {"table": markdown_table, "effects": effects_text, "verdict": verdict_text}
+    made.globals |= {"effect_text": effect_text, "smallest": smallest_text}
     return made
 
 

@@ -17,32 +17,34 @@ from lab.evidence.records import EvidenceError, read, write_json, write_whole
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
 from lab.evidence.staleness import changed_parts
 from lab.experiment import Experiment
-from lab.report import advice, forest, front_page, published
+from lab.report import front_page, ledger, picture, published
+from lab.report.advice import docstring_with, filled
 from lab.report.card import markdown
 from lab.report.publishable import KINDS, objections
 from lab.report.published import STALE, Published, floors_of
-from lab.report.report import Report, kind_of, supports_least, weakest
-from lab.statistics import Comparison, Judgement, expected_false_verdicts
+from lab.report.report import Report
 
 README = ROOT / "README.md"
 CARD = "README.md"  # So that GitHub shows it with the folder.
 SUMMARY = "summary.json"
+PICTURE = "advice.png"
+BUDGETS = ("quick", "full")
 MOST_CHANGED = 10
 RESTORE = "restore it from git, or measure again"
 
-Pages = dict[str, Any]  # By the name of the file: the card's text, and the `Summary`.
+Pages = dict[Path, Any]  # By the place of the file: text, or the `Summary`.
 
 
 def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None = None) -> str:
-    """Copy evidence to `results`/NAME and generate the card, the figures and the summary beside it; say what was done.
+    """Copy evidence to `results`/NAME and generate what is made from it; say what was done.
 
-    Published evidence that has become stale is labelled.
+    That is the card, the figure and the summary beside it, and the answer in the recipe's docstring.
 
     Raises:
-        EvidenceError: evidence that may not be published, or none at all. Nothing was written.
+        EvidenceError: evidence that may not be published, an answer that it does not support, or no evidence at all.
+            Nothing was written.
     """
     folder = (results or published.RESULTS) / experiment.name
-    before = Published.read(experiment, results)
     new: dict[Path, Any] = {}
     for path in paths:
         if reasons := objections(experiment, path):
@@ -50,96 +52,91 @@ def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None 
         found = read(path, KINDS[path.name])
         home = folder / "full" if found.budget == "full" else folder
         new[home / path.name] = structs.replace(found, command=without_folder(found.command))
-    evidence = new.get(folder / "evidence.json") or (None if before.stale else before.evidence)
-    tuning = new.get(folder / "tuning.json", before.tuning)
-    if evidence is not None and (wrong := advice.complaints(Report(experiment, evidence, tuning))):
-        raise EvidenceError(f"The advice of {experiment.name} is not what its evidence says. {' '.join(wrong)}")
-    nothing = evidence is None and before.evidence is None
-    if nothing and tuning is None:
+    quick, full = (_with(Published.read(experiment, results, budget), new, folder / budget) for budget in BUDGETS)
+    if quick.evidence is None and quick.tuning is None:
         raise EvidenceError(f"There is no evidence of {experiment.name} to publish: run `{experiment.measure_again}`.")
+    pages, report = pages_of(experiment, quick, full, folder) if quick.evidence else ({}, None)
     for place, content in new.items():
         write_json(place, content)
-    if nothing:
+    if report is None:
         return "the sweep is published; the evidence comes next"
-    pages, report = generate(experiment, folder)
-    if report is not None:
-        report.write_figures(folder)
-    write_whole(folder / CARD, pages[CARD].encode())
-    write_json(folder / SUMMARY, pages[SUMMARY])
-    return "generated from its evidence" if report else f"labelled as {STALE}, since {before.stale}"
+    report.write_figure(folder)
+    for place, content in pages.items():
+        if isinstance(content, str):
+            write_whole(place, content.encode())
+        else:
+            write_json(place, content)
+    return f"labelled as {STALE}, since {quick.stale}" if quick.stale else "generated from its evidence"
 
 
-def generate(experiment: Experiment, folder: Path) -> tuple[Pages, Report | None]:
-    """The pages about the evidence in a folder, and what its figures are drawn from, unless it is stale."""
-    quick, full = (Published.read(experiment, folder.parent, budget) for budget in ("quick", "full"))
+def _with(before: Published, new: dict[Path, Any], folder: Path) -> Published:
+    """What is published with new files in the place of old ones. Those may be published, so they are not stale."""
+    home = folder if folder.name == "full" else folder.parent
+    changed: dict[str, Any] = {}
+    if evidence := new.get(home / "evidence.json"):
+        changed |= {"evidence": evidence, "stale": ""}
+    if tuning := new.get(home / "tuning.json"):
+        changed |= {"tuning": tuning, "stale_tuning": ""}
+    return dataclasses.replace(before, **changed)
+
+
+def generate(experiment: Experiment, folder: Path) -> tuple[Pages, Report]:
+    """The pages about the published evidence in a folder, and what its figure is drawn from."""
+    quick, full = (Published.read(experiment, folder.parent, budget) for budget in BUDGETS)
+    return pages_of(experiment, quick, full, folder)
+
+
+def pages_of(experiment: Experiment, quick: Published, full: Published, folder: Path) -> tuple[Pages, Report]:
+    """What is generated from a recipe's evidence.
+
+    Raises:
+        EvidenceError: the answer or the advice does not fit the evidence.
+    """
     assert quick.evidence is not None
-    if quick.stale:
-        card, summary = _read_text(folder / CARD), read(folder / SUMMARY, Summary, RESTORE)
-        unlabelled = card.split("\n\n", 1)[1] if card.startswith("> **This was ") else card
-        return {CARD: label(experiment) + unlabelled, SUMMARY: structs.replace(summary, stale=True)}, None
-    report, at_full = Report(experiment, quick.evidence, quick.tuning), None
-    notes = [f"The sweep was {STALE}."] if quick.stale_tuning else []
-    if full.evidence is not None and full.stale:
-        notes.append(f"What was measured at full is left out: it was {STALE}.")
-    elif full.evidence is not None:
-        at_full = Report(experiment, full.evidence, full.tuning)
-    summary = summary_of(report, at_full)
-    return {CARD: markdown(report, note=" ".join(notes), full=at_full), SUMMARY: summary}, report
+    report = Report(experiment, quick.evidence, quick.tuning)
+    at_full = Report(experiment, full.evidence, full.tuning) if full.evidence is not None else None
+    answer, bullets = "", []
+    try:
+        answer = filled(experiment.answer, report, at_full)
+        bullets = [filled(bullet, report, at_full) for bullet in experiment.advice]
+        summary = report.summary(answer, at_full, bool(quick.stale), bool(full.stale))
+        if wrong := unsupported(summary):
+            raise EvidenceError(wrong)
+    except EvidenceError:
+        if not quick.stale:
+            raise
+        summary = report.summary("", at_full, stale=True, stale_full=bool(full.stale))  # Of what it says nothing fits.
+        bullets = []
+    card = markdown(report, summary, at_full, bullets, stale_tuning=bool(quick.stale_tuning))
+    pages: Pages = {folder / CARD: card, folder / SUMMARY: summary}
+    if experiment.answer and not quick.stale:
+        source = Path(str(experiment.recipe.__file__))
+        pages[source] = docstring_with(source.read_text(encoding="utf-8"), answer, source.name)
+    return pages, report
 
 
-def label(experiment: Experiment) -> str:
-    """What a card of stale evidence begins with."""
-    again = f"`{experiment.measure_again}` measures it again."
-    return f"> **This was {STALE}**, whose code has changed since. {again}\n\n"
+def unsupported(summary: Summary) -> str:
+    """Why the answer must not stand: a claim that it rests on comes out otherwise at the strongest setting measured."""
+    if unknown := set(summary.rests_on) - {claim.id for claim in summary.claims}:
+        return f"The answer rests on {', '.join(sorted(unknown))}: there is no such claim."
+    for claim in summary.claims:
+        first, last = claim.findings[0], claim.findings[-1]
+        if claim.id not in summary.rests_on or first is last:
+            continue
+        turned = [a for a, b in zip(first.effects, last.effects, strict=False) if _turned(claim, a, b)]
+        if turned or (not last.few and first.verdict != last.verdict):
+            what = "has the opposite sign there" if turned else f"is {last.verdict} there"
+            return (
+                f"The answer rests on {claim.id}, which is {first.verdict} at quick and {what}, with all images. Write "
+                "the answer from the stronger measurement, or measure it there again."
+            )
+    return ""
 
 
-def summary_of(report: Report, full: Report | None = None) -> Summary:
-    """What README's table and the list of recipes show, so that neither needs TensorFlow."""
-    at_full = {judgement.claim.id: judgement for judgement in full.judgements} if full else {}
-    return Summary(
-        question=report.experiment.question,
-        answer=advice.entries(report.experiment.docstring)[0].get("Answer", ""),
-        seeds=len(report.found.seeds),
-        quick_seconds=report.quick_seconds(),
-        stale=False,
-        false_verdicts=expected_false_verdicts([one.claim for one in report.judgements])
-        + expected_false_verdicts([one.claim for one in at_full.values()]),
-        claims=[_claim_summary(report, one, full, at_full.get(one.claim.id)) for one in report.judgements],
-    )
-
-
-def _claim_summary(
-    report: Report, judgement: Judgement, full: Report | None, at_full: Judgement | None
-) -> ClaimSummary:
-    claim, shown = judgement.claim, weakest(judgement)
-    numbers = [report.words(judgement, comparison, brief=True) for comparison in shown]
-    if more := len(judgement.comparisons) - len(shown):
-        numbers.append(f"and {more} more, no less clear")
-    both = None
-    if full and at_full and at_full.comparisons:
-        least = supports_least(at_full)
-        before = judgement.comparisons[at_full.comparisons.index(least)]
-        both = report.words(judgement, before, brief=True), full.words(at_full, least, brief=True)
-    return ClaimSummary(
-        id=claim.id,
-        text=claim.text,
-        source=claim.source,
-        said=claim.said,
-        verdict=judgement.verdict,
-        numbers=numbers or ["arithmetic"],
-        effects=_effects(judgement, shown),
-        drawn=_effects(judgement, [supports_least(judgement)] if judgement.comparisons else []),
-        check=claim.check,
-        machine=kind_of(report.found.machine) if claim.metric in report.experiment.timed else None,
-        at_full=at_full.verdict if at_full else None,
-        at_quick_and_full=both,
-    )
-
-
-def _effects(judgement: Judgement, comparisons: Sequence[Comparison]) -> list[Effect]:
-    """Comparisons in multiples of the smallest effect that matters."""
-    rows = forest.rows([dataclasses.replace(judgement, comparisons=tuple(comparisons))])
-    return [Effect(mean=row.mean, low=row.low, high=row.high, word=row.word) for row in rows]
+def _turned(claim: ClaimSummary, a: Effect, b: Effect) -> bool:
+    """Whether an effect has another sign than the same one elsewhere."""
+    none = 1.0 if claim.unit == "×" else 0.0
+    return a.mean is not None and b.mean is not None and (a.mean - none) * (b.mean - none) < 0
 
 
 def _read_text(path: Path) -> str:
@@ -149,8 +146,7 @@ def _read_text(path: Path) -> str:
 
 
 def publish_front(results: Path | None = None, page: Path | None = None) -> None:
-    """Make anew what is generated from all recipes' summaries: the ledger, the gallery, the picture of all claims, and
-    README.
+    """Make anew what is generated from all recipes' summaries: the front page and its picture, and the ledger.
 
     Raises:
         EvidenceError: README has no place for it.
@@ -158,7 +154,7 @@ def publish_front(results: Path | None = None, page: Path | None = None) -> None
     results = results or published.RESULTS
     found = front_page.summaries(results)
     pages = front_pages(found, results, page or README)
-    front_page.write_picture(found, results / "claims.png")
+    picture.write(found, results / PICTURE)
     for path, text in pages.items():
         write_whole(path, text.encode())
 
@@ -167,14 +163,16 @@ def front_pages(found: front_page.Summaries, results: Path, page: Path) -> dict[
     """The pages that are made from all summaries, by their place."""
     return {
         page: front_page.readme(_read_text(page), found),
-        results / "README.md": front_page.ledger(found),
+        results / "README.md": ledger.page(found),
+        results / "claims.csv": ledger.as_csv(found),
+        results / "claims.json": ledger.as_json(found),
         results / "gallery.md": front_page.gallery(found),
     }
 
 
 def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
     """What of a recipe is current, stale or missing, a line each. Below stale evidence also what mends it."""
-    quick, full = (Published.read(experiment, results, budget) for budget in ("quick", "full"))
+    quick, full = (Published.read(experiment, results, budget) for budget in BUDGETS)
     parts: list[tuple[str, Any, str]] = [("evidence", quick.evidence, quick.stale)]
     if experiment.sweep:
         parts.append(("table" if experiment.table else "tuning", quick.tuning, quick.stale_tuning))

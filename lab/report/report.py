@@ -2,6 +2,8 @@
 
 import functools
 import hashlib
+import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,28 +11,48 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import structs
 
 from lab.claims import Claim, families
 from lab.evidence import occasions
-from lab.evidence.records import levels_of, values_of
-from lab.evidence.schemas import LOOKS, Evidence, Machine, Record, TuningSweep, unpack_bits
+from lab.evidence.records import finished, values_of
+from lab.evidence.schemas import (
+    LOOKS,
+    ClaimSummary,
+    Effect,
+    Evidence,
+    Finding,
+    Machine,
+    Record,
+    Summary,
+    TuningSweep,
+    unpack_bits,
+)  # fmt: skip
 from lab.experiment import BUDGETS, Experiment
 from lab.panels import Sweep
-from lab.report import figure, forest
-from lab.statistics import Comparison, Judgement, judge
+from lab.report import figure
+from lab.report.pages import MOST_SHOWN, effect_text, is_ratio, smallest_text, times
+from lab.statistics import OCCASIONS, Comparison, Judgement, expected_false_verdicts, judge
 from lab.tuning import good_decades
 
 TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
 ACCURACIES = ("test_accuracy", "train_accuracy")
-MOST_SHOWN = 4
+NOT_MEASURED = "not measured"
 
 
 class Report:
-    """What evidence says, in numbers and words."""
+    """What evidence says, in numbers and words.
 
-    def __init__(self, experiment: Experiment, found: Evidence, tuning: TuningSweep | None) -> None:
-        self.experiment, self.found, self.tuning = experiment, found, tuning
-        self.records = found.records
+    Variants that the experiment does not have any more, as older evidence may, are left out.
+    """
+
+    def __init__(self, experiment: Experiment, found: Evidence, tuning: TuningSweep | None = None) -> None:
+        self.experiment, self.tuning = experiment, tuning
+        known = [name for name in found.variants if name in experiment.names]
+        if known != found.variants:
+            kept = [record for record in found.records if record.variant in known]
+            found = structs.replace(found, variants=known, records=kept)
+        self.found, self.records = found, found.records
 
     @functools.cached_property
     def judgements(self) -> list[Judgement]:
@@ -42,7 +64,6 @@ class Report:
         whole = [claim for claim in self.experiment.claims if claim.variants and claim.variants <= there]
         claims = [claim for claim in whole if not claim.from_tuning] if at_full else self.experiment.claims
         sizes = {key: len(family) for key, family in families(claims).items()}
-        timings = occasions.timings(self.experiment.timed)
         return [
             judge(
                 claim,
@@ -51,7 +72,7 @@ class Report:
                 looks,
                 correct=self.correct if claim.metric == "test_accuracy" else None,
                 chance=1 / self.found.classes if claim.metric in ACCURACIES else 0.0,
-                occasions=occasions.occasions_of(self.records) if claim.metric in timings else None,
+                occasions=occasions.occasions_of(self.records) if self._is_timing(claim) else None,
             )
             for claim in claims
         ]
@@ -66,10 +87,8 @@ class Report:
                 found.setdefault(record.variant, {})[record.seed] = bits
         return found
 
-    @property
-    def has_intervals(self) -> bool:
-        """Whether any comparison has an interval, so that there is a forest plot."""
-        return any(comparison.n > 1 for judgement in self.judgements for comparison in judgement.comparisons)
+    def _is_timing(self, claim: Claim) -> bool:
+        return claim.metric in occasions.timings(self.experiment.timed)
 
     def _values(self, claim: Claim) -> dict[str, dict[int, float]]:
         return self.good_decades() if claim.from_tuning else values_of(self.records, claim.metric)
@@ -80,6 +99,40 @@ class Report:
             return {}
         return good_decades(self.tuning.curve, self.experiment.tuning.swept)
 
+    # Numbers of variants
+
+    @functools.cached_property
+    def shared(self) -> set[int]:
+        """The seeds that all variants have, which tables, figures and levels are of; if there are none, all seeds."""
+        of_variants = [{r.seed for r in finished(self.records) if r.variant == name} for name in self.found.variants]
+        return (set.intersection(*of_variants) if of_variants else set()) or {r.seed for r in self.records}
+
+    def levels(self, metric: str) -> dict[str, dict[int, float]]:
+        """variant -> seed -> value of a metric, over the seeds that all variants have."""
+        if metric == "good_decades":
+            return self.good_decades()
+        found = values_of(self.records, metric)
+        kept = {
+            name: {seed: mine[seed] for seed in sorted(mine) if seed in self.shared} for name, mine in found.items()
+        }
+        return {name: values for name, values in kept.items() if values}
+
+    def difference(self, metric: str, a: str, b: str) -> float:
+        """A minus B, paired by seed: as a claim that compares the two prints it, else over the seeds that all have.
+
+        Raises:
+            KeyError: they were not both measured.
+        """
+        for judgement in self.judgements:
+            for comparison in judgement.comparisons if judgement.claim.metric == metric else ():
+                if comparison.n and not judgement.claim.trend and set(comparison.between) == {a, b}:
+                    turned = comparison.between == (b, a)
+                    return -_mean(judgement, comparison) if turned else _mean(judgement, comparison)
+        levels = self.levels(metric)
+        if pairs := set(levels.get(a, {})) & set(levels.get(b, {})):
+            return statistics.mean(levels[a][seed] - levels[b][seed] for seed in sorted(pairs))
+        raise KeyError(f"the evidence has no {metric} of both {a} and {b}")
+
     def shown(self) -> list[str]:
         """The metrics that tables show, those that any run has."""
         claimed = (claim.metric for claim in self.experiment.claims if claim.metric and not claim.from_tuning)
@@ -89,79 +142,144 @@ class Report:
         return [name for name in wanted if values_of(self.records, name)]
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Header and rows: each variant's mean ± standard deviation over seeds."""
+        """Header and rows: each variant's mean ± standard deviation over the seeds that all variants have."""
         shown = self.shown()
-        levels = {name: self.levels(name) for name in shown}
+        columns = {name: self._column(name) for name in shown}
         rows = []
         for variant in self.found.variants:
-            mine = [record for record in self.records if record.variant == variant]
-            cells = [self._spread(name, list(levels[name].get(variant, {}).values())) for name in shown]
+            mine = [record for record in self.records if record.variant == variant and record.seed in self.shared]
+            cells = [columns[name].get(variant, "–") for name in shown]
             missed = sum(record.metrics.get("target_reached") == 0 for record in mine)
             if missed and "epochs_to_target" in shown:
                 cells[shown.index("epochs_to_target")] += f" ({missed} missed)"
             rows.append([variant, *cells, _count(mine)])
         return ["variant", *map(self.heading, shown), "runs"], rows
 
-    def levels(self, metric: str) -> dict[str, dict[int, float]]:
-        """variant -> seed -> value of a metric, as tables and figures show it."""
-        return levels_of(self.records, metric, self.experiment.unit(metric).timed)
+    def _column(self, metric: str) -> dict[str, str]:
+        unit, levels = self.experiment.unit(metric), self.levels(metric)
+        means = {name: statistics.mean(values.values()) for name, values in levels.items()}
+        if is_ratio(metric):
+            first = means.get(self.baseline(metric), 0.0)
+            return {name: times(math.exp(mean - first)) for name, mean in means.items()}
+        spread = {name: list(values.values()) for name, values in levels.items()}
+        return {  # A value that is the same in all runs was counted and not measured.
+            name: unit.show(mean)
+            + (f" ± {unit.show(statistics.stdev(spread[name]))}" if len(set(spread[name])) > 1 else "")
+            for name, mean in means.items()
+        }
+
+    def baseline(self, metric: str) -> str:
+        """The variant that a ratio is relative to: the first of the experiment that has the metric."""
+        levels = self.levels(metric)
+        return next((name for name in self.experiment.names if name in levels), "")
 
     def heading(self, metric: str) -> str:
         """A metric or a curve with its unit, as a column or an axis is headed."""
         unit = self.experiment.unit(metric)
+        if is_ratio(metric):
+            return f"{self.measure(metric)}, relative to {self.baseline(metric).replace('_', ' ')}"
         shown = {"points": "%"}.get(unit.name, unit.name)
         return f"{unit.words} ({shown})" if shown and shown not in unit.words else unit.words
 
-    def _spread(self, metric: str, values: list[float]) -> str:
-        unit = self.experiment.unit(metric)
-        if not values:
-            return "–"
-        # A value that is the same in all runs was counted and not measured.
-        spread = f" ± {unit.show(statistics.stdev(values))}" if len(set(values)) > 1 else ""
-        return unit.show(statistics.mean(values)) + spread
+    def measure(self, metric: str) -> str:
+        """What a metric measures, in words: of what it is the logarithm of, if it is one."""
+        words = self.experiment.unit(metric).words
+        return re.sub(r" \((natural )?log[^)]*\)", "", words) if is_ratio(metric) else words
 
-    def verdict_lines(self, brief: bool = False) -> list[str]:
-        """Each claim's verdict in words with its numbers; in `brief` a line or two each."""
-        lines = []
+    # Claims
+
+    def finding(self, judgement: Judgement, stale: bool = False) -> Finding:
+        """A verdict with the effects that it was read from, as pages show them."""
+        claim, first = judgement.claim, weakest(judgement)
+        ordered = dict.fromkeys([*first, *judgement.comparisons])
+        least = OCCASIONS if self._is_timing(claim) else LOOKS[0]
+        note = ", ".join(dict.fromkeys(comparison.note for comparison in judgement.comparisons if comparison.note))
+        lacking = any(comparison.n == 0 for comparison in judgement.comparisons)
+        return Finding(
+            budget="full" if self.found.budget == "full" else "quick",
+            verdict=NOT_MEASURED if lacking else judgement.verdict,
+            note="" if lacking else note.replace("δ", smallest_text(self.claim_summary(judgement, []))),
+            few=any(0 < comparison.n < least for comparison in judgement.comparisons),
+            over="occasions" if self._is_timing(claim) else "seeds",
+            stale=stale,
+            machine=kind_of(self.found.machine) if claim.metric in self.experiment.timed else None,
+            level=judgement.level,
+            effects=[] if lacking else [self._effect(judgement, comparison) for comparison in ordered],
+        )
+
+    def _effect(self, judgement: Judgement, comparison: Comparison) -> Effect:
+        (a, b), sign = comparison.between, _sign(judgement)
+        ends: list[float | None] = [None, None]
+        if comparison.n > 1:
+            ends = [
+                self._shown(judgement.claim, end) for end in sorted((sign * comparison.low, sign * comparison.high))
+            ]
+        mean, seeds, word = self._shown(judgement.claim, sign * comparison.mean), comparison.n, comparison.word
+        return Effect(a=a, b=b, mean=mean, low=ends[0], high=ends[1], seeds=seeds, verdict=word)
+
+    def _shown(self, claim: Claim, value: float) -> float | None:
+        """A difference in the unit that pages show: a ratio of what is logarithmic."""
+        found = (
+            float(np.exp(min(value, 80.0)))
+            if is_ratio(claim.metric)
+            else value * self.experiment.unit(claim.metric).scale
+        )
+        return found if math.isfinite(found) else None
+
+    def claim_summary(self, judgement: Judgement, findings: Sequence[Finding]) -> ClaimSummary:
+        """A claim with its findings."""
+        claim, unit = judgement.claim, self.experiment.unit(judgement.claim.metric)
+        ratio, arithmetic = is_ratio(claim.metric), claim.asserted is not None
+        return ClaimSummary(
+            id=claim.id,
+            text=claim.text,
+            source=claim.source,
+            said=claim.said,
+            check=claim.check,
+            measure="" if arithmetic else ("slope of " if claim.trend else "") + self.measure(claim.metric),
+            unit="" if arithmetic else "×" if ratio else unit.name,
+            digits=2 if ratio else 1 if unit.name == "points" else unit.digits,
+            smallest=None if arithmetic else self._shown(claim, claim.delta),
+            findings=list(findings),
+        )
+
+    def summary(
+        self, answer: str = "", full: "Report | None" = None, stale: bool = False, stale_full: bool = False
+    ) -> Summary:
+        """What the card, the front page and the list of recipes show, so that none of them needs TensorFlow."""
+        at_full = {judgement.claim.id: judgement for judgement in full.judgements} if full else {}
+        claims = []
         for judgement in self.judgements:
-            claim, shown = judgement.claim, weakest(judgement)
-            said, verdict = f"{claim.text} [{claim.source}]", judgement.verdict.upper()
-            lines.append(f"  {verdict}: {said}" if brief else f"\n{claim.id}  {said}: {verdict}")
-            lines += [f"      {self.words(judgement, comparison, brief)}" for comparison in shown]
-            if more := len(judgement.comparisons) - len(shown):
-                lines.append(f"      (The card has {more} more comparisons.)")
-            if not brief and origin_of(claim):
-                lines.append(f"      {origin_of(claim)}")
+            findings = [self.finding(judgement, stale)]
+            other = at_full.get(judgement.claim.id)
+            if full and other and other.comparisons and all(comparison.n for comparison in other.comparisons):
+                findings.append(full.finding(other, stale_full))
+            claims.append(self.claim_summary(judgement, findings))
+        return Summary(
+            question=self.experiment.question,
+            answer=answer,
+            seeds=len(self.found.seeds),
+            quick_seconds=self.quick_seconds(),
+            stale=stale,
+            rests_on=list(self.experiment.rests_on),
+            expected_false=sum(
+                expected_false_verdicts(map(_claim, some)) for some in (self.judgements, at_full.values())
+            ),
+            claims=claims,
+        )
+
+    def verdict_lines(self) -> list[str]:
+        """Each claim's verdict with its numbers, for a terminal."""
+        lines = []
+        for claim in self.summary().claims:
+            found = claim.strongest
+            note = f" ({found.note})" if found.note else ""
+            lines.append(f"  {found.verdict.upper()}{note}: {claim.text} [{claim.source}]")
+            shown = found.effects[: MOST_SHOWN if len(found.effects) <= MOST_SHOWN else 1]
+            lines += [f"      {claim.measure}, {effect_text(claim, effect, named=True)}" for effect in shown]
         return lines
 
-    def words(self, judgement: Judgement, comparison: Comparison, brief: bool = False) -> str:
-        """One comparison in words: the difference with its interval, and unless `brief` what it rests on."""
-        claim, unit = judgement.claim, self.experiment.unit(judgement.claim.metric)
-        a, b = comparison.between
-        if comparison.n == 0:
-            return f"{a} and {b} were not both measured."
-        sign = -1 if claim.lower or claim.falling else 1
-        low, high = sorted((sign * comparison.low, sign * comparison.high))
-        trend = claim.rising or claim.falling
-        text = f"slope of {unit.words}, {a} to {b}" if trend else f"{unit.words}, {a} minus {b}"
-        text += f": {unit.show(sign * comparison.mean, sign=True)}"
-        if comparison.n > 1:
-            text += f" [{unit.show(low, sign=True)}, {unit.show(high, sign=True)}]"
-        text += f" {unit.name}" if unit.name else ""
-        if "log" in claim.metric:
-            text += f", {np.exp(sign * comparison.mean):.2f} times"
-        if comparison.n == 1:
-            return f"{text} ({comparison.note})."
-        return text if brief else text + self._what_it_rests_on(judgement, comparison)
-
-    def _what_it_rests_on(self, judgement: Judgement, comparison: Comparison) -> str:
-        unit = self.experiment.unit(judgement.claim.metric)
-        delta = f"{unit.show(judgement.claim.delta)} {unit.name}".strip()
-        text = f" ({judgement.level:.2%} interval, n = {comparison.n}; smallest effect that matters: {delta})"
-        if len(judgement.comparisons) > 1:
-            text += f": {comparison.word}"
-        note = f" ({comparison.note.replace('δ', delta)})" if comparison.note else ""
-        return f"{text}{note}."
+    # Times and figures
 
     @property
     def elapsed(self) -> float | None:
@@ -173,7 +291,7 @@ class Report:
         """Seconds that some of the runs need by their own account."""
         # Runs beside one another are as many as cores, and variants compared in one process share its seconds.
         shares = len(self.found.variants) if self.experiment.compare else self.found.machine.cores
-        return sum(record.seconds.get("total", 0.0) for record in records) / shares
+        return sum(record.seconds.get("total", 0.0) for record in records) / max(1, shares)
 
     def quick_seconds(self) -> int:
         """About how many seconds a plain run takes: its share of all runs, in the time that all of them took."""
@@ -185,15 +303,12 @@ class Report:
         """The experiment's panels, and if there is a sensitivity curve that too, as a matplotlib figure."""
         return figure.draw([*self.experiment.panels, *([Sweep()] if self.tuning and self.tuning.curve else [])], self)
 
-    def write_figures(self, folder: Path) -> None:
-        """Draw `figure.png`, and `forest.png` with every comparison and its interval, if any has one."""
+    def write_figure(self, folder: Path) -> None:
+        """Draw `figure.png`."""
         figure.write_png(self.figure(), folder / "figure.png", self.fingerprint())
-        if self.has_intervals:
-            drawn = forest.draw_forest(forest.rows(self.judgements))
-            figure.write_png(drawn, folder / "forest.png", self.fingerprint())
 
     def fingerprint(self) -> str:
-        """A hash of what the figures are drawn from; it is stored in them."""
+        """A hash of what the figure is drawn from; it is stored in it."""
         return hashlib.sha256(msgspec.json.encode([self.records, self.tuning])).hexdigest()
 
 
@@ -202,26 +317,27 @@ def kind_of(machine: Machine) -> str:
     return f"{', '.join(machine.gpus) or machine.cpu} ({', '.join(machine.abilities) or 'abilities unknown'})"
 
 
-def origin_of(claim: Claim) -> str:
-    """Where a claim's verdict comes from, if not from runs; else empty."""
-    if claim.asserted is not None:
-        return "Arithmetic, asserted each time that the recipe is loaded."
-    return "From the published tuning sweep." if claim.from_tuning else ""
-
-
 def weakest(judgement: Judgement) -> Sequence[Comparison]:
     """A claim's comparisons where room is short: all of a few, and of many the one that supports it least."""
     if len(judgement.comparisons) <= MOST_SHOWN or not all(comparison.n > 1 for comparison in judgement.comparisons):
         return judgement.comparisons[:MOST_SHOWN]
-    return (supports_least(judgement),)
-
-
-def supports_least(judgement: Judgement) -> Comparison:
-    """Of a claim's comparisons the one whose interval reaches farthest to where the claim would be wrong."""
     claim = judgement.claim
     above, below = claim.equal and claim.side != "below", not claim.equal or claim.side != "above"
     wrong = lambda row: max(row.high if above else -np.inf, -row.low if below else -np.inf)  # noqa: E731
-    return max(judgement.comparisons, key=wrong)
+    return (max(judgement.comparisons, key=wrong),)
+
+
+def _claim(judgement: Judgement) -> Claim:
+    return judgement.claim
+
+
+def _sign(judgement: Judgement) -> int:
+    """What turns a comparison's numbers, which are positive in the claim's direction, into A minus B."""
+    return -1 if judgement.claim.lower or judgement.claim.falling else 1
+
+
+def _mean(judgement: Judgement, comparison: Comparison) -> float:
+    return _sign(judgement) * comparison.mean
 
 
 def _count(records: Sequence[Record]) -> str:

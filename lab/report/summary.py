@@ -46,7 +46,7 @@ def say_measured(
         theirs = Report(report.experiment, published.evidence, published.tuning)
         console.print(f"\nPublished, from {len(theirs.found.seeds)} seeds on {kind_of(theirs.found.machine)}:")
         agreeing = replication.words(replication.agreement(report, theirs), theirs)
-        console.print("\n".join([*theirs.verdict_lines(brief=True), *agreeing]))
+        console.print("\n".join([*theirs.verdict_lines(), *agreeing]))
     seeds = len(report.found.seeds)
     console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")
     console.print(_table(*report.table()))

@@ -68,7 +68,7 @@ def _write_curves(run: events.Events, curves: Curves) -> None:
         shown, steps, tag = padded[:, whole], steps[whole], _tag(name)
         if len(steps):
             mean = np.nanmean(shown, axis=0)
-            low, high = band_of(shown, "interval")
+            low, high = band_of(shown)
             for line, values in ((tag, mean), (f"{BAND}/{tag} low", low), (f"{BAND}/{tag} high", high)):
                 run.add_curve(line, steps, values)
 
@@ -119,7 +119,7 @@ def write_finished(
             texts = {"profile": words_in(own), "left out": left_out}
             run.add([text_pb(name, words) for name, words in texts.items() if words])
         _write_means(folder, variant, report)
-    files = {"figure": folder / "figure.png", "forest": folder / "forest.png"}
+    files = {"figure": folder / "figure.png"}
     whole = [text_pb(ANSWER, _answer(report)), text_pb("card", card), layout_pb(_tags(found))]
     whole += [events.image_pb(name, path.read_bytes()) for name, path in files.items() if path.exists()]
     with events.written(folder / FOLDER / ANSWER, anew=True) as run:

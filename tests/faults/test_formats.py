@@ -51,11 +51,11 @@ ORIGIN = {
     "parts": {"f": "0"},
 }
 SWEEP = made_up.sweep(**ORIGIN, winners={"fair": {"rate": 1.0}}, search=[TRIAL], curve=[TRIAL], config={"epochs": 1})
-EFFECT = schemas.Effect(mean=1.0, low=0.0, high=2.0, word="supported")
+EFFECT = schemas.Effect(a="a", b="b", mean=1.0, low=0.0, high=2.0, seeds=10, verdict="supported")
+FINDING = schemas.Finding(budget="quick", verdict="supported", machine="Zen", note="may be small", effects=[EFFECT])
 CLAIM = schemas.ClaimSummary(
-    id="D1", text="…", source="us", said="…", verdict="supported", machine="Zen", numbers=["1"], at_full="undecided",
-    at_quick_and_full=("1", "2"), effects=[EFFECT], drawn=[EFFECT],
-)  # fmt: skip
+    id="D1", text="…", source="us", said="…", measure="m", unit="points", smallest=1.0, findings=[FINDING]
+)
 SUMMARY = {"question": "…", "answer": "…", "seeds": 10, "quick_seconds": 60, "stale": False, "claims": [CLAIM]}
 LINK = schemas.Link(
     before="a", after="b", config={"noise": 0.02}, commit="c", from_commit="d", dropped=["seconds"], seeds=[1], runs=2,
@@ -77,7 +77,22 @@ WHOLE: dict[str, tuple[Any, Any]] = {
     "search": (schemas.Search, schemas.Search(**made_up.origin(**ORIGIN), tuner="grid", found={"fair": [SEARCHED]})),
 }
 # What may be missing, and what variants, metrics, settings, versions and parts are called.
-OPTIONAL = ["abilities", "image_size", "environment", "parts", "machine", "at_full", "at_quick_and_full"]
+OPTIONAL = [
+    "abilities",
+    "image_size",
+    "environment",
+    "parts",
+    "machine",
+    "said",
+    "check",
+    "note",
+    "few",
+    "over",
+    "stale",
+    "level",
+    "smallest",
+]
+OPTIONAL += ["digits", "effects", "low", "high", "rests_on", "expected_false"]
 NAMED = ["settings", "config", "versions", "keras", "environment", "parts", "winners", "floors", "found", "metrics"]
 NAMED += ["seconds", "curves"]
 

@@ -1,0 +1,114 @@
+"""README's picture: some sentences of advice, each with its effect, its interval and its verdict in words."""
+
+import math
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lab.evidence.schemas import ClaimSummary, Effect
+from lab.report.figure import write_png
+from lab.report.front_page import Summaries, fingerprint, size
+from lab.report.pages import effect_text
+
+MOST = 10
+LONGEST = 110  # Characters of a sentence: two lines.
+FARTHEST = {"points": 15.0, "×": 5.0}  # A larger effect would flatten all others.
+AXES = {
+    "points": "difference in test accuracy, percentage points",
+    "×": "time or memory, as a ratio (logarithmic axis)",
+}
+COLORS = {"supported": "#00795c", "contradicted": "#c2410c", "no real difference": "#6b7280"}
+
+Row = tuple[ClaimSummary, Effect]
+
+
+def chosen(found: Summaries) -> list[Row]:
+    """The claims that are shown: decided ones about accuracy, time or memory.
+
+    Current ones come first, then those that a recipe's answer rests on, then the largest effects. No recipe has a
+    second one before every recipe had one.
+    """
+    rated = []
+    for summary in found.values():
+        mine = [
+            (claim.strongest.stale, claim.id not in summary.rests_on, -size(claim, effect), claim, effect)
+            for claim in summary.claims
+            if (effect := _least(claim)) is not None
+        ]
+        mine.sort(key=lambda row: row[:3])
+        rated += [(row[0], place, *row[1:]) for place, row in enumerate(mine)]
+    rated.sort(key=lambda row: row[:4])
+    return [(claim, effect) for *_, claim, effect in rated[:MOST]]
+
+
+def _least(claim: ClaimSummary) -> Effect | None:
+    """The smallest effect that has the claim's verdict, if the picture can show it."""
+    shown = claim.unit == "×" or (claim.unit == "points" and claim.measure == "test accuracy")
+    if not shown or claim.check or "control" in claim.source or len(claim.text) > LONGEST:
+        return None
+    mine = [one for one in claim.strongest.effects if one.verdict == claim.strongest.verdict in COLORS]
+    least = min(mine, key=lambda one: size(claim, one), default=None)
+    return least if least and _far(claim.unit, least) <= 1 else None
+
+
+def _far(unit: str, effect: Effect) -> float:
+    """How far out an interval reaches, as a share of the farthest that is drawn."""
+    ends = [math.inf if end is None else end for end in (effect.low, effect.high)]
+    if unit == "×":
+        return max(abs(math.log(max(end, 1e-9)) / math.log(FARTHEST[unit])) for end in ends)
+    return max(abs(end) / FARTHEST[unit] for end in ends)
+
+
+def figure_of(rows: Sequence[Row]) -> Any:
+    """A matplotlib figure: above accuracy, below time and memory."""
+    from matplotlib.figure import Figure
+
+    parts = {unit: [row for row in rows if row[0].unit == unit] for unit in FARTHEST}
+    parts = {unit: mine for unit, mine in parts.items() if mine}
+    heights = [len(mine) + 1.0 for mine in parts.values()] or [2.0]
+    tall = 0.42 * sum(heights) + 0.4
+    figure = Figure(figsize=(8.3, tall), dpi=200)
+    grid = {"height_ratios": heights, "left": 0.475, "right": 0.7, "top": 0.99, "bottom": 0.75 / tall, "hspace": 0.3}
+    all_axes = figure.subplots(max(1, len(parts)), 1, squeeze=False, gridspec_kw=grid)[:, 0]
+    for axes, (unit, mine) in zip(all_axes, parts.items(), strict=False):
+        _draw_part(axes, unit, sorted(mine, key=lambda row: -(row[1].mean or 0)))
+    if not parts:
+        all_axes[0].set_axis_off()
+        all_axes[0].text(0.5, 0.5, "No claim is decided yet.", ha="center")
+    if any(claim.strongest.stale for claim, _ in rows):
+        figure.text(0.01, 0.008, "○ measured with an earlier version of the recipe", fontsize=7.5, color="#555555")
+    return figure
+
+
+def _draw_part(axes: Any, unit: str, rows: Sequence[Row]) -> None:
+    from matplotlib.transforms import blended_transform_factory
+
+    beside = blended_transform_factory(axes.figure.transFigure, axes.transData)
+    for place, (claim, effect) in enumerate(rows):
+        verdict, stale = claim.strongest.verdict, claim.strongest.stale
+        color = COLORS[verdict]
+        axes.plot([effect.low, effect.high], [place, place], color=color, linewidth=2)
+        axes.plot(effect.mean, place, "o", color=color, markerfacecolor="white" if stale else color, markersize=6)
+        sentence = "\n".join(textwrap.wrap(claim.text, 56))
+        axes.text(0.01, place, sentence, transform=beside, fontsize=8, va="center", linespacing=1.1)
+        said = f"{effect_text(claim, effect)}\n{f'{claim.measure}: ' if unit == '×' else ''}{verdict}"
+        axes.text(0.72, place, said, transform=beside, fontsize=8, va="center", color=color, linespacing=1.1)
+    axes.axvline(1 if unit == "×" else 0, color="#9ca3af", linewidth=1, zorder=0)
+    if unit == "×":
+        axes.set_xscale("log")
+        axes.set_xticks([0.25, 0.5, 1, 2, 4])
+        axes.set_xticks([], minor=True)
+        axes.xaxis.set_major_formatter("{x:g}×")
+    widest = 1.1 * max([0.1, *(_far(unit, effect) for _, effect in rows)])
+    edge = FARTHEST[unit] ** widest if unit == "×" else FARTHEST[unit] * widest
+    low, high = 1 / edge if unit == "×" else -edge, edge
+    axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), yticks=[])
+    axes.set_xlabel(AXES[unit], fontsize=8)
+    axes.tick_params(axis="x", labelsize=7.5)
+    axes.spines[["top", "left", "right"]].set_visible(False)
+
+
+def write(found: Summaries, path: Path) -> None:
+    """Draw it into a PNG that holds the hash of the summaries that it was drawn from."""
+    write_png(figure_of(chosen(found)), path, fingerprint(found))
