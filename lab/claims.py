@@ -73,16 +73,16 @@ class Claim:
         if self.equal and (len(self.equal) == 1 or (self.side != "both" and len(self.equal) != 2)):
             raise ValueError(f"Claim {self.id}: `equal` needs two names or more, and with a side just two.")
         if self.at_least is not None and (self.equal or not math.isfinite(self.at_least)):
-            raise ValueError(f"Claim {self.id}: `at_least` is a number, with higher, lower, rising or falling.")
+            raise ValueError(f"Claim {self.id}: give `at_least` as a number, with higher, lower, rising or falling.")
         self._set_delta()
 
     def _set_delta(self) -> None:
         if self.metric in SMALLEST:
             if not math.isnan(self.delta) and self.delta != SMALLEST[self.metric][0]:  # As `replace` gives it again.
-                raise ValueError(f"Claim {self.id}: {self.metric} has its `delta` in smallest_effects.py.")
+                raise ValueError(f"Claim {self.id}: leave `delta` out: {self.metric} has its own in smallest_effects.py.")
             object.__setattr__(self, "delta", SMALLEST[self.metric][0])
         elif math.isnan(self.delta):
-            raise ValueError(f"Claim {self.id}: smallest_effects.py lacks {self.metric!r}: add it there.")
+            raise ValueError(f"Claim {self.id}: smallest_effects.py lacks {self.metric!r}: add it there, or give `delta`.")
         if not 0 < self.delta < math.inf:
             raise ValueError(f"Claim {self.id}: `delta` must be above 0, not {self.delta:g}.")
 
