@@ -79,10 +79,14 @@ class Claim:
     def _set_delta(self) -> None:
         if self.metric in SMALLEST:
             if not math.isnan(self.delta) and self.delta != SMALLEST[self.metric][0]:  # As `replace` gives it again.
-                raise ValueError(f"Claim {self.id}: leave `delta` out: {self.metric} has its own in smallest_effects.py.")
+                raise ValueError(
+                    f"Claim {self.id}: leave `delta` out: {self.metric} has its own in smallest_effects.py."
+                )
             object.__setattr__(self, "delta", SMALLEST[self.metric][0])
         elif math.isnan(self.delta):
-            raise ValueError(f"Claim {self.id}: smallest_effects.py lacks {self.metric!r}: add it there, or give `delta`.")
+            raise ValueError(
+                f"Claim {self.id}: smallest_effects.py lacks {self.metric!r}: add it there, or give `delta`."
+            )
         if not 0 < self.delta < math.inf:
             raise ValueError(f"Claim {self.id}: `delta` must be above 0, not {self.delta:g}.")
 

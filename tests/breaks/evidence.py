@@ -9,6 +9,8 @@ HASHED, UNHASHED = (
 PUBLISHED = "tests/test_published.py"
 CHECKED, FIELDS = "tests/test_evidence.py::test_what_no_type_can_say", "tests/faults/test_formats.py::test_each_field"
 
+CLAIMS, STOPPING = "tests/test_claims.py", "tests/test_stopping_rule.py"
+
 ROWS = [
     *of(
         "lab/evidence/staleness.py",
@@ -91,5 +93,18 @@ ROWS = [
         ("    drawn: list[Effect]\n", "    drawn: list[Any]\n", FIELDS),
         ("    versions: dict[str, str]\n    keras:", "    versions: Config\n    keras:", FIELDS),
         ("    tuner: str\n", '    tuner: str = ""\n', FIELDS),
+    ),
+    *of(
+        "lab/evidence/occasions.py",
+        ("began - until >= GAP", "began - until > GAP", f"{STOPPING}::test_an_occasion_is"),
+        ("setdefault(record.host, {})", 'setdefault("", {})', f"{STOPPING}::test_an_occasion_is"),
+        ("until is None else max(until, end)", "until is None else began", f"{STOPPING}::test_an_occasion_is"),
+        ("enumerate(sorted(stretches))", "enumerate(stretches)", f"{STOPPING}::test_an_occasion_is"),
+        (
+            "first, last = mine.get(record.seed, (began, end))",
+            "first, last = began, end",
+            f"{STOPPING}::test_an_occasion_is",
+        ),
+        ('if "memory" not in metric}', "}", f"{CLAIMS}::test_a_report_judges_times"),
     ),
 ]

@@ -173,17 +173,4 @@ ROWS = [
         ("default=in_utc() - GAP) + GAP", "default=in_utc() - GAP)", f"{STOPPING}::test_within_two_hours"),
         ("if times_count(invocation.experiment):", "if False:", f"{STOPPING}::test_each_extension"),
     ),
-    *of(
-        "lab/evidence/occasions.py",
-        ("began - until >= GAP", "began - until > GAP", f"{STOPPING}::test_an_occasion_is"),
-        ("setdefault(record.host, {})", 'setdefault("", {})', f"{STOPPING}::test_an_occasion_is"),
-        ("until is None else max(until, end)", "until is None else began", f"{STOPPING}::test_an_occasion_is"),
-        ("enumerate(sorted(stretches))", "enumerate(stretches)", f"{STOPPING}::test_an_occasion_is"),
-        (
-            "first, last = mine.get(record.seed, (began, end))",
-            "first, last = began, end",
-            f"{STOPPING}::test_an_occasion_is",
-        ),
-        ('if "memory" not in metric}', "}", f"{CLAIMS}::test_a_report_judges_times"),
-    ),
 ]
