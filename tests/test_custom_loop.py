@@ -116,26 +116,29 @@ def test_parts_take_dense_and_sparse_gradients_and_weights_without_one():
     assert len(other.trainable_variables) == 4
     assert np.array_equal(other.unused.numpy(), [1, 1])
     start = trained("fit", build, epochs=0)
-    for begin, expected, found in zip(start.get_weights()[1:], one.get_weights()[1:], other.get_weights()[1:], strict=True):
+    for begin, expected, found in zip(
+        start.get_weights()[1:], one.get_weights()[1:], other.get_weights()[1:], strict=True
+    ):
         assert np.abs(begin - expected).max() > 1e-4 or begin.shape == (2,)
         assert np.allclose(expected, found, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [8, 10, 3])
 def test_parts_are_small_and_one_update_uses_them_all(size, monkeypatch):
-    model, sizes = trained("fit", epochs=0), []
+    model, sizes = trained("fit", rate=0.0), []  # Which has built the metrics, and moved nothing.
 
     def gradients(_, images, labels):
         sizes.append(len(images))
         return [tf.ones(weight.shape) * float(tf.reduce_mean(labels)) for weight in model.trainable_variables]
 
     monkeypatch.setattr(recipe, "gradients_of", gradients)
-    model.optimizer.build(model.trainable_variables)
+    model.optimizer.learning_rate = 0.02
+    done = int(model.optimizer.iterations)
     before = model.trainable_variables[-1].numpy()
     labels = tf.range(size, dtype=tf.float32)
     recipe.step_in_parts(model, tf.zeros((size, 6, 6, 3), tf.uint8), labels)
     assert sizes == {8: [2, 2, 2, 2], 10: [3, 3, 2, 2], 3: [1, 1, 1]}[size]
-    assert int(model.optimizer.iterations) == 1
+    assert int(model.optimizer.iterations) == done + 1
     moved = before - model.trainable_variables[-1].numpy()
     assert np.allclose(moved, 0.02 * float(tf.reduce_mean(labels)))  # The rate times the whole batch's mean.
 
@@ -280,6 +283,15 @@ def test_what_is_compiled_is_what_the_name_says(monkeypatch):
     assert python_loops == {"eager": 1, "by_hand": 1, "whole_epoch": 0, "in_parts": 1}
 
 
+def test_a_loop_compiles_its_step_unless_the_model_runs_eagerly(monkeypatch):
+    calls, real = [], recipe.gradients_of
+    monkeypatch.setattr(recipe, "gradients_of", lambda *batch: calls.append(1) or real(*batch))
+    for eagerly in (False, True):
+        calls.clear()
+        trained("by_hand", train_set=small_set(100, 5), run_eagerly=eagerly)
+        assert (len(calls) == 20) == eagerly
+
+
 def test_variants_are_what_their_names_say():
     models = {name: experiment.epoch_of(name, small_set(), 3)[0] for name in experiment.VARIANTS}
     assert [name for name, model in models.items() if model.steps_per_execution == 16] == ["fit_16"]
@@ -326,9 +338,7 @@ def test_each_number_is_its_own_variants(monkeypatch):
 
     monkeypatch.setattr(experiment, "VARIANTS", {name: variant_of(number) for name, number in order.items()})
     monkeypatch.setattr(experiment, "epoch_of", lambda *_: (None, lambda: None))
-    monkeypatch.setattr(
-        experiment, "weights_after", lambda variant, *_: np.array([3.0, 4.0]) + 1e-3 * order[variant]
-    )
+    monkeypatch.setattr(experiment, "weights_after", lambda variant, *_: np.array([3.0, 4.0]) + 1e-3 * order[variant])
     monkeypatch.setattr(experiment, "memory_of", lambda work, variant, *size: 100.0 + order[variant])
     runs = {
         name: types.SimpleNamespace(

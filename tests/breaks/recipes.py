@@ -5,35 +5,69 @@ from tests.breaks.row import of
 ROWS = [
     *of(
         "recipes/custom_loop.py",
-        ("a + share * b for", "a + b for", "tests/test_custom_loop.py::test_parts_are_small"),
-        ("a + share * b for", "a + b / parts for", "tests/test_custom_loop.py::test_parts_are_small"),
+        ("0.0) + share * tf", "0.0) + tf", "tests/test_custom_loop.py::test_parts_are_small"),
+        ("share = len(some) / len(images)", "share = 1 / parts", "tests/test_custom_loop.py::test_parts_are_small"),
         (
-            "images[number::parts], labels[number::parts]",
-            "images, labels",
+            "gradients_of(model, some, labels[number::parts])",
+            "gradients_of(model, images, labels)",
             "tests/test_custom_loop.py::test_parts_are_small",
         ),
-        (
-            'if variant in ("by_hand", "compiled"):',
-            'if variant == "compiled":',
-            "tests/test_custom_loop.py::test_what_is_compiled",
-        ),
-        (
-            'tf.function(steps) if variant == "compiled" else steps',
-            "steps",
-            "tests/test_custom_loop.py::test_what_is_compiled",
-        ),
-        (
-            "    model.compute_metrics(images, labels, logits)\n",
-            "",
-            "tests/test_custom_loop.py::test_metrics_of_an_epoch",
-        ),
-        (
-            "        model.reset_metrics()  # `fit`",
-            "        # `fit`",
-            "tests/test_custom_loop.py::test_every_variant_is_logged",
-        ),
         ("range(min(parts, len(images)))", "range(parts)", "tests/test_custom_loop.py::test_parts_are_small"),
-        ("loss, sample_weight=tf.shape(images)[0]", "loss", "tests/test_custom_loop.py::test_metrics_of_an_epoch"),
+        (
+            "tf.control_dependencies(list(sums.values()))",
+            "tf.control_dependencies([])",
+            "tests/test_custom_loop.py::test_parts_take_less_memory[in_parts]",
+        ),
+        ("tf.convert_to_tensor(gradient)", "gradient", "tests/test_custom_loop.py::test_parts_take_dense_and_sparse"),
+        ("if gradient is not None:", "if True:", "tests/test_custom_loop.py::test_parts_take_dense_and_sparse"),
+        ("model.optimizer.scale_loss(loss)", "loss", "tests/test_custom_loop.py::test_float16_scales_the_loss"),
+        ("loss * replicas, sample", "loss, sample", "tests/test_custom_loop.py::test_two_replicas_report"),
+        (
+            "loss * replicas, sample_weight=tf.shape(images)[0]",
+            "loss * replicas",
+            "tests/test_custom_loop.py::test_callbacks_are_told",
+        ),
+        (
+            "    model.compute_metrics(images, labels, logits, weights)\n",
+            "    model.compute_metrics(images, 0 * labels, logits, weights)\n",
+            "tests/test_custom_loop.py::test_callbacks_are_told",
+        ),
+        (
+            "model.compute_loss(images, labels, logits, weights)",
+            "model.compute_loss(images, labels, logits)",
+            "tests/test_custom_loop.py::test_class_weights_reach",
+        ),
+        (
+            "        if model.stop_training:\n            break\n    return",
+            "    return",
+            "tests/test_custom_loop.py::test_callbacks_are_told",
+        ),
+        (
+            "        if model.stop_training:\n            break\n    model",
+            "    model",
+            "tests/test_custom_loop.py::test_callbacks_are_told",
+        ),
+        (
+            "    model.optimizer.finalize_variable_values(model.trainable_variables)  # For `use_ema`.\n",
+            "",
+            "tests/test_custom_loop.py::test_averaged_weights",
+        ),
+        ("    model.reset_metrics()\n", "", "tests/test_custom_loop.py::test_callbacks_are_told"),
+        (
+            "model.evaluate(validation_data,",
+            "model.evaluate(train_set,",
+            "tests/test_custom_loop.py::test_what_is_validated_on",
+        ),
+        (
+            "        step = tf.function(step, jit_compile=model.jit_compile)\n",
+            "        pass\n",
+            "tests/test_custom_loop.py::test_a_loop_compiles_its_step",
+        ),
+        (
+            '@keras.saving.register_keras_serializable(package="recipes")\n',
+            "",
+            "tests/test_custom_loop.py::test_a_model_with_a_step",
+        ),
     ),
     *of(
         "lab/experiments/custom_loop.py",
@@ -41,6 +75,17 @@ ROWS = [
             'scores["step_ms"] = 1000 * blocks',
             'scores["step_ms"] = blocks',
             "tests/test_custom_loop.py::test_each_number_is",
+        ),
+        (
+            "else tf.function(STEPS[variant], jit",
+            "else (lambda step, **_: step)(STEPS[variant], jit",
+            "tests/test_custom_loop.py::test_what_is_compiled",
+        ),
+        ("[(train_set,)] if variant", "train_set if variant", "tests/test_custom_loop.py::test_what_is_compiled"),
+        (
+            "-(-batch_size // PARTS)",
+            "batch_size",
+            "tests/test_custom_loop.py::test_variants_are_what_their_names_say",
         ),
     ),
     *of(
@@ -592,14 +637,6 @@ ROWS = [
             "tests/test_recipes.py::test_the_batch_gate",
         ),
         ("np.median(scores)", "np.quantile(scores, 0.9)", "tests/test_recipes.py::test_a_gate_is_set_to_send_half"),
-    ),
-    *of(
-        "recipes/custom_loop.py",
-        (
-            "run.epoch(validation, **",
-            "run.epoch(feed, **",
-            "tests/test_recipes.py::test_one_variant_converges[custom_loop]",
-        ),
     ),
     *of(
         "recipes/search.py",
