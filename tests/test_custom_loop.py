@@ -415,5 +415,6 @@ def hold(mib: int):
 @pytest.mark.processes
 @pytest.mark.parametrize("variant", ["accumulate", "in_parts"])
 def test_parts_take_less_memory(variant):
+    """Four parts at a time: 0.43 and 0.46 times as much; if no part waited for the one before it, 0.68."""
     size = 512, [32, 32, 3], 10
-    assert memory_of(experiment.five_updates, variant, *size) < 0.8 * memory_of(experiment.five_updates, "fit", *size)
+    assert memory_of(experiment.five_updates, variant, *size) < 0.57 * memory_of(experiment.five_updates, "fit", *size)

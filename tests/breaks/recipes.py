@@ -241,22 +241,41 @@ ROWS = [
     ),
     *of(
         "recipes/mixed_precision.py",
+        ("set_dtype_policy(name or before)", "set_dtype_policy(before)", "tests/test_mixed_precision.py::test_layers"),
         (
-            "set_dtype_policy(chosen.policy)",
-            'set_dtype_policy("float32")',
-            "tests/test_mixed_precision.py::test_layers_compute",
+            "        keras.config.set_dtype_policy(before)\n",
+            "        pass\n",
+            "tests/test_mixed_precision.py::test_layers",
         ),
-        ("    keras.config.set_dtype_policy(before)\n", "", "tests/test_mixed_precision.py::test_layers_compute"),
-        (', dtype="float32")(layers.Flatten', ")(layers.Flatten", "tests/test_mixed_precision.py::test_layers_compute"),
-        ("model.optimizer.scale_loss(loss)", "loss", "tests/test_mixed_precision.py::test_gradients_that_overflow"),
-        ("loss, sample_weight=tf.shape(images)[0]", "loss", "tests/test_mixed_precision.py::test_the_loop_takes"),
-        ("np.median(steps)", "np.mean(steps)", "tests/test_mixed_precision.py::test_a_hiccup"),
+        (
+            "    try:\n        yield\n    finally:\n        keras.config",
+            "    if True:\n        yield\n        keras.config",
+            "tests/test_mixed_precision.py::test_a_policy_is_put_back",
+        ),
+        (', dtype="float32")(layers.Flatten', ")(layers.Flatten", "tests/test_mixed_precision.py::test_layers"),
+        (
+            'layers.Dense(classes, dtype="float32")(layers.Flatten()(x))',
+            'layers.Activation("linear", dtype="float32")(layers.Dense(classes)(layers.Flatten()(x)))',
+            "tests/test_mixed_precision.py::test_layers",
+        ),
+        ("statistics.median(steps)", "statistics.mean(steps)", "tests/test_mixed_precision.py::test_a_hiccup"),
         ("0.95 * pace", "pace", "tests/test_mixed_precision.py::test_what_is_hardly_faster"),
         (
-            'RATES[variant.replace("_loop", "")]',
-            'RATES["float32_small"]',
-            "tests/test_mixed_precision.py::test_a_variant_trains_at",
+            "        with dtype_policy(policy):\n            models",
+            "        if policy:\n            models",
+            "tests/test_mixed_precision.py::test_a_real_model",
         ),
+        (
+            "    with dtype_policy(policy):\n        return keras",
+            "    if policy:\n        return keras",
+            "tests/test_mixed_precision.py::test_a_float16_model_is_restored",
+        ),
+        (
+            "decay_steps=epochs * len(train_set)",
+            "decay_steps=len(train_set)",
+            "tests/test_mixed_precision.py::test_the_rate_ends",
+        ),
+        ("if isinstance(rate, float):", "if True:", "tests/test_mixed_precision.py::test_the_rate_ends"),
     ),
     *of(
         "lab/experiments/mixed_precision.py",
@@ -265,6 +284,26 @@ ROWS = [
             'scores["step_ms"] = 1000 * blocks',
             'scores["step_ms"] = blocks',
             "tests/test_mixed_precision.py::test_a_variant_has_its_own",
+        ),
+        (
+            "keras.utils.set_random_seed(run.seed)",
+            "keras.utils.set_random_seed(run.seed + len(found))",
+            "tests/test_mixed_precision.py::test_a_variant_has_its_own",
+        ),
+        (
+            "rate=RATES[name]",
+            'rate=RATES["float32_small"] / 2',
+            "tests/test_mixed_precision.py::test_a_variant_has_its",
+        ),
+        (
+            "with recipe.dtype_policy(settings",
+            'with recipe.dtype_policy("float32" or settings',
+            "tests/test_mixed_precision.py::test_a_step_is_one_of",
+        ),
+        (
+            "-math.log(0.55)),\n    leaner",
+            "-math.log(0.8)),\n    leaner",
+            "tests/test_mixed_precision.py::test_the_sources",
         ),
     ),
     *of(
@@ -670,14 +709,6 @@ ROWS = [
             "batches.evaluation(data.validation).map(prepare).cache()",
             "batches.evaluation(data.validation).map(lambda x, y: prepare(x - x, y)).cache()",
             "tests/test_recipes.py::test_one_variant_converges[functional_multi_input]",
-        ),
-    ),
-    *of(
-        "recipes/mixed_precision.py",
-        (
-            'layers.Dense(len(data.classes), dtype="float32")(layers.Flatten()(x))',
-            'layers.Activation("linear", dtype="float32")(layers.Dense(len(data.classes))(layers.Flatten()(x)))',
-            "tests/test_mixed_precision.py::test_layers_compute",
         ),
     ),
     *of(
