@@ -5,7 +5,8 @@ speed alone, set `steps_per_execution` first.
 
 Run       python -m recipes.custom_loop      eight ways to train one model: four minutes, two cores
 Copy      `accumulate` in train; OwnStep for a new step under `fit`; fit_by_hand for a new loop
-Careful   a step of yours must pass training=True, use compute_loss (for penalties) and scale_loss
+Careful   a step of yours must pass training=True, use compute_loss (for penalties) and scale_loss (for
+          float16); fit_by_hand is for one device, but an OwnStep trains on several
 Numbers   results/custom_loop/README.md
 Papers    arXiv:1706.02677 (one batch in parts)
 """
@@ -31,16 +32,15 @@ def train(
 ):
     """Train on sets as `keras.utils.image_dataset_from_directory` returns them; return the model.
 
-    `accumulate=4` updates the weights once in four batches, as one batch of all four would. (A
-    schedule for the learning rate counts all four.) `settings` go to `compile`:
-    `steps_per_execution=16` takes 16 steps per call from Python.
+    `accumulate=4` updates the weights once in four batches, as one batch of all four would; a
+    schedule for the learning rate counts all four. `settings` go to `compile`. One of them,
+    `steps_per_execution=16`, takes 16 steps per call from Python (but fails under tf.distribute).
     """
     model = build_model(train_set.element_spec[0].shape[1:], classes)
     optimizer = optimizers.SGD(rate, momentum=0.9, gradient_accumulation_steps=accumulate)
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], **settings)
-    course = {"validation_data": validation_set, "epochs": epochs, "callbacks": list(callbacks)}
-    fit(model, train_set, verbose=0, **course)
+    fit(model, train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 
 

@@ -94,6 +94,21 @@ class Row:
     cannot: Mapping[str, str] = field(default_factory=dict)
 
 
+# Of custom_loop.
+
+
+def own_step(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    build = functools.partial(recipe.build_model, kind=recipe.OwnStep)
+    return usual(recipe, sets, callbacks, build_model=build, **arguments)
+
+
+def by_hand(recipe: Any, sets: Sets, callbacks: list, step: str = "one_step", **arguments: Any) -> Any:
+    fit = functools.partial(recipe.fit_by_hand, step=getattr(recipe, step))
+    return usual(recipe, sets, callbacks, fit=fit, **arguments)
+
+
+ONE_DEVICE = {"mirrored": "fit_by_hand is for one device"}
+
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
 TABLE: dict[str, Row] = {
     "optimizers": Row(),
@@ -102,6 +117,11 @@ TABLE: dict[str, Row] = {
     "schedules": Row(),
     "schedules/warmup_linear": Row({"schedule": "linear", "warmup": 0.1}),
     "schedules/plateau": Row({"schedule": "plateau"}),
+    "custom_loop": Row(),
+    "custom_loop/own_step": Row(train=own_step),
+    "custom_loop/by_hand": Row(train=by_hand, cannot=ONE_DEVICE),
+    "custom_loop/in_parts": Row({"step": "step_in_parts"}, train=by_hand, cannot=ONE_DEVICE),
+    "mixed_precision": Row(),
 }
 
 # A training with one fault each, and the trial that must notice it.
