@@ -64,7 +64,7 @@ def one_step(model, images, labels, weights=None):
 
 def step_in_parts(model, images, labels, parts=4):
     """The same update from parts of the batch, one after another, to save memory."""
-    sums = {}
+    sums: dict = {}
     for number in range(min(parts, len(images))):
         with tf.control_dependencies(list(sums.values())):  # Waits for the part before.
             some = tf.identity(images[number::parts])
