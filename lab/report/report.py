@@ -16,18 +16,8 @@ from msgspec import structs
 from lab.claims import Claim, families
 from lab.evidence import occasions
 from lab.evidence.records import finished, values_of
-from lab.evidence.schemas import (
-    LOOKS,
-    ClaimSummary,
-    Effect,
-    Evidence,
-    Finding,
-    Machine,
-    Record,
-    Summary,
-    TuningSweep,
-    unpack_bits,
-)  # fmt: skip
+from lab.evidence.schemas import LOOKS, ClaimSummary, Effect, Evidence, Finding, Machine, Record, Summary, TuningSweep
+from lab.evidence.schemas import unpack_bits as unpacked
 from lab.experiment import BUDGETS, Experiment
 from lab.panels import Sweep
 from lab.report import figure
@@ -83,7 +73,7 @@ class Report:
         found: dict[str, dict[int, np.ndarray]] = {}
         for record in self.records:
             if record.correct is not None:
-                bits = unpack_bits(record.correct, self.found.test_images)
+                bits = unpacked(record.correct, self.found.test_images)
                 found.setdefault(record.variant, {})[record.seed] = bits
         return found
 
@@ -111,11 +101,8 @@ class Report:
         """variant -> seed -> value of a metric, over the seeds that all variants have."""
         if metric == "good_decades":
             return self.good_decades()
-        found = values_of(self.records, metric)
-        kept = {
-            name: {seed: mine[seed] for seed in sorted(mine) if seed in self.shared} for name, mine in found.items()
-        }
-        return {name: values for name, values in kept.items() if values}
+        found = values_of([record for record in self.records if record.seed in self.shared], metric)
+        return {name: dict(sorted(values.items())) for name, values in found.items()}
 
     def difference(self, metric: str, a: str, b: str) -> float:
         """A minus B, paired by seed: as a claim that compares the two prints it, else over the seeds that all have.
@@ -126,8 +113,7 @@ class Report:
         for judgement in self.judgements:
             for comparison in judgement.comparisons if judgement.claim.metric == metric else ():
                 if comparison.n and not judgement.claim.trend and set(comparison.between) == {a, b}:
-                    turned = comparison.between == (b, a)
-                    return -_mean(judgement, comparison) if turned else _mean(judgement, comparison)
+                    return _sign(judgement) * comparison.mean * (1 if comparison.between == (a, b) else -1)
         levels = self.levels(metric)
         if pairs := set(levels.get(a, {})) & set(levels.get(b, {})):
             return statistics.mean(levels[a][seed] - levels[b][seed] for seed in sorted(pairs))
@@ -209,22 +195,17 @@ class Report:
 
     def _effect(self, judgement: Judgement, comparison: Comparison) -> Effect:
         (a, b), sign = comparison.between, _sign(judgement)
-        ends: list[float | None] = [None, None]
-        if comparison.n > 1:
-            ends = [
-                self._shown(judgement.claim, end) for end in sorted((sign * comparison.low, sign * comparison.high))
-            ]
-        mean, seeds, word = self._shown(judgement.claim, sign * comparison.mean), comparison.n, comparison.word
-        return Effect(a=a, b=b, mean=mean, low=ends[0], high=ends[1], seeds=seeds, verdict=word)
+        low, high = sorted((sign * comparison.low, sign * comparison.high))  # Infinite where one seed has no interval.
+        shown = [self._shown(judgement.claim, value) for value in (sign * comparison.mean, low, high)]
+        values = dict(zip(("mean", "low", "high"), shown, strict=True))
+        return Effect(a=a, b=b, **values, seeds=comparison.n, verdict=comparison.word)
 
     def _shown(self, claim: Claim, value: float) -> float | None:
         """A difference in the unit that pages show: a ratio of what is logarithmic."""
-        found = (
-            float(np.exp(min(value, 80.0)))
-            if is_ratio(claim.metric)
-            else value * self.experiment.unit(claim.metric).scale
-        )
-        return found if math.isfinite(found) else None
+        if not math.isfinite(value):
+            return None
+        scale = self.experiment.unit(claim.metric).scale
+        return math.exp(min(value, 80.0)) if is_ratio(claim.metric) else value * scale
 
     def claim_summary(self, judgement: Judgement, findings: Sequence[Finding]) -> ClaimSummary:
         """A claim with its findings."""
@@ -263,7 +244,7 @@ class Report:
             stale=stale,
             rests_on=list(self.experiment.rests_on),
             expected_false=sum(
-                expected_false_verdicts(map(_claim, some)) for some in (self.judgements, at_full.values())
+                expected_false_verdicts(one.claim for one in some) for some in (self.judgements, at_full.values())
             ),
             claims=claims,
         )
@@ -327,17 +308,9 @@ def weakest(judgement: Judgement) -> Sequence[Comparison]:
     return (max(judgement.comparisons, key=wrong),)
 
 
-def _claim(judgement: Judgement) -> Claim:
-    return judgement.claim
-
-
 def _sign(judgement: Judgement) -> int:
     """What turns a comparison's numbers, which are positive in the claim's direction, into A minus B."""
     return -1 if judgement.claim.lower or judgement.claim.falling else 1
-
-
-def _mean(judgement: Judgement, comparison: Comparison) -> float:
-    return _sign(judgement) * comparison.mean
 
 
 def _count(records: Sequence[Record]) -> str:

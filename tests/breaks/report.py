@@ -2,43 +2,76 @@
 
 from tests.breaks.row import of
 
-ADVICE, CHAIN, CLAIMS = "tests/test_advice.py", "tests/test_chain.py", "tests/test_claims.py"
+ADVICE, CHAIN = "tests/test_advice.py", "tests/test_chain.py"
 PUBLISHED, REPORT = "tests/test_published.py", "tests/test_report.py"
 
 ROWS = [
     *of(
         "lab/report/report.py",
-        ("self.correct if claim.metric ==", "None if claim.metric ==", f"{CLAIMS}::test_a_report_takes_the_bits"),
+        ("if record.seed in self.shared], metric", "], metric", f"{REPORT}::test_tables_figures_and_the_card"),
+        ("unit.show(mean)\n", "unit.show(max(spread[name]))\n", f"{REPORT}::test_a_table_gives"),
+        ("statistics.stdev(spread[name])", "statistics.pstdev(spread[name])", f"{REPORT}::test_a_table_gives"),
+        ("if record.variant in known]", "]", f"{REPORT}::test_variants_that_the_experiment_has_no_more"),
         (
-            "self.correct if claim.metric ==",
-            "self.correct if claim.metric !=",
-            f"{CLAIMS}::test_a_report_takes_the_bits",
-        ),
-        ("if claim.metric in timings else None", "if False else None", f"{CLAIMS}::test_a_report_judges_times"),
-        (
-            "metric, self.experiment.unit(metric).timed)",
-            "metric, False)",
-            f"{REPORT}::test_seeds_that_one_variant_alone_has",
-        ),
-        (
-            "unit.show(statistics.mean(values)) + spread",
-            "unit.show(max(values)) + spread",
-            f"{REPORT}::test_a_table_gives",
-        ),
-        ("statistics.stdev(values)", "statistics.pstdev(values)", f"{REPORT}::test_a_table_gives"),
-        ("sign = -1 if claim.lower or claim.falling else 1", "sign = 1", f"{CHAIN}::test_the_ledger_says"),
-        (
-            "unit.show(sign * comparison.mean, sign=True)",
-            "unit.show(comparison.mean, sign=True)",
+            "return -1 if judgement.claim.lower or",
+            "return 1 if judgement.claim.lower or",
             f"{CHAIN}::test_the_ledger_says",
+        ),
+        (
+            "low, high = sorted((sign * comparison.low",
+            "low, high = ((comparison.low",
+            f"{REPORT}::test_effects_are_a_minus_b",
+        ),
+        ("== (a, b) else -1)", "== (a, b) else 1)", f"{ADVICE}::test_a_difference_is_that_of"),
+        ("return math.exp(min(value, 80.0)) if", "return value if", f"{REPORT}::test_what_is_logarithmic"),
+        ("0 < comparison.n < least for", "False for", f"{REPORT}::test_with_all_images"),
+        (
+            "if claim.metric in self.experiment.timed else None",
+            "if False else None",
+            f"{REPORT}::test_a_verdict_on_times",
         ),
         ("<= 1.05 * elapsed else None", "<= 99 * elapsed else None", f"{CHAIN}::test_how_long_a_plain_run_takes"),
     ),
     *of(
+        "lab/report/advice.py",
+        ("found = full if at_full and full else report", "found = report", f"{ADVICE}::test_a_placeholder_becomes"),
+        ('if shown.startswith("-"):', "if False:", f"{ADVICE}::test_a_placeholder_that_the_evidence_lacks"),
+        ("100 * (1 / ratio - 1 if", "100 * (1 - ratio if", f"{ADVICE}::test_a_placeholder_becomes"),
+        ("if round(gain) <= 0:", "if False:", f"{ADVICE}::test_a_placeholder_that_the_evidence_lacks"),
+        (
+            "ratio = math.exp(report.difference",
+            "ratio = 1 + (report.difference",
+            f"{ADVICE}::test_a_placeholder_becomes",
+        ),
+        ("if name in parameters else None", "if name not in parameters else None", f"{ADVICE}::test_an_argument_is"),
+        ("*lines[last:]]", "*lines[last + 1 :]]", f"{ADVICE}::test_the_answer_takes_its_place"),
+    ),
+    *of(
+        "lab/report/card.py",
+        (
+            "claims = [claim for claim in summary.claims if not claim.check]",
+            "claims = summary.claims",
+            f"{REPORT}::test_a_card_has",
+        ),
+        ("_numbers(claims, claim, 1), first", "_numbers(claims, claim, 0), first", f"{REPORT}::test_with_all_images"),
+        (
+            "verdict_text(claim.strongest), _numbers(claims, claim, 1)",
+            "verdict_text(claim.findings[0]), _numbers(claims, claim, 1)",
+            f"{REPORT}::test_with_all_images",
+        ),
+    ),
+    *of(
         "lab/report/figure.py",
-        ("key=lambda line: -np.asarray", "key=lambda line: np.asarray", f"{REPORT}::test_a_legend_names_the_lines"),
+        ("key=lambda name: -ends[name]", "key=lambda name: ends[name]", f"{REPORT}::test_of_more_than_six_lines"),
+        ("heights[number - 1] + GAP", "heights[number - 1]", f"{REPORT}::test_lines_are_named"),
         ("np.nanstd(y, axis=0) / np.sqrt(freedom)", "np.nanstd(y, axis=0)", f"{REPORT}::test_a_band_is"),
-        ("in finished(curve)", "in curve", f"{REPORT}::test_a_sweeps_panel"),
+        ("finished(report.tuning.curve)", "report.tuning.curve", f"{REPORT}::test_a_sweeps_panel"),
+        ("levels[name][seed] - than[seed] for", "levels[name][seed] for", f"{REPORT}::test_bars_over_a_variant"),
+        (
+            "dict.fromkeys([*first, *report.experiment.names])",
+            "dict.fromkeys(first)",
+            f"{REPORT}::test_a_variant_has_one_color",
+        ),
     ),
     *of(
         "lab/report/floors.py",
@@ -50,25 +83,35 @@ ROWS = [
         ("len(found.seeds) < LEAST_SEEDS", "len(found.seeds) < 1", f"{PUBLISHED}::test_floors_are_stored"),
     ),
     *of(
-        "lab/report/advice.py",
-        ("abs(Decimal(value) - digits)", "abs(abs(Decimal(value)) - digits)", f"{ADVICE}::test_a_sign_that"),
-        ("if match.start() not in known:", "if False:", f"{ADVICE}::test_a_number_without"),
-        ('if "log" in metric else', 'if metric == "" else', f"{ADVICE}::test_a_ratio_of_logarithms"),
-    ),
-    *of(
-        "lab/report/forest.py",
-        ("value / claim.delta for value", "-value / claim.delta for value", f"{CHAIN}::test_the_picture"),
-        ('"white" if row.stale else color', "color", f"{ADVICE}::test_the_picture_has"),
+        "lab/report/ledger.py",
+        ("return not claim.strongest.stale and", "return", f"{ADVICE}::test_totals"),
+        ("if not claim.check and _is_current(claim))", "if _is_current(claim))", f"{ADVICE}::test_totals"),
+        ('re.sub(r"[^a-z0-9]+", "-", claim.lower())', "claim.lower()", f"{ADVICE}::test_the_ledger_has"),
+        (
+            "effect.mean, effect.low, effect.high) if",
+            "effect.mean, effect.high, effect.low) if",
+            f"{CHAIN}::test_programs",
+        ),
+        ("found[recipe].claims if _says", "found[recipe].claims if recipe or _says", f"{ADVICE}::test_the_index"),
+        ("re.IGNORECASE if loosely else 0", "re.IGNORECASE", f"{ADVICE}::test_the_index"),
     ),
     *of(
         "lab/report/front_page.py",
+        ("not ours and claim", "claim", f"{ADVICE}::test_what_surprises"),
+        ("-size(claim, effect), name", "size(claim, effect), name", f"{ADVICE}::test_what_surprises"),
+        ("and not claim.findings[-1].few]", "]", f"{ADVICE}::test_what_changed_at_scale"),
+        ("summary and not summary.stale else", "summary else", f"{ADVICE}::test_the_front_page_shows"),
+    ),
+    *of(
+        "lab/report/picture.py",
+        ('"white" if stale else color', "color", f"{ADVICE}::test_the_picture_draws"),
         (
-            'for summary in found.values() if summary.stale)\n    return render("surprises"',
-            'for summary in found.values())\n    return render("surprises"',
-            "tests/test_advice.py::test_where_nothing_current",
+            "axes.plot([effect.low, effect.high]",
+            "axes.plot([effect.low, effect.mean]",
+            f"{ADVICE}::test_the_picture_draws",
         ),
-        ("if not summary.stale for claim", "for claim", f"{ADVICE}::test_totals"),
-        ("sizes.index(max(sizes))", "0", f"{ADVICE}::test_a_surprise_of_several"),
+        ("(claim.strongest.stale, claim.id", "(False, claim.id", f"{ADVICE}::test_the_picture_takes"),
+        ("(row[0], place, *row[1:])", "(row[0], 0, *row[1:])", f"{ADVICE}::test_the_picture_takes"),
     ),
     *of(
         "lab/report/pages.py",
@@ -79,15 +122,15 @@ ROWS = [
         ),
         (r"([\\`*_\[\]|])", r"([\\`*_\[\]])", f"{ADVICE}::test_the_ledger_has"),
         ("html.escape(printable(str(text)), quote=False)", "printable(str(text))", f"{PUBLISHED}::test_text_in"),
+        ('else text.lstrip("+-")', "else text", f"{REPORT}::test_how_an_effect"),
+        ("effects[:1]\n", "effects[-1:]\n", f"{REPORT}::test_of_many_effects"),
     ),
     *of(
         "lab/report/publish.py",
-        (
-            "return {CARD: label(experiment) + unlabelled",
-            "return {CARD: label(experiment) + card",
-            f"{PUBLISHED}::test_evidence_whose_code",
-        ),
-        ("if claim.metric in report.experiment.timed", "if False", f"{REPORT}::test_a_verdict_on_times"),
+        ("if experiment.answer and not quick.stale:", "if experiment.answer:", f"{PUBLISHED}::test_where_evidence_is"),
+        ("if wrong := unsupported(summary):", "if wrong := '':", f"{PUBLISHED}::test_advice_that_the_evidence"),
+        ("(a.mean - none) * (b.mean - none) < 0", "a.mean * b.mean < 0", f"{ADVICE}::test_a_ratio_turns"),
+        ("not last.few and first.verdict", "first.verdict", f"{ADVICE}::test_an_answer_must_not"),
         ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
     ),
     *of(
