@@ -195,8 +195,8 @@ def test_a_verdict_on_times_names_the_kind_of_machine_and_counts_occasions():
     claims = [Claim(name, "…", "us", name, delta=0.01, lower="a", than="b") for name in ("seconds", "apart")]
     report = reported(claims, {"a": [2.0, 2.0], "b": [3.0, 3.1]}, units={"seconds": Unit("a step", timed=True)})
     seconds, apart = (claim.strongest for claim in report.summary().claims)
-    assert (seconds.machine, seconds.over) == ("a (abilities unknown)", "occasions")
-    assert (apart.machine, apart.over) == (None, "seeds")
+    assert (seconds.machine, seconds.over) == ("a (abilities unknown)", "occasion")
+    assert (apart.machine, apart.over) == (None, "seed")
     assert seconds.few
 
 

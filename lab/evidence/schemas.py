@@ -187,7 +187,7 @@ class Effect(Fields, frozen=True, kw_only=True):
 class Finding(Fields, frozen=True, kw_only=True):
     """What the runs of one budget say of a claim. A verdict on times or memory names the kind of `machine`.
 
-    `few` seeds decide nothing. Timings count `over` occasions instead, since runs of one hour are not independent. Of
+    `few` seeds decide nothing. Intervals are `over` seeds, or occasions where runs of one hour are not independent. Of
     many `effects` the first is the one that supports the claim least. `level` is that of their intervals.
     """
 
@@ -195,7 +195,7 @@ class Finding(Fields, frozen=True, kw_only=True):
     verdict: str
     note: str = ""
     few: bool = False
-    over: str = "seeds"
+    over: str = "seed"
     stale: bool = False
     machine: str | None = None
     level: Number = 1.0

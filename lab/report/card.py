@@ -90,7 +90,8 @@ def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
     measure, unit = _usual(claims)
     one = next(claim for claim in claims if (claim.measure, claim.unit) == (measure, unit))
     mine = [found for claim in claims if (claim.measure, claim.unit) == (measure, unit) for found in claim.findings]
-    over = f"{from_to([effect.seeds for found in mine for effect in found.effects])} {one.strongest.over}"
+    counts = [effect.seeds for found in mine for effect in found.effects]
+    over = f"{from_to(counts)} {one.strongest.over}{'' if set(counts) == {1} else 's'}"
     what = {"points": "Percentage points of", "×": "Ratios of"}.get(unit, f"{unit.capitalize()} of" if unit else "Of")
     less = f"ratio within {smallest_text(one)} of 1" if unit == "×" else f"difference below {smallest_text(one)}"
     return f"{what} {measure}: mean and deciding interval over {over}. A {less} counts as none."

@@ -186,7 +186,7 @@ class Report:
             verdict=NOT_MEASURED if lacking else judgement.verdict,
             note="" if lacking else note.replace("δ", smallest_text(self.claim_summary(judgement, []))),
             few=any(0 < comparison.n < least for comparison in judgement.comparisons),
-            over="occasions" if self._is_timing(claim) else "seeds",
+            over="occasion" if self._is_timing(claim) else "seed",
             stale=stale,
             machine=kind_of(self.found.machine) if claim.metric in self.experiment.timed else None,
             level=judgement.level,
