@@ -80,22 +80,26 @@ def show(names: Names = (), /) -> int:
 
 
 def listing(names: list[str]) -> Table:
-    """Question, verdicts and duration of each recipe, from its source and its published summary."""
-    table = Table("recipe", "question", "verdicts", "quick takes", show_lines=True)
+    """Question, answer, verdicts and duration of each recipe, from its source and its published summary."""
+    from lab.report.ledger import totals
+
+    table = Table("recipe", "question and answer", "verdicts", "quick takes", show_lines=True)
     for name in names:
         source = (ROOT / "recipes" / f"{name}.py").read_text(encoding="utf-8")
         question = (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
         path = ROOT / "results" / name / "summary.json"
-        verdicts, duration = ["not published yet"], ""
+        answer, verdicts, duration = "", "not published yet", ""
         try:
             if path.exists():
                 summary = read(path, Summary)
-                verdicts = [f"{claim.id} {claim.strongest.verdict}" for claim in summary.claims if not claim.check]
-                verdicts += ["(measured with an earlier version of this recipe)"] * summary.stale
+                found = totals({name: summary})
+                counts = {**found.verdicts, "with an earlier version": found.waiting}
+                verdicts = "\n".join(f"{number} {word}" for word, number in counts.items() if number)
+                answer = f"\n{summary.answer}" if summary.answer and not summary.stale else ""
                 duration = f"about {summary.quick_seconds / 60:.1f} min" if summary.quick_seconds else ""
         except EvidenceError:
-            verdicts = [f"its summary is broken: git checkout results/{name}/summary.json"]
-        table.add_row(name, question, "\n".join(verdicts), duration)
+            verdicts = f"its summary is broken: git checkout results/{name}/summary.json"
+        table.add_row(name, question + answer, verdicts, duration)
     return table
 
 
