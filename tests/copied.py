@@ -172,10 +172,11 @@ class Case:
         seen = _seen()
         return self.row.train(self.recipe, sets, [seen], **{**self.row.arguments, **more}), seen
 
-    def loss(self, model: Any, size: int, by_batches: bool = False) -> float:
-        """The mean loss over images in training, of batches in parts of `size`; or the mean over those, unweighted."""
+    def loss(self, model: Any, parts: int = 1, by_batches: bool = False) -> float:
+        """The mean loss over images in training, of batches in `parts`; or the mean over those, unweighted."""
         total, weight = 0.0, 0
         for images, labels in self.in_order.train:
+            size = -(-labels.shape[0] // parts)
             for start in range(0, labels.shape[0], size):
                 part, its_labels = images[start : start + size], labels[start : start + size]
                 counts = 1 if by_batches else its_labels.shape[0]
@@ -227,8 +228,8 @@ def last_batch(case: Case) -> dict[str, Any]:
         "random": case.is_random(model),
         "moved": seen.moved(model, trainable=True),
         "reported": seen.epochs[0]["loss"],
-        "loss": case.loss(model, BATCH),
-        "by_batches": case.loss(model, BATCH, by_batches=True),
+        "loss": case.loss(model),
+        "by_batches": case.loss(model, by_batches=True),
     }
 
 
@@ -276,7 +277,7 @@ def _mirrored(case: Case) -> dict[str, Any]:
         with strategy.scope():
             model, seen = case.train(case.in_order, epochs=1, **case.row.still)
         # Each replica takes half of a batch, and its own statistics of it.
-        facts |= {"reported": seen.epochs[0]["loss"], "loss": case.loss(model, BATCH // 2)}
+        facts |= {"reported": seen.epochs[0]["loss"], "loss": case.loss(model, parts=2)}
     return facts
 
 
