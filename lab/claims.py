@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,7 +22,8 @@ class Claim:
         equal=(A, B), side="below"      A lies below B by less than the smallest effect that matters ("keeps").
         equal=(A, B), side="above"      A lies above B by less than that ("costs nothing").
         rising={A: x, B: y, ...}        the metric rises with x; `falling` is its mirror image.
-        asserted=(2 + 2 == 4)           arithmetic: a check that needs no run.
+        asserted=(2 + 2 == 4)           arithmetic: a check that needs no run. What needs TensorFlow is a function that
+                                        tells, since nothing may start it while an experiment is imported.
 
     Args:
         at_least: with `higher`, `lower`, `rising` or `falling`: how far A lies above (below) B at least, in the
@@ -57,7 +58,7 @@ class Claim:
     family: str = ""
     exact: bool = False
     from_tuning: bool = False
-    asserted: bool | None = None
+    asserted: bool | Callable[[], bool] | None = None
     said: str = ""
     delta: float = math.nan
 
@@ -89,6 +90,11 @@ class Claim:
             )
         if not 0 < self.delta < math.inf:
             raise ValueError(f"Claim {self.id}: `delta` must be above 0, not {self.delta:g}.")
+
+    @property
+    def holds(self) -> bool:
+        """Whether what is asserted is so."""
+        return bool(self.asserted() if callable(self.asserted) else self.asserted)
 
     @property
     def kind(self) -> Kind:

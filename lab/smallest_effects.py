@@ -28,7 +28,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "waiting": (0.05, A_TWENTIETH),
     "unseen": (0.05, A_TWENTIETH),
     "log_memory": (0.1, "a tenth of the memory: about what the next larger batch size needs more"),
-    "first_gradient": (0.5, "half a decade: as much as a step of the grid of rates could make up for"),
+    "log_first_gradient": (math.log(10) / 2, "half a decade: as much as a step of the grid of rates could make up for"),
     "weight_norm": (2.0, "a tenth of the norm without a penalty"),
     "near_zero": (0.1, "a tenth of all weights"),
     "apart_float64": (1e-6, ROUNDING),

@@ -86,7 +86,7 @@ def judge(
         occasions: of a timing: seed -> the number of its occasion.
     """
     if claim.asserted is not None:
-        return Judgement(claim, 1.0, "supported" if claim.asserted else "contradicted", ())
+        return Judgement(claim, 1.0, "supported" if claim.holds else "contradicted", ())
     error = FAMILY_ERROR / in_family / (len(looks) if occasions is None else 1)
     found = []
     for pair in claim.pairs:

@@ -111,6 +111,7 @@ ONE_DEVICE = {"mirrored": "fit_by_hand is for one device"}
 
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
 TABLE: dict[str, Row] = {
+    "functional_skip": Row(),
     "optimizers": Row(),
     "optimizers/momentum": Row({"optimizer": "momentum"}),
     "sequential": Row(),

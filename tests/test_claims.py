@@ -325,6 +325,14 @@ def test_what_is_asserted_is_a_check_that_needs_no_run():
     assert judge(Claim("P", "2 + 2 = 5", "us", asserted=False), {}, 0).verdict == "contradicted"
 
 
+def test_what_is_asserted_may_be_a_function_that_is_asked_when_the_verdict_is_read():
+    asked = []
+    claim = Claim("P", "2 + 2 = 4", "us", asserted=lambda: bool(asked.append(1)))
+    assert not asked
+    assert judge(claim, {}, 0).verdict == "contradicted"
+    assert judge(dataclasses.replace(claim, asserted=lambda: True), {}, 0).verdict == "supported"
+
+
 def test_the_expected_number_of_false_verdicts_is_worked_out_by_hand():
     # Three claims share 5 %, one of them with two parts: 1.5 times its share. The one that came later has 5 %.
     assert statistics.expected_false_verdicts(MANY) == pytest.approx(0.05 / 3 * (1 + 1 + 1.5) + 0.05)

@@ -25,7 +25,6 @@ from lab.experiments import subclassed_routing as routing_experiment
 from lab.report.published import RESULTS
 from pipelines import encoded, sources
 from recipes import (
-    functional_skip,
     input_pipeline,
     shuffling,
     subclassed_routing,
@@ -177,86 +176,6 @@ def test_a_recipe_is_read_from_top_to_bottom_by_someone_who_knows_keras(name):
 
 def test_every_recipe_has_an_experiment_and_every_experiment_a_recipe():
     assert sorted({load(name).recipe.__name__ for name in NAMES}) == sorted(f"recipes.{name}" for name in RECIPES)
-
-
-# functional_skip
-
-
-def passes_the_signal_on(variant: str, images: np.ndarray) -> bool:
-    """Whether images still tell in the logits when all blocks' kernels are zero: only an addition carries them past."""
-    model = functional_skip.build_model(variant, DATA)
-    for layer in model.layers:
-        if layer.name.startswith("convolution_") and layer.name != "convolution_00":
-            layer.kernel.assign(tf.zeros_like(layer.kernel))
-    return float(np.ptp(np.asarray(model(images)), axis=0).max()) > 1e-3
-
-
-@pytest.mark.parametrize("variant", functional_skip.VARIANTS)
-def test_residual_networks_pass_the_signal_on_and_plain_ones_do_not(images, variant):
-    assert passes_the_signal_on(variant, images) == variant.startswith("residual")
-
-
-@pytest.mark.parametrize("variant", functional_skip.VARIANTS)
-def test_depth_and_batchnorm_are_what_the_name_says(variant):
-    model = functional_skip.build_model(variant, DATA)
-    kinds = [type(layer).__name__ for layer in model.layers]
-    depth = {"shallow": 2, "middle": 6, "deep": 12}[variant.split("_")[1]]
-    assert kinds.count("Conv2D") == 1 + depth
-    assert kinds.count("BatchNormalization") == (depth if variant.endswith("norm") else 0)
-
-
-def test_plain_and_residual_networks_differ_by_the_additions_alone():
-    for name in ("shallow", "middle_norm", "deep"):
-        models = [functional_skip.build_model(f"{kind}_{name}", DATA) for kind in ("plain", "residual")]
-        kinds = [[type(layer).__name__ for layer in model.layers] for model in models]
-        assert [kind for kind in kinds[1] if kind != "Add"] == kinds[0]
-        assert models[0].count_params() == models[1].count_params()
-
-
-@pytest.mark.parametrize(("norm", "power"), [(1000.0, 3), (1.0, 0), (0.01, -2), (0.0, -12)])
-def test_a_norm_in_decades_by_hand(norm, power):
-    assert functional_skip.decades(norm) == pytest.approx(power)
-
-
-def test_looking_at_gradients_changes_nothing():
-    model = functional_skip.build_model("residual_shallow_norm", DATA)
-    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    before = [variable.numpy() for variable in model.variables]
-    norms = functional_skip.gradient_norms(model, DATA.train)
-    assert len(norms) == 3  # The first convolution and two in one block.
-    assert all(norm > 0 for norm in norms)
-    assert all(np.array_equal(a, b) for a, b in zip(before, model.variables, strict=True))
-
-
-def test_a_gradient_norm_is_that_of_the_loss():
-    """By differences: the loss of a step along the kernel's gradient falls by the square of its norm."""
-    model = functional_skip.build_model("residual_shallow", DATA)
-    model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    norm = functional_skip.gradient_norms(model, DATA.train)[0]
-    kernel = next(layer for layer in model.layers if layer.name == "convolution_00").kernel
-    some = DATA.train.images[: functional_skip.PROBE_IMAGES], DATA.train.labels[: functional_skip.PROBE_IMAGES]
-
-    def loss() -> float:
-        return float(model.compute_loss(y=some[1], y_pred=model(some[0], training=True)))
-
-    with tf.GradientTape() as tape:
-        value = model.compute_loss(y=some[1], y_pred=model(some[0], training=True))
-    gradient = tape.gradient(value, kernel.value)
-    step = 1e-3 / norm**2
-    before = loss()
-    kernel.assign_sub(step * gradient)
-    assert (before - loss()) / step == pytest.approx(norm**2, rel=0.05)
-
-
-@pytest.mark.parametrize("module", ["functional_skip", "optimizers"])
-def test_the_schedule_warms_up_peaks_and_ends_at_zero(module):
-    schedule = importlib.import_module(f"recipes.{module}").schedule(0.2, 100)
-    rates = [float(schedule(step)) for step in range(101)]
-    assert rates[0] == 0
-    assert max(rates) == pytest.approx(rates[20]) == pytest.approx(0.2)
-    assert rates[60] == pytest.approx(0.1)  # Half of the cosine, and of its height.
-    assert 0 < rates[99] < 0.001
-    assert rates[100] == 0
 
 
 # shuffling

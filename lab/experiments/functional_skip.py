@@ -1,23 +1,101 @@
-"""Plain and residual networks at three depths, with three initializations."""
+"""Plain and residual networks at three depths: as Keras begins them, with BatchNorm, and as He et al. begin them."""
+
+import functools
+import math
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
 
 from lab import Bars, Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
-from pipelines import batches
 from recipes import functional_skip as recipe
+
+PROBE_IMAGES = 256
+BLOCKS = {"shallow": 1, "middle": 3, "deep": 6}  # Of two convolutions each; one more comes before them.
+BEGINNINGS: dict[str, dict[str, Any]] = {
+    "": {"norm": False},
+    "_norm": {"norm": True},
+    "_he": {"norm": False, "initializer": "he_normal"},
+}
+# SGD's peak learning rate that was best on validation images.
+RATES = {
+    "plain_shallow": 0.056,
+    "plain_middle": 0.057,
+    "plain_deep": 0.032,
+    "plain_shallow_norm": 0.32,
+    "plain_middle_norm": 0.057,
+    "plain_deep_norm": 0.032,
+    "plain_shallow_he": 0.056,
+    "plain_deep_he": 0.018,
+    "residual_shallow": 0.1,
+    "residual_middle": 0.1,
+    "residual_deep": 0.057,
+    "residual_shallow_norm": 0.1,
+    "residual_middle_norm": 0.1,
+    "residual_deep_norm": 0.1,
+    "residual_deep_he": 0.032,
+}
+NETWORKS = {
+    f"{kind}_{depth}{beginning}": partial(recipe.build_model, blocks=blocks, skip=skip, **settings)
+    for kind, skip in {"plain": False, "residual": True}.items()
+    for beginning, settings in BEGINNINGS.items()
+    for depth, blocks in BLOCKS.items()
+}
+VARIANTS = {name: partial(recipe.train, build_model=NETWORKS[name], rate=rate) for name, rate in RATES.items()}
+
+
+def gradient_norms(model, images, labels):
+    """The norm of the loss's gradient in each convolution's kernel, with BatchNorm as in training."""
+    before = [variable.numpy() for variable in model.non_trainable_variables]
+    # The tape watches TensorFlow's variables, which Keras's hold.
+    kernels = [layer.kernel.value for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(y=labels, y_pred=model(images, training=True))
+    norms = [float(tf.norm(gradient)) for gradient in tape.gradient(loss, kernels)]
+    for variable, value in zip(model.non_trainable_variables, before, strict=True):
+        variable.assign(value)  # Looking changes nothing: BatchNorm's statistics are put back.
+    return norms
+
+
+class AtStart(keras.callbacks.Callback):
+    """Keeps the norms of the gradients before the first step."""
+
+    def __init__(self, run, data):
+        super().__init__()
+        self.run, self.images, self.labels = run, data.train.images[:PROBE_IMAGES], data.train.labels[:PROBE_IMAGES]
+
+    def on_train_begin(self, logs=None):
+        self.run.keep("gradient_norms", gradient_norms(self.model, self.images, self.labels))
+
+
+def first_gradient(model, run, data):
+    """The logarithm of the norm in the first convolution. Where all ReLUs are dead a floor keeps it finite."""
+    return {"log_first_gradient": math.log(max(run.curves["gradient_norms"][0], 1e-12))}
+
+
+@functools.cache
+def takes_any_size():
+    """Whether one model takes images of 24 pixels and of 32."""
+    model = recipe.build_model((None, None, 3), 10)
+    return all(model(np.zeros((2, size, size, 3), np.float32)).shape == (2, 10) for size in (24, 32))
+
 
 CLAIMS = [
     Claim(
         "B5a",
-        "A plain network of 13 convolutions fits its training images worse than one of 3, as Keras begins them",
-        said="Past some depth a plain network gets worse with depth",
-        source="DL; He et al. 2016",
+        "Past some depth a plain network gets worse with depth: 13 convolutions fit their training images worse than "
+        "3, with Keras's default initializer",
+        source="ours",
         metric="train_accuracy",
         lower="plain_deep",
         than="plain_shallow",
     ),
     Claim(
         "B5b",
-        "So it does with BatchNorm, after two epochs",
-        said="Past some depth a plain network gets worse with depth, with BatchNorm too",
+        "Past some depth a plain network gets worse with depth, with BatchNorm too: 13 convolutions fit their training "
+        "images worse than 3",
         source="He et al. 2016",
         metric="train_accuracy",
         lower="plain_deep_norm",
@@ -25,16 +103,16 @@ CLAIMS = [
     ),
     Claim(
         "B5e",
-        "So it does where its kernels begin as He et al. 2015 have them, after two epochs",
-        source="our control of B5a",
+        "Past some depth a plain network gets worse with depth, with He's initializer too",
+        source="ours",
         metric="train_accuracy",
         lower="plain_deep_he",
         than="plain_shallow_he",
     ),
     Claim(
         "B5c",
-        "With skip connections a deeper network is no worse",
-        source="DL; He et al. 2016",
+        "With skip connections a deeper network is no worse, without BatchNorm",
+        source="ours",
         metric="test_accuracy",
         equal=("residual_deep", "residual_shallow"),
         side="below",
@@ -49,68 +127,73 @@ CLAIMS = [
     ),
     Claim(
         "B6a",
-        "Skip connections keep the gradient of the first layers from vanishing, as Keras begins them",
-        said="Skip connections keep the gradient of the first layers from vanishing",
+        "Skip connections keep the gradient of the first layers from vanishing, with Keras's default initializer",
         source="DL",
-        metric="first_gradient",
+        metric="log_first_gradient",
         higher="residual_deep",
         than="plain_deep",
     ),
     Claim(
         "B6b",
-        "Skip connections keep the gradient of the first layers from vanishing, also beside BatchNorm",
-        source="our control of B6a",
-        metric="first_gradient",
+        "Skip connections keep the gradient of the first layers from vanishing, with BatchNorm too",
+        source="ours",
+        metric="log_first_gradient",
         higher="residual_deep_norm",
         than="plain_deep_norm",
     ),
     Claim(
         "B6c",
-        "Skip connections keep the gradient of the first layers from vanishing, also where kernels begin as He et al. "
-        "2015 have them",
-        source="our control of B6a",
-        metric="first_gradient",
+        "Skip connections keep the gradient of the first layers from vanishing, with He's initializer too",
+        source="ours",
+        metric="log_first_gradient",
         higher="residual_deep_he",
         than="plain_deep_he",
     ),
+    Claim(
+        "B17",
+        "Convolutional networks expect images of one fixed shape",
+        said="CNNs expect fixed shapes",
+        source="DL",
+        asserted=lambda: not takes_any_size(),
+    ),
 ]
-
-UNITS = {
-    "first_gradient": Unit("first gradient at initialization (log10)", name="decades"),
-    "gradient_norms": Unit("gradient norm at initialization"),
-}
-DEEPEST = tuple(name for name, chosen in recipe.VARIANTS.items() if chosen.depth == 12)
-PANELS = (
-    Bars("test_accuracy"),
-    Lines("gradient_norms", x_label="convolution", variants=DEEPEST, log="y"),
-)
-TUNING = Tuning("rate", dict.fromkeys(recipe.VARIANTS, half_decades(1e-2, 3.2e-1)), Objective("validation_accuracy"))
 
 EXPERIMENT = Experiment(
     recipe,
-    train=recipe.train,
-    variants=recipe.VARIANTS,
+    variants=VARIANTS,
     claims=CLAIMS,
-    config=recipe.Config,
-    feed=batches.augmented,
+    answer="With Keras's default initializer, a plain network of 13 convolutions ends at {test_accuracy.plain_deep}. "
+    "With skip connections it reaches {test_accuracy.residual_deep}, and with BatchNorm as well "
+    "{test_accuracy.residual_deep_norm}.",
+    rests_on=("B5a", "B5c", "B6a"),
+    advice=[
+        "**Add the input around every two layers of a deep network.** Without BatchNorm it is worth "
+        "{test_accuracy.residual_deep - test_accuracy.plain_deep} at 13 convolutions.",
+        "**Normalize as well.** BatchNorm adds {test_accuracy.residual_deep_norm - test_accuracy.residual_deep} to the "
+        "deep residual network.",
+        "**BatchNorm alone does not replace the additions.** The deep plain network with BatchNorm stays "
+        "{test_accuracy.residual_deep_norm - test_accuracy.plain_deep_norm} behind the residual one.",
+        "**Do not expect the initializer to do it.** He's initializer takes the deep plain network to "
+        "{test_accuracy.plain_deep_he}.",
+    ],
+    flags={"batch_size": 64},
+    augment=True,
+    callbacks=lambda run, data: [AtStart(run, data)],
+    extra=first_gradient,
     smoke={"epochs": 3, "batch_size": 32},
-    tuning=TUNING,
-    left_out=("plain_middle_he", "residual_shallow_he", "residual_middle_he"),
+    tuning=Tuning("rate", dict.fromkeys(RATES, half_decades(1e-2, 3.2e-1)), Objective("validation_accuracy")),
     fails=("plain_middle", "plain_deep", "plain_deep_he"),
-    units=UNITS,
-    panels=PANELS,
-    first_seed=101,
-    numbers={
-        "13 convolutions": "",
-        "10.2 %": "test_accuracy: plain_deep",
-        "42.4 %": "test_accuracy: residual_deep",
-        "27.3 %": "test_accuracy: plain_deep_he",
-        "39.9 %": "test_accuracy: plain_deep_norm",
-        "5.7 points worse": "train_accuracy: plain_shallow_norm - plain_deep_norm",
-        "network of 3 convolutions": "",
-        "47.7 %": "test_accuracy: residual_deep_norm",
-        "1.9 points": "test_accuracy: residual_deep_norm - residual_shallow_norm",
-        "same at 3 convolutions": "",
-        "two epochs of 8,000 images": "",
+    units={
+        "log_first_gradient": Unit("first gradient at initialization"),
+        "gradient_norms": Unit("gradient norm at initialization"),
     },
+    panels=(
+        Bars("test_accuracy"),
+        Lines(
+            "gradient_norms",
+            x_label="convolution",
+            variants=("plain_deep", "plain_deep_norm", "plain_deep_he", "residual_deep", "residual_deep_norm"),
+            log="y",
+        ),
+    ),
 )

@@ -2,6 +2,8 @@
 
 from tests.breaks.row import of
 
+SKIP = "tests/test_functional_skip.py"
+
 ROWS = [
     *of(
         "recipes/custom_loop.py",
@@ -148,42 +150,33 @@ ROWS = [
     ),
     *of(
         "recipes/functional_skip.py",
+        ("layers.Add()([y, x])", "layers.Add()([y, y])", f"{SKIP}::test_a_block_adds"),
+        ("    if skip:\n", "    if not skip:\n", f"{SKIP}::test_residual_networks_pass"),
+        ("range(blocks)", "range(blocks - 1)", f"{SKIP}::test_depth_batchnorm"),
+        ("(x) if norm else x", "(x)", f"{SKIP}::test_depth_batchnorm"),
         (
-            "x = layers.Add()([x, before])",
-            "x = layers.Add()([x, x])",
-            "tests/test_recipes.py::test_residual_networks_pass_the_signal_on_and_plain_ones_do_not",
+            "kernel_initializer=initializer\n    )(x)\n    # Mom",
+            "\n    )(x)\n    # Mom",
+            f"{SKIP}::test_depth_batchnorm",
         ),
+        ("y.shape[1:] != x.shape[1:]", "True", f"{SKIP}::test_where_the_shape_changes"),
         (
-            "if chosen.skip:",
-            "if not chosen.skip:",
-            "tests/test_recipes.py::test_residual_networks_pass_the_signal_on_and_plain_ones_do_not",
+            "layers.Conv2D(filters, 1, strides, padding",
+            "layers.Conv2D(filters, 1, padding",
+            f"{SKIP}::test_where_the_shape",
         ),
-        (
-            "range(1, chosen.depth, 2)",
-            "range(1, chosen.depth - 2, 2)",
-            "tests/test_recipes.py::test_depth_and_batchnorm_are_what_the_name_says",
-        ),
-        (
-            "    if begin.norm:\n",
-            "    if not begin.norm:\n",
-            "tests/test_recipes.py::test_depth_and_batchnorm_are_what_the_name_says",
-        ),
-        ("float(np.log10(", "-float(np.log10(", "tests/test_recipes.py::test_a_norm_in_decades_by_hand"),
-        (
-            "variable.assign(value)",
-            "variable.assign(0 * value)",
-            "tests/test_recipes.py::test_looking_at_gradients_changes_nothing",
-        ),
-        (
-            "float(tf.norm(gradient))",
-            "float(tf.reduce_sum(gradient))",
-            "tests/test_recipes.py::test_a_gradient_norm_is_that",
-        ),
-        (
-            "warm_up = steps // 5",
-            "warm_up = steps // 20",
-            "tests/test_recipes.py::test_the_schedule_warms_up_peaks_and_ends_at_zero",
-        ),
+        ("        peak / warmup, decay", "        0.0, decay", f"{SKIP}::test_the_schedule"),
+        ("max(1, steps // 5)", "max(1, steps // 20)", f"{SKIP}::test_the_schedule"),
+        ("keras.Input(shape)", "keras.Input((32, 32, 3))", f"{SKIP}::test_one_model_takes"),
+    ),
+    *of(
+        "lab/experiments/functional_skip.py",
+        ("variable.assign(value)", "variable.assign(0 * value)", f"{SKIP}::test_looking_at_gradients"),
+        ("float(tf.norm(gradient))", "float(tf.reduce_sum(gradient))", f"{SKIP}::test_a_gradient_norm_is"),
+        ("def on_train_begin(self", "def on_train_end(self", f"{SKIP}::test_the_norms_are_those_before"),
+        ("math.log(max(run", "-math.log(max(run", f"{SKIP}::test_the_norms_are_those_before"),
+        ("skip=skip, **settings", "skip=True, **settings", f"{SKIP}::test_plain_and_residual"),
+        ("not takes_any_size()", "takes_any_size()", f"{SKIP}::test_one_model_takes"),
     ),
     *of(
         "recipes/gradients.py",
