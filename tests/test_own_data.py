@@ -174,7 +174,7 @@ def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tm
 
 @pytest.mark.processes
 def test_a_rate_too_high_for_a_model_of_ones_own_is_said_to_be(digits, my_model, tmp_path, capsys):
-    """The recipe's model has BatchNormalization and rescaled images, and so a rate at which one without learns nothing."""
+    """The recipe's rate is for a model with BatchNormalization and rescaled images. One without learns nothing."""
     flags = ["--budget", "smoke", "--data", f"folder:{digits}", "--model", f"{my_model}:loud", "--no-log"]
     flags += ["--variants", "momentum", "adam_race", "--logdir", str(tmp_path)]
     with pytest.raises(SystemExit) as ended:

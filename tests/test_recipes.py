@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lab.core.run import Run
 from lab.evidence.records import read, values_of
 from lab.evidence.schemas import Floor, Floors, Record
 from lab.execute.job import Job, run_job
