@@ -84,7 +84,7 @@ LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "subclassed_routin
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARN_ALONE])
 def test_one_variant_converges(tmp_path, name):
     experiment = load(name)
-    first = next(variant for variant in experiment.usual("smoke") if variant not in experiment.fails)
+    first = next(variant for variant in experiment.usual("quick") if variant not in experiment.fails)
     train, variant = CONVERGE.get(name, (by_job, first))
     floor = floors_in(name)[variant].floor if experiment.floor else 0.15
     with recomputing.watch(SMOKE, SEED) as watched:
@@ -117,10 +117,14 @@ def test_at_smoke_every_variant_ends_where_its_recorded_seeds_say(smoke, name):
     if not experiment.floor:
         return
     floors, reached = floors_in(name), values_of(records, experiment.floor)
-    assert set(reached) == set(floors) == usual
+    assert set(reached) == usual
+    assert set(floors) == set(experiment.usual("quick"))
     for variant, values in reached.items():
         (value,) = values.values()
-        assert (floors[variant].floor or 0) <= value <= (floors[variant].ceiling or 1), variant
+        if variant in floors:
+            assert (floors[variant].floor or 0) <= value <= (floors[variant].ceiling or 1), variant
+        elif variant not in experiment.fails:
+            assert value >= 0.15, variant
 
 
 @pytest.mark.parametrize("name", WITH_FLOORS)
