@@ -57,6 +57,11 @@ def test_a_placeholder_becomes_the_evidences_number_with_its_unit(template, text
     assert filled(template, report(), full) == text
 
 
+def test_the_ratio_of_a_logarithmic_metric_is_one_of_what_it_is_the_logarithm_of():
+    far = report({"clear": (0.99, 0.99), "fair": (0.01, 0.01)})
+    assert filled("{log_time.clear / log_time.fair}", far) == "2.7×"  # e to the power of 0.98.
+
+
 @pytest.mark.parametrize(
     ("template", "why"),
     [

@@ -248,15 +248,23 @@ def test_a_band_is_the_means_interval():
         assert (low[place], high[place]) == pytest.approx(expected)
 
 
-def test_lines_are_named_at_their_ends_in_their_order_and_names_keep_apart():
-    ends = {"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.89, "e": 0.88}
+@pytest.mark.parametrize(
+    ("ends", "order"),
+    [
+        ({"a": 0.2, "b": 0.9, "c": 0.5, "d": 0.89, "e": 0.88}, "bdeca"),
+        ({"a": 0.11, "b": 0.9, "c": 0.1, "d": 0.12, "e": 0.09}, "bdace"),
+    ],
+)
+def test_lines_are_named_at_their_ends_in_their_order_and_names_keep_apart(ends, order):
     drawn = figure.draw([Lines("y")], of_curves({name: [[0.1, end]] for name, end in ends.items()}))
     drawn.draw_without_rendering()
     (axes,) = drawn.axes
-    assert names_in(axes) == ["b", "d", "e", "c", "a"]
+    assert names_in(axes) == list(order)
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # Without the strokes.
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
-    assert all(box.x0 >= axes.get_window_extent().x1 and box.x1 <= drawn.bbox.x1 for box in boxes)
+    beside = axes.get_window_extent()
+    assert all(beside.x1 <= box.x0 and box.x1 <= drawn.bbox.x1 for box in boxes)
+    assert all(beside.y0 <= box.y0 and box.y1 <= beside.y1 for box in boxes)
 
 
 def test_of_more_than_six_lines_the_highest_are_drawn():

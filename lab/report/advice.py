@@ -39,17 +39,16 @@ def filled(template: str, report: Report, full: Report | None = None) -> str:
 
 
 def _number(asked: str, report: Report, full: Report | None) -> str:
-    match = PLACEHOLDER.fullmatch(asked)
     try:
-        if not match:
+        if not (match := PLACEHOLDER.fullmatch(asked)):
             raise KeyError("it is not of a form that lab/report/advice.py describes")
         at_full, way, metric, variant, sign, other_metric, other = match.groups()
-        if at_full and full is None:
+        found = full if at_full else report
+        if found is None:
             raise KeyError("nothing was measured with all images")
-        found = full if at_full and full else report
         if sign and other_metric != metric:
             raise KeyError("it compares two metrics")
-        if bool(way) and sign != "/":
+        if way and sign != "/":
             raise KeyError(f"{way} needs a ratio")
         if not sign:
             return _level(found, metric, variant)

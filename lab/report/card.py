@@ -3,8 +3,18 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from lab.evidence.schemas import ClaimSummary, Machine, Summary
-from lab.report.pages import counted, effects_text, escaped, from_to, render, shown, smallest_text, verdict_text
+from lab.evidence.schemas import ClaimSummary, Finding, Machine, Summary
+from lab.report.pages import (
+    counted,
+    duration,
+    effects_text,
+    escaped,
+    from_to,
+    render,
+    shown,
+    smallest_text,
+    verdict_text,
+)
 from lab.report.report import Report
 
 ASKING = {"what", "which", "how", "does", "do", "can", "is", "are", "why", "when", "where", "who", "should", "will"}
@@ -39,7 +49,7 @@ def markdown(
         named=_named,
         notes=notes(report),
         settings=_settings(report),
-        minutes=_duration(summary.quick_seconds),
+        takes=duration(summary.quick_seconds),
     )
     return f"{page}\n"
 
@@ -54,28 +64,21 @@ def title(name: str, question: str) -> str:
 def _table(report: Report, claims: Sequence[ClaimSummary]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: what is advised and by whom, the verdict, and the numbers that it was read from."""
     at_full = [finding for claim in claims for finding in claim.findings[1:]]
-    if not at_full:
-        rows = [[_said(claim), verdict_text(claim.strongest), _numbers(claims, claim, 0)] for claim in claims]
-        return ["advice", "verdict", "effect"], rows
     earlier = " (earlier version)" if any(finding.stale for finding in at_full) else ""
+    images = report.found.config.get("images") or report.found.data.train_images or 8_000
     rows = []
     for claim in claims:
-        first = ", ".join(filter(None, [verdict_text(claim.findings[0]), _numbers(claims, claim, 0)]))
-        rows.append([_said(claim), verdict_text(claim.strongest), _numbers(claims, claim, 1), first])
-    images = report.found.config.get("images") or report.found.data.train_images or 8_000
-    return ["advice", "verdict", f"all images{earlier}", f"{images:,} images"], rows
+        first, *others = [_numbers(claims, claim, finding) for finding in claim.findings]
+        with_verdict = ", ".join(filter(None, [verdict_text(claim.findings[0]), first]))
+        numbers = [*(others or ["–"]), with_verdict] if at_full else [first]
+        rows.append([f"{escaped(claim.text)} ({escaped(claim.source)})", verdict_text(claim.strongest), *numbers])
+    return ["advice", "verdict", *([f"all images{earlier}", f"{images:,} images"] if at_full else ["effect"])], rows
 
 
-def _said(claim: ClaimSummary) -> str:
-    return f"{escaped(claim.text)} ({escaped(claim.source)})"
-
-
-def _numbers(claims: Sequence[ClaimSummary], claim: ClaimSummary, place: int) -> str:
+def _numbers(claims: Sequence[ClaimSummary], claim: ClaimSummary, finding: Finding) -> str:
     """Effects of a claim, in words where they are not of the measure that most claims of the card are about."""
-    if place >= len(claim.findings):
-        return "–"
     is_usual = (claim.measure, claim.unit) == _usual(claims)
-    text = effects_text(claim, claim.findings[place], unit=not is_usual)
+    text = effects_text(claim, finding, unit=not is_usual)
     return text if is_usual or not text else f"{escaped(claim.measure)}: {text}"
 
 
@@ -88,23 +91,18 @@ def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
     if not claims:
         return ""
     measure, unit = _usual(claims)
-    one = next(claim for claim in claims if (claim.measure, claim.unit) == (measure, unit))
-    mine = [found for claim in claims if (claim.measure, claim.unit) == (measure, unit) for found in claim.findings]
-    counts = [effect.seeds for found in mine for effect in found.effects]
-    over = f"{from_to(counts)} {one.strongest.over}{'' if set(counts) == {1} else 's'}"
+    usual = [claim for claim in claims if (claim.measure, claim.unit) == (measure, unit)]
+    counts = [effect.seeds for claim in usual for finding in claim.findings for effect in finding.effects]
+    over = f"{from_to(counts)} {usual[0].strongest.over}{'' if set(counts) == {1} else 's'}"
     what = {"points": "Percentage points of", "×": "Ratios of"}.get(unit, f"{unit.capitalize()} of" if unit else "Of")
-    less = f"ratio within {smallest_text(one)} of 1" if unit == "×" else f"difference below {smallest_text(one)}"
+    less = (
+        f"ratio within {smallest_text(usual[0])} of 1" if unit == "×" else f"difference below {smallest_text(usual[0])}"
+    )
     return f"{what} {measure}: mean and deciding interval over {over}. A {less} counts as none."
 
 
 def _named(machine: Machine) -> str:
     return f"{', '.join(machine.gpus) or counted(machine.cores, 'CPU core')} ({machine.cpu})"
-
-
-def _duration(seconds: float | None) -> str:
-    if not seconds:
-        return ""
-    return f" in {seconds:.0f} seconds" if seconds < 100 else f" in {seconds / 60:.0f} minutes"
 
 
 def notes(report: Report) -> str:

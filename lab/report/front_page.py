@@ -12,7 +12,7 @@ from lab.evidence.provenance import ROOT
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
 from lab.report.ledger import anchor, current, totals
-from lab.report.pages import counted, effect_text, escaped, render
+from lab.report.pages import counted, duration, effect_text, escaped, render
 
 CHAPTERS = {
     "Building models": (
@@ -72,24 +72,25 @@ def sample(found: Summaries) -> str:
 def surprises(found: Summaries) -> str:
     """Others' advice that did not hold: what was contradicted first, the largest effects first."""
     odd = []
-    for name, claim in current(found):
-        ours = claim.source.startswith("our")  # Our own controls and questions surprise nobody.
-        if claim.strongest.verdict in ("contradicted", "no real difference") and not ours and claim.strongest.effects:
+    for _, claim in current(found):
+        verdict, ours = claim.strongest.verdict, claim.source.startswith("our")  # Our own questions surprise nobody.
+        if verdict in ("contradicted", "no real difference") and not ours and claim.strongest.effects:
             effect = max(claim.strongest.effects, key=lambda one: size(claim, one))
-            odd.append((claim.strongest.verdict, -size(claim, effect), name, _line(name, claim, effect)))
+            line = f"{_link(claim)}: **{verdict}**, {_numbers(claim, effect)}"
+            odd.append((verdict, -size(claim, effect), line))
     return render("surprises", lines=[line for *_, line in sorted(odd)[:MOST_SHOWN]], waiting=totals(found).waiting)
 
 
 def at_scale(found: Summaries) -> str:
     """Verdicts that are others with all images."""
-    both = [(name, claim) for name, claim in current(found) if len(claim.findings) > 1 and not claim.findings[-1].few]
-    turned = [(name, claim) for name, claim in both if claim.findings[0].verdict != claim.findings[-1].verdict]
+    both = [claim for _, claim in current(found) if len(claim.findings) > 1 and not claim.findings[-1].few]
+    turned = [claim for claim in both if claim.findings[0].verdict != claim.findings[-1].verdict]
     # From supported to contradicted is farther than from or to undecided.
-    turned.sort(key=lambda entry: "undecided" in {finding.verdict for finding in entry[1].findings})
+    turned.sort(key=lambda claim: "undecided" in {finding.verdict for finding in claim.findings})
     lines = [
-        f"{_link(name, claim)}: {claim.findings[0].verdict} with few images, **{claim.strongest.verdict}** with all"
+        f"{_link(claim)}: {claim.findings[0].verdict} with few images, **{claim.strongest.verdict}** with all, "
         f"{_numbers(claim, claim.strongest.effects[0])}"
-        for name, claim in turned[:MOST_SHOWN]
+        for claim in turned[:MOST_SHOWN]
     ]
     return render("scale", lines=lines, both=len(both), same=len(both) - len(turned))
 
@@ -103,16 +104,12 @@ def size(claim: ClaimSummary, effect: Effect) -> float:
     return abs(effect.mean) / claim.smallest
 
 
-def _line(name: str, claim: ClaimSummary, effect: Effect) -> str:
-    return f"{_link(name, claim)}: **{claim.strongest.verdict}**{_numbers(claim, effect)}"
-
-
-def _link(name: str, claim: ClaimSummary) -> str:
+def _link(claim: ClaimSummary) -> str:
     return f"[{escaped(claim.text)}](results/README.md#{anchor(claim.id)}) ({escaped(claim.source)})"
 
 
 def _numbers(claim: ClaimSummary, effect: Effect) -> str:
-    return f", {escaped(claim.measure)} {escaped(effect_text(claim, effect))}"
+    return f"{escaped(claim.measure)} {escaped(effect_text(claim, effect))}"
 
 
 def by_chapter(found: Summaries) -> str:
@@ -131,8 +128,7 @@ def _row(name: str, summary: Summary | None) -> list[str]:
     said = ", ".join(filter(None, [words, waiting])) or counted(mine.checks, "check")
     claims = f"[{said}](results/{name}/README.md)"
     answer = f"{escaped(summary.answer)}{' (earlier version)' if summary.answer and summary.stale else ''}"
-    seconds = summary.quick_seconds or 0
-    takes = f"{seconds:.0f} s" if 0 < seconds < 100 else f"{seconds / 60:.0f} min" if seconds else ""
+    takes = duration(summary.quick_seconds)
     return [link, escaped(summary.question), answer or "to be measured again", claims, takes]
 
 

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.evidence.provenance import ROOT
-from lab.evidence.schemas import ClaimSummary, Summary
+from lab.evidence.schemas import ClaimSummary, Effect, Summary
 from lab.report.pages import effects_text, escaped, render, verdict_text
 
-COLUMNS = (
-    "id", "recipe", "sentence", "source", "kind", "verdict", "note", "budget", "measure", "effect", "low", "high",
-    "unit", "seeds", "evidence",
-)  # fmt: skip
 EVERYWHERE = 5  # A name that more recipes than these use is in the index only where a claim says it.
 
 Summaries = Mapping[str, Summary]
@@ -87,27 +83,39 @@ def _row(claim: ClaimSummary) -> list[str]:
 
 def entries(found: Summaries) -> list[dict[str, Any]]:
     """A dict for each claim and check; of several comparisons the first that pages show."""
-    rows = []
-    for name, summary in found.items():
-        for claim in summary.claims:
-            finding = claim.strongest
-            effect = finding.effects[0] if finding.effects else None
-            values = (
-                claim.id, name, claim.text, claim.source, "check" if claim.check else "claim", finding.verdict,
-                finding.note, finding.budget, claim.measure,
-                *((effect.mean, effect.low, effect.high) if effect else (None,) * 3),
-                claim.unit, effect.seeds if effect else 0, "earlier version" if finding.stale else "current",
-            )  # fmt: skip
-            rows.append(dict(zip(COLUMNS, values, strict=True)))
-    return rows
+    nothing = Effect(a="", b="", mean=None, seeds=0, verdict="")
+    return [
+        {
+            "id": claim.id,
+            "recipe": name,
+            "sentence": claim.text,
+            "source": claim.source,
+            "kind": "check" if claim.check else "claim",
+            "verdict": finding.verdict,
+            "note": finding.note,
+            "budget": finding.budget,
+            "measure": claim.measure,
+            "effect": effect.mean,
+            "low": effect.low,
+            "high": effect.high,
+            "unit": claim.unit,
+            "seeds": effect.seeds,
+            "evidence": "earlier version" if finding.stale else "current",
+        }
+        for name, summary in found.items()
+        for claim in summary.claims
+        for finding in [claim.strongest]
+        for effect in [*finding.effects, nothing][:1]
+    ]
 
 
 def as_csv(found: Summaries) -> str:
     """`results/claims.csv`."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    rows = entries(found)
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(entries(found))
+    writer.writerows(rows)
     return text.getvalue()
 
 
@@ -129,7 +137,9 @@ def keras_names(source: str) -> set[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and _root(node) in roots and node.attr[0].isupper():
             names.add(node.attr)
-        if isinstance(node, ast.Call) and (_root(node.func) in roots or _method(node.func) in ("compile", "fit")):
+        if isinstance(node, ast.Call) and (
+            _root(node.func) in roots or getattr(node.func, "attr", "") in ("compile", "fit")
+        ):
             names |= {f"{keyword.arg}=" for keyword in node.keywords if keyword.arg and "_" in keyword.arg}
     return names
 
@@ -138,10 +148,6 @@ def _root(node: ast.AST) -> str:
     while isinstance(node, ast.Attribute):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _method(node: ast.AST) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def keras_index(found: Summaries, recipes: Path | None = None) -> Iterator[tuple[str, str, str]]:

@@ -34,14 +34,14 @@ ROWS = [
     ),
     *of(
         "lab/report/advice.py",
-        ("found = full if at_full and full else report", "found = report", f"{ADVICE}::test_a_placeholder_becomes"),
+        ("found = full if at_full else report", "found = report", f"{ADVICE}::test_a_placeholder_becomes"),
         ('if shown.startswith("-"):', "if False:", f"{ADVICE}::test_a_placeholder_that_the_evidence_lacks"),
         ("100 * (1 / ratio - 1 if", "100 * (1 - ratio if", f"{ADVICE}::test_a_placeholder_becomes"),
         ("if round(gain) <= 0:", "if False:", f"{ADVICE}::test_a_placeholder_that_the_evidence_lacks"),
         (
             "ratio = math.exp(report.difference",
             "ratio = 1 + (report.difference",
-            f"{ADVICE}::test_a_placeholder_becomes",
+            f"{ADVICE}::test_the_ratio_of",
         ),
         ("if name in parameters else None", "if name not in parameters else None", f"{ADVICE}::test_an_argument_is"),
         ("*lines[last:]]", "*lines[last + 1 :]]", f"{ADVICE}::test_the_answer_takes_its_place"),
@@ -53,12 +53,12 @@ ROWS = [
             "claims = summary.claims",
             f"{REPORT}::test_a_card_has",
         ),
-        ("_numbers(claims, claim, 1), first", "_numbers(claims, claim, 0), first", f"{REPORT}::test_with_all_images"),
         (
-            "verdict_text(claim.strongest), _numbers(claims, claim, 1)",
-            "verdict_text(claim.findings[0]), _numbers(claims, claim, 1)",
+            "verdict_text(claim.strongest), *numbers",
+            "verdict_text(claim.findings[0]), *numbers",
             f"{REPORT}::test_with_all_images",
         ),
+        ('[*(others or ["–"]), with_verdict]', "[first, with_verdict]", f"{REPORT}::test_with_all_images"),
     ),
     *of(
         "lab/report/figure.py",
@@ -88,8 +88,8 @@ ROWS = [
         ("if not claim.check and _is_current(claim))", "if _is_current(claim))", f"{ADVICE}::test_totals"),
         ('re.sub(r"[^a-z0-9]+", "-", claim.lower())', "claim.lower()", f"{ADVICE}::test_the_ledger_has"),
         (
-            "effect.mean, effect.low, effect.high) if",
-            "effect.mean, effect.high, effect.low) if",
+            '"low": effect.low,',
+            '"low": effect.high,',
             f"{CHAIN}::test_programs",
         ),
         ("found[recipe].claims if _says", "found[recipe].claims if recipe or _says", f"{ADVICE}::test_the_index"),
@@ -98,7 +98,7 @@ ROWS = [
     *of(
         "lab/report/front_page.py",
         ("not ours and claim", "claim", f"{ADVICE}::test_what_surprises"),
-        ("-size(claim, effect), name", "size(claim, effect), name", f"{ADVICE}::test_what_surprises"),
+        ("-size(claim, effect), line", "size(claim, effect), line", f"{ADVICE}::test_what_surprises"),
         ("and not claim.findings[-1].few]", "]", f"{ADVICE}::test_what_changed_at_scale"),
         ("summary and not summary.stale else", "summary else", f"{ADVICE}::test_the_front_page_shows"),
     ),
