@@ -258,7 +258,7 @@ def test_advice_that_the_evidence_does_not_support_is_not_published(advising, cl
     assert source.read_text() == before
 
 
-def test_where_evidence_is_of_earlier_code_the_docstring_stays_and_what_does_not_fit_is_left_out(advising, clean, tmp_path):
+def test_where_evidence_is_of_earlier_code_the_docstring_stays_and_what_does_not_fit_is_gone(advising, clean, tmp_path):
     (experiment, source), results = advising, tmp_path / "results"
     publish.publish(experiment, [clean], results)
     write_json(results / "guess" / "evidence.json", evidence_of(code="0123456789abcdef"))

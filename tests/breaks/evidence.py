@@ -90,7 +90,7 @@ ROWS = [
         ("Meta(gt=-LARGEST, lt=LARGEST)", "Meta(gt=-LARGEST)", CHECKED),
         (" or seeds not in whole", "", CHECKED),
         ('if self.status != "failed" and', "if False and", CHECKED),
-        ("    drawn: list[Effect]\n", "    drawn: list[Any]\n", FIELDS),
+        ("    effects: list[Effect] = []\n", "    effects: list[Any] = []\n", FIELDS),
         ("    versions: dict[str, str]\n    keras:", "    versions: Config\n    keras:", FIELDS),
         ("    tuner: str\n", '    tuner: str = ""\n', FIELDS),
     ),
