@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import functools
-import importlib
 import itertools
 import re
 import sys
