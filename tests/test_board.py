@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lab.core.callbacks import Stopwatch
 from lab.execute.job import Job, run_job
+from lab.experiments import load
 from lab.tensorboard import callback
 from lab.tensorboard.events import NOTES
 from pipelines import sources
-from recipes.optimizers import Config
 
 EPOCHS, BATCH = 2, 50
 REQUEST = sources.Request(train_images=1000)
@@ -28,7 +28,7 @@ STEPS = 1000 // BATCH  # An epoch, in calls of 16 and of 4.
 def logged(tmp_path_factory):
     """The folder of one short run of a real recipe, in this process, and its record."""
     logs = tmp_path_factory.mktemp("logs")
-    config = dataclasses.asdict(Config(epochs=EPOCHS, batch_size=BATCH))
+    config = dataclasses.asdict(load("optimizers").config(epochs=EPOCHS, batch_size=BATCH))
     (record,) = run_job(Job("lab.experiments.optimizers", ("adam",), 1, config, REQUEST, str(logs), alone=True))
     assert record.status == "finished", record.cause
     return logs / "adam" / "seed-1", record
@@ -221,7 +221,7 @@ def test_a_full_disk_in_logging_does_not_end_the_training(tmp_path, monkeypatch)
 
 
 def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
-    config = dataclasses.asdict(Config(epochs=1, batch_size=BATCH))
+    config = dataclasses.asdict(load("optimizers").config(epochs=1, batch_size=BATCH))
     job = Job("lab.experiments.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, alone=True)
     (record,) = run_job(job)
     assert record.status == "finished"
