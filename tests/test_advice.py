@@ -5,15 +5,17 @@ import dataclasses
 import io
 import json
 import math
+import re
 from functools import partial
 
 import pytest
 from msgspec import structs
 
-from lab import Claim, Unit
+from lab import Claim, Objective, Tuning, Unit
 from lab.evidence.records import EvidenceError
 from lab.evidence.schemas import ClaimSummary, Effect, Finding, Summary
-from lab.report import figure, front_page, ledger, picture, publish
+from lab.experiments import NAMES, load
+from lab.report import advice, figure, front_page, ledger, picture, publish
 from lab.report.advice import docstring_with, filled
 from lab.report.report import Report
 from tests.toys import dice, made_up
@@ -85,15 +87,17 @@ def test_a_placeholder_that_the_evidence_lacks_is_an_error_that_names_it(templat
     assert why in str(error.value)
 
 
-def test_an_argument_is_what_the_variant_is_trained_with():
-    def train(train_set, validation_set, classes, *, rate=0.5, epochs=3, build_model=None, callbacks=()):
+def test_an_argument_is_what_the_variant_is_trained_with(monkeypatch):
+    def train(train_set, validation_set, classes, *, rate=None, epochs=3, build_model=None, callbacks=()):
         raise NotImplementedError
 
+    monkeypatch.setattr(dice, "RATES", {"fair": 0.5}, raising=False)
     variants = {"clear": partial(train, rate=0.018), "fair": partial(train)}
-    kept = {"variants": variants, "train": None, "claims": []}
-    found = report(config=None, **kept)
+    tuning = Tuning("rate", {}, Objective("validation_accuracy"))
+    found = report(config=None, variants=variants, train=None, claims=[], tuning=tuning)
     assert filled("{argument.rate.clear} or {argument.rate.fair}", found) == "0.018 or 0.5"
     assert filled("{argument.rate.fair / argument.rate.clear}", found) == "28×"
+    assert filled("{argument.epochs.fair}", found) == "3"
     with pytest.raises(EvidenceError, match="has no number build_model"):
         filled("{argument.build_model.clear}", found)
 
@@ -103,6 +107,25 @@ def test_a_difference_is_that_of_the_claim_which_compares_the_two():
     claim = Claim("C", "…", "us", "test_accuracy", lower="fair", than="clear")
     found = report({"fair": [0.5, 0.501] * 5 + [0.9] * 10, "clear": [0.6, 0.603] * 5 + [0.9] * 10}, claims=[claim])
     assert filled("{test_accuracy.clear - test_accuracy.fair}", found) == "10.1 points"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_recipe_advises_asks_for_variants_claims_and_arguments_that_there_are(name):
+    """Whether the numbers are there is seen when it is published; what is misspelt, before anything is measured."""
+    experiment = load(name)
+    assert set(experiment.rests_on) <= {claim.id for claim in experiment.claims}
+    found = Report(experiment, made_up.evidence([]))
+    for template in (experiment.answer, *experiment.advice):
+        for asked in re.findall(r"\{([^{}]*)\}", template):
+            match = advice.PLACEHOLDER.fullmatch(asked)
+            assert match, asked
+            _, _, metric, variant, sign, other_metric, other = match.groups()
+            if metric == "argument":
+                assert filled(f"{{{asked}}}", found)
+            else:
+                assert {variant, other or variant} <= set(experiment.names), asked
+                assert not sign or metric == other_metric, asked
+        assert not re.search(r"\}×|\} ?(%|points|times)", template), f"a unit twice: {template}"
 
 
 DOCSTRING = '''"""Which die?

@@ -152,7 +152,7 @@ EXPERIMENT = Experiment(
         "**Let the rate end at zero**, along a cosine: {test_accuracy.cosine}, against {test_accuracy.constant} at the "
         "best constant rate.",
         "**Raise the peak when you add a schedule.** The best peak of a cosine is "
-        "{argument.rate.cosine / argument.rate.constant} times the best constant rate.",
+        "{argument.rate.cosine / argument.rate.constant} the best constant rate.",
         "**Use ReduceLROnPlateau where you cannot say how long you will train.** It gains "
         "{test_accuracy.plateau - test_accuracy.constant}.",
         "**Do not copy a tutorial's decay.** ExponentialDecay(0.01, 10000, 0.9) hardly moves in 4,000 steps.",

@@ -101,13 +101,15 @@ def _mean(report: Report, metric: str, variant: str) -> float:
 
 
 def _argument(report: Report, asked: str) -> float:
-    """An argument of a variant, such as "rate.muon": bound in the experiment, or the default of the recipe."""
+    """An argument of a variant, such as "rate.muon": bound, or the default, or from the recipe's table RATES."""
     name, _, variant = asked.partition(".")
     call = report.experiment.partials.get(variant)
     if call is None:
         raise KeyError(f"{variant or asked} is no variant with arguments")
     parameters = inspect.signature(call).parameters
     value = parameters[name].default if name in parameters else None
+    if value is None:
+        value = report.experiment.settings(variant).get(f"{name.upper()}S")
     if not isinstance(value, (int, float)):
         raise KeyError(f"{variant} has no number {name}")
     return value
