@@ -17,6 +17,7 @@ ROUNDING = "far above what rounding leaves of float64, and far below what any mi
 SMALLEST: dict[str, tuple[float, str]] = {
     "test_accuracy": (0.01, "a point: another draw of as many test images moves a difference by up to half of that"),
     "train_accuracy": (0.01, "a point, as for test images"),
+    "running_accuracy": (0.01, "a point, as for test images"),
     "generalization_gap": (0.01, "a point, as for the accuracies that it is a difference of"),
     "epochs_to_target": (0.25, "a twentieth of the five epochs that a training may take"),
     "epochs": (3.0, "a tenth of the thirty epochs that there are"),
@@ -31,6 +32,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "log_first_gradient": (math.log(10) / 2, "half a decade: as much as a step of the grid of rates could make up for"),
     "weight_norm": (2.0, "a tenth of the norm without a penalty"),
     "near_zero": (0.1, "a tenth of all weights"),
+    "exactly_zero": (0.1, "a tenth of all weights"),
     "apart_float64": (1e-6, ROUNDING),
     "apart_none": (1e-6, ROUNDING),
     "apart_synchronized": (1e-6, ROUNDING),

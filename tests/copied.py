@@ -64,9 +64,35 @@ def usual(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
     return recipe.train(sets.train, sets.validation, sets.classes, callbacks=callbacks, **arguments)
 
 
+def examples_one_by_one(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """Of a recipe that takes single examples, sorted by class, and makes the batches itself."""
+    import keras
+
+    examples = keras.utils.image_dataset_from_directory(
+        sets.folder / "train", image_size=(SIZE, SIZE), batch_size=None, shuffle=False, verbose=False
+    )
+    if sets.only is not None:
+        examples = examples.take(sets.only * sets.batch_size)
+    return recipe.train(
+        examples, sets.validation, sets.classes, batch_size=sets.batch_size, callbacks=callbacks, **arguments
+    )
+
+
 def go_on(recipe: Any, model: Any, sets: Sets) -> None:
     """Train a model that was loaded, for one more epoch."""
     model.fit(sets.train, epochs=1, verbose=0)
+
+
+def go_on_one_hot(recipe: Any, model: Any, sets: Sets) -> None:
+    import keras
+
+    model.fit(sets.train.map(lambda x, y: (x, keras.ops.one_hot(y, sets.classes))), epochs=1, verbose=0)
+
+
+def one_hot_loss(model: Any, images: Any, labels: Any) -> Any:
+    import keras
+
+    return _compiled_loss(model, images, keras.ops.one_hot(labels, len(CLASSES)))
 
 
 @dataclass(frozen=True)
@@ -123,6 +149,12 @@ TABLE: dict[str, Row] = {
     "custom_loop/by_hand": Row(train=by_hand, cannot=ONE_DEVICE),
     "custom_loop/in_parts": Row({"step": "step_in_parts"}, train=by_hand, cannot=ONE_DEVICE),
     "mixed_precision": Row(),
+    "regularization": Row(),
+    "regularization/penalized": Row({"l1": 1e-4, "l2": 1e-4, "weight_decay": 0.1}),
+    "regularization/smoothed": Row({"label_smoothing": 0.1}, go_on=go_on_one_hot, loss=one_hot_loss),
+    "regularization/averaged": Row({"average": 0.9}),
+    "regularization/changed": Row({"mirror": True, "translate": 0.1, "cutout": 0.2, "dropout": 0.3}, random=True),
+    "shuffling": Row(train=examples_one_by_one),
 }
 
 # A training with one fault each, and the trial that must notice it.

@@ -119,7 +119,7 @@ def check_last_batch(tried, row: str) -> None:
     if not facts["still"]:
         pytest.skip("nothing holds its weights still")
     assert not facts["random"], "Give arguments that turn dropout and augmentation off, or say `random=True`."
-    assert facts["moved"] == 0
+    assert facts["moved"] < 1e-5  # An average of equal weights is rounded.
     assert facts["reported"] == pytest.approx(facts["loss"], rel=1e-4)
     assert facts["by_batches"] != pytest.approx(facts["loss"], rel=1e-3)  # Else this would tell nothing.
 

@@ -18,13 +18,11 @@ from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
 from lab.experiments import input_pipeline as input_pipeline_experiment
-from lab.experiments import shuffling as shuffling_experiment
 from lab.experiments import subclassed_routing as routing_experiment
 from lab.report.published import RESULTS
 from pipelines import encoded, sources
 from recipes import (
     input_pipeline,
-    shuffling,
     subclassed_routing,
 )
 from tests import recomputing
@@ -178,47 +176,6 @@ def test_a_recipe_is_read_from_top_to_bottom_by_someone_who_knows_keras(name):
 
 def test_every_recipe_has_an_experiment_and_every_experiment_a_recipe():
     assert sorted({load(name).recipe.__name__ for name in NAMES}) == sorted(f"recipes.{name}" for name in RECIPES)
-
-
-# shuffling
-
-
-@pytest.fixture(scope="module")
-def orders():
-    """The labels of two epochs in each variant's order."""
-    train = sources.Split(DATA.train.images, DATA.train.labels, DATA.train.ids)
-    found = {}
-    for variant in shuffling_experiment.VARIANTS:
-        feed = shuffling.build_feed(variant, train, 100, seed=1)
-        epochs = [np.concatenate([images[:, 0, 0].sum(axis=1) for images, _ in feed.as_numpy_iterator()])]
-        epochs += [np.concatenate([images[:, 0, 0].sum(axis=1) for images, _ in feed.as_numpy_iterator()])]
-        labels = np.concatenate([labels for _, labels in feed.as_numpy_iterator()])
-        found[variant] = epochs, labels
-    return found
-
-
-def test_each_order_holds_the_same_images(orders):
-    whole = np.sort(orders["class_ordered"][0][0])
-    for variant, (epochs, _) in orders.items():
-        assert all(np.array_equal(np.sort(epoch), whole) for epoch in epochs), variant
-
-
-def test_orders_are_new_in_each_epoch_unless_they_are_frozen(orders):
-    for variant, (epochs, _) in orders.items():
-        assert np.array_equal(*epochs) == (variant in ("frozen", "class_ordered")), variant
-
-
-def test_how_far_each_order_mixes_classes(orders):
-    """Kinds of labels in the first hundred images, and how near the order is to that of the classes."""
-    kinds = {variant: len(set(labels[:100].tolist())) for variant, (_, labels) in orders.items()}
-    assert kinds["shuffled"] == kinds["frozen"] == 10
-    assert kinds["class_ordered"] == 1
-    assert 5 <= kinds["buffer_half"] <= 7
-    assert 2 <= kinds["buffer_tenth"] <= 4
-    sortedness = {v: np.corrcoef(np.arange(1000), labels)[0, 1] for v, (_, labels) in orders.items()}
-    assert abs(sortedness["shuffled"]) < 0.15
-    assert abs(sortedness["frozen"]) < 0.15
-    assert 0.25 < sortedness["buffer_half"] < 0.6 < 0.9 < min(sortedness["buffer_tenth"], sortedness["class_ordered"])
 
 
 # subclassed_routing
