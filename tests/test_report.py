@@ -185,6 +185,20 @@ def test_with_all_images_the_card_gives_both_and_follows_what_has_seeds_enough()
     assert row.split(" | ")[1] == "supported"  # Five seeds decide nothing.
 
 
+def test_a_verdict_has_the_notes_of_the_comparisons_that_it_is_of():
+    claim = Claim("C", "b beats both", "TF", "test_accuracy", higher="b_2", than=("a", "c"))
+    values = {"a": [0.5 + s for s in SEEDS], "b_2": [0.509 - s for s in SEEDS], "c": [0.54 + 2 * s for s in SEEDS]}
+    (found,) = reported(claim, values).summary().claims
+    assert [effect.verdict for effect in found.strongest.effects] == ["supported", "contradicted"]
+    assert (found.strongest.verdict, found.strongest.note) == ("contradicted", "")
+    assert effect_text(found, found.strongest.effects[1], named=True).startswith("b 2 minus c: −3.1 points")
+    (alone,) = reported(dataclasses.replace(claim, than="a", delta=float("nan")), values).summary().claims
+    assert (alone.strongest.verdict, alone.strongest.note) == ("supported", "may be small")
+    worse = Claim("W", "a keeps b", "TF", "test_accuracy", equal=("a", "b_2"), side="below")
+    (kept,) = reported(worse, values).summary().claims
+    assert kept.strongest.note == "worse, perhaps by less than 1 point"
+
+
 def test_a_claim_that_was_not_measured_says_so():
     claims = [Claim(i, "…", "us", "test_accuracy", higher=i, than="a") for i in ("b", "c")]
     report = reported(claims, {"a": [0.5] * 9, "b": [0.6] * 9, "c": []})

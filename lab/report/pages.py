@@ -77,7 +77,7 @@ def effect_text(claim: ClaimSummary, effect: Effect, *, unit: bool = True, named
         text += f" [{number(effect.low)}, {number(effect.high)}]"
     if named:
         to = "to" if claim.measure.startswith("slope") else "against" if is_ratio else "minus"
-        text = f"{effect.a} {to} {effect.b}: {text}"
+        text = f"{effect.a} {to} {effect.b}".replace("_", " ") + f": {text}"
     return text
 
 

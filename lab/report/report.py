@@ -179,12 +179,12 @@ class Report:
         claim, first = judgement.claim, weakest(judgement)
         ordered = dict.fromkeys([*first, *judgement.comparisons])
         least = OCCASIONS if self._is_timing(claim) else LOOKS[0]
-        note = ", ".join(dict.fromkeys(comparison.note for comparison in judgement.comparisons if comparison.note))
+        notes = {row.note: None for row in judgement.comparisons if row.note and row.word == judgement.verdict}
         lacking = any(comparison.n == 0 for comparison in judgement.comparisons)
         return Finding(
             budget="full" if self.found.budget == "full" else "quick",
             verdict=NOT_MEASURED if lacking else judgement.verdict,
-            note="" if lacking else note.replace("δ", smallest_text(self.claim_summary(judgement, []))),
+            note="" if lacking else ", ".join(notes).replace("δ", smallest_text(self.claim_summary(judgement, []))),
             few=any(0 < comparison.n < least for comparison in judgement.comparisons),
             over="occasion" if self._is_timing(claim) else "seed",
             stale=stale,

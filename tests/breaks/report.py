@@ -30,6 +30,7 @@ ROWS = [
             "if False else None",
             f"{REPORT}::test_a_verdict_on_times",
         ),
+        ("if row.note and row.word == judgement.verdict", "if row.note", f"{REPORT}::test_a_verdict_has_the_notes"),
         ("<= 1.05 * elapsed else None", "<= 99 * elapsed else None", f"{CHAIN}::test_how_long_a_plain_run_takes"),
     ),
     *of(
