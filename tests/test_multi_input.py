@@ -3,9 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from lab import Run
-from pipelines import sources
+from lab.core.run import Run
+from lab.experiments import functional_multi_input as experiment
+from pipelines import batches, sources
 from recipes import functional_multi_input as recipe
 
 REQUEST = sources.Request(train_images=500)
@@ -14,7 +16,18 @@ IMAGES, LABELS = DATA.train.images[:100], DATA.train.labels[:100]
 
 
 def prepared(variant: str):
-    return recipe.preparation(variant, DATA)(IMAGES, LABELS)
+    return experiment.PARTS[variant][0](IMAGES, LABELS)
+
+
+def model_of(variant: str) -> keras.Model:
+    inputs, targets = prepared(variant)
+    shapes = {name: tuple(value.shape[1:]) for name, value in inputs.items()}
+    return recipe.build_model(shapes, 10, 6 if "second" in targets else 0)
+
+
+def sets(prepare, size=50):
+    part = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(size)
+    return part.map(prepare)
 
 
 def test_a_thumbnail_is_gray_and_half_as_large():
@@ -26,48 +39,48 @@ def test_a_thumbnail_is_gray_and_half_as_large():
 
 def test_numbers_are_of_each_channel_and_nothing_of_where():
     numbers = recipe.colour_numbers(IMAGES).numpy()
-    by_hand = np.concatenate([IMAGES.mean(axis=(1, 2)), IMAGES.std(axis=(1, 2))], axis=1)
-    assert np.allclose(numbers, by_hand, atol=1e-2)
+    by_hand = np.concatenate([IMAGES.mean(axis=(1, 2)), IMAGES.std(axis=(1, 2))], axis=1) / 64
+    assert np.allclose(numbers, by_hand, atol=1e-3)
     moved = np.random.default_rng(0).permutation(IMAGES.reshape(100, -1, 3), axis=1).reshape(IMAGES.shape)
-    assert np.allclose(recipe.colour_numbers(moved), numbers, atol=1e-2)
+    assert np.allclose(recipe.colour_numbers(moved), numbers, atol=1e-3)
 
 
-def test_numbers_are_standardized_by_training_images_alone():
-    prepare = recipe.preparation("numbers", DATA)
-    whole = prepare(DATA.train.images, DATA.train.labels)[0]["numbers"].numpy()
-    assert np.allclose(whole.mean(axis=0), 0, atol=1e-4)
-    assert np.allclose(whole.std(axis=0), 1, atol=1e-4)
-    others = prepare(DATA.validation.images, DATA.validation.labels)[0]["numbers"].numpy()
-    assert not np.allclose(others.mean(axis=0), 0, atol=1e-3)
-
-
-def test_each_variant_gets_its_own_inputs():
-    for variant, names in recipe.VARIANTS.items():
-        inputs, targets = prepared(variant)
-        assert tuple(inputs) == names
-        assert np.array_equal(targets["class"], LABELS)
-        assert ("kind" in targets) == (variant == "two_heads")
-        assert list(recipe.build_model(variant, DATA).input) == list(inputs)
-    assert np.array_equal(prepared("colour")[0]["colour"], IMAGES)
+def test_each_variant_is_given_and_asked_what_its_name_says():
+    inputs = {variant: sorted(prepared(variant)[0]) for variant in experiment.VARIANTS}
+    assert inputs == {
+        "image": ["image"],
+        "numbers": ["numbers"],
+        "both": ["image", "numbers"],
+        "both_shuffled": ["image", "numbers"],
+        "colour": ["image"],
+        "colour_both": ["image", "numbers"],
+        "second_light": ["image"],
+        "second_middle": ["image"],
+        "second_heavy": ["image"],
+    }
+    for variant in experiment.VARIANTS:
+        targets = prepared(variant)[1]
+        assert np.array_equal(targets["label"], LABELS)
+        assert ("second" in targets) == variant.startswith("second")
+    for variant in ("colour", "colour_both"):
+        assert np.array_equal(prepared(variant)[0]["image"], IMAGES)
+    for variant in ("image", "both", "both_shuffled", "second_light"):
+        assert np.array_equal(prepared(variant)[0]["image"], recipe.thumbnail(IMAGES))
+    own = recipe.colour_numbers(IMAGES)
+    assert np.array_equal(prepared("colour_both")[0]["numbers"], own)
+    assert np.array_equal(prepared("second_light")[1]["second"], own)
 
 
 def test_shuffled_numbers_are_another_images():
     own, others = (prepared(variant)[0]["numbers"].numpy() for variant in ("both", "both_shuffled"))
     assert np.allclose(others[1:], own[:-1])
     assert not np.isclose(own, others).all(axis=1).any()
-    assert np.array_equal(prepared("both")[0]["image"], prepared("both_shuffled")[0]["image"])
 
 
-def test_the_kind_is_the_classes_own():
-    kinds = prepared("two_heads")[1]["kind"].numpy()
-    animals = {"bird", "cat", "deer", "dog", "frog", "horse"}
-    assert [DATA.classes[label] in animals for label in LABELS] == kinds.astype(bool).tolist()
-
-
-@pytest.mark.parametrize("variant", ["both", "two_heads"])
+@pytest.mark.parametrize("variant", ["both", "colour_both", "second_light"])
 def test_every_output_hears_of_every_input(variant):
-    model = recipe.build_model(variant, DATA)
-    inputs, _ = prepared(variant)
+    model = model_of(variant)
+    inputs = {name: tf.cast(value, tf.float32) for name, value in prepared(variant)[0].items()}
     before = model(inputs)
     for name in inputs:
         after = model({**inputs, name: inputs[name] + 50})
@@ -76,38 +89,93 @@ def test_every_output_hears_of_every_input(variant):
 
 
 def test_shuffling_changes_no_parameter_count():
-    counts = [recipe.build_model(variant, DATA).count_params() for variant in ("both", "both_shuffled")]
+    counts = [model_of(variant).count_params() for variant in ("both", "both_shuffled")]
     assert counts[0] == counts[1]
 
 
-def test_the_loss_is_the_weighted_sum_of_the_heads_losses():
-    model = recipe.build_model("two_heads", DATA)
-    recipe.compile_model(model, 1e-3, 10, kind_weight=0.3)
-    inputs, targets = prepared("two_heads")
-    logits = {name: value.numpy().astype(float) for name, value in model(inputs).items()}
+def test_the_model_standardizes_numbers_by_training_images_alone():
+    """Validation images of another brightness have no say in it."""
+    bright = tf.data.Dataset.from_tensor_slices((np.full((20, 32, 32, 3), 255, "uint8"), np.zeros(20, int))).batch(10)
+    for variant in ("numbers", "both"):
+        prepare = experiment.PARTS[variant][0]
+        model = recipe.train(sets(prepare), bright.map(prepare), 10, epochs=1)
+        layer = model.get_layer("numbers_scaled")
+        scaled = layer(recipe.colour_numbers(IMAGES)).numpy()
+        assert np.allclose(scaled.mean(axis=0), 0, atol=1e-3)
+        assert np.allclose(scaled.std(axis=0), 1, atol=1e-2)
 
-    def entropy(name: str) -> float:
-        shifted = logits[name] - logits[name].max(axis=1, keepdims=True)
-        log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        return -float(log_probability[np.arange(100), np.asarray(targets[name])].mean())
 
-    found = model.evaluate(inputs, targets, batch_size=100, verbose=0, return_dict=True)
-    assert found["loss"] == pytest.approx(entropy("class") + 0.3 * entropy("kind"), rel=1e-4)
-    assert {"class_accuracy", "kind_accuracy"} <= found.keys()
+@pytest.mark.parametrize("weight", [0.3, 1.0])
+def test_the_loss_is_the_weighted_sum_of_the_outputs_losses(weight):
+    """By hand, from the weights that a training at rate zero does not move."""
+
+    class Losses(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.found = dict(logs)
+
+    losses = Losses()
+    both = sets(recipe.image_to_numbers)
+    model = recipe.train(both, both, 10, second_weight=weight, rate=0.0, epochs=1, callbacks=[losses])
+    inputs, targets = recipe.image_to_numbers(IMAGES, LABELS)
+    answers = {name: value.numpy().astype(float) for name, value in model(inputs).items()}
+    shifted = answers["label"] - answers["label"].max(axis=1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    entropy = -log_probability[np.arange(100), LABELS].mean()
+    squares = np.mean((answers["second"] - targets["second"]) ** 2)
+    assert losses.found["loss"] == pytest.approx(entropy + weight * squares, rel=1e-4)
+    assert losses.found["val_loss"] == pytest.approx(entropy + weight * squares, rel=1e-4)
+
+
+def test_the_explained_share_by_hand():
+    class Model:
+        def predict(self, test, verbose):
+            return {"second": np.array([[1.0, 0.0], [1.0, 0.0], [3.0, 0.0], [3.0, 0.0]])}
+
+    wanted = np.array([[0.0, 5.0], [2.0, 5.0], [2.0, 5.0], [4.0, 5.0]])
+    test = [({}, {"second": wanted[:2]}), ({}, {"second": wanted[2:]})]
+    # The variance is 2 in the first column and none in the second; the errors are 1 and 5.
+    assert experiment.explained(Model(), test) == pytest.approx(1 - (1 + 25) / 2)
 
 
 def test_names_lead_through_fit_predict_save_and_load(tmp_path):
-    config = recipe.Config(epochs=2, batch_size=50)
+    config = experiment.EXPERIMENT.config(epochs=2, batch_size=50)
     (tmp_path / "run").mkdir()
-    run = Run("two_heads", 1, REQUEST, config, tmp_path / "run", save=tmp_path / "model.keras")
-    scores = recipe.train("two_heads", config, run)
+    run = Run("second_middle", 1, REQUEST, config, tmp_path / "run", save=tmp_path / "model.keras")
+    scores = experiment.train("second_middle", config, run)
     assert len(run.curves["val_accuracy"]) == 2
-    assert run.curves["val_accuracy"] == run.curves["val_class_accuracy"]
+    assert run.curves["val_accuracy"] == run.curves["val_label_accuracy"]
     assert scores["validation_accuracy"] == run.curves["val_accuracy"][-1]
-    assert scores["kind_accuracy"] > 0.5
+    assert scores["explained"] <= 1
     model = keras.saving.load_model(tmp_path / "model.keras")
-    prepare = recipe.preparation("two_heads", DATA)
+    validation = batches.evaluation(DATA.validation).map(recipe.image_to_numbers)
+    assert model.evaluate(validation, verbose=0, return_dict=True)["label_accuracy"] == scores["validation_accuracy"]
     held_back = run.open_test_set(DATA)
-    backwards = dict(reversed(prepare(held_back.images, held_back.labels)[0].items()))
-    predicted = model.predict(backwards, verbose=0)  # By name: their order does not matter.
-    assert np.mean(predicted["class"].argmax(axis=1) == held_back.labels) == pytest.approx(scores["test_accuracy"])
+    inputs, _ = recipe.image_to_numbers(held_back.images, held_back.labels)
+    predicted = model.predict(inputs, verbose=0)["label"]
+    assert np.mean(predicted.argmax(axis=1) == held_back.labels) == pytest.approx(scores["test_accuracy"])
+
+
+def test_a_model_loaded_again_scales_numbers_as_before(tmp_path):
+    both = sets(recipe.image_and_numbers)
+    model = recipe.train(both, both, 10, epochs=1)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    inputs, _ = recipe.image_and_numbers(IMAGES, LABELS)
+    backwards = dict(reversed(inputs.items()))  # By name: their order does not matter.
+    assert np.allclose(loaded(backwards)["label"], model(inputs)["label"], atol=1e-5)
+
+
+def test_what_was_given_on_the_command_line_takes_a_variants_place(monkeypatch, tmp_path):
+    seen = {}
+
+    def train(*sets, **arguments):
+        seen.update(arguments)
+        raise InterruptedError
+
+    monkeypatch.setattr(experiment, "VARIANTS", {"second_light": experiment.partial(recipe.train, second_weight=0.1)})
+    monkeypatch.setattr(experiment, "with_given", lambda variant, config: train)
+    with pytest.raises(InterruptedError):
+        experiment.train("second_light", experiment.EXPERIMENT.config(), Run("", 1, REQUEST, None, tmp_path))
+    assert set(seen) == {"callbacks"}
+    bound = experiment.EXPERIMENT.bound("second_light", experiment.EXPERIMENT.config(rate=0.5, epochs=3))
+    assert (bound.keywords["rate"], bound.keywords["epochs"], bound.keywords["second_weight"]) == (0.5, 3, 0.1)
