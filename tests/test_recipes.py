@@ -3,7 +3,6 @@
 import ast
 import dataclasses
 import functools
-import itertools
 import re
 import sys
 
@@ -17,14 +16,10 @@ from lab.evidence.schemas import Floor, Floors, Record
 from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
-from lab.experiments import input_pipeline as input_pipeline_experiment
 from lab.experiments import subclassed_routing as routing_experiment
 from lab.report.published import RESULTS
-from pipelines import encoded, sources
-from recipes import (
-    input_pipeline,
-    subclassed_routing,
-)
+from pipelines import sources
+from recipes import subclassed_routing
 from tests import recomputing
 from tests.conftest import ROOT, typed_evidence_in
 
@@ -71,11 +66,10 @@ CONVERGE = {
     "custom_loop": (functools.partial(by_job, same_steps=0), "by_hand"),  # Without time and memory.
     "functional_multi_input": (by_job, "both"),
     "mixed_precision": (functools.partial(by_job, steps=0), "float32_small"),
-    "search": (functools.partial(by_job, trials=2, epochs=2), "random"),
 }
 
 
-LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "subclassed_routing"}  # In a test further down.
+LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "search", "subclassed_routing"}  # In tests of their own.
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARN_ALONE])
@@ -91,10 +85,6 @@ def test_one_variant_converges(tmp_path, name):
         recomputing.check_scores(scored)
     if name in RECORDS and watched.scored:
         recomputing.check_record(RECORDS[name], watched.scored[-1])
-    if name == "search":
-        trials = [max(done.history["val_accuracy"]) for done in watched.fits[:-1]]
-        assert RECORDS[name].curves["trial_score"] == pytest.approx(trials)
-        assert RECORDS[name].metrics["best_trial"] == pytest.approx(max(trials))
 
 
 @pytest.mark.variants
@@ -305,89 +295,3 @@ def test_a_saved_model_predicts_the_same(routed, images, tmp_path, gate):
     loaded = keras.models.load_model(tmp_path / "routed.keras")
     assert loaded.gate == gate
     assert np.array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
-
-
-# input_pipeline
-
-
-@pytest.fixture(scope="module")
-def rungs():
-    """Two epochs of a variant, images and labels each."""
-
-    def yielded(variant: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        files = encoded.read(sources.Request()).take(300)
-        numbers = tf.data.Dataset.random(3, rerandomize_each_iteration=True)
-        feed = input_pipeline.build_feed(variant, files, numbers.take(300), 128)
-        epochs = [list(feed.as_numpy_iterator()) for _ in range(2)]
-        return [tuple(np.concatenate(parts) for parts in zip(*batches, strict=True)) for batches in epochs]
-
-    return yielded
-
-
-@pytest.fixture(scope="module")
-def naive(rungs):
-    return rungs("naive")
-
-
-@pytest.mark.parametrize("variant", list(itertools.islice(input_pipeline.TECHNIQUES, 1, None)))
-def test_all_rungs_yield_the_same_images_in_each_epoch(rungs, naive, variant):
-    for mine, theirs in zip(rungs(variant), naive, strict=True):
-        assert np.array_equal(mine[0], theirs[0])
-        assert np.array_equal(mine[1], theirs[1])
-
-
-def test_the_rungs_augment_anew_in_each_epoch(naive):
-    files = list(encoded.read(sources.Request()).take(300))
-    plain = np.stack([tf.io.decode_png(image).numpy() for image, _ in files])
-    (first, labels), (second, _) = naive
-    assert list(labels) == [int(label) for _, label in files]
-    assert first.shape == (300, 32, 32, 3)
-    for epoch in (first, second):
-        assert (epoch != plain).any(axis=(1, 2, 3)).mean() > 0.9
-    assert (first != second).any(axis=(1, 2, 3)).mean() > 0.9
-
-
-def test_an_image_is_mirrored_and_brightened_by_what_was_drawn(images):
-    numbers = tf.constant([60, 61, 100, 122 + 21], tf.int64)  # Of (2 · 61) each mirrors or not, and brightens.
-    made, _ = (np.asarray(x) for x in input_pipeline.augment((images[:4], np.arange(4)), numbers))
-    assert np.array_equal(made[0], images[0])
-    assert np.array_equal(made[1], images[1][:, ::-1])
-    assert np.array_equal(made[2], np.clip(images[2].astype(int) + 20, 0, 255))
-    assert np.array_equal(made[3], np.clip(images[3][:, ::-1].astype(int) - 20, 0, 255))
-    one, _ = input_pipeline.augment((images[1], 1), numbers[1])
-    assert np.array_equal(one, made[1])
-
-
-def test_draws_are_of_both_sides_and_of_all_brightnesses():
-    numbers = tf.data.Dataset.random(3).take(400).batch(400).get_single_element()
-    gray = tf.concat([tf.fill((400, 1, 1, 3), 100), tf.fill((400, 1, 1, 3), 200)], axis=2)
-    made = np.asarray(input_pipeline.augment((tf.cast(gray, tf.uint8), numbers), numbers)[0], int)[:, 0, :, 0]
-    assert 0.4 < (made[:, 0] > made[:, 1]).mean() < 0.6
-    brighter = made.min(axis=1) - 100
-    assert (brighter.min(), brighter.max()) == (-30, 30)
-    assert abs(brighter.mean()) < 4
-
-
-def test_only_the_rewritten_feed_is_left_to_tensorflow():
-    files, numbers = encoded.read(sources.Request()).take(300), tf.data.Dataset.random(3).take(300)
-    for variant in input_pipeline.TECHNIQUES:
-        feed = input_pipeline.build_feed(variant, files, numbers, 128)
-        default = feed.options().experimental_optimization.apply_default_optimizations
-        assert (default is None) == (variant == "rewritten")
-
-
-def test_waiting_is_the_time_until_the_batch_is_there():
-    import time
-
-    class Slow:
-        def repeat(self):
-            while True:
-                time.sleep(0.02)
-                yield (1,)
-
-    step = input_pipeline_experiment.Step(Slow(), lambda batch: time.sleep(0.01))
-    for _ in range(5):
-        step()
-    assert 0.5 < step.waiting(3) < 0.8
-    step.waited[:2] = step.taken[:2] = [1000.0, 1000.0]  # Of steps that are not counted.
-    assert step.waiting(3) < 0.8
