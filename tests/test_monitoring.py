@@ -11,19 +11,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import TENSORS, EventAccumulator
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from lab.evidence.records import write_json
-from lab.experiments import monitoring as monitoring_experiment
+from lab.experiments import monitoring as experiment
 from lab.report import summary
 from lab.tensorboard.profile import NEXT_BATCH, STEP, WORDS, Profile, read_profile, words_in
 from pipelines import encoded, sources
-from recipes import monitoring
+from recipes import monitoring as recipe
 from tests.conftest import ROOT
-from tests.test_board import events
 
 
-def written(folder, *events: tuple[str, int, int]) -> None:
+def events(folder) -> EventAccumulator:
+    """What is in the event files of a folder."""
+    return EventAccumulator(str(folder), size_guidance={TENSORS: 0}).Reload()
+
+
+def written(folder, *events: tuple[str, int, int], day: str = "2026_01_01") -> None:
     """A profile of events: name, begin and length in picoseconds, each on a line (a thread) of its own."""
     space = xplane_pb2.XSpace()
     plane = space.planes.add(name="/host:CPU")
@@ -33,7 +38,7 @@ def written(folder, *events: tuple[str, int, int]) -> None:
         for of_name, begin, length in events:
             if of_name == name:
                 line.events.add(metadata_id=number, offset_ps=begin, duration_ps=length)
-    path = folder / "train" / "plugins" / "profile" / "2026_01_01" / "here.xplane.pb"
+    path = folder / "train" / "plugins" / "profile" / day / "here.xplane.pb"
     path.parent.mkdir(parents=True)
     path.write_bytes(space.SerializeToString())
 
@@ -48,6 +53,24 @@ def test_a_profile_by_hand(tmp_path):
     assert found.batches == 3
     assert found.waiting == pytest.approx(20 / 100)
     assert found.step_seconds == pytest.approx(100e-12 / 3)
+    assert recipe.waiting(tmp_path) == pytest.approx(20 / 100)
+
+
+def test_steps_of_another_thread_are_told_by_their_own_clock(tmp_path):
+    """Each line of a profile has a time of its own that its events are counted from."""
+    written(tmp_path, (STEP, 100, 40), (NEXT_BATCH[0], 101, 10))
+    (path,) = tmp_path.rglob("*.pb")
+    space = xplane_pb2.XSpace.FromString(path.read_bytes())
+    (line,) = [line for line in space.planes[0].lines if line.events[0].duration_ps == 10]
+    line.timestamp_ns += 1  # A thousand picoseconds later, long after the step.
+    path.write_bytes(space.SerializeToString())
+    assert recipe.waiting(tmp_path) == 0
+
+
+def test_the_latest_of_several_profiles_is_read(tmp_path):
+    for name, wait in (("2026_01_01", 10), ("2026_01_03", 30), ("2026_01_02", 20)):
+        written(tmp_path, (STEP, 100, 40), (NEXT_BATCH[0], 101, wait), day=name)
+    assert recipe.waiting(tmp_path) == pytest.approx(30 / 40)
 
 
 def test_what_is_no_profile_is_told(tmp_path):
@@ -86,20 +109,29 @@ class Read:
         return tf.data.Dataset.from_generator(files, output_signature=spec)
 
 
-@pytest.mark.parametrize(("kind", "epochs"), [("naive", 3), ("cached", 1), ("ready", 0)])
+@pytest.mark.parametrize(("kind", "epochs"), [("naive", 3), ("cached", 1)])
 def test_what_a_feed_does_again_in_each_epoch(kind, epochs):
     read = Read(30)
-    found = list(monitoring.build_feed(kind, read.dataset(), 10).take(9).as_numpy_iterator())
+    found = list(experiment.build_feed(kind, read.dataset(), 10).take(9).as_numpy_iterator())
     assert {(images.dtype, images.shape) for images, _ in found} == {(np.dtype("uint8"), (10, 32, 32, 3))}
-    assert abs(read.taken - 30 * epochs) <= (10 if kind == "ready" else 0)
+    assert read.taken == 30 * epochs
     firsts = {images.tobytes() for images, _ in found}
-    assert len(firsts) == {"naive": 9, "cached": 3, "ready": 1}[kind]
+    assert len(firsts) == {"naive": 9, "cached": 3}[kind]
+
+
+def test_a_ready_batch_is_read_once_and_is_always_the_first_one():
+    read = Read(30)
+    plain = read.dataset().map(experiment.decode).batch(10)
+    first = next(iter(plain))[0].numpy()
+    read.taken = 0
+    assert all(np.array_equal(images, first) for images, _ in recipe.ready(plain).take(9))
+    assert read.taken < 30  # TensorFlow batches some ahead, and not once for each time that it is taken.
 
 
 def test_all_feeds_yield_the_labels_in_the_same_order():
     files = encoded.read(sources.Request()).take(40)
     found = {
-        kind: np.concatenate([labels for _, labels in monitoring.build_feed(kind, files, 20).take(4)])
+        kind: np.concatenate([labels for _, labels in experiment.build_feed(kind, files, 20).take(4)])
         for kind in ("naive", "overlapped", "cached")
     }
     assert (found["naive"] == found["overlapped"]).all()
@@ -110,7 +142,7 @@ def test_only_overlapped_works_ahead_by_whole_batches():
     ahead = {}
     for kind in ("naive", "overlapped"):
         read = Read(600)
-        batches = iter(monitoring.build_feed(kind, read.dataset(), 100))
+        batches = iter(experiment.build_feed(kind, read.dataset(), 100))
         next(batches)
         deadline = time.monotonic() + (0.5 if kind == "naive" else 20)
         while time.monotonic() < deadline and read.taken < 200:  # A parallel map alone works a few images ahead.
@@ -142,36 +174,83 @@ def slow(request, tmp_path_factory):
     )
     model = keras.Model(inputs, keras.layers.Dense(2)(x))
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    config = monitoring.Config(images=40, batch_size=4, profiled=8)
+    config = experiment.EXPERIMENT.config(images=40, batch_size=4, profiled=8)
     folder = tmp_path_factory.mktemp("profile")
-    return request.param, folder, monitoring.profile(model, images.repeat(), folder, config)
+    return request.param, folder, experiment.waiting(model, images.repeat(), folder, config), model, images
 
 
 def test_a_slow_feed_is_told_from_a_slow_model(slow):
-    which, _, found = slow
+    which, folder, waiting, _, _ = slow
+    found = read_profile(folder)
     assert found.batches == 8  # Those after the first epoch's ten, and none of these.
     assert found.step_seconds > SLEEP
-    assert found.waiting > 0.8 if which == "feed" else found.waiting < 0.2
+    assert waiting == pytest.approx(found.waiting)
+    assert waiting > 0.8 if which == "feed" else waiting < 0.2
+
+
+def test_ready_batches_save_the_time_of_a_slow_feed_and_not_that_of_a_slow_model(slow):
+    which, _, _, model, images = slow
+    saved = recipe.saved_by_ready_batches(model, images, steps=12)
+    assert saved > 0.7 if which == "feed" else abs(saved) < 0.3
 
 
 def test_the_profile_page_says_the_same(slow):
     """Xprof, which draws that page, reads the same file by code of its own."""
     from xprof.convert import raw_to_tool_data
 
-    _, folder, found = slow
+    _, folder, waiting, _, _ = slow
     (path,) = map(str, folder.rglob("*.xplane.pb"))
     told, _ = raw_to_tool_data.xspace_to_tool_data([path], "overview_page", {})
     # In numbers: its sentence is about whatever it finds worth a word, which beside other work may be something else.
     (said,) = (part["p"] for part in json.loads(told) if "infeed_time_ms_avg" in part.get("p", {}))
     share = float(said["infeed_time_ms_avg"]) / float(said["steptime_ms_average"])
-    assert share == pytest.approx(found.waiting, abs=0.05)
+    assert share == pytest.approx(waiting, abs=0.05)
 
 
 def test_metrics_by_hand():
-    found = monitoring_experiment.metrics(Profile(20, 0.02, 0.3), 0.01, 0.004)
+    found = experiment.metrics(0.3, seconds=0.01, ready=0.004)
+    assert found["step_seconds"] == 0.01
     assert found["saved"] == pytest.approx(0.6)
     assert found["unseen"] == pytest.approx(0.3)
-    assert found["profile_log_ratio"] == pytest.approx(np.log(2))
+
+
+def test_keras_shows_no_activations_and_ten_lines_do(tmp_path):
+    data = sources.load(sources.Request(train_images=200))
+    assert experiment.kinds_shown("keras_board", data, tmp_path / "keras") == 4
+    assert experiment.kinds_shown("whole_board", data, tmp_path / "whole") == 5
+
+
+class Numbers(keras.layers.Layer):
+    """Answers with the mean of an image in three places, of which a ReLU leaves two."""
+
+    def call(self, x):
+        mean = tf.reduce_mean(x, axis=[1, 2, 3])[:, None]
+        return tf.nn.relu(tf.concat([mean, -mean, mean + 1], axis=1))
+
+
+def test_activations_are_those_of_the_images_after_each_epoch(tmp_path):
+    images = np.full((4, 2, 2, 3), 7, np.float32)
+    inputs = keras.Input((2, 2, 3))
+    model = keras.Model(inputs, keras.layers.Dense(2)(Numbers(name="numbers")(inputs)))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images, np.zeros(4), epochs=3, callbacks=[recipe.Activations(tmp_path, images)], verbose=0)
+    shown = events(tmp_path / "activations").Tensors("numbers/activations")
+    assert [event.step for event in shown] == [0, 1, 2]
+    low, high, counts = tf.make_ndarray(shown[-1].tensor_proto).T
+    assert (low[0], high[-1]) == (0, 8)
+    assert counts.sum() == 12
+    assert (counts[0], counts[-1]) == (4, 4)  # Zeros and eights; sevens lie in between.
+
+
+def test_a_training_leaves_curves_histograms_and_a_marked_profile(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (160, 8, 8, 3)).astype("uint8")
+    batches = tf.data.Dataset.from_tensor_slices((images, images[:, 0, 0, 0] // 128)).batch(16)
+    model = recipe.train(batches, batches, 2, folder=tmp_path, rate=0.001, epochs=4)
+    assert model.optimizer.iterations == 40
+    assert 0 <= recipe.waiting(tmp_path) < 1
+    assert read_profile(tmp_path).batches == 21  # From the tenth to the thirtieth.
+    shown = {tag for path in tmp_path.rglob("events.*") for tag in events(path.parent).Tags()["tensors"]}
+    assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate", "dense/activations"} <= shown
 
 
 @pytest.mark.processes
