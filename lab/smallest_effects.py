@@ -25,7 +25,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "log_time": (0.05, A_TWENTIETH),
     "time_log_ratio": (math.log(1.2), "a fifth faster, as was asked for before the first measurement"),
     "step_log_ratio": (0.05, A_TWENTIETH),
-    "feed_log_ratio": (0.05, A_TWENTIETH),
+    "log_feed_time": (0.05, A_TWENTIETH),
     "waiting": (0.05, A_TWENTIETH),
     "unseen": (0.05, A_TWENTIETH),
     "log_memory": (0.1, "a tenth of the memory: about what the next larger batch size needs more"),
@@ -38,5 +38,8 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "apart_synchronized": (1e-6, ROUNDING),
     "apart_plain": (1e-3, "a thousand times what rounding leaves"),
     "auc": (0.03, "three pairs of images in a hundred put in the right order"),
-    "doublings": (math.log2(1.25), "a quarter more trials"),
+    "chosen_accuracy": (0.01, "a point, as for test images"),
+    "explained": (0.1, "a tenth of the variance"),
+    "share_of_grid": (0.1, "a tenth of the trainings"),
+    "kinds_shown": (1.0, "one kind of curve or histogram"),
 }

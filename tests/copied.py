@@ -13,6 +13,7 @@ import importlib.abc
 import json
 import shutil
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ IMAGES = 22  # Of each class to train on: 66 in batches of 16 leave two for the 
 SIZE = 32
 
 
+Call = Callable[..., Any]  # (recipe, sets, callbacks, **arguments) -> the trained model.
+
+
 @dataclass(frozen=True)
 class Sets:
     """A folder of images, as `keras.utils.image_dataset_from_directory` reads it."""
@@ -34,6 +38,7 @@ class Sets:
     batch_size: int = BATCH
     shuffle: bool = True
     only: int | None = None  # So many batches.
+    prepare: Call | None = None
 
     @property
     def train(self) -> Any:
@@ -51,12 +56,10 @@ class Sets:
     def _read(self, part: str, shuffle: bool) -> Any:
         import keras
 
-        return keras.utils.image_dataset_from_directory(
+        found = keras.utils.image_dataset_from_directory(
             self.folder / part, image_size=(SIZE, SIZE), batch_size=self.batch_size, shuffle=shuffle, verbose=False
         )
-
-
-Call = Callable[..., Any]  # (recipe, sets, callbacks, **arguments) -> the trained model.
+        return found.map(self.prepare) if self.prepare else found
 
 
 def usual(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
@@ -76,6 +79,24 @@ def examples_one_by_one(recipe: Any, sets: Sets, callbacks: list, **arguments: A
     return recipe.train(
         examples, sets.validation, sets.classes, batch_size=sets.batch_size, callbacks=callbacks, **arguments
     )
+
+
+def by_own_chain(recipe: Any, sets: Sets, callbacks: list, *, augment: Call | None, **arguments: Any) -> Any:
+    """The images of the folder by the recipe's own chain."""
+    made = []
+    for part, own in (
+        ("train", {"augment": augment, "shuffle": 100 * sets.shuffle}),
+        ("validation", {"augment": None}),
+    ):
+        files, _ = recipe.list_files(sets.folder / part)
+        made.append(recipe.build_feed(files, sets.batch_size, **{"shuffle": 0, **own}))
+    return recipe.train(made[0].take(sets.only or -1), made[1], sets.classes, callbacks=callbacks, **arguments)
+
+
+def in_a_folder_of_its_own(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """A search that finds no trials of another one."""
+    with tempfile.TemporaryDirectory() as folder:
+        return usual(recipe, sets, callbacks, folder=folder, **arguments)
 
 
 def go_on(recipe: Any, model: Any, sets: Sets) -> None:
@@ -103,6 +124,7 @@ class Row:
         arguments: of its `train`. Where its usual training is random, these turn dropout and augmentation off, since
             losses are compared to rounding.
         train: (recipe, sets, callbacks, **arguments) -> the trained model, where the signature is another.
+        prepare: the recipe's function that makes the inputs and targets of its models from images and labels, by name.
         go_on: (recipe, model, sets): trains on a model that was loaded, where `fit` on the sets is not the way.
         still: arguments, on top of those, with which no weight moves, so that a reported loss can be computed again;
             None if there are none.
@@ -114,6 +136,7 @@ class Row:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     train: Call = usual
     go_on: Callable[[Any, Any, Sets], None] = go_on
+    prepare: str = ""
     still: Mapping[str, Any] | None = field(default_factory=lambda: {"rate": 0.0})
     loss: Callable[[Any, Any, Any], Any] | None = None
     random: bool = False
@@ -137,6 +160,12 @@ ONE_DEVICE = {"mirrored": "fit_by_hand is for one device"}
 
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
 TABLE: dict[str, Row] = {
+    "functional_multi_input": Row(prepare="image_and_numbers"),
+    "functional_multi_input/two_outputs": Row(prepare="image_to_numbers"),
+    "input_pipeline": Row(),
+    "input_pipeline/own_chain": Row(train=by_own_chain, arguments={"augment": None}),
+    "monitoring": Row(),
+    "search": Row({"trials": 2}, train=in_a_folder_of_its_own, still=None, random=True),
     "functional_skip": Row(),
     "optimizers": Row(),
     "optimizers/momentum": Row({"optimizer": "momentum"}),
@@ -181,12 +210,15 @@ class Case:
 
     @property
     def sets(self) -> Sets:
-        return Sets(self.images)
+        return self.read()
 
     @property
     def in_order(self) -> Sets:
         """The same batches in each epoch, so that losses can be compared."""
-        return Sets(self.images, shuffle=False)
+        return self.read(shuffle=False)
+
+    def read(self, **how: Any) -> Sets:
+        return Sets(self.images, prepare=getattr(self.recipe, self.row.prepare) if self.row.prepare else None, **how)
 
     @property
     def still(self) -> bool:
@@ -207,13 +239,16 @@ class Case:
 
     def loss(self, model: Any, parts: int = 1, by_batches: bool = False) -> float:
         """The mean loss over images in training, of batches in `parts`; or the mean over those, unweighted."""
+        import tensorflow as tf
+
         total, weight = 0.0, 0
-        for images, labels in self.in_order.train:
-            size = -(-labels.shape[0] // parts)
-            for start in range(0, labels.shape[0], size):
-                part, its_labels = images[start : start + size], labels[start : start + size]
-                counts = 1 if by_batches else its_labels.shape[0]
-                total += counts * float((self.row.loss or _compiled_loss)(model, part, its_labels))
+        for batch in self.in_order.train:
+            of_batch = len(tf.nest.flatten(batch)[0])
+            size = -(-of_batch // parts)
+            for start in range(0, of_batch, size):
+                part = tf.nest.map_structure(lambda each, start=start, size=size: each[start : start + size], batch)
+                counts = 1 if by_batches else len(tf.nest.flatten(part)[0])
+                total += counts * float((self.row.loss or _compiled_loss)(model, *part))
                 weight += counts
         return total / weight
 
@@ -247,7 +282,7 @@ def folder(case: Case) -> dict[str, Any]:
 
 def one_step(case: Case) -> dict[str, Any]:
     """A training of a single step."""
-    model, seen = case.train(Sets(case.images, only=1), epochs=1)
+    model, seen = case.train(case.read(only=1), epochs=1)
     return {"moved": seen.moved(model, trainable=True)}
 
 

@@ -56,9 +56,8 @@ def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
     assert experiment.space_of("fair") == {"rate": Range(0.01, 0.1, (0.01, 0.032, 0.1)), "seconds": (0.0, 0.1)}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("search", "search_replayed")])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_that_trains_can_be_searched(name):
-    """Two are about searching themselves."""
     experiment = load(name)
     assert bool(experiment.searched) == bool(experiment.floor)
 

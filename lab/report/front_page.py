@@ -21,7 +21,7 @@ CHAPTERS = {
     "Optimizing": ("optimizers", "schedules", "gradients"),
     "Generalizing": ("regularization",),
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed"),
-    "Searching": ("search", "search_replayed"),
+    "Searching": ("search",),
 }  # fmt: skip
 PARTS = ("totals", "code", "recipes", "surprises", "scale")
 SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.

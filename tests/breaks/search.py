@@ -2,22 +2,8 @@
 
 from tests.breaks.row import of
 
-SEARCH, SEARCHING = "tests/test_search.py", "tests/test_searching.py"
+SEARCHING = "tests/test_searching.py"
 ROWS = [
-    *of(
-        "lab/search/kills.py",
-        (
-            '        if folder.name.removeprefix("trial_") not in listed:',
-            "        if False:",
-            f"{SEARCH}::test_a_search_that_was_killed_between",
-        ),
-        ("        return  # A worker", "        pass  # A worker", f"{SEARCH}::test_a_worker_leaves"),
-        (
-            "    except ValueError as error:",
-            "    except KeyError as error:",
-            f"{SEARCH}::test_a_file_that_is_cut_off",
-        ),
-    ),
     *of(
         "lab/search/search.py",
         ("num_initial_points=BATCH", "num_initial_points=None", f"{SEARCHING}::test_each_tuner_is_the_one"),

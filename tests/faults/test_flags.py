@@ -18,7 +18,7 @@ from tests.conftest import ROOT, examples
 from tests.faults.spoiling import ESCAPES
 from tests.toys import guess, pair
 
-RECIPES = [guess.EXPERIMENT, *map(load, ("optimizers", "search_replayed", "distributed"))]
+RECIPES = [guess.EXPERIMENT, *map(load, ("optimizers", "search", "distributed"))]
 # What one argument of a command can be: no NUL, and bytes that are no UTF-8 as Python shows them.
 words = st.one_of(
     st.text(st.characters(exclude_characters="\0"), max_size=12),
