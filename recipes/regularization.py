@@ -5,15 +5,15 @@ smoothing do little with a thousand images, and early stopping saves time rather
 
 Run       python -m recipes.regularization      eleven techniques, three seeds: five minutes
 Copy      augmentation, or one argument of train and the lines that read it
-Careful   mirror only images whose mirror image has the same class: no digits, no arrows.
-          To stop on the metric that you care about is better than to stop on the loss
+Careful   mirror only images whose mirror image has the same class: no digits, no arrows;
+          import SmoothedCrossentropy before you load its models
 Numbers   results/regularization/README.md
 Papers    JMLR 15 (dropout), arXiv:1711.05101 (weight decay), arXiv:1512.00567 (label smoothing),
           arXiv:1708.04552 (cutout), arXiv:1803.05407 (averaged weights)
 """
 
 import keras
-from keras import layers, losses, optimizers, regularizers
+from keras import layers, losses, ops, optimizers, regularizers
 
 
 def augmentation(mirror=True, translate=0.1, cutout=0.0):
@@ -31,6 +31,15 @@ def augmentation(mirror=True, translate=0.1, cutout=0.0):
             layers.RandomErasing((1.0, 1.0), scale=(cutout, cutout), fill_value=128, **how)
         )
     return found
+
+
+@keras.saving.register_keras_serializable("recipes")
+class SmoothedCrossentropy(losses.CategoricalCrossentropy):
+    """Keras's own loss for integer labels (batch,): it smooths one-hot labels only."""
+
+    def call(self, y_true, y_pred):
+        labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))
+        return super().call(ops.one_hot(labels, y_pred.shape[-1]), y_pred)
 
 
 def build_model(shape, classes, *, dropout=0.0, l1=0.0, l2=0.0):
@@ -72,12 +81,8 @@ def train(
     if augment := augmentation(mirror, translate, cutout):
         model = keras.Sequential([keras.Input(shape), *augment, model])
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-    if label_smoothing:  # Keras smooths one-hot labels only.
-        loss = losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
-        train_set, validation_set = (
-            images_and_labels.map(lambda x, y: (x, keras.ops.one_hot(y, classes)))
-            for images_and_labels in (train_set, validation_set)
-        )
+    if label_smoothing:
+        loss = SmoothedCrossentropy(from_logits=True, label_smoothing=label_smoothing)
     averaging = {"use_ema": True, "ema_momentum": average} if average else {}
     model.compile(
         optimizer=optimizers.AdamW(rate, weight_decay=weight_decay, **averaging),  # Without: Adam.

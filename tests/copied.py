@@ -104,18 +104,6 @@ def go_on(recipe: Any, model: Any, sets: Sets) -> None:
     model.fit(sets.train, epochs=1, verbose=0)
 
 
-def go_on_one_hot(recipe: Any, model: Any, sets: Sets) -> None:
-    import keras
-
-    model.fit(sets.train.map(lambda x, y: (x, keras.ops.one_hot(y, sets.classes))), epochs=1, verbose=0)
-
-
-def one_hot_loss(model: Any, images: Any, labels: Any) -> Any:
-    import keras
-
-    return _compiled_loss(model, images, keras.ops.one_hot(labels, len(CLASSES)))
-
-
 @dataclass(frozen=True)
 class Row:
     """How to train by a recipe, and what it cannot do.
@@ -180,7 +168,7 @@ TABLE: dict[str, Row] = {
     "mixed_precision": Row(),
     "regularization": Row(),
     "regularization/penalized": Row({"l1": 1e-4, "l2": 1e-4, "weight_decay": 0.1}),
-    "regularization/smoothed": Row({"label_smoothing": 0.1}, go_on=go_on_one_hot, loss=one_hot_loss),
+    "regularization/smoothed": Row({"label_smoothing": 0.1}),
     "regularization/averaged": Row({"average": 0.9}),
     "regularization/changed": Row({"mirror": True, "translate": 0.1, "cutout": 0.2, "dropout": 0.3}, random=True),
     "shuffling": Row(train=examples_one_by_one),

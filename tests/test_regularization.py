@@ -85,11 +85,11 @@ def test_in_mixed_precision_images_are_changed_in_float32():
     try:
         images = DATA.train.images[:20].astype("float32")
         found = changed(images, cutout=0.25)
+        assert {layer.compute_dtype for layer in recipe.augmentation(mirror=False, cutout=0.2)} == {"float32"}
         with pytest.raises(ValueError, match="range"):
             tf.function(keras.layers.RandomErasing())(images, training=True)  # Once it works, the policy can do.
     finally:
         keras.config.set_dtype_policy("float32")
-    assert {layer.compute_dtype for layer in recipe.augmentation(mirror=False, cutout=0.2)} == {"float32"}
     assert found.shape == images.shape
 
 
@@ -149,19 +149,26 @@ def test_decoupled_decay_is_the_optimizers(monkeypatch):
 
 
 def test_smoothed_labels_ask_for_less_certainty(monkeypatch):
-    seen = handed_over(monkeypatch, recipe.train, label_smoothing=0.3)
-    for one_hot, plain in ((seen.feed, seen.given[0]), (seen.validation_data, seen.given[1])):
-        (images, hot), (same, labels) = next(iter(one_hot)), next(iter(plain))
-        assert np.array_equal(images, same)
-        assert np.array_equal(hot, np.eye(3)[labels])
+    """Whole-number labels as they come in, of one row or one column, in float32 and float16."""
+    loss = handed_over(monkeypatch, recipe.train, label_smoothing=0.3).model.loss
     logits = np.array([[5.0, 0, 0], [0, 0, 5.0]], "float32")
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     # 0.3 goes to all three classes: 0.7 + 0.1 stays with the true one.
     wanted = [[0.8, 0.1, 0.1], [0.1, 0.1, 0.8]]
     by_hand = -np.mean(np.sum(wanted * np.log(shares), axis=1))
-    assert float(seen.model.loss(np.eye(3, dtype="float32")[[0, 2]], logits)) == pytest.approx(by_hand, rel=1e-5)
+    for labels in (np.array([0, 2]), np.array([[0], [2]], "int32"), np.array([0, 2], "uint8")):
+        assert float(loss(labels, logits)) == pytest.approx(by_hand, rel=1e-5)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert float(again(np.array([0, 2]), logits)) == pytest.approx(by_hand, rel=1e-5)
     plain = handed_over(monkeypatch, recipe.train).model.loss
+    assert type(plain) is keras.losses.SparseCategoricalCrossentropy
     assert float(plain(np.array([0, 2]), logits)) == pytest.approx(-np.log(shares[0, 0]), rel=1e-5)
+
+
+def test_with_smoothed_labels_accuracy_is_still_of_whole_number_labels():
+    model = recipe.train(few(), few(20), 3, label_smoothing=0.2, epochs=1)
+    right = np.argmax(model.predict(few(), verbose=0), axis=1) == np.concatenate([labels for _, labels in few()])
+    assert model.evaluate(few(), verbose=0)[1] == pytest.approx(right.mean())
 
 
 def test_the_weights_of_the_epoch_that_was_watched_are_put_back():
