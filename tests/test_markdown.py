@@ -212,6 +212,10 @@ def test_the_digits_and_the_model_of_the_docs_are_measured(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "folder:digits" in (next_tune := re.search(r"python -m recipes.optimizers tune .*", done.stdout)[0])
     assert "mine.py:my_model" in next_tune
+    (tmp_path / "own.py").write_text(blocks("docs/your-data.md", "python")[3] + "\nprint(model.count_params())\n")
+    done = run([sys.executable, "own.py"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(done.stdout.split()[-1]) > 1000
 
 
 @pytest.mark.processes
