@@ -203,6 +203,10 @@ def test_a_claim_that_was_not_measured_says_so():
     claims = [Claim(i, "…", "us", "test_accuracy", higher=i, than="a") for i in ("b", "c")]
     report = reported(claims, {"a": [0.5] * 9, "b": [0.6] * 9, "c": []})
     assert [claim.strongest.verdict for claim in report.summary().claims] == ["undecided", "not measured"]
+    nothing = reported(claims, {"a": [], "b": [], "c": []})
+    page = card.markdown(nothing)
+    assert "deciding interval" not in page
+    assert nothing.figure().axes
 
 
 def test_a_verdict_on_times_names_the_kind_of_machine_and_counts_occasions():

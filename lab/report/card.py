@@ -83,11 +83,14 @@ def _numbers(claims: Sequence[ClaimSummary], claim: ClaimSummary, finding: Findi
 
 
 def _usual(claims: Sequence[ClaimSummary]) -> tuple[str, str]:
-    return Counter((claim.measure, claim.unit) for claim in claims).most_common(1)[0][0]
+    """The measure that most of the claims are about, and its unit."""
+    measured = [claim for claim in claims if claim.findings[0].effects] or claims
+    return Counter((claim.measure, claim.unit) for claim in measured).most_common(1)[0][0]
 
 
 def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
     """The unit, the interval, the number of seeds and the smallest effect that counts, in two sentences."""
+    claims = [claim for claim in claims if claim.findings[0].effects]
     if not claims:
         return ""
     measure, unit = _usual(claims)

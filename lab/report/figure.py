@@ -191,8 +191,8 @@ def draw_bars(panel: Bars, axes: Any, report: "Report", color: Mapping[str, str]
         mean, half = _spread(mine)
         axes.errorbar(mean, place, xerr=half, fmt="o", markersize=6, elinewidth=2.5, color=color[name])
     axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found], fontsize=9)
-    axes.set_ylim(len(found) - 0.5, -0.5)
     if found:
+        axes.set_ylim(len(found) - 0.5, -0.5)
         _scale(axes, panel.log)
     else:  # An empty axis can't be logarithmic.
         axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
