@@ -42,6 +42,8 @@ def report(values=VALUES, budget="quick", **fields) -> Report:
     [
         ("{test_accuracy.clear}", "59.5 %"),
         ("{test_accuracy.clear - test_accuracy.fair}", "9.5 points"),
+        ("{change test_accuracy.clear - test_accuracy.fair}", "+9.5 points"),
+        ("{change test_accuracy.fair - test_accuracy.clear}", "−9.5 points"),
         ("{epochs.clear}, {epochs.clear - epochs.fair}", "5.9 epochs, 0.9 epochs"),
         ("{parameters.clear / parameters.fair}", "1.2×"),
         ("{parameters.clear}", "595"),
@@ -75,6 +77,7 @@ def test_the_ratio_of_a_logarithmic_metric_is_one_of_what_it_is_the_logarithm_of
         ("{saved log_time.clear / log_time.fair}", "clear takes 1.10 times as much as fair"),
         ("{test_accuracy.clear - epochs.fair}", "compares two metrics"),
         ("{saved test_accuracy.clear}", "saved needs a ratio"),
+        ("{change log_time.clear / log_time.fair}", "change needs a difference"),
         ("{test_accuracy}", "is not of a form"),
         ("{full: test_accuracy.clear}", "nothing was measured with all images"),
         ("{argument.rate.clear}", "clear is no variant with arguments"),

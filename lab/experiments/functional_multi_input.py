@@ -126,7 +126,7 @@ EXPERIMENT = Experiment(
     panels=(Lines("val_accuracy"), Bars("test_accuracy")),
     answer="A second input helps by what the first one cannot see: six numbers of colour gave a gray picture "
     "{test_accuracy.both - test_accuracy.image}. Numbers that belong to other images gave "
-    "{test_accuracy.both_shuffled - test_accuracy.image}.",
+    "{change test_accuracy.both_shuffled - test_accuracy.image}.",
     rests_on=("B7a", "B7b"),
     advice=[
         "**Add an input that says something new.** A gray thumbnail with six numbers of its colours reached "
@@ -134,6 +134,6 @@ EXPERIMENT = Experiment(
         "**Do not expect the same where the first input already shows it.** Beside the colour image the numbers gave "
         "{test_accuracy.colour_both - test_accuracy.colour}.",
         "**Ask for the numbers as a second output where they are missing later.** At the best of three weights of its "
-        "loss that changed the accuracy by {test_accuracy.second_light - test_accuracy.image}.",
+        "loss that changed the accuracy by {change test_accuracy.second_light - test_accuracy.image}.",
     ],
 )

@@ -180,7 +180,7 @@ EXPERIMENT = Experiment(
         "**Begin with a convnet.** It reaches {test_accuracy.convnet}, and two dense layers reach "
         "{test_accuracy.dense_128_64}.",
         "**Do not add dense layers for accuracy.** Going from one layer of 65 units to two of 128 and 64 changes "
-        "accuracy by {test_accuracy.dense_128_64 - test_accuracy.dense_65}.",
+        "accuracy by {change test_accuracy.dense_128_64 - test_accuracy.dense_65}.",
         "**Put an activation between layers.** Without one, ten layers are a single matrix.",
     ],
 )

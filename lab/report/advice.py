@@ -2,14 +2,15 @@
 
     {test_accuracy.muon}                              a mean: "64.5 %"
     {test_accuracy.muon - test_accuracy.adam}         a paired difference: "3.0 points"
+    {change test_accuracy.both - test_accuracy.one}   the same with its sign, whichever it is: "−0.2 points"
     {log_time.eager / log_time.graph}                 a ratio, of what a log_ metric is the logarithm of: "4.3×"
     {faster log_time.bfloat16 / log_time.float32}     the first is quicker: "43 % faster"
     {saved log_memory.bfloat16 / log_memory.float32}  the first needs less: "50 %"
     {argument.rate.muon}                              an argument that the variant is trained with: "0.01"
     {full: test_accuracy.muon}                        any of these, measured with all images
 
-A difference is written so that it is positive. If new evidence turns its sign, the sentence around it is wrong, and
-`publish` stops.
+A difference without `change` is written so that it is positive. If new evidence turns its sign, the sentence around it is
+wrong, and `publish` stops.
 """
 
 import ast
@@ -24,7 +25,7 @@ from lab.report.pages import is_ratio, times
 from lab.report.report import Report
 
 TERM = r"(\w+)\.([^\s{}]+)"
-PLACEHOLDER = re.compile(rf"(full: )?(?:(faster|saved) )?{TERM}(?: ([-/]) {TERM})?")
+PLACEHOLDER = re.compile(rf"(full: )?(?:(change|faster|saved) )?{TERM}(?: ([-/]) {TERM})?")
 BLOCK = re.compile(r"(Run|Copy|Careful|Numbers|Papers)  +\S")  # A line of the docstring's last part begins so.
 WIDTH = 100
 
@@ -48,11 +49,11 @@ def _number(asked: str, report: Report, full: Report | None) -> str:
             raise KeyError("nothing was measured with all images")
         if sign and other_metric != metric:
             raise KeyError("it compares two metrics")
-        if way and sign != "/":
-            raise KeyError(f"{way} needs a ratio")
+        if way and sign != ("-" if way == "change" else "/"):
+            raise KeyError(f"{way} needs a {'difference' if way == 'change' else 'ratio'}")
         if not sign:
             return _level(found, metric, variant)
-        return _difference(found, metric, variant, other) if sign == "-" else _ratio(found, way, metric, variant, other)
+        return (_difference if sign == "-" else _ratio)(found, way, metric, variant, other)
     except KeyError as error:
         raise EvidenceError(
             f"The advice of {report.experiment.name} can't be filled in: {{{asked}}} has no number, because "
@@ -69,10 +70,12 @@ def _level(report: Report, metric: str, variant: str) -> str:
     return f"{value:,.{unit.digits}f}{f' {unit.name}' if unit.name else ''}"
 
 
-def _difference(report: Report, metric: str, variant: str, other: str) -> str:
+def _difference(report: Report, way: str | None, metric: str, variant: str, other: str) -> str:
     unit = report.experiment.unit(metric)
     value = report.difference(metric, variant, other) * unit.scale
-    shown = f"{value:,.{1 if unit.name == 'points' else unit.digits}f}"
+    shown = f"{value:{'+' if way else ''},.{1 if unit.name == 'points' else unit.digits}f}"
+    if way:
+        shown = shown.replace("-", "−")
     if shown.startswith("-"):
         raise KeyError(f"it is {shown} now: the sentence around it says the opposite of the evidence")
     return f"{shown}{f' {unit.name}' if unit.name else ''}"
