@@ -9,8 +9,8 @@
     {argument.rate.muon}                              an argument that the variant is trained with: "0.01"
     {full: test_accuracy.muon}                        any of these, measured with all images
 
-A difference without `change` is written so that it is positive. If new evidence turns its sign, the sentence around it is
-wrong, and `publish` stops.
+A difference without `change` is written so that it is positive. If new evidence turns its sign, the sentence around it
+is wrong, and `publish` stops.
 """
 
 import ast
