@@ -44,7 +44,7 @@ def marks(part: str) -> tuple[str, str]:
 
 
 def readme(text: str, found: Summaries) -> str:
-    """README's `text` with its generated parts made anew.
+    """README's `text` with its parts generated again.
 
     Raises:
         EvidenceError: README has no place for one of them.

@@ -1,4 +1,4 @@
-"""From logs to `results/NAME/` and README: all that is published is generated, and a test compares it anew.
+"""From logs to `results/NAME/` and README: all that is published is generated, and a test generates it again.
 
 Files are written one by one, each whole, the evidence first. Where a command is killed on the way, the next `publish`
 makes what is missing.
@@ -38,7 +38,7 @@ Pages = dict[Path, Any]  # By the place of the file: text, or the `Summary`.
 def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None = None) -> str:
     """Copy evidence to `results`/NAME and generate what is made from it; say what was done.
 
-    That is the card, the figure and the summary beside it, and the answer in the recipe's docstring.
+    That is the card, the figure, the summary and the answer in the recipe's docstring.
 
     Raises:
         EvidenceError: evidence that may not be published, an answer that it does not support, or no evidence at all.
@@ -146,7 +146,7 @@ def _read_text(path: Path) -> str:
 
 
 def publish_front(results: Path | None = None, page: Path | None = None) -> None:
-    """Make anew what is generated from all recipes' summaries: the front page and its picture, and the ledger.
+    """Generate what comes from all recipes' summaries: the front page and its picture, the ledger and the gallery.
 
     Raises:
         EvidenceError: README has no place for it.
@@ -171,7 +171,7 @@ def front_pages(found: front_page.Summaries, results: Path, page: Path) -> dict[
 
 
 def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
-    """What of a recipe is current, stale or missing, a line each. Below stale evidence also what mends it."""
+    """A line for each part of a recipe's evidence: current, stale or missing; below what is stale how to renew it."""
     quick, full = (Published.read(experiment, results, budget) for budget in BUDGETS)
     parts: list[tuple[str, Any, str]] = [("evidence", quick.evidence, quick.stale)]
     if experiment.sweep:
@@ -191,7 +191,7 @@ def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
 
 
 def _remedy(report: Report) -> list[str]:
-    """What has changed since evidence was measured, what mends it, and how many minutes that takes."""
+    """What has changed since evidence was measured, how to renew it, and how many minutes that takes."""
     experiment, lines = report.experiment, []
     changed = changed_parts(experiment, report.found)
     for file, names in itertools.groupby(changed[:MOST_CHANGED], key=lambda part: part.partition(": ")[0]):

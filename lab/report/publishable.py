@@ -35,7 +35,7 @@ def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -
             continue
         if not (reasons := objections(experiment, path)):
             return path, passed_over
-        passed_over.append(f"{path} is passed over: {' '.join(reasons)}")
+        passed_over.append(f"{path} is skipped: {' '.join(reasons)}")
     return None, passed_over
 
 

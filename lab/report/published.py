@@ -18,9 +18,9 @@ Found = TypeVar("Found", bound=Origin)
 
 @dataclass(frozen=True)
 class Published:
-    """A recipe's committed evidence and tuning sweep, as far as there are any, and why each is stale, if it is.
+    """A recipe's committed evidence and tuning sweep, if there are any, and why each is stale, if it is.
 
-    Stale evidence was measured with an earlier version of the recipe. Its card is labelled so, and not made anew.
+    Stale evidence was measured with an earlier version of the recipe, and its card says so.
     """
 
     evidence: Evidence | None

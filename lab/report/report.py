@@ -123,7 +123,7 @@ class Report:
         """The metrics that tables show, those that any run has."""
         claimed = (claim.metric for claim in self.experiment.claims if claim.metric and not claim.from_tuning)
         wanted = dict.fromkeys((*TABLE, *self.experiment.units, *claimed))
-        if self.experiment.timed & set(self.experiment.units):  # It times steps with nothing beside them.
+        if self.experiment.timed & set(self.experiment.units):  # It times steps with nothing else running.
             wanted.pop("images_per_second")
         return [name for name in wanted if values_of(self.records, name)]
 
