@@ -1,6 +1,7 @@
 """`Experiment`: variants × seeds under a budget; what a module ends with. Data only: others carry it out."""
 
 import ast
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -266,9 +267,13 @@ class Experiment:
 
     @property
     def tuned(self) -> tuple[str, ...]:
-        """The tables of the recipe that hold what was tuned: no code, but recorded with each run."""
+        """The tables of the recipe and its experiment that hold what was tuned: no code, but recorded with each run."""
         found = self.tuning.found if self.tuning else ()
-        return tuple(name for name in found if hasattr(self.recipe, name))
+        return tuple(name for name in found if any(hasattr(module, name) for module in self._modules))
+
+    @property
+    def _modules(self) -> tuple[ModuleType, ...]:
+        return (self.recipe, importlib.import_module(self.module)) if self.module != "__main__" else (self.recipe,)
 
     def settings(self, variant: str) -> dict[str, Any]:
         """What a variant is: its function and arguments, and what was tuned for it, by the tables' names."""
@@ -276,7 +281,7 @@ class Experiment:
         found |= self.own_flags.get(variant, {})
         keys = [variant, *(value for value in found.values() if isinstance(value, str))]
         for name in self.tuned:
-            table = getattr(self.recipe, name)
+            table = next(getattr(module, name) for module in self._modules if hasattr(module, name))
             found[name] = next((table[key] for key in keys if key in table), None) if isinstance(table, dict) else table
         return found
 

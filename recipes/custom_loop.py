@@ -27,8 +27,17 @@ def build_model(shape, classes, kind=keras.Model):
 
 
 def train(
-    train_set, validation_set, classes, *, rate=0.02, epochs=2, accumulate=None,
-    fit=keras.Model.fit, build_model=build_model, callbacks=(), **settings,
+    train_set,
+    validation_set,
+    classes,
+    *,
+    rate=0.02,
+    epochs=2,
+    accumulate=None,
+    fit=keras.Model.fit,
+    build_model=build_model,
+    callbacks=(),
+    **settings,
 ):
     """Train on sets as `keras.utils.image_dataset_from_directory` returns them; return the model.
 
@@ -40,7 +49,14 @@ def train(
     optimizer = optimizers.SGD(rate, momentum=0.9, gradient_accumulation_steps=accumulate)
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], **settings)
-    fit(model, train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0)
+    fit(
+        model,
+        train_set,
+        validation_data=validation_set,
+        epochs=epochs,
+        callbacks=list(callbacks),
+        verbose=0,
+    )
     return model
 
 

@@ -62,8 +62,15 @@ def compile_model(model, rate):
 
 
 def train(
-    train_set, validation_set, classes, policy=None, *, rate=0.028, epochs=3,
-    build_model=build_model, callbacks=(),
+    train_set,
+    validation_set,
+    classes,
+    policy=None,
+    *,
+    rate=0.028,
+    epochs=3,
+    build_model=build_model,
+    callbacks=(),
 ):
     """Train under a policy, or None for the one that is set, and return the model.
 
@@ -75,7 +82,11 @@ def train(
     with dtype_policy(policy):
         model = compile_model(build_model(train_set.element_spec[0].shape[1:], classes), rate)
     model.fit(
-        train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0
+        train_set,
+        validation_data=validation_set,
+        epochs=epochs,
+        callbacks=list(callbacks),
+        verbose=0,
     )
     return model
 

@@ -346,6 +346,7 @@ TOY, MEASURING = "recipes/counted_toy.py", "lab/experiments/counted_toy.py"
         (TOY, '{"a": 1}', '{"a": 2}'),  # What was tuned: it is recorded with each run.
         (MEASURING, "What is compared.", "What."),
         (MEASURING, "NOTHING = 6", "NOTHING = 7"),
+        (MEASURING, "NOTHING = 6", "NOTHING = [compare for compare in (6,)]"),
         (MEASURING, '["one"]', '["two"]'),
         (MEASURING, "[compare, CLAIMS]", "[CLAIMS, compare]"),
         ("pipelines/batches.py", '"""Cut."""', '"""Cut it."""'),

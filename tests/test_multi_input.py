@@ -16,7 +16,7 @@ IMAGES, LABELS = DATA.train.images[:100], DATA.train.labels[:100]
 
 
 def prepared(variant: str):
-    return experiment.PARTS[variant][0](IMAGES, LABELS)
+    return experiment.PREPARE[variant](IMAGES, LABELS)
 
 
 def model_of(variant: str) -> keras.Model:
@@ -97,7 +97,7 @@ def test_the_model_standardizes_numbers_by_training_images_alone():
     """Validation images of another brightness have no say in it."""
     bright = tf.data.Dataset.from_tensor_slices((np.full((20, 32, 32, 3), 255, "uint8"), np.zeros(20, int))).batch(10)
     for variant in ("numbers", "both"):
-        prepare = experiment.PARTS[variant][0]
+        prepare = experiment.PREPARE[variant]
         model = recipe.train(sets(prepare), bright.map(prepare), 10, epochs=1)
         layer = model.get_layer("numbers_scaled")
         scaled = layer(recipe.colour_numbers(IMAGES)).numpy()
@@ -141,6 +141,7 @@ def test_names_lead_through_fit_predict_save_and_load(tmp_path):
     config = experiment.EXPERIMENT.config(epochs=2, batch_size=50)
     (tmp_path / "run").mkdir()
     run = Run("second_middle", 1, REQUEST, config, tmp_path / "run", save=tmp_path / "model.keras")
+    run.bound = experiment.EXPERIMENT.bound("second_middle", config)
     scores = experiment.train("second_middle", config, run)
     assert len(run.curves["val_accuracy"]) == 2
     assert run.curves["val_accuracy"] == run.curves["val_label_accuracy"]
@@ -165,17 +166,6 @@ def test_a_model_loaded_again_scales_numbers_as_before(tmp_path):
     assert np.allclose(loaded(backwards)["label"], model(inputs)["label"], atol=1e-5)
 
 
-def test_what_was_given_on_the_command_line_takes_a_variants_place(monkeypatch, tmp_path):
-    seen = {}
-
-    def train(*sets, **arguments):
-        seen.update(arguments)
-        raise InterruptedError
-
-    monkeypatch.setattr(experiment, "VARIANTS", {"second_light": experiment.partial(recipe.train, second_weight=0.1)})
-    monkeypatch.setattr(experiment, "with_given", lambda variant, config: train)
-    with pytest.raises(InterruptedError):
-        experiment.train("second_light", experiment.EXPERIMENT.config(), Run("", 1, REQUEST, None, tmp_path))
-    assert set(seen) == {"callbacks"}
+def test_what_was_given_on_the_command_line_takes_a_variants_place():
     bound = experiment.EXPERIMENT.bound("second_light", experiment.EXPERIMENT.config(rate=0.5, epochs=3))
     assert (bound.keywords["rate"], bound.keywords["epochs"], bound.keywords["second_weight"]) == (0.5, 3, 0.1)

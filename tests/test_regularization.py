@@ -295,7 +295,7 @@ def test_decay_by_hand_is_that_of_keras_in_float64(adaptive):
 def test_weights_are_counted_by_hand(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.set_weights([np.array([[3.0, 0.0], [-4.0, 0.0005]], "float32"), np.zeros(2)])
-    run = Run("none", 1, sources.Request(), None, tmp_path)
+    run = Run("none", 1, sources.Request(), None, tmp_path, bound=experiment.NONE)
     run.curves = {"accuracy": [0.5, 0.75], "val_accuracy": [0.25, 0.25], "loss": [1.0, 0.5]}
     found = experiment.weights_and_epochs(model, run, None)
     assert found == pytest.approx({"weight_norm": 5.0, "near_zero": 0.5, "exactly_zero": 0.25, "epochs": 2.0})

@@ -43,7 +43,7 @@ def found_in(logs):
 def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
     space = optimizers_experiment.EXPERIMENT.space_of("adamw")
     grid = optimizers_experiment.TUNING.grids["adamw"]
-    assert space == {"rate": Range(1e-4, 1e-1, grid), "weight_decay": (0.0, 0.004, 0.04)}
+    assert space == {"rate": Range(1e-4, 1e-1, grid), "decay": (0.0, 0.004, 0.04)}
     assert set(optimizers_experiment.EXPERIMENT.space_of("sgd")) == {"rate"}
     assert set(optimizers_experiment.EXPERIMENT.searched) == {
         *optimizers_experiment.CURVE,

@@ -104,7 +104,7 @@ def handed_over(monkeypatch, tmp_path, variant: str, **given):
         raise InterruptedError
 
     config = dataclasses.replace(EXPERIMENT.config(), **given)
-    run = Run(variant, 1, sources.Request(train_images=1000), config, tmp_path)
+    run = Run(variant, 1, sources.Request(train_images=1000), config, tmp_path, bound=EXPERIMENT.bound(variant, config))
     monkeypatch.setattr(keras.Model, "fit", fit)
     with pytest.raises(InterruptedError):
         experiment.train(variant, config, run)

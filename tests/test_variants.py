@@ -1,6 +1,7 @@
 """Variants that are partial functions: what the laboratory gives them, what flags they become, what is recorded."""
 
 import dataclasses
+import importlib
 from functools import partial
 
 import keras
@@ -13,6 +14,7 @@ from lab.evidence.records import read
 from lab.evidence.schemas import Evidence
 from lab.evidence.staleness import set_otherwise, staleness, tuned_otherwise
 from lab.execute.job import Job, run_job
+from lab.experiments import NAMES, load
 from pipelines import sources
 from tests import recomputing
 from tests.conftest import typed_evidence_in
@@ -185,3 +187,21 @@ def test_a_sweep_tunes_an_argument(started, tmp_path):
     (path,) = tmp_path.rglob("tuning.json")
     search = read(path, TuningSweep).search
     assert {trial.config["rate"] for trial in search if trial.seed == 0} >= {0.001, 0.003}
+
+
+def test_a_table_of_what_was_tuned_is_no_code_but_recorded_wherever_it_stands(monkeypatch):
+    """Else a sweep would be stale as soon as its winners are written down."""
+    experiment = load("sequential")
+    assert "RATES" in experiment.tuned
+    assert not [part for part in experiment.parts if part.endswith(": RATES")]
+    module = importlib.import_module(experiment.module)
+    monkeypatch.setitem(module.RATES, "convnet", 0.5)
+    assert experiment.settings("convnet")["RATES"] == 0.5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_function_that_measures_reads_the_table_of_variants_of_its_own_module(name):
+    """The partial function of a run is `run.bound`: its arguments are recorded, and no code."""
+    experiment = load(name)
+    if experiment.partials:
+        assert f"lab/experiments/{name}.py: VARIANTS" not in experiment.parts

@@ -40,6 +40,9 @@ def perform(
         (run,) = runs.values()
         if table is not None:
             return {run.variant: table.measure(config, run)}
+        if experiment.partials:
+            given = {} if run.build_model is None else {"build_model": run.build_model}
+            run.bound = functools.partial(experiment.bound(run.variant, config), **given)
         train = experiment.train or functools.partial(training.on_batches, experiment)
         return {run.variant: train(run.variant, config, run)}
 

@@ -37,6 +37,7 @@ class Run:
     blocks: list[dict[str, Any]] = field(default_factory=list)  # Of each timed block, how disturbed it was.
     diverged: bool = False
     build_model: Callable[..., Any] | None = None  # The reader's own, in the place of the recipe's.
+    bound: Any = None  # The variant's function with all its arguments, where variants are partial functions.
     _history: keras.callbacks.History | None = None  # Of the last `fit`.
     _test_was_read: bool = False
 

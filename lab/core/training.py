@@ -1,7 +1,6 @@
 """A run of a recipe's `train`: batches of the run's images in, a model out, its scores."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import numpy as np
@@ -25,13 +24,10 @@ def on_batches(experiment: Any, variant: str, config: Any, run: Run) -> dict[str
     if experiment.prepare is not None:
         several = {"prepare": experiment.prepare, "output": experiment.output}
         train_set, validation_set = train_set.map(experiment.prepare), validation_set.map(experiment.prepare)
-    train = experiment.bound(variant, config)
-    if run.build_model is not None:
-        train = functools.partial(train, build_model=run.build_model)
     callbacks = run.callbacks(data, **several)
     if experiment.callbacks is not None:
         callbacks += experiment.callbacks(run, data)
-    model = train(train_set, validation_set, len(data.classes), callbacks=callbacks)
+    model = run.bound(train_set, validation_set, len(data.classes), callbacks=callbacks)
     metrics = run.scores(model, data, **several)
     if experiment.extra is not None:
         metrics |= experiment.extra(model, run, data)

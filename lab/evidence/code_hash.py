@@ -107,7 +107,10 @@ def _names(node: ast.stmt) -> list[str]:
         return [node.name]
     if isinstance(node, ast.Expr):
         return [_root(node.value)]
-    return sorted({_root(part) for part in ast.walk(node) if isinstance(getattr(part, "ctx", None), ast.Store)} - {""})
+    loops = [inner.target for inner in ast.walk(node) if isinstance(inner, ast.comprehension)]
+    local = {id(part) for target in loops for part in ast.walk(target)}  # Names that end with the comprehension.
+    stored = [part for part in ast.walk(node) if isinstance(getattr(part, "ctx", None), ast.Store)]
+    return sorted({_root(part) for part in stored if id(part) not in local} - {""})
 
 
 def _root(node: ast.AST) -> str:

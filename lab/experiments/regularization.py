@@ -164,9 +164,10 @@ def weights_and_epochs(model, run, data):
         "exactly_zero": float(np.mean(size == 0)),
         "epochs": float(len(run.curves["loss"])),
     }
-    if run.variant in KEPT and not run.diverged:  # The validation accuracy is that of the weights that were put back.
-        watched = np.array(run.curves[KEPT[run.variant].keywords["stop_on"]], float)
-        kept = watched.argmin() if run.variant != "best_accuracy" else watched.argmax()
+    stop_on = run.bound.keywords.get("stop_on")
+    if stop_on and not run.diverged:  # The validation accuracy is that of the weights that were put back.
+        watched = np.array(run.curves[stop_on], float)
+        kept = watched.argmin() if stop_on == "val_loss" else watched.argmax()
         metrics["validation_accuracy"] = run.curves["val_accuracy"][kept]
     return metrics
 

@@ -7,19 +7,19 @@ import tensorflow as tf
 
 from lab import Claim, Experiment, Objective, Tuning, Unit, half_decades
 from lab.core.training import some_of
-from lab.variants import with_given
 from pipelines import batches, sources
 from recipes import shuffling as recipe
 
-# Adam's peak rate for each order, chosen on validation images.
-VARIANTS = {
-    "shuffled": partial(recipe.train, rate=0.0057),
-    "buffer_half": partial(recipe.train, buffer=0.5, rate=0.0032),
-    "buffer_tenth": partial(recipe.train, buffer=0.1, rate=0.00032),
-    "frozen": partial(recipe.train, reshuffle=False, rate=0.0057),
-    "class_ordered": partial(recipe.train, buffer=0.0, rate=0.00032),
+# Adam's peak learning rate for each order, chosen on validation images.
+RATES = {"shuffled": 0.0057, "buffer_half": 0.0032, "buffer_tenth": 0.00032, "frozen": 0.0057, "class_ordered": 0.00032}
+ORDERS: dict[str, dict] = {
+    "shuffled": {},
+    "buffer_half": {"buffer": 0.5},
+    "buffer_tenth": {"buffer": 0.1},
+    "frozen": {"reshuffle": False},
+    "class_ordered": {"buffer": 0.0},
 }
-TUNED = tuple(VARIANTS)
+VARIANTS = {name: partial(recipe.train, **order, rate=RATES[name]) for name, order in ORDERS.items()}
 # One mixed order for all epochs but the last, which repeats it or has another.
 VARIANTS |= {name: partial(recipe.train, buffer=0.0, rate=0.0057) for name in ("order_repeated", "order_changed")}
 LONG = {
@@ -70,18 +70,15 @@ def in_one_order(images, labels, seed: int, epochs: int, change: bool) -> tf.dat
 
 def train(variant, config, run):
     """Sort the images by class, and train on them in the variant's order."""
-    called = with_given(VARIANTS[variant], config)
-    if run.build_model is not None:
-        called = partial(called, build_model=run.build_model)
-    data = some_of(sources.load(run.data), FEW if variant in LONG else None, run.seed)
+    data = some_of(sources.load(run.data), FEW if variant.endswith("_long") else None, run.seed)
     sorted_by_class = np.argsort(data.train.labels, kind="stable")
     images, labels = data.train.images[sorted_by_class], data.train.labels[sorted_by_class]
     examples = tf.data.Dataset.from_tensor_slices((images, labels))
     if variant.startswith("order_"):
-        epochs = called.keywords.get("epochs", 6)
+        epochs = run.bound.keywords.get("epochs", 6)
         examples = in_one_order(images, labels, run.seed, epochs, change=variant == "order_changed")
     validation_set = batches.evaluation(data.validation)
-    model = called(examples, validation_set, len(data.classes), callbacks=run.callbacks(data))
+    model = run.bound(examples, validation_set, len(data.classes), callbacks=run.callbacks(data))
     return run.scores(model, data) | {"running_accuracy": run.curves["accuracy"][-1]}
 
 
@@ -91,7 +88,7 @@ EXPERIMENT = Experiment(
     variants=VARIANTS,
     claims=CLAIMS,
     flags={"batch_size": 128},
-    tuning=Tuning("rate", dict.fromkeys(TUNED, half_decades(3.2e-4, 1e-2)), Objective("validation_accuracy"), found=()),
+    tuning=Tuning("rate", dict.fromkeys(RATES, half_decades(3.2e-4, 1e-2)), Objective("validation_accuracy")),
     smoke={"epochs": 4, "batch_size": 64},
     fails=("buffer_tenth", "class_ordered"),
     left_out=("order_repeated", "order_changed", *LONG),

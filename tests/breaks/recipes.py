@@ -783,16 +783,11 @@ ROWS = [
             'inputs["numbers"]',
             "tests/test_multi_input.py::test_shuffled_numbers_are_another",
         ),
-        ('"colour": (colour_image,', '"colour": (only_image,', "tests/test_multi_input.py::test_each_variant_is_given"),
+        ('"colour": colour_image,', '"colour": only_image,', "tests/test_multi_input.py::test_each_variant_is_given"),
         (
             "errors**2) / np.mean((wanted - wanted.mean(axis=0))",
             "errors**2) / np.mean((wanted - wanted.mean())",
             "tests/test_multi_input.py::test_the_explained_share",
-        ),
-        (
-            "model = with_given(VARIANTS[variant], config)(",
-            "model = VARIANTS[variant](",
-            "tests/test_multi_input.py::test_what_was_given_on_the_command_line",
         ),
     ),
     *of(
