@@ -143,7 +143,7 @@ def test_evidence_of_another_recipe_or_of_unknown_variants_is_told():
 def test_all_that_is_published_is_read():
     kinds = {"evidence": Evidence, "tuning": TuningSweep, "summary": schemas.Summary, "floors": schemas.Floors}
     kinds["attested"] = list[schemas.Link]
-    for path in RESULTS.rglob("*.json"):
+    for path in RESULTS.glob("*/**/*.json"):  # But for the list of all claims.
         read(path, kinds[path.stem])
 
 
