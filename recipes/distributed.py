@@ -1,163 +1,120 @@
-"""Do several devices, or several machines, train the same model as one, and how much sooner?
+"""How do you train one model on several devices or machines, and is it still the same model?
 
-A strategy of tf.distribute keeps a copy of the model on each device (a replica), gives each a share
-of every batch, and adds up their gradients, so that all copies take the same step. Whether that is
-the step of one device is up to the loss: each image weighs one part of the *whole* batch, a smaller
-last one included, and gradients are summed. MirroredStrategy has its replicas in one process,
-MultiWorkerMirroredStrategy in several, here or on other machines; these need a loop of one's own
-(`fit` fails under it in Keras 3). What is computed of a share alone makes a difference:
-BatchNormalization's statistics, unless it is `synchronized`, and Keras's clipping of gradients,
-which comes before their sum.
+Build and compile it in a strategy's scope. It is the same model if each image counts alike and
+BatchNormalization is synchronized. On one processor, replicas train no faster than threads.
 
-After every epoch the first worker saves the model with its optimizer. The order of images follows
-from the seed and the epoch, so that workers that are started again go on to the same bits (but for
-dropout, whose random state is not saved).
-
-Answer         The same model, where each image weighs one part of the whole batch. Sooner than one
-               thread, but on one processor no sooner than one device that has all its threads: two
-               replicas in one process took as long, two workers 1.07 times as long.
-In practice    On one processor, do not: an epoch took two replicas of one thread each 0.56 times as
-               long as one, and one device that has both cores 0.58 times. Four replicas on two
-               cores gained nothing more (0.57). Workers also send their gradients through sockets:
-               two took 0.62 times as long, four 0.77. On several machines, weigh images by the
-               whole batch, synchronize BatchNormalization, and save each epoch. The model is then
-               that of one device: in float64 to 1e-11 after twenty steps; in float32 rounding
-               grows, and test accuracy after three epochs differed by up to three points at a seed,
-               as it did between one thread and two. BatchNormalization as it is led a third of the
-               weights' norm away. Against one device with both cores, two replicas in one process
-               took 1.00 times as long over forty repeats. All of this is two cores of one machine;
-               several machines were not tried.
-Use it when    one device is too slow, and its batch can be split: a share of some dozens of images.
-It hurts when  shares are small (adding up gradients takes longer than finding them), when
-               BatchNormalization is left as it is, or when replicas outnumber the cores or GPUs.
-Sources        Goyal et al. 2017, arXiv:1706.02677; TensorFlow's guide to distributed training
+Run       python -m recipes.distributed      one device and replicas: four minutes on two cores
+Copy      build_strategy; for one process, build and compile in its scope() and call fit; for several, train
+Careful   synchronize BatchNormalization, shuffle alike in all workers (one seed), and do not clip gradients
+Numbers   results/distributed/README.md
+Papers    arXiv:1706.02677; TensorFlow's guide to distributed training
 """
 
-import functools
 import os
-from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, losses, optimizers
 
-from lab import clock
 
-
-@dataclass(frozen=True)
-class Config:
-    epochs: int = 3
-    batch_size: int = 128  # Of all replicas together.
-    rate: float = 0.05
-    same_images: int = 291  # Of twenty steps, to compare weights after; 0 leaves them out.
-    again: int = 3  # How many times at most a training that other processes disturb is done again.
-
-
-# All but all_threads have one thread a replica. Those of several workers have one in each.
-REPLICAS = {"one_device": 1, "all_threads": 1, "mirrored_2": 2, "mirrored_4": 4}
-WORKERS = {"workers_2": 2, "workers_4": 4}
-NORMS = ("none", "plain", "synchronized")
-
-
-def build_strategy(replicas: int = 1) -> tf.distribute.Strategy:
-    """To be called before anything else of TensorFlow: it settles which devices there are."""
+def build_strategy():
+    """All GPUs that are seen, here or by all workers. Call it before anything else of TensorFlow."""
     if "TF_CONFIG" in os.environ:  # It names all workers, and which of them this process is.
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if replicas == 1:
-        return tf.distribute.get_strategy()
-    kind = "GPU"
-    if not tf.config.list_physical_devices("GPU"):
-        kind, parts = "CPU", [tf.config.LogicalDeviceConfiguration()] * replicas
-        tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], parts)
-    return tf.distribute.MirroredStrategy([f"{kind}:{number}" for number in range(replicas)])
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    names = [device.name for device in devices]
+    return tf.distribute.MirroredStrategy(names) if len(names) > 1 else tf.distribute.get_strategy()
 
 
-def build_model(norm: str, data, rate: float) -> keras.Model:
-    """Map images uint8 (batch, *data.shape) to logits (batch, len(data.classes))."""
-    images = keras.Input(data.shape, dtype="uint8")
-    x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0 to 255 becomes -2 to 2.
+def build_model(shape, classes, synchronized=True):
+    """Map images (batch, *shape) with values 0 to 255 to logits (batch, classes)."""
+    images = keras.Input(shape)
+    x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0..255 becomes -2..2.
     for filters in (32, 64):
         x = layers.Conv2D(filters, 3, padding="same")(x)
-        if norm != "none":
-            # Synchronized, it has the statistics of the whole batch, not of a share.
-            x = layers.BatchNormalization(momentum=0.9, synchronized=norm == "synchronized")(x)
-        x = layers.MaxPooling2D()(layers.Activation("relu")(x))
-    model = keras.Model(images, layers.Dense(len(data.classes))(layers.Flatten()(x)))
-    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizers.SGD(rate, momentum=0.9), loss, metrics=["accuracy"])
-    model.optimizer.build(model.trainable_variables)
-    return model
+        x = layers.BatchNormalization(momentum=0.9, synchronized=synchronized)(x)
+        x = layers.MaxPooling2D()(layers.ReLU()(x))
+    return keras.Model(images, layers.Dense(classes)(layers.Flatten()(x)))
 
 
-def share(split, batch: np.ndarray, context: tf.distribute.ReplicaContext) -> tuple:
-    """What one replica gets of a batch, given by its images' places in the split.
-
-    Images uint8 (share, height, width, 3), labels int32 (share,), and the weight of each image: one
-    part of the whole batch. Images that are read or augmented first would come from a tf.data feed,
-    by `distribute_datasets_from_function`.
-    """
-    mine = batch[context.replica_id_in_sync_group :: context.num_replicas_in_sync]
-    weights = np.full(len(mine), 1 / len(batch), keras.config.floatx())
-    if not len(mine):  # No layer likes an empty share. This image has no weight.
-        mine, weights = batch[:1], np.zeros(1, keras.config.floatx())
-    return tuple(tf.constant(part) for part in (split.images[mine], split.labels[mine], weights))
+def share(images, labels, context):
+    """One replica's part of a batch, and weights by which all images of the batch count alike."""
+    replicas, size = context.num_replicas_in_sync, len(labels)
+    step = replicas if size >= replicas else 1  # Of too few images each replica takes all.
+    images, labels = (part[context.replica_id_in_sync_group % step :: step] for part in (images, labels))
+    return images, labels, tf.constant(np.full(len(labels), len(labels) * step / size, keras.config.floatx()))
 
 
-def build_step(strategy: tf.distribute.Strategy, model: keras.Model):
-    """A function from a batch, in shares, to the batch's mean loss and accuracy; it trains all replicas."""
+def build_step(strategy, model):
+    """A function from shares to the whole batch's mean loss and accuracy; it may train all replicas."""
 
-    def one_replica(images, labels, weights):
+    def one_replica(images, labels, weights, training):
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
-            of_each = losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-            # Not the mean, which would be the share's. A penalty would need its part of replicas.
-            loss = tf.reduce_sum(weights * of_each)
-        gradients = tape.gradient(loss, [weight.value for weight in model.trainable_variables])
-        model.optimizer.apply(gradients, model.trainable_variables)  # Keras adds up all replicas'.
-        right = tf.argmax(logits, axis=1, output_type=labels.dtype) == labels
-        return tf.stack([loss, tf.reduce_sum(weights * tf.cast(right, weights.dtype))])
+            logits = model(images, training=training)
+            loss = model.compute_loss(images, labels, logits, weights)  # Divided by the number of replicas.
+            scaled = model.optimizer.scale_loss(loss)  # For float16 only.
+        if training:  # Keras adds up the gradients of all replicas, after it has clipped those of each.
+            gradients = tape.gradient(scaled, model.trainable_variables)
+            model.optimizer.apply(gradients, model.trainable_variables)
+        right = weights * keras.metrics.sparse_categorical_accuracy(labels, logits)
+        return tf.stack([loss, tf.reduce_mean(right) / strategy.num_replicas_in_sync])
 
-    @tf.function(reduce_retracing=True)  # The last batch is smaller.
-    def step(batch):
-        return strategy.reduce("sum", strategy.run(one_replica, batch), axis=None)
+    def step(shares, training):
+        return strategy.reduce("sum", strategy.run(one_replica, (*shares, training)), axis=None)
 
-    return step
+    return tf.function(step, reduce_retracing=True)  # The last batch may be smaller.
 
 
-def train_replicas(strategy, data, config, seed, folder, norm="none", images=None) -> list:
-    """Train, or go on after the last epoch that the folder has; return a row for each epoch.
+def train(
+    strategy, train_set, validation_set, classes, *, rate=0.05, epochs=3, folder=None,
+    build_model=build_model, callbacks=(),
+):
+    """Train like `fit`, also in several processes, where that fails in Keras 3.15, and on small last batches.
 
-    A row has the means of loss and accuracy over the epoch's batches, and the seconds of its steps:
-    by the wall, of the machine's work, and of this process's part of it.
+    The sets are alike in all workers. Started again with the same `folder`, a Path, it goes on where it was.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(seed)
-    saved = sorted(folder.glob("epoch-*.keras"))
+    names = "loss", "accuracy", "val_loss", "val_accuracy"
+    saved = sorted(folder.glob("epoch-*.keras")) if folder else []
+    shape = train_set.element_spec[0].shape[1:]
     with strategy.scope():  # What is made here has a copy on each device.
-        model = (
-            keras.models.load_model(saved[-1]) if saved else build_model(norm, data, config.rate)
-        )
-    step, rows = build_step(strategy, model), []
-    done = int(saved[-1].stem.removeprefix("epoch-")) if saved else 0
-    for epoch in range(done, config.epochs):
-        order = np.random.default_rng([seed, epoch]).permutation(len(data.train))[:images]
-        start, found = clock(), []
-        for first in range(0, len(order), config.batch_size):
-            batch = order[first : first + config.batch_size]  # The last one may be smaller.
-            of_replica = functools.partial(share, data.train, batch)
-            found.append(step(strategy.experimental_distribute_values_from_function(of_replica)))
-        means = np.mean(found, axis=0).tolist()  # Waits for the last step.
-        rows.append([*means, *(clock() - start)])
-        if strategy.extended.should_checkpoint:  # Of several workers, the first.
+        model = keras.saving.load_model(saved[-1]) if saved else build_model(shape, classes)
+        if not saved:
+            loss = losses.SparseCategoricalCrossentropy(from_logits=True)
+            model.compile(optimizers.SGD(rate, momentum=0.9), loss)
+        model.optimizer.build(model.trainable_variables)
+    callbacks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs)
+    step, none = build_step(strategy, model), keras.callbacks.CallbackList()
+
+    def one_pass(batches, hooks, training):
+        found, sizes = [], []
+        for number, batch in enumerate(batches):
+            hooks.on_train_batch_begin(number)
+            shares = strategy.experimental_distribute_values_from_function(partial(share, *batch))
+            found.append(step(shares, training))
+            sizes.append(len(batch[1]))
+            hooks.on_train_batch_end(number, {"loss": found[-1][0]})
+        return np.average(found, axis=0, weights=sizes).tolist()
+
+    callbacks.on_train_begin()
+    for _ in saved:
+        next(iter(train_set))  # A set that shuffles anew in each epoch goes on as well.
+    for epoch in range(len(saved), epochs):
+        callbacks.on_epoch_begin(epoch)
+        values = one_pass(train_set, callbacks, True) + one_pass(validation_set, none, False)
+        if folder and strategy.extended.should_checkpoint:  # Of several workers, the first.
             model.save(folder / "unfinished.keras")
             (folder / "unfinished.keras").replace(folder / f"epoch-{epoch + 1:04}.keras")
-    return rows
+        callbacks.on_epoch_end(epoch, dict(zip(names, values, strict=True)))
+        if model.stop_training:
+            break
+    callbacks.on_train_end()
+    return model
 
 
 if __name__ == "__main__":
     from lab import join, main
 
-    if "TF_CONFIG" in os.environ:  # One of several workers that somebody else has started.
-        join("distributed", build_strategy, train_replicas)
+    join("distributed")  # Where TF_CONFIG says that this is one of several workers.
     main("distributed")

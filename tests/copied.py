@@ -144,6 +144,28 @@ def by_hand(recipe: Any, sets: Sets, callbacks: list, step: str = "one_step", **
     return usual(recipe, sets, callbacks, fit=fit, **arguments)
 
 
+# Of distributed: on whichever devices there are.
+
+
+def on_devices(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()
+    return recipe.train(strategy, sets.train, sets.validation, sets.classes, callbacks=callbacks, **arguments)
+
+
+def without_statistics(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """A model in which no image depends on the others of its batch."""
+    import keras
+
+    def build(shape: Any, classes: int) -> Any:
+        images = keras.Input(shape)
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, -2)(images))
+        return keras.Model(images, keras.layers.Dense(classes)(x))
+
+    return on_devices(recipe, sets, callbacks, build_model=build, **arguments)
+
+
 ONE_DEVICE = {"mirrored": "fit_by_hand is for one device"}
 
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
@@ -172,6 +194,8 @@ TABLE: dict[str, Row] = {
     "regularization/averaged": Row({"average": 0.9}),
     "regularization/changed": Row({"mirror": True, "translate": 0.1, "cutout": 0.2, "dropout": 0.3}, random=True),
     "shuffling": Row(train=examples_one_by_one),
+    "distributed": Row({"rate": 0.005}, train=on_devices, still=None),  # Synchronized statistics.
+    "distributed/plain": Row({"rate": 0.005}, train=without_statistics),
 }
 
 # A training with one fault each, and the trial that must notice it.

@@ -25,13 +25,19 @@ from lab import Run, measurement, together, workers_here
 from lab.cli import validate
 from lab.execute import cluster
 from lab.experiments import distributed as declared
-from pipelines import sources
+from pipelines import batches, sources
 from pipelines.errors import UsageError
 from recipes import distributed as recipe
 
 REQUEST = sources.Request(train_images=500)
 DATA = sources.load(REQUEST)
-SMALL = recipe.Config(epochs=2, batch_size=48)  # The last batch has 20 images.
+SMALL = declared.EXPERIMENT.config(epochs=2, batch_size=48)
+ONE = tf.distribute.get_strategy()
+
+
+def small_set(count: int = 100, batch_size: int = 48) -> tf.data.Dataset:
+    """By default batches of 48, 48 and 4."""
+    return tf.data.Dataset.from_tensor_slices((DATA.train.images[:count], DATA.train.labels[:count])).batch(batch_size)
 
 
 # Shares
@@ -43,7 +49,8 @@ def shares_of(batch, replicas: int) -> list:
         types.SimpleNamespace(replica_id_in_sync_group=number, num_replicas_in_sync=replicas)
         for number in range(replicas)
     ]
-    return [[part.numpy() for part in recipe.share(DATA.train, np.array(batch), context)] for context in contexts]
+    given = tf.constant(DATA.train.images[batch]), tf.constant(DATA.train.labels[batch])
+    return [[part.numpy() for part in recipe.share(*given, context)] for context in contexts]
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4])
@@ -57,130 +64,167 @@ def test_shares_are_the_batch_each_image_once(replicas, size):
     assert np.array_equal(sorted(map(bytes, images)), sorted(map(bytes, DATA.train.images[batch])))
     for images, labels, weights in shares:
         assert images.dtype == np.uint8
-        assert weights == pytest.approx(1 / size)
+        # Keras divides a share's sum by its size and by the number of replicas.
+        assert weights / (len(labels) * replicas) == pytest.approx(1 / size)
         for image, label in zip(images, labels, strict=True):
             (place,) = [i for i in batch if np.array_equal(DATA.train.images[i], image)]
             assert DATA.train.labels[place] == label
 
 
-def test_a_replica_for_which_nothing_is_left_has_an_image_that_does_not_count():
-    shares = shares_of([5], 4)
-    assert [len(labels) for _, labels, _ in shares] == [1, 1, 1, 1]
-    assert [float(weights[0]) for _, _, weights in shares] == [1, 0, 0, 0]
-
-
-def test_an_epoch_has_every_image_once_in_an_order_of_its_own(tmp_path, monkeypatch):
-    taken = []
-
-    def noted(split, batch, context):
-        taken.append(batch)
-        return real(split, batch, context)
-
-    real = recipe.share
-    monkeypatch.setattr(recipe, "share", noted)
-    strategy = tf.distribute.get_strategy()
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        recipe.train_replicas(strategy, DATA, recipe.Config(epochs=2, batch_size=192), seed, tmp_path / name)
-    assert [len(batch) for batch in taken] == [192, 192, 116] * 6
-    epochs = [np.concatenate(taken[at : at + 3]) for at in range(0, 18, 3)]
-    for epoch in epochs:
-        assert np.array_equal(np.sort(epoch), np.arange(500))
-    first, second, again, _, other, _ = epochs
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, second)
-    assert not np.array_equal(first, other)
+@pytest.mark.parametrize("size", [1, 3])
+def test_where_there_are_fewer_images_than_replicas_each_takes_all(size):
+    """No layer likes an empty share, and an image that did not count would be in the statistics of a batch."""
+    for images, labels, weights in shares_of(list(range(size)), 4):
+        assert np.array_equal(images, DATA.train.images[:size])
+        assert np.array_equal(labels, DATA.train.labels[:size])
+        assert weights.tolist() == [1.0] * size
 
 
 # The same model
 
 
-def weights_after_a_step(images: int, batch: int) -> list:
-    """Loss, accuracy and weights after a step on some images of a batch."""
+def by_fit(epochs: int, build) -> tuple[keras.Model, dict]:
+    """What `fit` makes of it, and its history."""
+    model = build(DATA.shape, 10)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), LOSS, metrics=["accuracy"])
+    found = model.fit(small_set(), validation_data=small_set(70, 32), epochs=epochs, shuffle=False, verbose=0)
+    return model, found.history
+
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def with_penalty(shape, classes):
+    penalty = keras.regularizers.L2(0.01)
+    images = keras.Input(shape)
+    x = keras.layers.Conv2D(4, 5, 3, activation="relu")(keras.layers.Rescaling(1 / 64, -2)(images))
+    return keras.Model(images, keras.layers.Dense(classes, kernel_regularizer=penalty)(keras.layers.Flatten()(x)))
+
+
+@pytest.mark.parametrize("build", [recipe.build_model, with_penalty])
+def test_one_device_trains_the_model_of_fit_and_tells_callbacks_the_same(build):
+    """A smaller last batch and a penalty included."""
     keras.utils.set_random_seed(1)
-    model = recipe.build_model("none", DATA, 0.05)
-    step = recipe.build_step(tf.distribute.get_strategy(), model)
-    share = DATA.train.images[:images], DATA.train.labels[:images], np.full(images, 1 / batch, np.float32)
-    loss, accuracy = step(tuple(map(tf.constant, share))).numpy()
-    return [loss, accuracy, *model.get_weights()]
-
-
-def test_a_step_is_the_step_of_fit():
-    ours = weights_after_a_step(20, 20)
+    theirs, expected = by_fit(2, build)
     keras.utils.set_random_seed(1)
-    model = recipe.build_model("none", DATA, 0.05)
-    theirs = model.train_on_batch(DATA.train.images[:20], DATA.train.labels[:20])
-    assert ours[:2] == pytest.approx(theirs, abs=1e-5)
-    for one, other in zip(ours[2:], model.get_weights(), strict=True):
-        assert np.allclose(one, other, atol=1e-6)
+    told = keras.callbacks.History()
+    ours = recipe.train(
+        ONE, small_set(), small_set(70, 32), 10, rate=0.01, epochs=2, build_model=build, callbacks=[told]
+    )
+    for one, other in zip(theirs.get_weights(), ours.get_weights(), strict=True):
+        assert np.allclose(one, other, atol=1e-4)
+    assert told.history.keys() == expected.keys()
+    for name, values in expected.items():
+        assert told.history[name] == pytest.approx(values, rel=1e-3), name
 
 
-def test_a_share_moves_the_weights_by_its_part_of_the_batch():
-    whole, half = weights_after_a_step(20, 20), weights_after_a_step(20, 40)
-    keras.utils.set_random_seed(1)
-    start = recipe.build_model("none", DATA, 0.05).get_weights()
-    assert half[:2] == pytest.approx([whole[0] / 2, whole[1] / 2])
-    for begin, one, other in zip(start, whole[2:], half[2:], strict=True):
-        assert np.allclose(one - begin, 2 * (other - begin), atol=1e-6)
-        assert np.abs(one - begin).max() > 0
+def test_a_callback_sees_each_step_and_can_stop():
+    class Stop(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            assert np.isfinite(float(logs["loss"]))
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    stop = Stop()
+    recipe.train(ONE, small_set(), small_set(), 10, epochs=3, build_model=with_penalty, callbacks=[stop])
+    assert stop.steps == 3
 
 
-@pytest.mark.parametrize("norm", recipe.NORMS)
-def test_the_norm_of_a_model_is_the_one_of_its_name(norm):
-    layers = recipe.build_model(norm, DATA, 0.05).layers
+@pytest.mark.parametrize("synchronized", [True, False])
+def test_normalization_is_synchronized_where_it_says_so(synchronized):
+    layers = recipe.build_model(DATA.shape, 10, synchronized=synchronized).layers
     found = [layer.synchronized for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-    assert found == {"none": [], "plain": [False, False], "synchronized": [True, True]}[norm]
+    assert found == [synchronized] * 2
 
 
 def test_a_training_in_two_parts_comes_to_the_same_bits(tmp_path):
-    strategy, images = tf.distribute.get_strategy(), 100
-    for folder, parts in (("whole", [3]), ("parts", [1, 3])):
-        for epochs in parts:
-            config = recipe.Config(epochs=epochs, batch_size=48)
-            rows = recipe.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images)
-    assert len(rows) == 2
-    assert recipe.train_replicas(strategy, DATA, config, 1, tmp_path / folder, "plain", images) == []
+    def train(folder, epochs):
+        train_set = batches.training(DATA.train.take(range(144)), 48, seed=1)  # Another order in each epoch.
+        folder.mkdir(exist_ok=True)
+        keras.utils.set_random_seed(1)
+        told = keras.callbacks.History()
+        recipe.train(ONE, train_set, small_set(), 10, epochs=epochs, folder=folder, callbacks=[told])
+        return told.history.get("loss", [])
+
+    assert len(train(tmp_path / "whole", 3)) == 3
+    assert len(train(tmp_path / "parts", 1)) == 1
+    assert len(train(tmp_path / "parts", 3)) == 2
+    assert train(tmp_path / "parts", 3) == []
     whole, parts = (keras.models.load_model(tmp_path / name / "epoch-0003.keras") for name in ("whole", "parts"))
     assert int(whole.optimizer.iterations) == int(parts.optimizer.iterations) == 9
     for one, other in zip(whole.variables, parts.variables, strict=True):
         assert np.array_equal(one.numpy(), other.numpy())
 
 
+def test_it_learns():
+    keras.utils.set_random_seed(1)
+    told = keras.callbacks.History()
+    recipe.train(ONE, small_set(480), small_set(480), 10, rate=0.005, epochs=4, callbacks=[told])
+    assert told.history["val_accuracy"][-1] > 0.25
+
+
+def test_weights_are_compared_after_twenty_steps_some_with_fewer_images_than_replicas(monkeypatch):
+    asked = []
+
+    def train(strategy, train_set, validation_set, classes, *, rate, epochs, build_model):
+        asked.append(([len(labels) for _, labels in train_set], epochs))
+        assert keras.config.floatx() == "float64"
+        return build_model(DATA.shape, classes)
+
+    monkeypatch.setattr(recipe, "train", train)
+    for norm, layers in (("none", 0), ("synchronized", 2)):
+        weights = declared.weights_after(ONE, DATA, 1, norm)
+        assert weights.dtype == np.float64
+        assert len(weights) == declared.BUILDS[norm](DATA.shape, 10).count_params() - layers * (32 + 64)
+    assert asked == [([64, 64, 64, 64, 3], 4)] * 2
+    assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """What one device, two replicas in one process and two workers have left, and their rows."""
+    """What one device, replicas in one process and two workers have left, and their rows."""
     folder, rows = tmp_path_factory.mktemp("trained"), {}
-    for variant in ("one_device", "mirrored_2", "workers_2"):
+    for variant in ("one_device", "mirrored_2", "mirrored_4", "mirrored_4_plain", "workers_2"):
         order = variant, 1, asdict(SMALL), asdict(REQUEST), str(folder / variant)
-        workers = workers_here(recipe.WORKERS.get(variant, 1), 4)
+        workers = workers_here(declared.WORKERS.get(variant, 1), 4)
         rows[variant] = together(declared.work, *order, environments=workers, log=folder / variant / "process.log")
     return folder, rows
 
 
 def apart(folder, variant, norm) -> float:
-    one, other = (declared.same_weights(folder / name, norm) for name in ("one_device", variant))
+    one, other = (np.load(folder / name / f"same-{norm}.npy") for name in ("one_device", variant))
     assert one.dtype == other.dtype == np.float64
     return float(np.linalg.norm(other - one) / np.linalg.norm(one))
 
 
-@pytest.mark.parametrize("variant", ["mirrored_2", "workers_2"])
+@pytest.mark.parametrize("variant", ["mirrored_2", "mirrored_4", "workers_2"])
 @pytest.mark.clusters
-def test_replicas_train_the_model_of_one_device_and_batchnorm_needs_to_be_synchronized(trained, variant):
+def test_replicas_train_the_model_of_one_device(trained, variant):
+    """With synchronized BatchNormalization as well, and where a batch has fewer images than replicas."""
     folder, _ = trained
     assert apart(folder, variant, "none") < 1e-12
-    assert apart(folder, variant, "synchronized") < 1e-9
-    assert apart(folder, variant, "plain") > 1e-2
+    assert apart(folder, variant, "synchronized") < 1e-12
 
 
 @pytest.mark.clusters
-def test_twenty_steps_were_taken_and_they_led_somewhere(trained):
+def test_statistics_of_each_replicas_own_lead_to_another_model(trained):
     folder, _ = trained
-    model = keras.models.load_model(folder / "workers_2" / "same-none" / "epoch-0004.keras")
-    assert int(model.optimizer.iterations) == 20
-    start = keras.models.load_model(folder / "workers_2" / "same-none" / "epoch-0001.keras")
-    assert np.abs(model.get_weights()[0] - start.get_weights()[0]).max() > 1e-3
+    one, plain, same = (
+        keras.models.load_model(folder / name / "training" / "epoch-0001.keras")
+        for name in ("one_device", "mirrored_4_plain", "mirrored_4")
+    )
+    assert one.layers[3].synchronized
+    assert not plain.layers[3].synchronized
+    means = [model.layers[3].moving_variance.numpy() for model in (one, plain, same)]
+    assert np.abs(means[0] - means[1]).max() > 5 * np.abs(means[0] - means[2]).max()
+    assert not (folder / "mirrored_4_plain" / "same-none.npy").exists()
 
 
-@pytest.mark.parametrize("variant", ["mirrored_2", "workers_2"])
+@pytest.mark.parametrize("variant", ["mirrored_2", "mirrored_4", "workers_2"])
 @pytest.mark.clusters
 def test_all_workers_report_the_loss_and_accuracy_of_the_whole_batch(trained, variant):
     _, rows = trained
@@ -214,18 +258,45 @@ def test_compare_measures_each_variant_against_one_device(trained, tmp_path, mon
     assert [len(asked[variant]) for variant in runs] == [1, 1, 2]
     assert ["TF_CONFIG" in names for names in asked["workers_2"]] == [True, True]
     for variant, seconds in {"one_device": 4.0, "mirrored_2": 2.0, "workers_2": 1.0}.items():
-        assert found[variant]["images_per_second"] == pytest.approx(500 / seconds)
+        assert found[variant]["images_per_second"] == pytest.approx(480 / seconds)
         assert found[variant]["log_time"] == pytest.approx(np.log(seconds))
         assert runs[variant].curves["accuracy"] == [0.2, 0.4, 0.5]
         assert len(runs[variant].curves["val_accuracy"]) == 3
         assert [block["variant"] for block in runs[variant].blocks] == [variant]
         beyond_all_workers = {"one_device": 4 / 8, "mirrored_2": 4 / 4, "workers_2": 0.0}[variant]
         assert runs[variant].blocks[0]["others"] == pytest.approx(beyond_all_workers / os.cpu_count())
-        for norm in recipe.NORMS:
+        for norm in declared.BUILDS:
             assert found[variant][f"apart_{norm}"] == pytest.approx(apart(folder, variant, norm))
     last = keras.models.load_model(folder / "mirrored_2" / "training" / "epoch-0002.keras")
     right = last.predict(DATA.test.images, verbose=0).argmax(axis=1) == DATA.test.labels
     assert found["mirrored_2"]["test_accuracy"] == pytest.approx(right.mean())
+
+
+def test_a_normalization_is_trained_at_its_own_rate(tmp_path, monkeypatch):
+    monkeypatch.setattr(declared, "RATES", {"synchronized": 0.1, "plain": 0.2})
+    asked = {}
+
+    def train(strategy, train_set, validation_set, classes, *, build_model, rate, folder, epochs, callbacks):
+        layer = build_model(DATA.shape, classes).layers[3]
+        asked.setdefault((layer.synchronized, len(train_set), epochs), []).append(rate)
+
+    monkeypatch.setattr(recipe, "train", train)
+    for variant in declared.REPLICAS:
+        assert declared.train(ONE, DATA, SMALL, 1, tmp_path / variant, variant) == []
+    assert asked == {(True, 10, 2): [0.1] * (len(declared.REPLICAS) - 1), (False, 10, 2): [0.2]}
+
+
+def test_rows_have_the_seconds_of_an_epochs_steps_and_not_of_its_validation(monkeypatch):
+    now = [np.zeros(3)]
+    monkeypatch.setattr(declared, "clock", lambda: now[0])
+    rows = declared.Rows()
+    rows.on_epoch_begin(0)
+    for seconds in (1.0, 3.0):
+        now[0] = np.array([seconds, 2 * seconds, seconds / 2])
+        rows.on_train_batch_end(0, {"loss": 1.0})
+    now[0] = np.full(3, 99.0)  # Validation.
+    rows.on_epoch_end(0, {"loss": 1.5, "accuracy": 0.25})
+    assert rows.rows == [[1.5, 0.25, 3.0, 6.0, 1.5]]
 
 
 # Started from outside
@@ -443,9 +514,9 @@ def test_the_manifest_for_kubernetes_makes_a_tf_config(tmp_path):
 
 def test_variants_with_servers_are_run_only_where_asked_for_and_say_so():
     for budget in ("smoke", "quick", "full"):
-        assert set(validate.variants_of(declared.EXPERIMENT, budget, ())).isdisjoint(recipe.WORKERS)
-        assert set(validate.variants_of(declared.EXPERIMENT, budget, ("all",))) == set(declared.VARIANTS)
-    assert set(declared.EXPERIMENT.opens) == set(recipe.WORKERS)
+        assert set(validate.variants_of(declared.EXPERIMENT, budget, ())).isdisjoint(declared.WORKERS)
+        assert set(validate.variants_of(declared.EXPERIMENT, budget, ("all",))) == set(declared.REPLICAS)
+    assert set(declared.EXPERIMENT.opens) == set(declared.WORKERS)
     said: list[str] = []
     for variants in (("one_device",), ("one_device", "workers_2")):
         invocation = types.SimpleNamespace(

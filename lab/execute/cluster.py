@@ -6,6 +6,7 @@ says, and do what anyone tells them who reaches them.
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -148,18 +149,21 @@ def follow(run: Run, model: Any, data: sources.Data, folder: Path, rows: Sequenc
     return run.scores(model, data)
 
 
-def join(name: str, build_strategy: Callable[[], Any], train: Callable[..., Any]) -> None:
+def join(name: str) -> None:
     """Be the worker that TF_CONFIG says, with the recipe's usual flags, and end the process with its exit code.
 
-    `train(strategy, data, config, seed, folder)` trains in the folder that all workers share, or goes on with what it
-    finds there, and returns a row for each epoch that begins with its loss and its accuracy.
+    Without TF_CONFIG this does nothing. The experiment's module has a `train(strategy, data, config, seed, folder)`
+    that trains in the folder that all workers share, or goes on with what it finds there, and returns a row for each
+    epoch that begins with its loss and its accuracy.
     """
+    if "TF_CONFIG" not in os.environ:
+        return
     from lab.cli import exits
 
     try:
         if sys.platform.startswith("linux"):
             _let_a_child_go_on()
-        _train_with_others(name, build_strategy, train)
+        _train_with_others(name)
         code = 0
     except KeyboardInterrupt as interruption:
         code = ENDED if isinstance(interruption, Ended) else INTERRUPTED
@@ -186,7 +190,7 @@ def _let_a_child_go_on() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is told to both.
 
 
-def _train_with_others(name: str, build_strategy: Callable[[], Any], train: Callable[..., Any]) -> None:
+def _train_with_others(name: str) -> None:
     from lab.cli import flags, validate
 
     experiment = load(name)
@@ -203,7 +207,7 @@ def _train_with_others(name: str, build_strategy: Callable[[], Any], train: Call
         flush=True,
     )
     with loss_of_workers_noticed():
-        strategy = build_strategy()  # Before anything else of TensorFlow, such as decoding images.
+        strategy = experiment.recipe.build_strategy()  # Before anything else of TensorFlow, such as decoding images.
         validate.check_with_images(experiment, asked, config)
         data = sources.load(asked.data)
         saved = sorted(file.name for file in folder.glob("epoch-*"))
@@ -211,7 +215,7 @@ def _train_with_others(name: str, build_strategy: Callable[[], Any], train: Call
             raise UsageError(
                 f"The workers do not agree: all need the same flags, images and code, and must see what is in {folder}."
             )
-        rows = train(strategy, data, config, SEED, folder)
+        rows = importlib.import_module(experiment.module).train(strategy, data, config, SEED, folder)
         agree(strategy, "the last epoch is saved")
         time.sleep(LINGER)
     if rows:
