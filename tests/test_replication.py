@@ -105,6 +105,18 @@ def test_a_plain_run_ends_with_the_published_answer_and_that_it_agrees(ten, tmp_
     assert text.count("A loaded die wins") == 1  # Three seeds have no verdict of their own.
 
 
+def test_a_plain_run_ends_with_the_answer_that_is_published_in_the_docstring(ten, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(dice, "__doc__", "Do loaded dice win?\n\nClear ones do,\nby 9 points.\n\nRun       it\n")
+    monkeypatch.setattr(dice, "EXPERIMENT", dataclasses.replace(dice.EXPERIMENT, answer="By {test_accuracy.clear}."))
+    assert "Clear ones do, by 9 points.\n" in said(capsys, tmp_path)
+
+
+def test_claims_about_variants_that_were_not_run_are_named(ten, tmp_path, capsys):
+    text = said(capsys, tmp_path, "--noise", "0.03", "--variants", "fair", "clear")
+    assert "of 10 seeds): A loaded die wins" in text
+    assert "  Not measured: D2." in text
+
+
 def test_ten_runs_that_differ_are_said_to_and_have_verdicts_of_their_own(ten, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(dice.VARIANTS, "clear", 0.3)
     text = said(capsys, tmp_path, "--seeds", "10")

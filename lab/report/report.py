@@ -250,14 +250,17 @@ class Report:
         )
 
     def verdict_lines(self) -> list[str]:
-        """Each claim's verdict with its numbers, for a terminal."""
+        """Each measured claim's verdict with its numbers, for a terminal."""
         lines = []
-        for claim in self.summary().claims:
+        claims = [claim for claim in self.summary().claims if not claim.check]
+        for claim in (claim for claim in claims if claim.strongest.effects):
             found = claim.strongest
             note = f" ({found.note})" if found.note else ""
             lines.append(f"  {found.verdict.upper()}{note}: {claim.text} [{claim.source}]")
             shown = found.effects[: MOST_SHOWN if len(found.effects) <= MOST_SHOWN else 1]
             lines += [f"      {claim.measure}, {effect_text(claim, effect, named=True)}" for effect in shown]
+        if others := [claim.id for claim in claims if not claim.strongest.effects]:
+            lines.append(f"  Not measured: {', '.join(others)}.")
         return lines
 
     # Times and figures

@@ -45,6 +45,8 @@ def say_measured(
     elif published.evidence is not None:
         theirs = Report(report.experiment, published.evidence, published.tuning)
         console.print(f"\nPublished, from {len(theirs.found.seeds)} seeds on {kind_of(theirs.found.machine)}:")
+        if report.experiment.answer:  # `publish` keeps it in the docstring, below the question.
+            console.print(" ".join(report.experiment.docstring.split("\n\n")[1].split()))
         agreeing = replication.words(replication.agreement(report, theirs), theirs)
         console.print("\n".join([*theirs.verdict_lines(), *agreeing]))
     seeds = len(report.found.seeds)
