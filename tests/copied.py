@@ -168,6 +168,13 @@ def without_statistics(recipe: Any, sets: Sets, callbacks: list, **arguments: An
 
 ONE_DEVICE = {"mirrored": "fit_by_hand is for one device"}
 
+
+def with_noise(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """By an optimizer with noise of a fixed seed, and with the norms of all steps noted."""
+    optimizer = functools.partial(recipe.NoisySGD, noise=0.01, seed=1)
+    return usual(recipe, sets, [*callbacks, recipe.GradientNorms()], optimizer=optimizer, **arguments)
+
+
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
 TABLE: dict[str, Row] = {
     "functional_multi_input": Row(prepare="image_and_numbers"),
@@ -177,6 +184,8 @@ TABLE: dict[str, Row] = {
     "monitoring": Row(),
     "search": Row({"trials": 2}, train=in_a_folder_of_its_own, still=None, random=True),
     "functional_skip": Row(),
+    "gradients": Row({"clip": None}),
+    "gradients/noise": Row({"clip": None}, train=with_noise),
     "optimizers": Row(),
     "optimizers/momentum": Row({"optimizer": "momentum"}),
     "sequential": Row(),

@@ -2,6 +2,7 @@
 
 from tests.breaks.row import of
 
+GRADIENTS = "tests/test_gradients.py"
 SKIP = "tests/test_functional_skip.py"
 
 ROWS = [
@@ -212,21 +213,40 @@ ROWS = [
     ),
     *of(
         "recipes/gradients.py",
+        ("global_clipnorm=clip", "clipnorm=clip", f"{GRADIENTS}::test_the_norm_is_that_of_all_weights"),
+        ("optimizer=optimizer(schedule", "optimizer=optimizer(rate", f"{GRADIENTS}::test_rates_and_thresholds"),
+        ('"inner_optimizer", self', '"no_optimizer", self', f"{GRADIENTS}::test_norms_are_those_of_the_loss"),
+        ("tf.int32) - first, tf", "tf.int32), tf", f"{GRADIENTS}::test_noting_norms_changes"),
+        ("        del self.optimizer.apply\n", "", f"{GRADIENTS}::test_noting_norms_changes"),
+        ("self.noted, self.noted != -1", "self.noted, self.noted != -2", f"{GRADIENTS}::test_norms_end_where"),
         (
-            "tf.minimum(1.0, self.clip / norm)",
-            "tf.minimum(1.0, 1.0 / norm)",
-            "tests/test_gradients.py::test_these_change_nothing",
+            "            apply(grads, trainable",
+            "            apply(whole, trainable",
+            f"{GRADIENTS}::test_norms_are_noted",
         ),
-        ("tf.minimum(1.0, self.clip / norm)", "(self.clip / norm)", "tests/test_gradients.py::test_clipping_shortens"),
-        ("NOISE[self.variant] * fading", "NOISE[self.variant]", "tests/test_gradients.py::test_noise_is_as_strong"),
+        ('all_reduce("sum", whole)', 'all_reduce("mean", whole)', f"{GRADIENTS}::test_norms_on_two_devices"),
+        ("** -0.275", "** -0.55", f"{GRADIENTS}::test_noise_is_as_strong"),
+        ("(self.seed + number, step)", "(self.seed + number, 0)", f"{GRADIENTS}::test_noise_is_another_one"),
+        ("(self.seed + number, step)", "(self.seed, step)", f"{GRADIENTS}::test_noise_is_another_one"),
+        ("(self.seed + number, step)", "(number, step)", f"{GRADIENTS}::test_noise_is_another_one"),
+        ("super().apply(noisy,", "super().apply(grads,", f"{GRADIENTS}::test_noise_is_as_strong"),
+        ('"noise": self.noise, "seed"', '"seed"', f"{GRADIENTS}::test_a_noisy_optimizer_comes_back"),
+    ),
+    *of(
+        "lab/experiments/gradients.py",
+        ("step == middle", "step >= middle", f"{GRADIENTS}::test_one_batch_an_epoch"),
         (
-            "(self.seed * 1000 + i, step)",
-            "(self.seed * 1000 + i, 0)",
-            "tests/test_gradients.py::test_noise_is_as_strong",
+            "clip=clip, rate=rate, epochs=epochs, callbacks=callbacks)",
+            "clip=clip, callbacks=callbacks)",
+            f"{GRADIENTS}::test_one_batch_an_epoch",
         ),
-        ("0.7 ** (last - i // 2)", "0.7 ** (i // 2)", "tests/test_gradients.py::test_each_layer_has"),
-        ("rate *= config.lower_share", "rate *= 1.0", "tests/test_gradients.py::test_the_lower_rate"),
-        ("rate = config.high_rate", "rate = rate", "tests/test_gradients.py::test_rates_are_the_variants_own"),
+        ("after < before, 0.0, 1.0", "after < before, 1.0, 0.0", f"{GRADIENTS}::test_a_nudge_is_kept"),
+        ("before, sample_weight=tf.shape(images)[0]", "before", f"{GRADIENTS}::test_the_loss_of_a_nudged"),
+        ("return max(apart) < 1e-6", "return min(apart) < 1e-6", f"{GRADIENTS}::test_backpropagation_equals"),
+        ("np.mean(norms > clip)", "np.mean(norms < clip)", f"{GRADIENTS}::test_shares_and_lengths"),
+        ("rates * np.minimum(norms, clip)", "rates * norms", f"{GRADIENTS}::test_shares_and_lengths"),
+        ("clip=1.5, rate=FAST", "clip=3.0, rate=FAST", f"{GRADIENTS}::test_clipping_most_steps"),
+        ("clip=None, rate=0.083", "clip=None, rate=FAST", f"{GRADIENTS}::test_clipping_most_steps"),
     ),
     *of(
         "recipes/input_pipeline.py",
@@ -777,19 +797,6 @@ ROWS = [
     *of(
         "lab/experiments/subclassed_routing.py",
         ("needed = deep & ~shallow", "needed = ~(deep & ~shallow)", "tests/test_recipes.py::test_an_auc_by_hand"),
-    ),
-    *of(
-        "recipes/gradients.py",
-        (
-            "threshold(variant, config), steps, seed)",
-            "threshold(variant, config), steps, 1)",
-            "tests/test_gradients.py::test_a_training_draws",
-        ),
-        (
-            "self.treat(gradients, norm, step)",
-            "self.treat(gradients, norm, 0)",
-            "tests/test_gradients.py::test_a_training_draws",
-        ),
     ),
     *of(
         "lab/experiments/regularization.py",
