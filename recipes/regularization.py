@@ -3,7 +3,7 @@
 Mirrored and shifted images do most. Dropout helps about half as much. Penalties on weights and label
 smoothing do little with a thousand images, and early stopping saves time rather than accuracy.
 
-Run       python -m recipes.regularization      eleven techniques, three seeds: five minutes
+Run       python -m recipes.regularization      eleven trainings, three seeds: three minutes
 Copy      augmentation, or one argument of train and the lines that read it
 Careful   mirror only images whose mirror image has the same class: no digits, no arrows;
           import SmoothedCrossentropy before you load its models

@@ -3,7 +3,7 @@
 One that ends at zero. A cosine, or a straight line after a warm-up, beats the best constant
 learning rate. ReduceLROnPlateau gains less, but you need not know when the training will end.
 
-Run       python -m recipes.schedules      seven schedules, three seeds: two minutes on two cores
+Run       python -m recipes.schedules      eight schedules, three seeds: three minutes on two cores
 Copy      build_rate, and build_callbacks for the plateau
 Careful   a schedule must know the number of steps; import WarmUp before you load its models
 Numbers   results/schedules/README.md
