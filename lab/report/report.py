@@ -57,7 +57,7 @@ class Report:
         return [
             judge(
                 claim,
-                self._values(claim),
+                self.good_decades() if claim.from_tuning else values_of(self.records, claim.metric),
                 sizes.get((claim.check, claim.family), 0),
                 looks,
                 correct=self.correct if claim.metric == "test_accuracy" else None,
@@ -73,15 +73,11 @@ class Report:
         found: dict[str, dict[int, np.ndarray]] = {}
         for record in self.records:
             if record.correct is not None:
-                bits = unpacked(record.correct, self.found.test_images)
-                found.setdefault(record.variant, {})[record.seed] = bits
+                found.setdefault(record.variant, {})[record.seed] = unpacked(record.correct, self.found.test_images)
         return found
 
     def _is_timing(self, claim: Claim) -> bool:
         return claim.metric in occasions.timings(self.experiment.timed)
-
-    def _values(self, claim: Claim) -> dict[str, dict[int, float]]:
-        return self.good_decades() if claim.from_tuning else values_of(self.records, claim.metric)
 
     def good_decades(self) -> dict[str, dict[int, float]]:
         """variant -> seed -> width of the good range in the published sweep's curve, if there is one."""
