@@ -132,6 +132,7 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     flags={"batch_size": 128},
     smoke={"epochs": 5, "batch_size": 32},
+    left_out=("colour_both", "second_light", "second_heavy"),
     tuning=Tuning("rate", dict.fromkeys(VARIANTS, half_decades(3.2e-4, 3.2e-2)), Objective("validation_accuracy")),
     units={"explained": Unit("second output's variance explained", 100, "points", 0)},
     panels=(Lines("val_accuracy"), Bars("test_accuracy")),

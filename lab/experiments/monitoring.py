@@ -87,7 +87,7 @@ def compare(config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
         shares[name] = waiting(model, feed, runs[name].folder, config)
         ready = recipe.ready(files.map(decode).batch(config.batch_size))
         steps |= {name: step_of(model, feed), f"{name}, ready": step_of(model, ready)}
-    timed = first.interleaved(steps, block=config.steps, rounds=config.rounds)
+    timed = first.interleaved(steps, block=config.steps)
     found = {
         name: metrics(share, timed.step_seconds(name), timed.step_seconds(f"{name}, ready"))
         for name, share in shares.items()
@@ -158,9 +158,9 @@ EXPERIMENT = Experiment(
     variants=(*PROFILED, *BOARDS),
     claims=CLAIMS,
     compare=compare,
-    flags={"images": 2048, "profiled": 20, "steps": 110, "rounds": 2, "batch_size": 128},
-    smoke={"images": 64, "profiled": 4, "steps": 20, "rounds": 1, "batch_size": 32},
-    least={"images": 1, "profiled": 1, "steps": 11, "rounds": 1},
+    flags={"images": 2048, "profiled": 20, "steps": 110, "batch_size": 128},
+    smoke={"images": 64, "profiled": 4, "steps": 20, "batch_size": 32},
+    least={"images": 1, "profiled": 1, "steps": 11},
     floor="",
     units=UNITS,
     panels=(Bars("step_seconds"), Bars("waiting"), Bars("saved")),
