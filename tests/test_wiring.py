@@ -156,7 +156,7 @@ SMOKE = sources.Request(train_images=BUDGETS["smoke"].train_images)
 def test_what_a_recipe_says_of_each_variant_is_true_of_its_model(tmp_path, name):
     experiment = load(name)
     config, variants = dataclasses.asdict(experiment.config_at("smoke")), experiment.usual("smoke")
-    for some in [(variant,) for variant in variants] if experiment.train else [variants]:
+    for some in [variants] if experiment.compare else [(variant,) for variant in variants]:
         records, watched = carried_out(experiment.module, some, tmp_path, request=SMOKE, seed=101, **config)
         assert [record.variant for record in records] == list(some)
         recomputing.check_fits(watched)
