@@ -206,7 +206,8 @@ def test_a_claim_that_was_not_measured_says_so():
     nothing = reported(claims, {"a": [], "b": [], "c": []})
     page = card.markdown(nothing)
     assert "deciding interval" not in page
-    assert nothing.figure().axes
+    drawn = figure.draw([Lines("y"), Bars("test_accuracy"), Points("m", "test_accuracy")], nothing)
+    assert [axes.get_title() for axes in drawn.axes[:3]] == ["not measured"] * 3
 
 
 def test_a_verdict_on_times_names_the_kind_of_machine_and_counts_occasions():

@@ -191,11 +191,9 @@ def draw_bars(panel: Bars, axes: Any, report: "Report", color: Mapping[str, str]
         mean, half = _spread(mine)
         axes.errorbar(mean, place, xerr=half, fmt="o", markersize=6, elinewidth=2.5, color=color[name])
     axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found], fontsize=9)
-    if found:
+    if found:  # An empty axis can't be logarithmic.
         axes.set_ylim(len(found) - 0.5, -0.5)
         _scale(axes, panel.log)
-    else:  # An empty axis can't be logarithmic.
-        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
     if panel.over:
         axes.axvline(0, color="gray", linewidth=1)
     title = panel.title or f"Mean and 95 % interval, {from_to([len(mine) for mine in found.values()])} seeds"
@@ -223,6 +221,8 @@ def draw(panels: Sequence[Panel], report: "Report") -> Any:
     places = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes, panel in zip(places, panels, strict=False):
         DRAWING[type(panel)](panel, axes, report, color)
+        if not axes.has_data():
+            axes.set_title("not measured")
         axes.title.set_fontsize(9.5)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
