@@ -46,7 +46,7 @@ def config_of(variants: Variants, flags: Mapping[str, Any]) -> type:
 
 def _type_of(name: str, value: Any) -> Any:
     special = {"flip": Literal["yes", "no"], "target": float | None, "images": int | None}
-    return special.get(name, type(value))
+    return special.get(name, float | None if value is None else type(value))
 
 
 def _numeric(parameter: inspect.Parameter) -> type | None:

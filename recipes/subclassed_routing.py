@@ -1,153 +1,116 @@
-"""Can a model send easy images down a short path, and what tells it which ones are easy?
+"""Can a model save work by sending easy images down a short path?
 
-A subclass of `keras.Model` may decide in `call`, image by image, which layers to run: here a short
-path for all images, and a deep one behind the same stem for those that a gate asks for. The gate is
-the variance of the stem's activations, the short path's confidence, or chance; and for a whole
-batch `if variance < threshold:`, which in a graph must be `ops.cond`. Gathering images really skips
-work, and rules out `jit_compile=True`: XLA must know shapes beforehand.
+Less than it seems. Try a narrower network first. If you route, let the short path's confidence
+decide: the variance of activations does not tell easy images from hard ones.
 
-Both paths learn from all images, by the sum of their losses; the gate comes afterwards. They share
-the stem, which may not suit either: so the deep path is also trained by itself ("deep_alone"), and
-a narrower one that takes as many multiplications as routing half of the images ("static").
-
-Answer         By confidence, half of the images deep: 0.87 times the time, at a loss of 1.8 points.
-               A narrower network that multiplies as much ends 0.7 points above that.
-In practice    Before you route, try a narrower network: with as many multiplications for each image
-               ("static") it took 0.80 times the deep path's time and reached 58.0 %, where routing
-               by confidence took 0.87 times and reached 57.3 % (the deep path by itself: 59.2 %,
-               all images short: 52.1 %). If you route, by the short path's confidence: of two
-               images, one of which needs the deep path, it asks for the right one 66.9 times in a
-               hundred; the variance of activations 49.1 times, no better than dice (50.0).
-               Multiplications fell from 5.78 to 3.27 million an image, and time much less, as it
-               did for the narrower network, which gathers nothing. All of this is a processor, 40
-               images at a time, and five epochs.
-Use it when    inference is the cost, and many inputs are easy.
-It hurts when  the deep path is cheap: gathering and stitching then cost more than they save.
-Sources        Bolukbasi et al. 2017, arXiv:1702.07811; Teerapittayanon et al. 2016,
-               arXiv:1709.01686 (BranchyNet)
+Run       python -m recipes.subclassed_routing      twelve models, three seeds: four minutes
+Copy      Routed, with three models of your own
+Careful   import Routed to load its models; jit_compile=True fails; calibrate after more training
+Numbers   results/subclassed_routing/README.md
+Papers    arXiv:1709.01686 (BranchyNet), arXiv:1702.07811 (adaptive networks)
 """
-
-import functools
-from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import layers, losses, ops, optimizers
+from keras import layers, ops, optimizers, saving
 
-from lab import Run
-from pipelines import batches, sources
-
-GATES = ("always_shallow", "always_deep", "batch_variance", "variance", "confidence", "random")
+RATE = 3e-3  # Adam's best first learning rate, chosen on validation images.
 
 
-@dataclass(frozen=True)
-class Config:
-    epochs: int = 5
-    batch_size: int = 128
-    rate: float = 3e-3  # Adam's at first: by validation the best for each of the three trainings.
-    inference_batch: int = 40
-
-
-def convolutions(shape, *filters: int, strides: int = 1) -> keras.Sequential:
-    """Convolutions with BatchNorm and ReLU, then a pooling."""
-    model = keras.Sequential([keras.Input(shape)])
-    for number in filters:
-        model.add(layers.Conv2D(number, 3, strides, padding="same"))
-        model.add(layers.BatchNormalization(momentum=0.8))  # Keras's 0.99 is too slow here.
-        model.add(layers.ReLU())
-    model.add(layers.MaxPooling2D())
-    return model
-
-
-@keras.saving.register_keras_serializable("recipes")
+@saving.register_keras_serializable(package="recipes")
 class Routed(keras.Model):
-    """Map images uint8 (batch, *shape) to logits float32 (batch, classes), deep where a gate says.
+    """Answer every image by a short path, and again by a deep one where the short one is unsure.
 
-    The short path is run for all images, and its logits replaced where the deep path is run.
+    `stem` maps images to features, `shallow` and `deep` map those to logits. In training both learn
+    from all images. All go deep until `calibrate` is called.
     """
 
-    def __init__(self, gate="random", shape=(32, 32, 3), classes=10, filters=64, **kwargs):
+    def __init__(self, stem, shallow, deep, **kwargs):
         super().__init__(**kwargs)
-        self.given = {"gate": gate, "shape": tuple(shape), "classes": classes, "filters": filters}
-        self.gate = gate
-        # 0 to 255 becomes -2 to 2.
-        inputs = [keras.Input(shape, dtype="uint8"), layers.Rescaling(1 / 64, offset=-2)]
-        self.stem = keras.Sequential([*inputs, convolutions(shape, 24, strides=2)])
-        inner = self.stem.output_shape[1:]
-        self.shallow = convolutions(inner, 24)
-        self.deep = convolutions(inner, filters, filters, filters)
-        for path in (self.shallow, self.deep):
-            path.add(layers.Flatten())
-            path.add(layers.Dense(classes))
-        self.threshold = self.add_weight(name="threshold", initializer="zeros", trainable=False)
-        self.dice = keras.random.SeedGenerator()
-        self(np.zeros((1, *shape), "uint8"))  # Makes all weights.
+        self.stem, self.shallow, self.deep = stem, shallow, deep
+        # autocast=False: no float16 under mixed precision.
+        self.threshold = self.add_weight(initializer="zeros", trainable=False, autocast=False)
 
-    def get_config(self):
-        return super().get_config() | self.given
-
-    def score(self, features, logits):
-        """How much each image asks for the deep path, float32 (batch,)."""
-        if self.gate == "random":
-            return keras.random.uniform(ops.shape(features)[:1], seed=self.dice)
-        if self.gate == "confidence":
-            return 1 - ops.max(ops.softmax(logits), axis=1)
-        return ops.var(features, axis=(1, 2, 3))
-
-    def call(self, images):
-        x = self.stem(images)
-        if self.gate == "always_deep":
-            return self.deep(x)
-        logits = self.shallow(x)
-        if self.gate == "always_shallow":
-            return logits
-        score = self.score(x, logits)
-        if self.gate == "batch_variance":  # `if variance < threshold:`.
-            return ops.cond(ops.mean(score) < self.threshold, lambda: logits, lambda: self.deep(x))
-        rows = tf.where(score >= self.threshold)
-        hard = functools.partial(self.deep, tf.gather_nd(x, rows))
-        better = tf.cond(tf.size(rows) > 0, hard, lambda: logits[:0])  # No batch may be empty.
+    def call(self, images, training=False):
+        features = self.stem(images)
+        logits = self.shallow(features)
+        if training:
+            return self.deep(features), logits
+        rows = tf.where(self.score(features, logits) >= self.threshold)
+        unsure = tf.gather_nd(features, rows)  # Skips work; convolutions fail on an empty batch.
+        better = tf.cond(tf.size(rows) > 0, lambda: self.deep(unsure), lambda: logits[:0])
         return tf.tensor_scatter_nd_update(logits, rows, better)
 
+    def score(self, features, logits):
+        """How much each image asks for the deep path: float32 (batch,), at least 0."""
+        return 1 - ops.max(ops.softmax(logits), axis=-1)
 
-def exits(model: Routed) -> keras.Model:
-    """The same layers without a gate: all images to the logits of each path, or of the deep alone."""
-    images = keras.Input(model.given["shape"], dtype="uint8")
-    features = model.stem(images)
-    names = ["deep"] if model.gate == "always_deep" else ["deep", "shallow"]
-    return keras.Model(images, {name: getattr(model, name)(features) for name in names})
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        answers = y_pred if isinstance(y_pred, tuple) else [y_pred]
+        compute = super().compute_loss  # Penalties on weights count once for each path.
+        return sum(compute(x, y, answer, sample_weight, training) for answer in answers)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        answer = y_pred[0] if isinstance(y_pred, tuple) else y_pred
+        return super().compute_metrics(x, y, answer, sample_weight)
+
+    def calibrate(self, images_and_labels, share):
+        """Set the threshold so that this share of the images goes deep."""
+        scores = []
+        for images, _ in images_and_labels:
+            features = self.stem(images)
+            scores.append(ops.convert_to_numpy(self.score(features, self.shallow(features))))
+        self.threshold.assign(np.quantile(np.concatenate(scores), 1 - share))
+
+    def get_config(self):
+        parts = [saving.serialize_keras_object(x) for x in (self.stem, self.shallow, self.deep)]
+        return super().get_config() | {"parts": parts}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(*map(saving.deserialize_keras_object, config.pop("parts")), **config)
 
 
-def train(model: Routed, data: sources.Data, config: Config, run: Run, part: str) -> Routed:
-    """Train the paths on all images, by the sum of their losses, and by plain `fit`."""
-    ungated = exits(model)
-    feed = batches.training(data.train, config.batch_size, seed=run.seed, augment=True)
-    adam = optimizers.Adam(optimizers.schedules.CosineDecay(config.rate, config.epochs * len(feed)))
-    each = functools.partial(dict.fromkeys, ungated.output)  # The same for each path.
-    loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-    ungated.compile(adam, each(loss), metrics=each(["accuracy"]), steps_per_execution=16)
-    prepare = lambda images, labels: (images, each(labels))  # noqa: E731
-    validation = batches.evaluation(data.validation).map(prepare)
-    callbacks = run.callbacks(data, part=part, prepare=prepare, output="deep")
-    fit = {"epochs": config.epochs, "shuffle": False, "verbose": 0}  # The feed shuffles.
-    ungated.fit(feed.map(prepare), validation_data=validation, callbacks=callbacks, **fit)
-    return model
+def convolution(x, filters, strides=1):
+    x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False)(x)
+    # Momentum 0.8, not 0.99: a few hundred steps are too few to forget the initial statistics.
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.8)(x))
 
 
-def asks(model: Routed, images) -> np.ndarray:
-    """How much each image asks for the deep path, float32 (n,)."""
-    features = model.stem(images)
-    return np.asarray(model.score(features, model.shallow(features)))
+def build_model(shape, classes, filters=64):
+    """Map images (batch, *shape) with values 0 to 255 to logits (batch, classes)."""
+    images = keras.Input(shape)
+    x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0..255 becomes -2..2.
+    stem = keras.Model(images, layers.MaxPooling2D()(convolution(x, 24, strides=2)))
+    paths = []
+    for widths in ((24,), (filters, filters, filters)):
+        features = x = keras.Input(stem.output_shape[1:])
+        for width in widths:
+            x = convolution(x, width)
+        x = layers.Flatten()(layers.MaxPooling2D()(x))
+        x = layers.Dense(classes, dtype="float32")(x)  # Under mixed precision too.
+        paths.append(keras.Model(features, x))
+    return Routed(stem, *paths)
 
 
-def with_gate(gate: str, trained: Routed, data: sources.Data) -> Routed:
-    """The same weights behind another gate, which sends half of the validation images deep."""
-    model = Routed(**{**trained.given, "gate": gate})
-    model.set_weights(trained.get_weights())
-    scores = asks(model, data.validation.images[:])
-    # The means of batches lie about the mean of all, one half on either side.
-    model.threshold.assign(np.mean(scores) if gate == "batch_variance" else np.median(scores))
+def train(
+    train_set, validation_set, classes, *, share=0.5, rate=RATE, epochs=5,
+    build_model=build_model, callbacks=(),
+):  # fmt: skip
+    """Train a `Routed` on batches of images with values 0 to 255 and integer labels, and return it.
+
+    It sends this share of the validation images deep.
+    """
+    model = build_model(train_set.element_spec[0].shape[1:], classes)
+    schedule = optimizers.schedules.CosineDecay(rate, decay_steps=epochs * len(train_set))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizers.Adam(schedule), loss, metrics=["accuracy"], jit_compile=False)
+    model.fit(
+        train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks),
+        verbose=0,
+    )  # fmt: skip
+    model.calibrate(validation_set, share)
     return model
 
 

@@ -184,6 +184,7 @@ TABLE: dict[str, Row] = {
     "monitoring": Row(),
     "search": Row({"trials": 2}, train=in_a_folder_of_its_own, still=None, random=True),
     "functional_skip": Row(),
+    "subclassed_routing": Row(),
     "gradients": Row({"clip": None}),
     "gradients/noise": Row({"clip": None}, train=with_noise),
     "optimizers": Row(),

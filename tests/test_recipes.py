@@ -6,20 +6,16 @@ import functools
 import re
 import sys
 
-import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from lab.evidence.records import read, values_of
 from lab.evidence.schemas import Floor, Floors, Record
 from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
-from lab.experiments import subclassed_routing as routing_experiment
 from lab.report.published import RESULTS
 from pipelines import sources
-from recipes import subclassed_routing
 from tests import recomputing
 from tests.conftest import ROOT, typed_evidence_in
 
@@ -175,132 +171,3 @@ def test_a_recipe_is_read_from_top_to_bottom_by_someone_who_knows_keras(name):
 
 def test_every_recipe_has_an_experiment_and_every_experiment_a_recipe():
     assert sorted({load(name).recipe.__name__ for name in NAMES}) == sorted(f"recipes.{name}" for name in RECIPES)
-
-
-# subclassed_routing
-
-
-@pytest.fixture(scope="module")
-def routed():
-    def build(gate: str) -> subclassed_routing.Routed:
-        keras.utils.set_random_seed(1)
-        return subclassed_routing.Routed(gate)
-
-    return build
-
-
-def deep_share(model, images: np.ndarray) -> float:
-    """The share of images that the deep path answered: its head is made to shout."""
-    model.deep.layers[-1].bias.assign(tf.fill([10], 1e6))
-    return float((np.asarray(tf.function(model)(images))[:, 0] > 1e5).mean())
-
-
-def scores_of(model, images) -> np.ndarray:
-    features = model.stem(images)
-    return np.asarray(model.score(features, model.shallow(features)))
-
-
-@pytest.mark.parametrize("gate", ["variance", "confidence", "random"])
-def test_a_gate_sends_as_many_images_deep_as_its_threshold_says(routed, images, gate):
-    model = routed(gate)
-    scores = scores_of(model, images)
-    shares = []
-    for threshold in (-1e9, float(np.median(scores)), 1e9):
-        model.threshold.assign(threshold)
-        shares.append(deep_share(model, images))
-    assert np.allclose(shares, [1.0, 0.5, 0.0], atol=0.2 if gate == "random" else 0.02)
-
-
-def test_confidence_sends_the_images_deep_that_the_short_path_is_unsure_of(routed, images):
-    model = routed("confidence")
-    features = model.stem(images)
-    sure = keras.ops.max(keras.ops.softmax(model.shallow(features)), axis=1)
-    assert np.corrcoef(np.asarray(sure), scores_of(model, images))[0, 1] < -0.99
-
-
-def test_variance_is_that_of_the_stems_activations(routed, images):
-    model = routed("variance")
-    features = np.asarray(model.stem(images))
-    assert scores_of(model, images) == pytest.approx(features.var(axis=(1, 2, 3)), rel=1e-4)
-
-
-def test_images_keep_their_own_logits(routed, images):
-    """Each image has the logits of the path that it was sent down, in its own place."""
-    model = routed("variance")
-    features = model.stem(images)
-    scores = scores_of(model, images)
-    model.threshold.assign(float(np.median(scores)))
-    expected = np.where(
-        (scores >= np.median(scores))[:, None], np.asarray(model.deep(features)), np.asarray(model.shallow(features))
-    )
-    assert np.asarray(model(images)) == pytest.approx(expected, abs=1e-4)
-
-
-def test_the_always_gates_take_one_path(routed, images):
-    for gate, path in (("always_shallow", "shallow"), ("always_deep", "deep")):
-        model = routed(gate)
-        assert np.array_equal(model(images), getattr(model, path)(model.stem(images)))
-
-
-def test_the_batch_gate_sends_whole_batches(routed, images):
-    model = routed("batch_variance")
-    middle = float(np.mean(scores_of(model, images)))
-    for factor, share in ((0.5, 1.0), (2.0, 0.0)):
-        model.threshold.assign(factor * middle)
-        assert deep_share(model, images) == share
-
-
-def test_a_gate_is_set_to_send_half_of_the_validation_images_deep(routed):
-    trained = routed("random")
-    model = subclassed_routing.with_gate("confidence", trained, DATA)
-    assert deep_share(model, DATA.validation.images) == pytest.approx(0.5, abs=0.01)
-    assert np.array_equal(model.stem.get_weights()[0], trained.stem.get_weights()[0])
-
-
-def test_both_paths_learn_from_all_images_and_the_deep_one_can_alone(routed, images):
-    for gate, trained in (("random", {"stem", "shallow", "deep"}), ("always_deep", {"stem", "deep"})):
-        model = routed(gate)
-        ungated = subclassed_routing.exits(model)
-        logits = ungated(images)
-        assert set(logits) == trained - {"stem"}
-        for name in logits:
-            path = getattr(model, name)
-            assert np.asarray(logits[name]) == pytest.approx(np.asarray(path(model.stem(images))), abs=1e-4)
-        ids = {id(weight) for weight in ungated.trainable_weights}
-        parts = {"stem", "shallow", "deep"}
-        assert {p for p in parts if {id(w) for w in getattr(model, p).trainable_weights} <= ids} == trained
-
-
-def test_an_auc_by_hand():
-    """Of five images the deep path alone gets the first and the last right: four of six pairs are in order."""
-    deep, shallow = np.array([1, 1, 0, 0, 1], bool), np.array([0, 1, 0, 1, 0], bool)
-    asked = np.array([0.9, 0.1, 0.5, 0.3, 0.2])
-    assert routing_experiment.auc(deep, shallow, asked) == {"auc": pytest.approx(4 / 6)}
-    assert routing_experiment.auc(deep, deep, asked) == {}
-
-
-def test_a_random_gate_draws_anew_at_each_seed(images):
-    draws = []
-    for seed in (1, 1, 2):
-        keras.utils.set_random_seed(seed)
-        draws.append(scores_of(subclassed_routing.Routed("random"), images))
-    assert np.array_equal(draws[0], draws[1])
-    assert not np.array_equal(draws[0], draws[2])
-
-
-@pytest.mark.parametrize("gate", ["batch_variance", "variance", "confidence", "random"])
-def test_every_gate_trains_in_a_graph_under_fit(routed, images, gate):
-    model = routed(gate)
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
-    history = model.fit(images, np.arange(64) % 10, batch_size=16, epochs=1, verbose=0)
-    assert np.isfinite(history.history["loss"][0])
-
-
-@pytest.mark.parametrize("gate", ["batch_variance", "variance", "confidence", "always_deep"])
-def test_a_saved_model_predicts_the_same(routed, images, tmp_path, gate):
-    model = routed(gate)
-    model.threshold.assign(float(np.median(scores_of(model, images))))
-    model.save(tmp_path / "routed.keras")
-    loaded = keras.models.load_model(tmp_path / "routed.keras")
-    assert loaded.gate == gate
-    assert np.array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))

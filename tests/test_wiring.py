@@ -14,8 +14,7 @@ from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
 from lab.experiments import subclassed_routing as routing
-from pipelines import batches, sources
-from recipes import subclassed_routing as recipe
+from pipelines import batches, sources, splits
 from tests import recomputing
 from tests.conftest import typed_evidence_in
 from tests.toys import tiny, tiny_pair, tiny_table
@@ -176,30 +175,37 @@ def test_what_routing_says_of_each_gate_is_true_of_its_model(tmp_path, monkeypat
     """Its gates share a model, and are not scored one by one."""
 
     made = {}
-    trained_models = routing.trained_models
-    monkeypatch.setattr(routing, "trained_models", lambda *given: made.update(trained_models(*given)) or made)
+    models_for = routing.models_for
+    monkeypatch.setattr(routing, "models_for", lambda *given: made.update(models_for(*given)) or made)
     config = dataclasses.asdict(routing.EXPERIMENT.config_at("smoke"))
     variants = routing.EXPERIMENT.usual("smoke")
     module = routing.EXPERIMENT.module
-    records, watched = carried_out(module, variants, tmp_path, request=SMOKE, seed=101, **config)
+    records, watched = carried_out(module, variants, tmp_path, request=SMOKE, seed=301, **config)
     assert len(watched.fits) == 3
     recomputing.check_fits(watched)
-    test, size = sources.load(SMOKE).test, config["inference_batch"]
-    logits = {
-        name: np.concatenate([np.asarray(model(part)) for part in test.chunks(size)]) for name, model in made.items()
-    }
-    right = {name: rows.argmax(axis=1) == test.labels for name, rows in logits.items()}
-    needed = right["always_deep"] & ~right["always_shallow"]
+    data, size = sources.load(splits.with_split_seed(SMOKE, 301)), config["inference_batch"]
+    right = {}
+    for part in (data.test, data.validation):
+        for name, model in made.items():
+            rows = np.concatenate([np.asarray(model(images)) for images in part.chunks(size)])
+            right[name, part is data.test] = rows.argmax(axis=1) == part.labels
+    needed = right["deep", True] & ~right["shallow", True]
     for record in records:
-        name = record.variant
-        assert record.metrics["test_accuracy"] == unpack_bits(record.correct, len(test)).mean()
-        if name == "random":  # Drawn anew.
-            assert right["always_shallow"].mean() < record.metrics["test_accuracy"] < right["always_deep"].mean()
-            assert record.metrics["auc"] == pytest.approx(0.5, abs=0.05)
+        name, found = record.variant, record.metrics
+        assert found["test_accuracy"] == unpack_bits(record.correct, len(data.test)).mean()
+        if name == "random_50":  # Drawn anew.
+            assert found["test_accuracy"] == pytest.approx(right[name, True].mean(), abs=0.05)
+            assert found["auc"] == pytest.approx(0.5, abs=0.05)
             continue
-        assert record.metrics["test_accuracy"] == recomputing.close_to(float(right[name].mean())), name
-        score = np.concatenate([recipe.asks(made[name], part) for part in test.chunks(size)])
-        assert record.metrics["auc"] == pytest.approx(share_in_order(score, needed), abs=1e-3), name
+        assert found["test_accuracy"] == recomputing.close_to(float(right[name, True].mean())), name
+        assert found["validation_accuracy"] == recomputing.close_to(float(right[name, False].mean())), name
+        if name.startswith(("confidence", "variance")):
+            model = made[name]
+            features = [model.stem(images) for images in data.test.chunks(size)]
+            score = np.concatenate([np.asarray(model.score(each, model.shallow(each))) for each in features])
+            assert found["auc"] == pytest.approx(share_in_order(score, needed), abs=1e-3), name
+            share = int(name.rpartition("_")[2]) / 100
+            assert (score >= model.threshold.numpy()).mean() == pytest.approx(share, abs=0.05), name
 
 
 def share_in_order(score: np.ndarray, wanted: np.ndarray) -> float:

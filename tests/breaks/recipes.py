@@ -3,6 +3,7 @@
 from tests.breaks.row import of
 
 GRADIENTS = "tests/test_gradients.py"
+ROUTING = "tests/test_routing.py"
 SKIP = "tests/test_functional_skip.py"
 
 ROWS = [
@@ -762,41 +763,57 @@ ROWS = [
     ),
     *of(
         "recipes/subclassed_routing.py",
-        (
-            "    model.set_weights(trained.get_weights())\n",
-            "",
-            "tests/test_recipes.py::test_what_a_recipe_offers_to_copy_learns_without_the_harness[subclassed_routing]",
-        ),
-        (
-            "tf.where(score >= self.threshold)",
-            "tf.where(score <= self.threshold)",
-            "tests/test_recipes.py::test_a_gate_sends_as_many_images_deep_as_its_threshold_says",
-        ),
-        (
-            "return 1 - ops.max(ops.softmax(logits), axis=1)",
-            "return ops.max(ops.softmax(logits), axis=1)",
-            "tests/test_recipes.py::test_confidence_sends_the_images_deep_that_the_short_path_is_unsure_of",
-        ),
-        (
-            "ops.var(features",
-            "ops.mean(features",
-            "tests/test_recipes.py::test_variance_is_that_of_the_stems_activations",
-        ),
+        ("logits) >= self.threshold", "logits) <= self.threshold", f"{ROUTING}::test_images_keep"),
         (
             "tf.tensor_scatter_nd_update(logits, rows, better)",
             "tf.concat([logits[tf.shape(rows)[0] :], better], 0)",
-            "tests/test_recipes.py::test_images_keep_their_own_logits",
+            f"{ROUTING}::test_images_keep",
         ),
         (
-            "ops.mean(score) < self.threshold",
-            "ops.mean(score) > self.threshold",
-            "tests/test_recipes.py::test_the_batch_gate",
+            "tf.cond(tf.size(rows) > 0, lambda: self.deep(unsure), lambda: logits[:0])",
+            "self.deep(unsure)",
+            f"{ROUTING}::test_every_gate",
         ),
-        ("np.median(scores)", "np.quantile(scores, 0.9)", "tests/test_recipes.py::test_a_gate_is_set_to_send_half"),
+        ("return 1 - ops.max", "return ops.max", f"{ROUTING}::test_the_score"),
+        (
+            "return self.deep(features), logits",
+            "return logits, self.deep(features)",
+            f"{ROUTING}::test_a_training_moves",
+        ),
+        ("y, answer, sample_weight, training)", "y, answer, None, training)", f"{ROUTING}::test_the_loss_of_training"),
+        ("for answer in answers)", "for answer in answers[:1])", f"{ROUTING}::test_the_loss_of_training"),
+        ("y_pred[0] if", "y_pred[1] if", f"{ROUTING}::test_a_training_moves"),
+        ("1 - share))", "share))", f"{ROUTING}::test_as_many_images"),
+        ("    model.calibrate(validation_set, share)\n", "", f"{ROUTING}::test_a_trained_model_is"),
+        ("calibrate(validation_set", "calibrate(train_set", f"{ROUTING}::test_a_trained_model_is"),
+        (
+            "(self.stem, self.shallow, self.deep)]",
+            "(self.stem, self.deep, self.shallow)]",
+            f"{ROUTING}::test_a_saved_model",
+        ),
     ),
     *of(
         "lab/experiments/subclassed_routing.py",
-        ("needed = deep & ~shallow", "needed = ~(deep & ~shallow)", "tests/test_recipes.py::test_an_auc_by_hand"),
+        ("needed = deep & ~shallow", "needed = ~(deep & ~shallow)", f"{ROUTING}::test_an_auc_by_hand"),
+        ("return ops.var(", "return ops.mean(", f"{ROUTING}::test_variance_is"),
+        ("ops.mean(super().score", "ops.max(super().score", f"{ROUTING}::test_variance_is"),
+        (
+            "lambda: self.deep(features), lambda: self.shallow(features))\n\n\nclass Alone",
+            "lambda: self.shallow(features), lambda: self.deep(features))\n\n\nclass Alone",
+            f"{ROUTING}::test_a_batch_goes",
+        ),
+        (
+            "Alone([routed.stem, routed.deep])",
+            "Alone([routed.stem, routed.shallow])",
+            f"{ROUTING}::test_without_a_gate",
+        ),
+        ("1 - share if isinstance", "share if isinstance", f"{ROUTING}::test_multiplications"),
+        ("stem + short * shallow + share * deep", "stem + share * deep", f"{ROUTING}::test_multiplications"),
+        ("filters=46", "filters=64", f"{ROUTING}::test_multiplications"),
+        ("share / 100) for", "0.5) for", f"{ROUTING}::test_gates_have"),
+        ("not functional_does_the_same()", "functional_does_the_same()", f"{ROUTING}::test_a_functional_model"),
+        ("found[name].calibrate(validation_set, share)", "pass", f"{ROUTING}::test_gates_are_calibrated"),
+        ("config.rate or RATES[name]", "RATES[name]", f"{ROUTING}::test_gates_are_calibrated"),
     ),
     *of(
         "lab/experiments/regularization.py",
