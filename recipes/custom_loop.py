@@ -27,18 +27,9 @@ def build_model(shape, classes, kind=keras.Model):
 
 
 def train(
-    train_set,
-    validation_set,
-    classes,
-    *,
-    rate=0.02,
-    epochs=2,
-    accumulate=None,
-    fit=keras.Model.fit,
-    build_model=build_model,
-    callbacks=(),
-    **settings,
-):
+    train_set, validation_set, classes, *, rate=0.02, epochs=2, accumulate=None,
+    fit=keras.Model.fit, build_model=build_model, callbacks=(), **settings,
+):  # fmt: skip
     """Train on sets as `keras.utils.image_dataset_from_directory` returns them; return the model.
 
     `accumulate=4` updates the weights once in four batches, as one batch of all four would; a
@@ -49,14 +40,7 @@ def train(
     optimizer = optimizers.SGD(rate, momentum=0.9, gradient_accumulation_steps=accumulate)
     loss = losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], **settings)
-    fit(
-        model,
-        train_set,
-        validation_data=validation_set,
-        epochs=epochs,
-        callbacks=list(callbacks),
-        verbose=0,
-    )
+    fit(model, train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 
 

@@ -70,7 +70,7 @@ def build_step(strategy, model):
 def train(
     strategy, train_set, validation_set, classes, *, rate=0.05, epochs=3, folder=None,
     build_model=build_model, callbacks=(),
-):
+):  # fmt: skip
     """Train like `fit`, also in several processes, where that fails in Keras 3.15, and on small last batches.
 
     The sets are alike in all workers. Started again with the same `folder`, a Path, it goes on where it was.

@@ -18,9 +18,9 @@ RATE = 0.1  # SGD's best peak learning rate for the residual network with BatchN
 
 def convolution(x, filters, strides=1, norm=True, initializer="glorot_uniform"):
     """A 3 × 3 convolution of x (batch, height, width, channels), then BatchNorm where `norm`."""
-    x = layers.Conv2D(
-        filters, 3, strides, padding="same", use_bias=not norm, kernel_initializer=initializer
-    )(x)
+    x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=not norm, kernel_initializer=initializer)(
+        x
+    )
     # Momentum 0.8, not 0.99: a few hundred steps are too few to forget the initial statistics.
     return layers.BatchNormalization(momentum=0.8)(x) if norm else x
 
@@ -45,9 +45,7 @@ def build_model(
     """
     images = keras.Input(shape)
     x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0..255 becomes -2..2.
-    x = layers.Conv2D(
-        filters, 5, 4, padding="same", activation="relu", kernel_initializer=initializer
-    )(x)
+    x = layers.Conv2D(filters, 5, 4, padding="same", activation="relu", kernel_initializer=initializer)(x)
     x = layers.MaxPooling2D()(x)
     for _ in range(blocks):
         x = residual_block(x, filters, skip=skip, norm=norm, initializer=initializer)

@@ -62,16 +62,9 @@ def compile_model(model, rate):
 
 
 def train(
-    train_set,
-    validation_set,
-    classes,
-    policy=None,
-    *,
-    rate=0.028,
-    epochs=3,
-    build_model=build_model,
-    callbacks=(),
-):
+    train_set, validation_set, classes, policy=None, *, rate=0.028, epochs=3,
+    build_model=build_model, callbacks=(),
+):  # fmt: skip
     """Train under a policy, or None for the one that is set, and return the model.
 
     The sets hold batches of images with values 0 to 255 and integer labels, as
@@ -81,13 +74,7 @@ def train(
         rate = optimizers.schedules.CosineDecay(rate, decay_steps=epochs * len(train_set))
     with dtype_policy(policy):
         model = compile_model(build_model(train_set.element_spec[0].shape[1:], classes), rate)
-    model.fit(
-        train_set,
-        validation_data=validation_set,
-        epochs=epochs,
-        callbacks=list(callbacks),
-        verbose=0,
-    )
+    model.fit(train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 
 

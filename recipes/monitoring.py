@@ -68,9 +68,7 @@ def waiting(folder):
                         yield 1000 * line.timestamp_ns + event.offset_ps, event.duration_ps
 
     steps = [(start, start + took) for start, took in named({"train"})]
-    waited = [
-        took for at, took in named(NEXT_BATCH) if any(start <= at < end for start, end in steps)
-    ]
+    waited = [took for at, took in named(NEXT_BATCH) if any(start <= at < end for start, end in steps)]
     return sum(waited) / sum(end - start for start, end in steps)
 
 

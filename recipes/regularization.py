@@ -27,9 +27,7 @@ def augmentation(mirror=True, translate=0.1, cutout=0.0):
     if translate:
         found.append(layers.RandomTranslation(translate, translate, fill_mode="reflect", **how))
     if cutout:  # The first pair is the probability: 1.0 alone would erase half of the images.
-        found.append(
-            layers.RandomErasing((1.0, 1.0), scale=(cutout, cutout), fill_value=128, **how)
-        )
+        found.append(layers.RandomErasing((1.0, 1.0), scale=(cutout, cutout), fill_value=128, **how))
     return found
 
 

@@ -34,9 +34,7 @@ def build_dense(shape, classes, units=(128, 64), activation="relu"):
 
     Without an activation the stack is one linear map, however many layers it has.
     """
-    model = keras.Sequential(
-        [keras.Input(shape), layers.Rescaling(1 / 64, offset=-2), layers.Flatten()]
-    )
+    model = keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 64, offset=-2), layers.Flatten()])
     for count in units:
         model.add(layers.Dense(count, activation=activation))
     model.add(layers.Dense(classes))
