@@ -147,7 +147,6 @@ class Experiment:
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
     first_seed: int = 301
-    numbers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.train or self.partials) == bool(self.compare):
