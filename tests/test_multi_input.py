@@ -168,4 +168,4 @@ def test_a_model_loaded_again_scales_numbers_as_before(tmp_path):
 
 def test_what_was_given_on_the_command_line_takes_a_variants_place():
     bound = experiment.EXPERIMENT.bound("second_light", experiment.EXPERIMENT.config(rate=0.5, epochs=3))
-    assert (bound.keywords["rate"], bound.keywords["epochs"], bound.keywords["second_weight"]) == (0.5, 3, 0.1)
+    assert (bound.keywords["rate"], bound.keywords["epochs"], bound.keywords["second_weight"]) == (0.5, 3, 0.03)
