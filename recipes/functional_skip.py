@@ -18,9 +18,9 @@ RATE = 0.1  # SGD's best peak learning rate for the residual network with BatchN
 
 def convolution(x, filters, strides=1, norm=True, initializer="glorot_uniform"):
     """A 3 × 3 convolution of x (batch, height, width, channels), then BatchNorm where `norm`."""
-    x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=not norm, kernel_initializer=initializer)(
-        x
-    )
+    x = layers.Conv2D(
+        filters, 3, strides, padding="same", use_bias=not norm, kernel_initializer=initializer
+    )(x)  # fmt: skip
     # Momentum 0.8, not 0.99: a few hundred steps are too few to forget the initial statistics.
     return layers.BatchNormalization(momentum=0.8)(x) if norm else x
 

@@ -44,7 +44,12 @@ def test_every_recipe_has_five_breaks_and_lab_and_pipelines_have_twenty_each():
 def test_the_rows_of_a_module_are_of_its_own_area():
     for module in AREAS:
         area = module.__name__.rpartition(".")[2]
-        folders = {"recipes": ("recipes/", "lab/experiments/"), "pipelines": ("pipelines/",), "top": ("lab/",)}
+        folders = {
+            "recipes": ("recipes/", "lab/experiments/"),
+            "pipelines": ("pipelines/",),
+            "top": ("lab/",),
+            "variants": ("lab/",),
+        }
         for row in module.ROWS:
             assert row.file.startswith(folders.get(area, (f"lab/{area}/",))), row.file
 

@@ -32,7 +32,8 @@ LAYERS = [
     "lab.cli lab.__main__",
 ]
 NAMED_AS_TYPED = ("lab.cli.", "lab.experiments.")
-BUILDS_ON: dict[str, set[str]] = {}
+# Clipping and noise are tried on a network that is stuck: functional_skip's without its additions.
+BUILDS_ON: dict[str, set[str]] = {"lab.experiments.gradients": {"recipes.functional_skip"}}
 # Still the wrong way round.
 UPWARDS = {
     "lab.execute.cluster": {"lab.cli.exits", "lab.cli.flags", "lab.cli.validate"},
@@ -102,7 +103,8 @@ def test_pipelines_import_neither_recipes_nor_the_lab_and_no_recipe_imports_anot
             assert others <= BUILDS_ON.get(name, set()), name
         if name.startswith("lab.experiments."):
             mine = {other for other in imports(path) if other.startswith("recipes")}
-            assert mine <= {name.replace("lab.experiments", "recipes"), "recipes"}, name
+            own = name.replace("lab.experiments", "recipes")
+            assert mine <= {own, "recipes", *BUILDS_ON.get(name, set())}, name
 
 
 def test_no_two_public_functions_of_the_lab_have_one_name():

@@ -15,7 +15,7 @@ ROWS = [
     *of(
         "lab/evidence/staleness.py",
         (
-            "if record.settings != as_read_back(now):",
+            "if record.settings != as_read_back(experiment.settings(record.variant)):",
             "if False:",
             "tests/test_published.py::test_evidence_tuned_otherwise",
         ),
