@@ -281,7 +281,11 @@ class Experiment:
         keys = [variant, *(value for value in found.values() if isinstance(value, str))]
         for name in self.tuned:
             table = next(getattr(module, name) for module in self._modules if hasattr(module, name))
-            found[name] = next((table[key] for key in keys if key in table), None) if isinstance(table, dict) else table
+            # Where functions of the experiment look it up by other names, all of it may count.
+            other = None if variant in self.partials else table
+            found[name] = (
+                next((table[key] for key in keys if key in table), other) if isinstance(table, dict) else table
+            )
         return found
 
     @property

@@ -121,6 +121,13 @@ def say_what_listens(invocation: Invocation, say: Say) -> None:
         say(f"Ray's {everywhere} knows the token that is made for this command. They end with the runs.")
 
 
+def say_left_out(invocation: Invocation, say: Say) -> None:
+    """Say which variants a reader's model can't stand in for, and so are not compared with it."""
+    experiment = invocation.experiment
+    if invocation.settings.model and (without := [n for n in experiment.names if not experiment.takes_model(n)]):
+        say(f"Left out, since they are about models of their own: {', '.join(without)}.")
+
+
 def say_if_not_committed(invocation: Invocation, say: Say) -> None:
     """Say before a long measurement, and not when it is to be published, that it can't be."""
     if str(invocation.header.commit).endswith("+changes"):

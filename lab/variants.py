@@ -63,6 +63,14 @@ def with_given(variant: functools.partial[Any], config: Any) -> functools.partia
     return functools.partial(variant, **{name: value for name, value in given.items() if value is not None})
 
 
+def given_or_own(variant: functools.partial[Any] | None, config: Any, name: str) -> Any:
+    """The value of an argument: from `config`, or else the variant's own; None if neither has one."""
+    value = getattr(config, name, None)
+    if value is None and variant is not None and name in inspect.signature(variant).parameters:
+        value = inspect.signature(variant).parameters[name].default
+    return value
+
+
 def takes_model(variant: functools.partial[Any]) -> bool:
     """Whether a reader's own `build_model` can take the place of the recipe's."""
     return "build_model" in inspect.signature(variant.func).parameters and "build_model" not in variant.keywords

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from lab import Claim, Experiment
+from lab import Claim, Experiment, variants
 from lab.cli import commands
 from lab.evidence.records import read
 from lab.evidence.schemas import Evidence
@@ -126,11 +126,12 @@ def build(shape, classes):
 def test_a_readers_model_takes_the_place_of_one_that_is_not_bound(started, tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN)
     flags = ["--model", f"{tmp_path}/own.py:build", "--seeds", "1", "--logdir", str(tmp_path), *FEW]
-    assert commands.run(EXPERIMENT, [*flags, "--variants", "linear", "hidden"]) == 0
+    assert commands.run(EXPERIMENT, flags) == 0
+    assert "Left out, since they are about models of their own: hidden." in capsys.readouterr().out
     weights = {record.variant: record.metrics["weights"] for record in typed_evidence_in(tmp_path).records}
-    assert weights == {"linear": 3072 * 10 + 10, "hidden": 64 * 3 * 32 + 32 + 32 * 10 + 10}
-    assert commands.run(EXPERIMENT, [*flags, "--variants", "hidden"]) == 2
-    assert "about its own models" in capsys.readouterr().err
+    assert weights == dict.fromkeys(["linear", "few"], 3072 * 10 + 10)
+    assert commands.run(EXPERIMENT, [*flags, "--variants", "linear", "hidden"]) == 2
+    assert "hidden is about a model of its own: leave out it or --model." in capsys.readouterr().err
 
 
 def test_a_record_names_the_function_and_its_arguments_and_notices_others(tmp_path):
@@ -205,3 +206,26 @@ def test_no_function_that_measures_reads_the_table_of_variants_of_its_own_module
     experiment = load(name)
     if experiment.partials:
         assert f"lab/experiments/{name}.py: VARIANTS" not in experiment.parts
+
+
+def test_hyperband_knows_how_long_a_variant_trains():
+    config = EXPERIMENT.config()
+    assert variants.given_or_own(bound.VARIANTS["few"], config, "epochs") == 3
+    assert variants.given_or_own(bound.VARIANTS["linear"], config, "epochs") == 2
+    assert variants.given_or_own(bound.VARIANTS["few"], dataclasses.replace(config, epochs=7), "epochs") == 7
+    assert variants.given_or_own(None, config, "epochs") is None
+
+
+def test_a_search_by_hyperband_runs_on_partial_functions(started, tmp_path):
+    flags = ["search", "hyperband", "--trials", "3", "--variants", "linear", "--no-log", "--logdir", str(tmp_path)]
+    three = dataclasses.replace(EXPERIMENT, space={"decay": (0.0, 0.001, 0.01)})
+    assert commands.run(three, [*flags, *FEW]) == 0
+
+
+def test_a_table_that_functions_look_up_by_other_names_is_recorded_whole():
+    """Else a rate of distributed or of routing could change and its evidence would stay current."""
+    for name in ("distributed", "subclassed_routing"):
+        experiment = load(name)
+        if experiment.tuned:
+            for variant in experiment.names:
+                assert experiment.settings(variant)["RATES"], (name, variant)

@@ -128,7 +128,9 @@ def _settings(experiment: Experiment, action: Any, flags: dict[str, Any]) -> Set
     images = {name: flags.get(name) for name in ("train_images", "split_seed", "image_size")}
     values["data"] = images_of(budget, flags.get("data"), **images)
     possible = {"tune": experiment.swept_at(budget), "search": experiment.searched}.get(action)
-    values["variants"] = validate.variants_of(experiment, budget, flags.get("variants", ()), possible)
+    values["variants"] = validate.variants_of(
+        experiment, budget, flags.get("variants", ()), possible, bool(flags.get("model"))
+    )
     values["seeds"] = ()
     if action == "run":
         values["seeds"] = validate.seeds_of(experiment, budget, flags["seeds"], flags["first_seed"])

@@ -10,7 +10,7 @@ from rich.console import Console
 from lab.cli import live_table, validate
 from lab.execute.invocation import Invocation
 from lab.experiment import BudgetName, Experiment
-from lab.measurement import Measured, MeasurementError, conclude, found, run_comparison, say_what_listens
+from lab.measurement import Measured, MeasurementError, conclude, found, run_comparison, say_left_out, say_what_listens
 from lab.settings import LOGS, Settings, default_config, images_of
 from pipelines.errors import UsageError
 
@@ -52,7 +52,8 @@ def measure(
     if experiment.module == "__main__":
         raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
     images = images_of(budget, data, train_images, split_seed, image_size)
-    chosen, names = validate.seeds_of(experiment, budget, seeds), validate.variants_of(experiment, budget, variants)
+    chosen = validate.seeds_of(experiment, budget, seeds)
+    names = validate.variants_of(experiment, budget, variants, own_model=bool(model))
     asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
     settings = Settings(budget, chosen, names, images, **asked)
     try:
@@ -66,6 +67,7 @@ def measure(
     try:
         validate.check_with_images(experiment, settings, its_config)
         say_what_listens(invocation, console.print)
+        say_left_out(invocation, console.print)
         records = run_comparison(invocation, console.print, live_table.watcher(console))
         if all(record.status == "failed" for record in records):
             cause, log_file = records[0].cause, invocation.folder / "workers.log"

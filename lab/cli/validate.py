@@ -41,16 +41,22 @@ def seeds_of(
 
 
 def variants_of(
-    experiment: Experiment, budget: BudgetName, given: str | Sequence[str], possible: Sequence[str] | None = None
+    experiment: Experiment,
+    budget: BudgetName,
+    given: str | Sequence[str],
+    possible: Sequence[str] | None = None,
+    own_model: bool = False,
 ) -> tuple[str, ...]:
     """The variants of a command in the recipe's order: those given, `all`, or by default the usual ones.
 
-    `possible` are those that a sweep or a search is about, which does all of them by default.
+    `possible` are those that a sweep or a search is about, which does all of them by default. With a model of the
+    reader's own, variants that are about a model of theirs are left out: they would be compared with another one.
 
     Raises:
         UsageError: there is no such variant, or it is none of those.
     """
     given = (given,) if isinstance(given, str) else tuple(given)
+    named = given not in ((), ("all",))
     if given == ("all",) and "all" not in experiment.names:  # Unless a variant has that name.
         given = tuple(experiment.names if possible is None else possible)
     if not given:
@@ -59,7 +65,11 @@ def variants_of(
         raise UsageError(f"There is no variant {unknown[0]!r}: use any of {', '.join(experiment.names)}, or all.")
     if possible is not None and (without := [name for name in given if name not in possible]):
         raise UsageError(f"{without[0]} has nothing to tune or to search for: use any of {', '.join(possible)}.")
-    return tuple(name for name in experiment.names if name in given)
+    others = [name for name in given if own_model and not experiment.takes_model(name)]
+    if others and named:
+        raise UsageError(f"{others[0]} is about a model of its own: leave out it or --model.")
+    left = tuple(name for name in experiment.names if name in given and name not in others)
+    return left or tuple(name for name in experiment.names if name in given)  # `check` refuses where none is left.
 
 
 def check(experiment: Experiment, settings: Settings, config: Any) -> None:

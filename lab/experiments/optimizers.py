@@ -9,34 +9,39 @@ from lab.core.callbacks import StopAt
 from recipes import optimizers as recipe
 
 
-def constant(train_set, validation_set, classes, optimizer, *, rate=0.01, decay=None, epochs=10, callbacks=()):
+def constant(
+    train_set, validation_set, classes, optimizer, *, rate=0.01, decay=None, epochs=10,
+    build_model=recipe.build_model, callbacks=(),
+):  # fmt: skip
     """The recipe's training at a constant learning rate."""
-    always = optimizers.schedules.PiecewiseConstantDecay([1], [rate, rate])
-    return recipe.train(
-        train_set, validation_set, classes, optimizer, rate=always, decay=decay, epochs=epochs, callbacks=callbacks
-    )
+    sets = train_set, validation_set, classes
+    always = optimizers.schedules.PiecewiseConstantDecay([1], [rate, rate])  # A number would be the peak of a schedule.
+    how = {"decay": decay, "epochs": epochs, "build_model": build_model, "callbacks": callbacks}
+    return recipe.train(*sets, optimizer, rate=always, **how)
 
 
-def adam_with_l2(train_set, validation_set, classes, *, rate=0.018, penalty=1e-4, epochs=5, callbacks=()):
+def adam_with_l2(
+    train_set,
+    validation_set,
+    classes,
+    *,
+    rate=0.018,
+    penalty=1e-4,
+    epochs=5,
+    build_model=recipe.build_model,
+    callbacks=(),
+):
     """The recipe's training by Adam, with an L2 penalty on all kernels in the loss."""
 
-    def build_model(shape, classes):
-        model = recipe.build_model(shape, classes)
+    def with_penalty(shape, classes):
+        model = build_model(shape, classes)
         for weight in model.trainable_variables:
             if len(weight.shape) > 1:
                 weight.regularizer = regularizers.L2(penalty)
         return model
 
-    return recipe.train(
-        train_set,
-        validation_set,
-        classes,
-        "adam",
-        rate=rate,
-        epochs=epochs,
-        build_model=build_model,
-        callbacks=callbacks,
-    )
+    sets = train_set, validation_set, classes
+    return recipe.train(*sets, "adam", rate=rate, epochs=epochs, build_model=with_penalty, callbacks=callbacks)
 
 
 def is_race(run):

@@ -25,6 +25,7 @@ from lab.execute.invocation import Invocation
 from lab.execute.scheduler import run_jobs
 from lab.settings import Tuner
 from lab.tuning import SEED, Range, Space, half_decades
+from lab.variants import given_or_own
 from pipelines.errors import UsageError
 
 OBJECTIVE = "validation_accuracy"  # That of the variants that can be searched.
@@ -61,7 +62,8 @@ def search(
 def _search_one(
     invocation: Invocation, variant: str, watch: Callable[..., Any], say: Callable[[str], None]
 ) -> list[SearchTrial]:
-    settings, epochs = invocation.settings, getattr(invocation.config, "epochs", 1)
+    settings, partials = invocation.settings, invocation.experiment.partials
+    epochs = given_or_own(partials.get(variant), invocation.config, "epochs") or 1
     space = invocation.experiment.space_of(variant)
     oracle = make_oracle(settings.tuner, space, settings.trials, epochs)
     if (oracle.max_trials or settings.trials) < settings.trials:
