@@ -1,6 +1,7 @@
 """From a checked request to what was found: the work of commands and of `lab.measure`."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarr
     """Some of the images that each variant is trained on, as its feed delivers them, where the recipe has a feed."""
     feed, config = invocation.experiment.feed, invocation.config
     if feed is None and invocation.experiment.trains_on_batches:
-        feed = _lab_feed
+        feed = functools.partial(_lab_feed, invocation.experiment)
     if feed is None:
         return {}
     try:
@@ -177,9 +178,10 @@ def samples_of(invocation: Invocation, data: sources.Data) -> dict[str, np.ndarr
         return {}
 
 
-def _lab_feed(variant: str, data: sources.Data, config: Any) -> Any:
+def _lab_feed(experiment: Experiment, variant: str, data: sources.Data, config: Any) -> Any:
     from pipelines import batches
 
+    config = experiment.config_of(variant, config)
     return batches.training(data.train, 12, seed=1, shift=config.shift, flip=config.flip == "yes")
 
 

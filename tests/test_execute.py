@@ -90,7 +90,7 @@ def test_exceptions_and_divergence_are_recorded_with_their_cause(started, capsys
     assert found["fair", 1]["cause"] == "ValueError: the coin rolled under the table"
     assert found["loaded", 2]["status"] == "diverged"
     assert found["loaded", 2]["metrics"]["test_accuracy"] == 0.1
-    assert "n = 2" in printed  # The failed run's pair is missing, the diverged one's is not.
+    assert "(2 of 10 seeds)" in printed  # The failed run's pair is missing, the diverged one's is not.
     assert "fair seed 1 failed: ValueError: the coin rolled under the table" in printed
     assert "loaded seed 2 diverged" in printed
 

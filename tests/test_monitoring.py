@@ -250,7 +250,8 @@ def test_a_training_leaves_curves_histograms_and_a_marked_profile(tmp_path):
     assert 0 <= recipe.waiting(tmp_path) < 1
     assert read_profile(tmp_path).batches == 21  # From the tenth to the thirtieth.
     shown = {tag for path in tmp_path.rglob("events.*") for tag in events(path.parent).Tags()["tensors"]}
-    assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate", "dense/activations"} <= shown
+    head = f"{model.layers[-1].name}/activations"
+    assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate", head} <= shown
 
 
 @pytest.mark.processes

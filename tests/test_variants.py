@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from lab import Claim, Experiment, variants
+from lab import Claim, Experiment, measurement, variants
 from lab.cli import commands
 from lab.evidence.records import read
 from lab.evidence.schemas import Evidence
@@ -229,3 +229,15 @@ def test_a_table_that_functions_look_up_by_other_names_is_recorded_whole():
         if experiment.tuned:
             for variant in experiment.names:
                 assert experiment.settings(variant)["RATES"], (name, variant)
+
+
+def test_the_sample_that_is_shown_is_of_the_batches_that_a_variant_has():
+    data = sources.load(REQUEST)
+    own = dataclasses.replace(EXPERIMENT, own_flags={"few": {"flip": "yes", "shift": 2}})
+    ids = {image.tobytes() for image in data.train.images}
+    unchanged = {}
+    for variant in ("linear", "few"):
+        images = np.asarray(next(iter(measurement._lab_feed(own, variant, data, own.config())))[0])
+        unchanged[variant] = sum(image.tobytes() in ids for image in images)
+    assert unchanged["linear"] == 12
+    assert unchanged["few"] <= 4  # One image in 50 is neither shifted nor mirrored.

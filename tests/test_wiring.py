@@ -45,7 +45,8 @@ def test_a_comparison_says_of_its_models_what_they_are(started, tmp_path, module
         recomputing.check_record(record, scored)
         assert f"{100 * scored.recomputed['test_accuracy']:.2f}" in card
     gain = watched.scored[1].recomputed["test_accuracy"] - watched.scored[0].recomputed["test_accuracy"]
-    assert f"{100 * gain:+.2f}" in card
+    shown = f"{100 * gain:+.1f}".replace("-", "−")
+    assert ("0.0 points" if shown in ("+0.0", "−0.0") else f"{shown} points") in card
 
 
 def test_a_table_holds_the_validation_of_each_epoch(started, tmp_path):

@@ -142,9 +142,9 @@ ROWS = [
     *of(
         "lab/measurement.py",
         (
-            "feed(name, data, config)",
-            'feed("none", data, config)',
-            "tests/test_regularization.py::test_the_sample_that_is_shown",
+            "shift=config.shift, flip=config.flip",
+            "shift=0, flip=config.flip",
+            "tests/test_variants.py::test_the_sample_that_is_shown",
         ),
     ),
     *of(
