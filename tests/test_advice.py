@@ -187,10 +187,11 @@ def summary(*claims, stale=False, **rest) -> Summary:
     ("full", "few", "why"),
     [
         (("supported", 1.0), False, ""),
-        (("no real difference", 0.5), False, "no real difference there"),
-        (("undecided", 0.5), True, ""),  # Five seeds decide nothing, and have the same sign.
-        (("undecided", -0.5), True, "opposite sign"),
-        (("contradicted", -2.0), False, "opposite sign"),
+        (("no real difference", 0.5), False, "reads no real difference"),
+        (("undecided", 0.5), True, ""),  # Five seeds decide nothing, and have the same sign,
+        (("undecided", -0.5), True, ""),  # or may have it.
+        (("undecided", -2.0), True, "opposite sign"),
+        (("contradicted", -2.0), False, "reads contradicted"),
     ],
 )
 def test_an_answer_must_not_rest_on_what_comes_out_otherwise_with_all_images(full, few, why):
@@ -203,8 +204,28 @@ def test_an_answer_must_not_rest_on_what_comes_out_otherwise_with_all_images(ful
 
 
 def test_a_ratio_turns_its_sign_at_one():
-    one = claim(mean=1.2, full=("supported", 0.9), unit="×", smallest=1.05)
-    assert "opposite sign" in publish.unsupported(summary(one, rests_on=["X1"]))
+    one = claim(full=("supported", 1.0), unit="×", smallest=1.05)
+    sides = [
+        Effect(a="a", b="b", mean=m, low=m - 0.05, high=m + 0.05, seeds=10, verdict="supported") for m in (1.2, 0.9)
+    ]
+    found = [structs.replace(f, effects=[e]) for f, e in zip(one.findings, sides, strict=True)]
+    assert "opposite sign" in publish.unsupported(summary(structs.replace(one, findings=found), rests_on=["X1"]))
+
+
+def test_an_answer_whose_claim_does_not_hold_is_refused_and_one_that_is_undecided_is_not_given():
+    assert "reads contradicted" in publish.unsupported(summary(claim("contradicted", -2.0), rests_on=["X1"]))
+    open_one = summary(claim("undecided", 0.2), rests_on=["X1"])
+    assert publish.unsupported(open_one) == ""
+    assert publish.not_decided(open_one) == "There is no answer yet. Undecided: Coins land."
+    assert publish.not_decided(summary(claim(), rests_on=["X1"])) == ""
+    assert publish.not_decided(summary(claim("undecided", 0.2))) == ""
+
+
+def test_a_surprise_shows_the_comparison_that_made_it_one():
+    two = [effect(-3.0, "supported"), effect(0.8, "contradicted")]
+    odd = claim("contradicted", None)
+    odd = structs.replace(odd, findings=[structs.replace(odd.findings[0], effects=two)])
+    assert "+0.8" in front_page.surprises({"optimizers": summary(odd)})
 
 
 def test_an_answer_that_rests_on_no_claim_is_refused():

@@ -102,6 +102,9 @@ def pages_of(experiment: Experiment, quick: Published, full: Published, folder: 
         summary = report.summary(answer, at_full, bool(quick.stale), bool(full.stale))
         if wrong := unsupported(summary):
             raise EvidenceError(wrong)
+        if reason := not_decided(summary):
+            answer = reason
+            summary = structs.replace(summary, answer=answer)
     except EvidenceError:
         if not quick.stale:
             raise
@@ -115,15 +118,26 @@ def pages_of(experiment: Experiment, quick: Published, full: Published, folder: 
     return pages, report
 
 
+def not_decided(summary: Summary) -> str:
+    """What stands in the answer's place while a claim that it rests on is undecided; empty if none is."""
+    resting = [claim for claim in summary.claims if claim.id in summary.rests_on]
+    waiting = [claim.text for claim in resting if claim.strongest.verdict == "undecided"]
+    return f"There is no answer yet. Undecided: {'; '.join(waiting)}." if waiting else ""
+
+
 def unsupported(summary: Summary) -> str:
-    """Why the answer must not stand: a claim that it rests on comes out otherwise at the strongest setting measured."""
+    """Why the answer must not stand: a claim that it rests on does not hold, or turns at the strongest setting."""
     if unknown := set(summary.rests_on) - {claim.id for claim in summary.claims}:
         return f"The answer rests on {', '.join(sorted(unknown))}: there is no such claim."
     for claim in summary.claims:
         first, last = claim.findings[0], claim.findings[-1]
-        if claim.id not in summary.rests_on or first is last:
+        if claim.id not in summary.rests_on:
             continue
-        turned = [a for a, b in zip(first.effects, last.effects, strict=False) if _turned(claim, a, b)]
+        if claim.strongest.verdict in ("contradicted", "no real difference"):
+            return f"The answer rests on {claim.id}, which reads {claim.strongest.verdict}. Write another answer."
+        there = {(effect.a, effect.b): effect for effect in last.effects}
+        pairs = [(effect, there.get((effect.a, effect.b))) for effect in first.effects if first is not last]
+        turned = [a for a, b in pairs if b is not None and _turned(claim, a, b)]
         if turned or (not last.few and first.verdict != last.verdict):
             what = "has the opposite sign there" if turned else f"is {last.verdict} there"
             return (
@@ -134,9 +148,13 @@ def unsupported(summary: Summary) -> str:
 
 
 def _turned(claim: ClaimSummary, a: Effect, b: Effect) -> bool:
-    """Whether an effect has another sign than the same one elsewhere."""
+    """Whether an effect has another sign than the same one elsewhere, and both are surely not nothing."""
     none = 1.0 if claim.unit == "×" else 0.0
-    return a.mean is not None and b.mean is not None and (a.mean - none) * (b.mean - none) < 0
+    sides = []
+    for effect in (a, b):
+        low, high = effect.low, effect.high
+        sides.append(0 if low is None or high is None else (low > none) - (high < none))
+    return sides[0] * sides[1] < 0
 
 
 def _read_text(path: Path) -> str:

@@ -130,6 +130,12 @@ ROWS = [
         "lab/report/publish.py",
         ("if experiment.answer and not quick.stale:", "if experiment.answer:", f"{PUBLISHED}::test_where_evidence_is"),
         ("if wrong := unsupported(summary):", "if wrong := '':", f"{PUBLISHED}::test_advice_that_the_evidence"),
+        ('claim.strongest.verdict == "undecided"]', "False]", f"{ADVICE}::test_an_answer_whose_claim"),
+        (
+            'in ("contradicted", "no real difference"):\n            return',
+            "in ():\n            return",
+            f"{ADVICE}::test_an_answer_whose_claim",
+        ),
         ("(a.mean - none) * (b.mean - none) < 0", "a.mean * b.mean < 0", f"{ADVICE}::test_a_ratio_turns"),
         ("not last.few and first.verdict", "first.verdict", f"{ADVICE}::test_an_answer_must_not"),
         ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
