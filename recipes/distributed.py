@@ -73,7 +73,7 @@ def train(
 ):  # fmt: skip
     """Train like `fit`, also in several processes, where that fails in Keras 3.15, and on small last batches.
 
-    The sets are alike in all workers. Started again with the same `folder`, a Path, it goes on where it was.
+    The sets are alike in all workers. Started again with the same `folder`, an existing Path, it goes on.
     """
     names = "loss", "accuracy", "val_loss", "val_accuracy"
     saved = sorted(folder.glob("epoch-*.keras")) if folder else []

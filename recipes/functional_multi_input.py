@@ -61,8 +61,9 @@ def build_model(shapes, classes, second=0):
         if len(shapes[name]) == 3:
             branches.append(picture_branch(value))
         else:
-            # Adapted by `train`, so that the model itself knows the mean and spread of a table.
-            scaled = layers.Normalization(name=f"{name}_scaled")(value)
+            # Adapted by `train`, so that the model itself knows the mean and spread of a table. In float32:
+            # float16 has no room for the variance of large numbers.
+            scaled = layers.Normalization(name=f"{name}_scaled", dtype="float32")(value)
             branches.append(layers.Dense(64, activation="relu")(scaled))
     merged = layers.Concatenate()(branches) if len(branches) > 1 else branches[0]
     x = layers.Dense(64, activation="relu")(merged)

@@ -12,17 +12,21 @@ Numbers   results/input_pipeline/README.md
 Papers    tf.data guides "Build TensorFlow input pipelines", "Better performance with the tf.data API"
 """
 
+import random
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 from keras import layers
 
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")  # What decode_image reads.
+
 
 def list_files(folder):
-    """(path, label) of each image in a folder with one folder per class, and the classes' names."""
-    paths = sorted(path for path in Path(folder).glob("*/*") if path.is_file())
+    """(path, label) of each image in a folder with one folder per class, mixed, and the classes' names."""
+    paths = [path for path in sorted(Path(folder).glob("[!.]*/[!.]*")) if path.suffix.lower() in IMAGES]
     classes = sorted({path.parent.name for path in paths})
+    random.Random(0).shuffle(paths)  # Sorted by class, they would need a buffer as large as the set.
     labels = [classes.index(path.parent.name) for path in paths]
     return tf.data.Dataset.from_tensor_slices(([str(path) for path in paths], labels)), classes
 

@@ -211,6 +211,25 @@ def test_a_folder_of_images_becomes_a_feed(tmp_path):
     assert (images[labels == 0] == (0, 0, 255)).all()
 
 
+def test_files_sorted_by_class_are_mixed_and_what_is_no_image_is_no_class(tmp_path):
+    """Else a buffer smaller than the set would train nearly in the order of the classes."""
+    for name in ("a", "b", ".ipynb_checkpoints"):
+        (tmp_path / name).mkdir()
+        for number in range(200):
+            (tmp_path / name / f"{number:03}.png").touch()
+    (tmp_path / "a" / ".DS_Store").touch()
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "notes.txt").touch()
+    files, classes = recipe.list_files(tmp_path)
+    assert classes == ["a", "b"]
+    labels = [int(label) for _, label in files]
+    assert len(labels) == 400
+    assert 80 < sum(labels[:200]) < 120
+    assert [path for path, _ in files.as_numpy_iterator()] == [
+        path for path, _ in recipe.list_files(tmp_path)[0].as_numpy_iterator()
+    ]
+
+
 def test_a_model_learns_from_the_chain(files):
     keras.utils.set_random_seed(1)
     feed = recipe.build_feed(files, 30, load=experiment.decode)

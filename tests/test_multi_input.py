@@ -169,3 +169,15 @@ def test_a_model_loaded_again_scales_numbers_as_before(tmp_path):
 def test_what_was_given_on_the_command_line_takes_a_variants_place():
     bound = experiment.EXPERIMENT.bound("second_light", experiment.EXPERIMENT.config(rate=0.5, epochs=3))
     assert (bound.keywords["rate"], bound.keywords["epochs"], bound.keywords["second_weight"]) == (0.5, 3, 0.03)
+
+
+def test_numbers_keep_their_scale_in_mixed_precision():
+    """A column whose variance float16 cannot hold would become zero, in silence."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = recipe.build_model({"numbers": (1,)}, 2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    scaled = model.get_layer("numbers_scaled")
+    scaled.adapt(np.array([[0.0], [2000.0], [4000.0]]))
+    assert np.ptp(np.asarray(scaled(np.array([[0.0], [4000.0]])))) > 1
