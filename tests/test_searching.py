@@ -22,7 +22,7 @@ from lab.experiments import NAMES, load
 from lab.experiments import optimizers as optimizers_experiment
 from lab.experiments import regularization as regularization_experiment
 from lab.search import search
-from lab.tuning import Range
+from lab.tuning import SEED, Range
 from pipelines.errors import UsageError
 from tests.conftest import ROOT
 from tests.toys import guess, runner
@@ -208,12 +208,12 @@ def test_a_search_finds_the_best_of_its_trials_and_says_what_to_run_next(started
     rates = [trial["settings"]["rate"] for trial in found]
     assert rates == sorted(rates, reverse=True)  # The toy's best rate, 1, lies above all of them.
     assert sorted(job.config["rate"] for job in started) == sorted(rates)
-    assert {job.seed for job in started} == {0}
+    assert {job.seed for job in started} == {SEED}
     assert f"-m tests.toys.guess --variants fair --rate {rates[0]:.6g} " in capsys.readouterr().out
 
 
 def test_failed_trials_stop_no_search_and_their_cause_is_said(started, capsys, tmp_path):
-    flags = ["search", "random", "--trials", "4", "--logdir", str(tmp_path), "--no-log", "--fail", "fair:0"]
+    flags = ["search", "random", "--trials", "4", "--logdir", str(tmp_path), "--no-log", "--fail", f"fair:{SEED}"]
     assert commands.run(guess.EXPERIMENT, flags) == 1
     found = found_in(tmp_path)
     assert [trial["status"] for trial in found["fair"]] == ["failed"] * 4

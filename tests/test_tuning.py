@@ -12,7 +12,7 @@ from lab.evidence.schemas import LOOKS, Trial
 from lab.experiments import load
 from lab.experiments.optimizers import EXPERIMENT, LITERAL, TUNING
 from lab.table import Table
-from lab.tuning import FINAL_SEEDS, Objective, Tuning, good_decades, half_decades
+from lab.tuning import FINAL_SEEDS, SEED, Objective, Tuning, good_decades, half_decades
 
 
 def record(variant, seed, config, value, status="finished"):
@@ -46,17 +46,17 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     assert winners["a"]["rate"] == 3.2
     assert winners["b"]["rate"] == 0.032
     assert winners["b"]["decay"] == 0.5
-    first = [r for r in search if r.seed == 0]
+    first = [r for r in search if r.seed == SEED]
     tried = {v: [(r.config["rate"], r.config.get("decay", 0.1)) for r in first if r.variant == v] for v in best}
     grid = [0.01, 0.032, 0.1, 0.32, 1.0]
     # Widened until the winner is no edge, then a second look of two: finer rates for a, other decays for b.
     assert tried["a"] == [(rate, 0.1) for rate in (*grid, 3.2, 10.0, 1.8, 5.7)]
     # The highest decay has won, so a higher one is tried, and loses.
     assert tried["b"] == [*((rate, 0.1) for rate in grid), (0.032, 0.0), (0.032, 0.5), (0.032, 5.0)]
-    finals = {v: [(r.seed, r.config["rate"]) for r in search if r.variant == v and r.seed] for v in best}
+    finals = {v: [(r.seed, r.config["rate"]) for r in search if r.variant == v and r.seed != SEED] for v in best}
     assert finals["a"] == [(seed, rate) for seed in FINAL_SEEDS for rate in (3.2, 1.8, 5.7)]
-    assert not {*FINAL_SEEDS} & {0, *range(1, 1 + LOOKS[-1])}
-    assert {r.seed for r in curve} == {4, 5, 6}
+    assert not {SEED, *FINAL_SEEDS} & {*range(301, 301 + LOOKS[-1])}
+    assert {r.seed for r in curve} == {811, 812, 813}
     assert {r.config["rate"] for r in curve if r.variant == "a"} == {*grid, 3.2, 10.0}
     assert not any(r.variant == "b" for r in curve)
 
@@ -82,9 +82,9 @@ def test_at_full_the_sweep_looks_about_what_won_at_quick_and_twice_at_the_best_t
     tried = {v: [(r.seed, r.config) for r in search if r.variant == v] for v in best}
     # The lower neighbour has won for a, so that the grid is widened below it until it has not.
     first = [0.032, 0.057, 0.1, 0.01, 0.0032]
-    settings = [(0, rate) for rate in first] + [(1001, 0.01), (1001, 0.0032)]
+    settings = [(SEED, rate) for rate in first] + [(FINAL_SEEDS[0], 0.01), (FINAL_SEEDS[0], 0.0032)]
     assert tried["a"] == [(seed, {"rate": rate}) for seed, rate in settings]
-    assert [(c["rate"], c["decay"]) for seed, c in tried["b"] if seed == 0] == [
+    assert [(c["rate"], c["decay"]) for seed, c in tried["b"] if seed == SEED] == [
         *((rate, 0.1) for rate in (0.32, 1.0, 3.2)),
         *((1.0, decay) for decay in (0.0, 0.5)),
     ]
@@ -106,7 +106,7 @@ def test_nothing_is_tried_beyond_a_fields_limits():
     grids = {"share": (0.3, 0.5, 0.7), "free": (0.3, 0.5, 0.7)}
     tuning = Tuning("rate", grids, Objective("score"), limits={"share": (0.0, 0.9)})
     search, _ = tuning.sweep(grids, lambda wanted: [record(v, s, c, c["rate"]) for v, s, c in wanted])
-    tried = {v: [r.config["rate"] for r in search if r.variant == v and r.seed == 0] for v in grids}
+    tried = {v: [r.config["rate"] for r in search if r.variant == v and r.seed == SEED] for v in grids}
     # 2.2 is no share, and the limit is tried in its place; 1.6 is none either.
     assert tried["share"] == [0.3, 0.5, 0.7, 0.9, 0.51]
     assert max(tried["free"]) > 2
@@ -117,20 +117,20 @@ def test_a_winner_at_an_edge_by_its_mean_alone_is_widened_at_all_seeds():
 
     def trials(wanted):  # By seed 0 a rate of 1 is best, by all others 10.
         return [
-            record(v, s, c, 1 - abs(math.log10(c["rate"])) if s == 0 else -abs(math.log10(c["rate"] / 10)))
+            record(v, s, c, 1 - abs(math.log10(c["rate"])) if s == SEED else -abs(math.log10(c["rate"] / 10)))
             for v, s, c in wanted
         ]
 
     search, _ = tuning.sweep(["a"], trials)
     assert tuning.winners(search)["a"]["rate"] == 5.7
     for rate in (5.7, 18.0):
-        assert [r.seed for r in search if r.config["rate"] == rate] == [0, *FINAL_SEEDS]
+        assert [r.seed for r in search if r.config["rate"] == rate] == [SEED, *FINAL_SEEDS]
 
 
 def test_what_the_grid_has_is_not_tried_again_as_a_finer_neighbour():
     tuning = Tuning("rate", {"a": (0.2, 0.35, 0.5)}, Objective("score"))  # 0.35 / 1.78 is 0.2.
     search, _ = tuning.sweep(["a"], lambda wanted: [record(v, s, c, -abs(c["rate"] - 0.3)) for v, s, c in wanted])
-    assert [r.config["rate"] for r in search if r.seed == 0] == [0.2, 0.35, 0.5, 0.62]
+    assert [r.config["rate"] for r in search if r.seed == SEED] == [0.2, 0.35, 0.5, 0.62]
     assert len([r for r in search if r.config["rate"] == 0.2]) == 1 + len(FINAL_SEEDS)
 
 
@@ -138,7 +138,7 @@ def test_each_variant_may_have_an_objective_of_its_own():
     soonest, furthest = Objective("epochs", lower=True), Objective("score")
     tuning = Tuning("rate", {}, {"race": soonest, "end": furthest})
     records = []
-    for variant, seed in itertools.product(("race", "end"), (0, *FINAL_SEEDS)):
+    for variant, seed in itertools.product(("race", "end"), (SEED, *FINAL_SEEDS)):
         for rate, epochs, accuracy in ((0.1, 2.0, 0.5), (1.0, 3.0, 0.6)):
             metrics = {"epochs": epochs, "score": accuracy}
             records.append(replace(record(variant, seed, {"rate": rate}, accuracy), metrics=metrics))
@@ -214,7 +214,7 @@ def test_a_table_lacks_nothing_and_has_nothing_else(monkeypatch, change):
 
 
 def five(rate, *values, statuses=("finished",) * 5):
-    of_seeds = zip((0, *FINAL_SEEDS), values, statuses, strict=True)
+    of_seeds = zip((SEED, *FINAL_SEEDS), values, statuses, strict=True)
     return [record("a", seed, {"rate": rate}, value, status) for seed, value, status in of_seeds]
 
 

@@ -14,6 +14,7 @@ from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
 from lab.experiments import NAMES, load
 from lab.experiments import subclassed_routing as routing
+from lab.tuning import SEED
 from pipelines import batches, sources, splits
 from tests import recomputing
 from tests.conftest import typed_evidence_in
@@ -62,7 +63,7 @@ def test_a_table_holds_the_validation_of_each_epoch(started, tmp_path):
 
 def test_a_search_scores_its_trials_by_validation(started, tmp_path):
     flags = ["search", "grid", "--trials", "2", "--variants", "hidden", "--no-log", "--logdir", str(tmp_path)]
-    with recomputing.watch(SMALL, 0) as watched:
+    with recomputing.watch(SMALL, SEED) as watched:
         assert commands.run(tiny.EXPERIMENT, [*flags, *FEW]) == 0
     recomputing.check_fits(watched)
     (path,) = tmp_path.rglob("search.json")
@@ -75,11 +76,11 @@ def test_a_search_scores_its_trials_by_validation(started, tmp_path):
 
 
 def test_a_sweeps_winner_and_the_metrics_of_its_trials_are_those_of_what_was_trained(started, tmp_path):
-    grids, seeds = {"linear": (0.001, 0.004, 0.016), "hidden": (0.002, 0.003, 0.008)}, (0, 1001)
+    grids, seeds = {"linear": (0.001, 0.004, 0.016), "hidden": (0.002, 0.003, 0.008)}, (SEED, 802)
     limits = {variant: (min(rates), max(rates)) for variant, rates in grids.items()}  # No winner widens its grid.
     few = {"finalists": 2, "final_seeds": seeds[1:], "finer": False}
     tuning = dataclasses.replace(tiny.TUNING, grids=grids, limits=limits, **few)
-    with recomputing.watch(SMALL, 0) as watched:
+    with recomputing.watch(SMALL, SEED) as watched:
         flags = ["tune", "--logdir", str(tmp_path), *FEW]
         assert commands.run(dataclasses.replace(tiny.EXPERIMENT, tuning=tuning), flags) == 0
     recomputing.check_fits(watched)
@@ -93,8 +94,8 @@ def test_a_sweeps_winner_and_the_metrics_of_its_trials_are_those_of_what_was_tra
         assert trial.metrics["validation_accuracy"] == recomputing.close_to(done.validation["val_accuracy"])
     for variant, rates in grids.items():
         reached = {where: done.validation["val_accuracy"] for where, done in trained.items() if where[0] == variant}
-        best_two = sorted(rates, key=lambda rate: -reached[variant, 0, rate])[:2]
-        assert {rate for _, seed, rate in reached if seed == 1001} == set(best_two)
+        best_two = sorted(rates, key=lambda rate: -reached[variant, SEED, rate])[:2]
+        assert {rate for _, seed, rate in reached if seed == 802} == set(best_two)
         means = {rate: np.mean([reached[variant, seed, rate] for seed in seeds]) for rate in best_two}
         best = max(means, key=means.get)
         assert sweep.winners[variant] == {"rate": best, "validation_accuracy": recomputing.close_to(means[best])}
