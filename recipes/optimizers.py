@@ -22,7 +22,7 @@ RATES = {
     "adamw": 0.032,
     "muon": 0.01,
 }
-DECAYS = {"momentum": 0.004, "adamw": 0.4, "muon": 0.4}
+DECAYS = {"sgd": 0.004, "momentum": 0.004, "adamw": 0.4, "muon": 0.4}
 
 
 @keras.saving.register_keras_serializable(package="recipes")
@@ -49,9 +49,9 @@ class ConvMuon(optimizers.Muon):
 
 
 def build_optimizer(name, rate, decay=None, head="head"):
-    """`rate` is a number or a schedule. `decay`, decoupled as in AdamW, is for momentum, adamw and muon."""
+    """`rate` is a number or a schedule. `decay`, decoupled as in AdamW, is for all but adam and rmsprop."""
     if name == "sgd":
-        return optimizers.SGD(rate)
+        return optimizers.SGD(rate, weight_decay=decay)
     if name == "momentum":
         return optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
     if name == "rmsprop":

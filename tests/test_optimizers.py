@@ -126,7 +126,7 @@ def test_each_name_is_the_optimizer_that_it_says(name):
     if name in ("sgd", "momentum"):
         assert optimizer.momentum == (0.9 if name == "momentum" else 0)
         assert optimizer.nesterov == (name == "momentum")
-    assert optimizer.weight_decay == (0.01 if name in ("momentum", "adamw", "muon") else None)
+    assert optimizer.weight_decay == (0.01 if name in ("sgd", "momentum", "adamw", "muon") else None)
 
 
 def test_an_unknown_optimizer_is_refused_with_the_known_ones():
@@ -164,9 +164,15 @@ def test_each_variant_trains_as_its_name_says(monkeypatch, variant):
     assert type(optimizer).__name__ == KINDS[name]
     epochs = {"race": 10, "overfit": 60}.get("".join(kind), 5)
     assert seen["epochs"] == epochs
-    rates = rates_of(optimizer._learning_rate, epochs + 1)
-    if kind in (["race"], ["literal"]):
+    schedule = optimizer._learning_rate
+    rates = rates_of(schedule, epochs + 1) if callable(schedule) else [float(schedule)]
+    if kind == ["literal"]:
+        assert float(optimizer.learning_rate) == pytest.approx({"momentum": 0.01}.get(name, 0.001))
+        assert not getattr(optimizer, "nesterov", False)
+        return
+    if kind == ["race"]:
         assert len(set(rates)) == 1
+        assert not optimizer.weight_decay
     else:
         assert rates[-1] < 1e-6 < max(rates)
     kernels = [weight for weight in seen["model"].trainable_variables if len(weight.shape) > 1]

@@ -259,13 +259,13 @@ EXPERIMENT = Experiment(
     "log_time.all_threads} the time of one device with both cores.",
     rests_on=("S8a", "S8b", "S9c"),
     advice=[
-        "**Give one device all cores instead of replicas.** On one processor two replicas take "
+        "**Try one device with all cores first.** On one processor two replicas take "
         "{log_time.mirrored_2 / log_time.all_threads} its time, and two workers {log_time.workers_2 / "
         "log_time.all_threads}.",
         "**Weigh each image by the whole batch.** Then weights are those of one device, to rounding, also where the "
         "last batch is small.",
-        "**Synchronize BatchNormalization.** Without that, four replicas train another model, which reaches "
-        "{test_accuracy.mirrored_4_plain} instead of {test_accuracy.mirrored_4}.",
+        "**Synchronize BatchNormalization if you need the same model.** Without that, four replicas train another one, "
+        "which reaches {test_accuracy.mirrored_4_plain}; synchronized they reach {test_accuracy.mirrored_4}.",
         "**Save each epoch from the first worker.** Workers that are started again then go on to the same weights.",
     ],
 )

@@ -299,14 +299,14 @@ EXPERIMENT = Experiment(
     variants=VARIANTS,
     claims=CLAIMS,
     answer="Clip at a norm that healthy steps seldom exceed. It costs nothing, and it saves a training from a spoiled "
-    "batch: {test_accuracy.spoiled_clipped} with it, {test_accuracy.spoiled} without. Noise helps only a network that "
-    "is stuck.",
+    "batch: {test_accuracy.spoiled_clipped} with it, {test_accuracy.spoiled} without. Noise frees a network that is "
+    "stuck.",
     rests_on=("P3f", "B11d", "B11e", "B12"),
     advice=[
         "**Set `global_clipnorm` to the norm that one healthy step in ten exceeds.** With one spoiled batch an epoch, "
         "training then ends at {test_accuracy.spoiled_clipped}; without clipping at {test_accuracy.spoiled}.",
         "**Where most steps are clipped, lower the rate instead.** A lower rate with steps of the same mean length "
-        "differs by {test_accuracy.fast_clipped_often - test_accuracy.fast_lower_rate}.",
+        "ends about level: the difference is {change test_accuracy.fast_clipped_often - test_accuracy.fast_lower_rate}.",
         "**Do not count on clipping to rescue a rate that is far too high.** At twelve times the best rate, clipping a "
         "healthy norm reaches {test_accuracy.high_clipped_seldom}; every step must be clipped to reach "
         "{test_accuracy.high_clipped_always}.",
