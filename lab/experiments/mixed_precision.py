@@ -147,9 +147,9 @@ EXPERIMENT = Experiment(
         "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3, timed=True),
     },
     panels=(Bars("step_ms", log="x"), Bars("memory"), Lines("val_accuracy")),
-    answer="With AVX512-BF16, bfloat16 trains {faster log_time.bfloat16_large / log_time.float32_large} than float32. A "
-    "batch of 1,024 images takes {saved log_memory.bfloat16_large / log_memory.float32_large} less memory, and accuracy "
-    "stays.",
+    answer="With AVX512-BF16, bfloat16 trains {faster log_time.bfloat16_large / log_time.float32_large} than "
+    "float32. A batch of 1,024 images takes {saved log_memory.bfloat16_large / log_memory.float32_large} less memory, "
+    "and accuracy stays.",
     rests_on=("S1b", "S1f", "S2a"),
     advice=[
         "**Use bfloat16 on CPUs with AVX512-BF16.** The larger convnet trains "
