@@ -230,7 +230,7 @@ def test_what_is_written_anew_takes_the_place_of_what_was_shown(board):
 def test_published_curves_have_the_same_colors_as_ones_own(tmp_path, browser):
     folder = tmp_path / "sequential" / "20260101-000000"
     invocation(folder, 1)
-    first, second = sequential.VARIANTS[:2]
+    first, second = list(sequential.VARIANTS)[:2]
     for name, of_ours in ((first, "red"), (second, "blue")):
         (folder / "compare" / of_ours).rename(folder / "compare" / name)
     server, (address, *_) = served("sequential", "--reference", "--logdir", str(tmp_path))

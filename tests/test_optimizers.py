@@ -38,7 +38,14 @@ def test_the_closing_output_tells_all(smoke, name):
     assert done.stderr == ""
     rows = [line.split("│")[1].strip() for line in done.stdout.splitlines() if line.startswith("│")]
     assert set(EXPERIMENT.names) <= set(rows)
-    for expected in ("test accuracy", "\nO1  ", "\nO6  ", "one seed", "Figure", "python -m recipes board optimizers"):
+    for expected in (
+        "test accuracy",
+        "Adam converges in",
+        "Muon reaches",
+        "1 of 10 seeds",
+        "Figure",
+        "recipes board optimizers",
+    ):
         assert expected in done.stdout
 
 

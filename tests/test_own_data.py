@@ -201,7 +201,7 @@ def test_measuring_from_python_gives_table_figure_and_verdicts(tmp_path):
     assert found.verdicts()["B1"] == "supported"
     assert len(found.figure().axes) == 2
     assert {(record.variant, record.seed) for record in found.records} == {
-        (variant, seed) for variant in ("linear", "convnet") for seed in (101, 102)
+        (variant, seed) for variant in ("linear", "convnet") for seed in (301, 302)
     }
     assert (found.folder / "evidence.json").exists()
     for record in found.records:

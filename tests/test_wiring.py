@@ -167,9 +167,6 @@ def test_what_a_recipe_says_of_each_variant_is_true_of_its_model(tmp_path, name)
             assert (record.variant in by_variant) == ("test_accuracy" in record.metrics)
             if record.variant in by_variant:
                 recomputing.check_record(record, by_variant[record.variant])
-        if name == "search":
-            best_of_each = [max(done.history["val_accuracy"]) for done in watched.fits[:-1]]
-            assert max(best_of_each) == recomputing.close_to(records[0].metrics["best_trial"])
 
 
 @pytest.mark.variants
