@@ -44,7 +44,7 @@ def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
     space = optimizers_experiment.EXPERIMENT.space_of("adamw")
     grid = optimizers_experiment.TUNING.grids["adamw"]
     assert space == {"rate": Range(1e-4, 1e-1, grid), "decay": (0.0, 0.004, 0.04)}
-    assert set(optimizers_experiment.EXPERIMENT.space_of("sgd")) == {"rate"}
+    assert set(optimizers_experiment.EXPERIMENT.space_of("adam")) == {"rate"}
     tuned = {*optimizers_experiment.FINAL, *optimizers_experiment.LONG}  # A race is about epochs, not about accuracy.
     assert set(optimizers_experiment.EXPERIMENT.searched) == tuned
     assert regularization_experiment.EXPERIMENT.space_of("dropout")["strength"] == (0.3, 1.0, 3.0)

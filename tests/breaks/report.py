@@ -136,7 +136,7 @@ ROWS = [
             "in ():\n            return",
             f"{ADVICE}::test_an_answer_whose_claim",
         ),
-        ("(a.mean - none) * (b.mean - none) < 0", "a.mean * b.mean < 0", f"{ADVICE}::test_a_ratio_turns"),
+        ("return sides[0] * sides[1] < 0", "a.mean * b.mean < 0", f"{ADVICE}::test_a_ratio_turns"),
         ("not last.few and first.verdict", "first.verdict", f"{ADVICE}::test_an_answer_must_not"),
         ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
     ),
