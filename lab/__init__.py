@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from lab.table import Table
     from lab.tensorboard.profile import read_profile
     from lab.tuning import Objective, Range, Tuning, half_decades
-    from lab.variants import grid
 
 # Module -> what it has, imported when it is asked for: a list of recipes needs no TensorFlow.
 _MODULES = {
@@ -50,7 +49,6 @@ _MODULES = {
     "lab.table": "Table",
     "lab.tensorboard.profile": "read_profile",
     "lab.tuning": "Objective Range Tuning half_decades",
-    "lab.variants": "grid",
 }
 _WHERE = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = sorted(_WHERE)

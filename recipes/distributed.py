@@ -40,11 +40,11 @@ def build_model(shape, classes, synchronized=True):
 
 
 def share(images, labels, context):
-    """One replica's part of a batch, and weights by which all images of the batch count alike."""
-    replicas, size = context.num_replicas_in_sync, len(labels)
-    step = replicas if size >= replicas else 1  # Of too few images each replica takes all.
-    images, labels = (part[context.replica_id_in_sync_group % step :: step] for part in (images, labels))
-    return images, labels, tf.constant(np.full(len(labels), len(labels) * step / size, keras.config.floatx()))
+    """One replica's part of a batch, or all of too few images, and weights by which they count alike."""
+    step = context.num_replicas_in_sync if len(labels) >= context.num_replicas_in_sync else 1
+    mine = slice(context.replica_id_in_sync_group % step, None, step)
+    weights = np.full(len(labels[mine]), len(labels[mine]) * step / len(labels), keras.config.floatx())
+    return images[mine], labels[mine], tf.constant(weights)
 
 
 def build_step(strategy, model):
@@ -84,8 +84,8 @@ def train(
             loss = losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile(optimizers.SGD(rate, momentum=0.9), loss)
         model.optimizer.build(model.trainable_variables)
-    callbacks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs)
     step, none = build_step(strategy, model), keras.callbacks.CallbackList()
+    callbacks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs)
 
     def one_pass(batches, hooks, training):
         found, sizes = [], []

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from lab import Run, grid
+from lab import Run
 from lab.cli import live_table
 from lab.core import scoring, timing
 from lab.core.callbacks import Stopwatch
@@ -271,13 +271,6 @@ def test_a_seed_fixes_the_initial_weights_and_a_run(tmp_path, monkeypatch):
 
 
 # What is shown
-
-
-def test_a_grid_has_every_combination_by_name():
-    found = grid(skip={"plain": False, "residual": True}, depth={"2": 2, "6": 6}, norm={"": False, "norm": True})
-    assert list(found)[:4] == ["plain_2", "plain_2_norm", "plain_6", "plain_6_norm"]
-    assert len(found) == 8
-    assert vars(found["residual_6_norm"]) == {"skip": True, "depth": 6, "norm": True}
 
 
 def view(part: str, folder: str, live=None) -> live_table.View:

@@ -99,13 +99,13 @@ ROWS = [
             "            pass\n",
             "tests/test_distributed.py::test_one_device_trains",
         ),
-        ("len(labels) * step / size,", "1.0,", "tests/test_distributed.py::test_shares_are"),
+        ("len(labels[mine]) * step / len(labels),", "1.0,", "tests/test_distributed.py::test_shares_are"),
         (
-            "step = replicas if size >= replicas else 1",
-            "step = replicas",
+            "step = context.num_replicas_in_sync if len(labels) >= context.num_replicas_in_sync else 1",
+            "step = context.num_replicas_in_sync",
             "tests/test_distributed.py::test_where_there_are",
         ),
-        ("sync_group % step :: step", "sync_group :: step", "tests/test_distributed.py::test_where_there_are"),
+        ("sync_group % step, None, step", "sync_group, None, step", "tests/test_distributed.py::test_where_there_are"),
         ("weights)  # Divided", "None)  # Divided", "tests/test_distributed.py::test_replicas_train_the_model"),
         (
             "model.compute_loss(images, labels, logits, weights)",
