@@ -2,10 +2,10 @@
 
 Every variant gets the same number of trials. On one seed they are the grid of the swept setting, then two more about
 its winner: the grid's finer neighbours or, where the variant has one, two values of a second setting. A winner at the
-edge of its grid, or with the highest value of the second setting, gets more. The best three are then tried at four more
-seeds, and win by their means, since one seed says little of neighbouring values. Means within a standard error of the
-best are level. Of those the one in the middle wins, as far as possible from where it gets bad. No winner lies at the
-edge of what was tried, unless nothing beyond it can be tried.
+edge of its grid gets more, and so does one with the highest value of the second setting, or with another value of it
+than the grid had. The best three are then tried at four more seeds, and win by their means, since one seed says little
+of neighbouring values. Means within a standard error of the best are level. Of those the one in the middle wins, as far
+as possible from where it gets bad. No winner lies at the edge of what was tried, unless nothing beyond it can be tried.
 
 At budget full, where a trial takes a hundred times as long, the grid is what won at quick and its two neighbours, and
 the best two are tried at one more seed.
@@ -145,6 +145,7 @@ class Tuning:
         points = sorted({(trial.variant, trial.config[self.swept]) for trial in search})
         extend(self._second_look)
         extend(self._beyond_second, times=WIDENINGS)
+        extend(self._beside_second)
         extend(lambda variant, trials: self._leaders(variant, trials)[: self.finalists], self.final_seeds)
         # By its mean a winner may lie at an edge that was none by one seed.
         all_seeds = (SEED, *self.final_seeds)
@@ -242,6 +243,18 @@ class Tuning:
         highest = max(trial.config[name] for trial in trials)
         leader = self._leaders(variant, trials)[:1]
         return [{**best, name: _rounded(10 * highest)} for best in leader if best[name] == highest != 0]
+
+    def _beside_second(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
+        """The neighbours of the best swept value, where the second setting is best at another value than the grid's."""
+        name = self.second.get(variant, ("",))[0]
+        low, high = self.limits.get(variant, (-math.inf, math.inf))
+        return [
+            {**best, self.swept: value}
+            for best in self._leaders(variant, trials)[:1]
+            if name and best[name] != self.fixed[name]
+            for value in (_rounded(best[self.swept] / HALF_DECADE), _rounded(best[self.swept] * HALF_DECADE))
+            if low <= value <= high
+        ]
 
 
 def good_decades(curve: Iterable[Trial], swept: str) -> dict[str, dict[int, float]]:

@@ -289,7 +289,7 @@ def compare(config, runs):
 
 
 CLAIMS = ["one"]
-EXPERIMENT = [compare, CLAIMS]
+EXPERIMENT = Experiment(recipe, claims=CLAIMS, compare=compare, extra=lambda model, run, data: {"of": 1})
 '''
 BATCHES = '"""Batches."""\nSIZE = 128\n\n\ndef cut(images, size=SIZE):\n    """Cut."""\n    return images[:size]\n'
 SPLITS = "def split(n, share=0.2):\n    return int(n * share)\n"
@@ -348,7 +348,7 @@ TOY, MEASURING = "recipes/counted_toy.py", "lab/experiments/counted_toy.py"
         (MEASURING, "NOTHING = 6", "NOTHING = 7"),
         (MEASURING, "NOTHING = 6", "NOTHING = [compare for compare in (6,)]"),
         (MEASURING, '["one"]', '["two"]'),
-        (MEASURING, "[compare, CLAIMS]", "[CLAIMS, compare]"),
+        (MEASURING, "claims=CLAIMS, compare=compare", "compare=compare, claims=CLAIMS"),
         ("pipelines/batches.py", '"""Cut."""', '"""Cut it."""'),
         ("lab/report/card.py", "return 1", "return 2"),
     ],
@@ -378,6 +378,9 @@ def test_what_makes_no_number_is_not_counted(project, file, old, new):
         (MEASURING, '{"a": 3}', '{"a": 2}', "STEPS"),
         (MEASURING, "b=4", "b=5", "STEPS"),
         (MEASURING, 'STEPS["a"]', 'STEPS["b"]', "compare"),
+        (MEASURING, "compare=compare", "compare=other", "EXPERIMENT"),
+        (MEASURING, "compare=compare", "compare=compare, callbacks=compare", "EXPERIMENT"),
+        (MEASURING, '{"of": 1}', '{"of": 2}', "EXPERIMENT"),
         ("lab/core/run.py", "return 1", "return 2", "Run"),
         ("lab/core/scoring.py", "", "def score():\n    return 1\n", "score"),
         ("pipelines/batches.py", "128", "64", "SIZE"),

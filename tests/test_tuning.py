@@ -51,8 +51,9 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     grid = [0.01, 0.032, 0.1, 0.32, 1.0]
     # Widened until the winner is no edge, then a second look of two: finer rates for a, other decays for b.
     assert tried["a"] == [(rate, 0.1) for rate in (*grid, 3.2, 10.0, 1.8, 5.7)]
-    # The highest decay has won, so a higher one is tried, and loses.
-    assert tried["b"] == [*((rate, 0.1) for rate in grid), (0.032, 0.0), (0.032, 0.5), (0.032, 5.0)]
+    # The highest decay has won, so a higher one is tried, and loses; then the rates beside the best at that decay.
+    decays = [(0.032, 0.0), (0.032, 0.5), (0.032, 5.0), (0.01, 0.5), (0.1, 0.5)]
+    assert tried["b"] == [*((rate, 0.1) for rate in grid), *decays]
     finals = {v: [(r.seed, r.config["rate"]) for r in search if r.variant == v and r.seed != SEED] for v in best}
     assert finals["a"] == [(seed, rate) for seed in FINAL_SEEDS for rate in (3.2, 1.8, 5.7)]
     assert not {SEED, *FINAL_SEEDS} & {*range(301, 301 + LOOKS[-1])}

@@ -17,6 +17,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 # What a module of `lab.experiments` declares. All else in it counts, if a function or a class in it needs it.
 DECLARED = {"CLAIMS", "EXPERIMENT", "PANELS", "TUNING", "UNITS"}
+# What EXPERIMENT hands over that makes numbers. Variants, flags and augmentation are recorded with each run.
+WIRING = {"callbacks", "compare", "extra", "feed", "output", "prepare", "train"}
 DEFINING = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 UNCOUNTED = ("annotation", "returns", "type_comment", "type_params")
 Definitions = dict[str, list[ast.stmt]]
@@ -49,7 +51,7 @@ def _parts(recipe: str, experiment: str, tuned: tuple[str, ...], shared: dict[st
     for path in _with_recipes_imported([own, measuring]):
         definitions = _definitions(path, but={*tuned, *DECLARED})
         found |= _hashes(path, definitions if path != measuring or own == measuring else _needed(definitions))
-    return found
+    return found | dict(_wiring(measuring))
 
 
 @functools.cache
@@ -67,6 +69,17 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The names of parts that are new, gone or other than before; what was only moved is left out."""
     found = {name for name in before if before[name] not in now.values()}
     return sorted(found | {name for name in now if now[name] not in before.values()})
+
+
+def _wiring(path: Path) -> Iterator[tuple[str, str]]:
+    """The measuring functions that a module's EXPERIMENT names, and the lambdas that it holds."""
+    for node in _definitions(path).get("EXPERIMENT", []):
+        given = {
+            word.arg: word.value for call in ast.walk(node) if isinstance(call, ast.Call) for word in call.keywords
+        }
+        content = json.dumps([(name, _canonical(given[name])) for name in sorted(WIRING & given.keys())])
+        where = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
+        yield f"{where}: EXPERIMENT", hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _path_of(module: str) -> Path:
