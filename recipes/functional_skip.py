@@ -3,7 +3,7 @@
 With Keras's default initializer, a plain network of 13 convolutions learns nothing. With skip
 connections it trains, and with BatchNorm as well it is the best of all that were compared.
 
-Run       python -m recipes.functional_skip      plain and residual, three depths: two minutes
+Run       python -m recipes.functional_skip      plain and residual, two depths: two minutes
 Copy      residual_block
 Careful   skip connections do not replace normalization: use both
 Numbers   results/functional_skip/README.md

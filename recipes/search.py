@@ -18,12 +18,11 @@ import json
 import math
 import os
 import shutil
-from functools import partial
+from functools import wraps
 from pathlib import Path
 
 import keras
 import keras_tuner as kt
-import tensorflow as tf
 from keras import layers
 
 
@@ -58,12 +57,13 @@ def make_tuner(build, tuner, *, trials, epochs, folder, about="", **settings):
     """
     space = kt.HyperParameters()
     build(space)
-    if trials >= (count := number_of_settings(space)):  # KerasTuner would train some of them twice.
+    count = number_of_settings(space)
+    if trials >= count:  # KerasTuner would train some of them twice.
         print(f"There are {count} settings, and no more trials than that: each is tried once.")
         tuner, trials = kt.RandomSearch, count
     settings |= {"max_epochs": epochs} if tuner is kt.Hyperband else {"max_trials": trials}
     told = {key: str(value) for key, value in settings.items() if key != "max_trials"}
-    code = inspect.getsource(getattr(build, "func", build))
+    code = inspect.getsource(getattr(inspect.unwrap(build), "func", inspect.unwrap(build)))
     parts = (tuner.__name__, space.get_config(), epochs, about, code, told)
     name = hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
     settings |= {"directory": folder, "project_name": name, "max_consecutive_failed_trials": trials}
@@ -72,8 +72,8 @@ def make_tuner(build, tuner, *, trials, epochs, folder, about="", **settings):
     forget_unlisted(Path(folder, name))
     made = tuner(build, **settings)
     made.oracle._max_collisions = 100_000  # Random search ends after 20 draws of tried settings.
-    loaded = sorted(made.oracle.trials.items())
-    made.oracle.trials = dict(loaded)  # In their order: of equally good ones the first is the best.
+    # In their order: of equally good ones the first is the best.
+    made.oracle.trials = dict(sorted(made.oracle.trials.items()))
     return made
 
 
@@ -94,15 +94,17 @@ def train(
     The trials are in a folder whose name changes with the code of `build_model`, the space, the
     epochs, the validation images and the number of training batches.
     """
+    spec, policy = train_set.element_spec, keras.config.dtype_policy()
 
-    def digest(total, batch):
-        means = tf.reduce_mean(tf.cast(batch[0], tf.float64), axis=[1, 2, 3])
-        return total + tf.reduce_sum(means * tf.cast(batch[1] + 1, tf.float64))
+    @wraps(build_model)
+    def build(hp):
+        keras.config.set_dtype_policy(policy)  # KerasTuner resets it before each trial.
+        return build_model(hp, shape=spec[0].shape[1:], classes=classes)
 
-    spec = train_set.element_spec
-    seen = validation_set.reduce(tf.constant(0.0, tf.float64), digest)
-    about = f"{float(seen):.9g} {len(train_set)} {spec}"
-    build = partial(build_model, shape=spec[0].shape[1:], classes=classes)
+    seen = 0.0
+    for images, labels in validation_set.as_numpy_iterator():
+        seen += (images.mean(axis=(1, 2, 3), dtype="float64") * (labels + 1)).sum()
+    about = f"{seen:.9g} {len(train_set)} {spec}"
     tuner = make_tuner(
         build, tuner, trials=trials, epochs=epochs, folder=folder, about=about, seed=seed,
         objective=objective, **settings,

@@ -225,8 +225,6 @@ def test_the_noisy_variants_have_the_noise_that_their_names_say():
         "noise_faint": 0.01,
         "noise_weak": 0.1,
         "deep_noise_weak": 0.1,
-        "deep_noise_middle": 0.55,
-        "deep_noise_strong": 1.0,
     }
 
 
