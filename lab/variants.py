@@ -12,11 +12,23 @@ Variants = Mapping[str, functools.partial[Any]]
 GIVEN_BY_THE_LAB = ("train_set", "validation_set", "classes", "build_model", "callbacks")
 HELP = {
     "batch_size": "Images in a training step.",
-    "images": "How many images to train on, others at each seed. Default: all.",
+    "images": "How many images to train on, others at each seed. None: all of them.",
     "flip": "Whether half of the training images are mirrored.",
     "shift": "The most pixels that training images are shifted by, both ways.",
     "target": "The validation accuracy to reach.",
+    "epochs": "How many times through the training images.",
+    "rate": "The learning rate.",
+    "same": "1 to compare weights after twenty steps in float64 too, 0 not to.",
+    "again": "How many times at most a timing that other processes disturb is repeated.",
+    "same_steps": "After how many steps in float64 weights are compared. 0: no weights, times or memory.",
+    "steps": "Steps in a block that is timed.",
+    "rounds": "How many times all variants are timed. 0: not at all.",
+    "profiled": "How many steps are profiled.",
+    "inference_batch": "Images in a batch of which the answers are timed.",
+    "memory_batch": "Images in the batch whose memory is measured.",
+    "replays": "How many searches a run averages.",
 }
+OWN = "Unless given, each variant has its own."
 
 
 def partials(variants: Iterable[str]) -> Variants:
@@ -38,8 +50,7 @@ def config_of(variants: Variants, flags: Mapping[str, Any]) -> type:
             if kind is not None and name not in GIVEN_BY_THE_LAB:
                 fields.setdefault(name, (kind | None, None))
     made = [
-        (name, Annotated[kind, tyro.conf.arg(help=HELP.get(name, "Unless given, each variant has its own."))], value)
-        for name, (kind, value) in fields.items()
+        (name, Annotated[kind, tyro.conf.arg(help=_help(name, value))], value) for name, (kind, value) in fields.items()
     ]
     return dataclasses.make_dataclass("Config", made, frozen=True)
 
@@ -47,6 +58,10 @@ def config_of(variants: Variants, flags: Mapping[str, Any]) -> type:
 def _type_of(name: str, value: Any) -> Any:
     special = {"flip": Literal["yes", "no"], "target": float | None, "images": int | None}
     return special.get(name, float | None if value is None else type(value))
+
+
+def _help(name: str, value: Any) -> str:
+    return HELP.get(name, "") if value is not None or name == "images" else OWN
 
 
 def _numeric(parameter: inspect.Parameter) -> type | None:

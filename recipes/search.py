@@ -4,12 +4,12 @@ Take random search, and give it as many trials as you can. A grid of as many tri
 Bayesian optimization finds no better ones than random search of twice the trials.
 
 Run       python -m recipes.search
-Copy      build_model, with your own hyperparameters, and search; train adds the training that you keep
-Careful   The best of few trials is partly luck: train it again, with other seeds. Of the training set
-          the folder's name knows the number of batches only: after another change, name another folder.
+Copy      all of it, with your own hyperparameters in build_model
+Careful   The best of few trials is partly luck: train it again, with other seeds. After a change of the
+          training images, name another folder. KerasTuner fails in the scope of a strategy: pass
+          distribution_strategy=
 Numbers   results/search/README.md
-Papers    Bergstra and Bengio 2012, JMLR 13; Snoek et al. 2012, arXiv:1206.2944 (Bayesian);
-          Li et al. 2018, arXiv:1603.06560 (Hyperband)
+Papers    Bergstra and Bengio 2012, JMLR 13; arXiv:1206.2944 (Bayesian); arXiv:1603.06560 (Hyperband)
 """
 
 import hashlib
@@ -105,10 +105,8 @@ def train(
     for images, labels in validation_set.as_numpy_iterator():
         seen += (images.mean(axis=(1, 2, 3), dtype="float64") * (labels + 1)).sum()
     about = f"{seen:.9g} {len(train_set)} {spec}"
-    tuner = make_tuner(
-        build, tuner, trials=trials, epochs=epochs, folder=folder, about=about, seed=seed,
-        objective=objective, **settings,
-    )  # fmt: skip
+    settings |= {"seed": seed, "objective": objective, "folder": folder, "about": about}
+    tuner = make_tuner(build, tuner, trials=trials, epochs=epochs, **settings)
     fit = {"validation_data": validation_set, "epochs": epochs, "verbose": 0}
     tuner.search(train_set, **fit)
     model = build(tuner.get_best_hyperparameters()[0])  # Best in the objective's own direction.

@@ -81,7 +81,7 @@ def test_depth_batchnorm_and_initializer_are_what_the_name_says(variant):
 
 
 def test_plain_and_residual_networks_differ_by_the_additions_alone():
-    for name in ("shallow", "middle_norm", "deep"):
+    for name in ("shallow", "deep_norm", "deep"):
         plain, residual = (experiment.NETWORKS[f"{kind}_{name}"](SHAPE, 10) for kind in ("plain", "residual"))
         assert [kind for kind in kinds(residual) if kind != "Add"] == kinds(plain)
         assert plain.count_params() == residual.count_params()

@@ -247,7 +247,7 @@ def test_a_variant_has_its_own_rate_time_and_memory(monkeypatch):
         )
         for name in names
     }
-    config = types.SimpleNamespace(batch_size=25, epochs=3, rate=0.0, steps=110, memory_batch=1024)
+    config = types.SimpleNamespace(batch_size=25, epochs=3, rate=None, steps=110, memory_batch=1024)
     found = experiment.compare(config, runs)
     assert asked["block"] == 110
     assert asked["names"] == list(names)
@@ -260,9 +260,10 @@ def test_a_variant_has_its_own_rate_time_and_memory(monkeypatch):
         assert np.exp(found[name]["log_time"]) == pytest.approx(1 + number)
         assert found[name].get("memory") == (100 + number if size == "large" else None)
     assert np.exp(found["bfloat16_large"]["log_memory"]) == pytest.approx(100 + names.index("bfloat16_large"))
-    config.steps, config.rate = 0, 0.5  # As `tune` has it.
-    assert "step_ms" not in experiment.compare(config, runs)["float32_small"]
-    assert asked["rates"][-len(names) :] == [0.5] * len(names)
+    for rate in (0.5, 0.0):
+        config.steps, config.rate = 0, rate  # As `tune` has it.
+        assert "step_ms" not in experiment.compare(config, runs)["float32_small"]
+        assert asked["rates"][-len(names) :] == [rate] * len(names)
 
 
 @pytest.mark.processes

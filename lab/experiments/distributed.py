@@ -101,7 +101,7 @@ def train(strategy, data, config, seed, folder, variant="workers_2"):
         train_set,
         batches.evaluation(data.validation),
         len(data.classes),
-        rate=config.rate or RATES["synchronized" if synchronized else "plain"],
+        rate=RATES["synchronized" if synchronized else "plain"] if config.rate is None else config.rate,
         epochs=config.epochs,
         folder=folder,
         build_model=partial(recipe.build_model, synchronized=synchronized),
@@ -236,8 +236,8 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     compare=compare,
     # The batch is that of all replicas. `same` is 1 where weights are compared in float64; `again` says how many times
-    # at most a training that other processes disturb is repeated. A rate of 0 leaves each variant its own.
-    flags={"epochs": 3, "batch_size": 128, "rate": 0.0, "same": 1, "again": 3},
+    # at most a training that other processes disturb is repeated. Without a rate each variant has its own.
+    flags={"epochs": 3, "batch_size": 128, "rate": None, "same": 1, "again": 3},
     smoke={"epochs": 2, "batch_size": 32, "same": 0, "again": 0},
     left_out=("mirrored_4", "mirrored_4_plain"),
     opens=tuple(WORKERS),

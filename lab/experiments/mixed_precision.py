@@ -59,7 +59,7 @@ def compare(config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
     for variant, run in runs.items():
         train_set = batches.training(data.train, config.batch_size, seed=run.seed)
         settings = {"epochs": config.epochs, "callbacks": run.callbacks(data)}
-        if config.rate:
+        if config.rate is not None:
             settings["rate"] = config.rate
         keras.utils.set_random_seed(run.seed)  # All variants of a size begin alike.
         found[variant] = run.scores(VARIANTS[variant](train_set, validation_set, size[1], **settings), data)
@@ -133,7 +133,7 @@ EXPERIMENT = Experiment(
     compare=compare,
     # All steps but the first ten are timed; without steps, time and memory are left out. The memory's batch is large
     # enough that activations are most of what a step takes. A rate of 0 leaves each variant its own.
-    flags={"epochs": 3, "batch_size": 64, "rate": 0.0, "steps": 110, "memory_batch": 1024},
+    flags={"epochs": 3, "batch_size": 64, "rate": None, "steps": 110, "memory_batch": 1024},
     smoke={"epochs": 2, "batch_size": 32, "steps": 0},
     left_out=("float16_large",),
     least={"memory_batch": 4},

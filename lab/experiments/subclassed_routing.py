@@ -83,7 +83,7 @@ def trained(name, config, run, data):
         train_set,
         batches.evaluation(data.validation),
         len(data.classes),
-        rate=config.rate or RATES[name],
+        rate=RATES[name] if config.rate is None else config.rate,
         epochs=config.epochs,
         build_model=BUILD[name],
         callbacks=run.callbacks(data, part=name),
