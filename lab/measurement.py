@@ -21,7 +21,6 @@ from lab.report.card import markdown
 from lab.report.pages import effect_text, markdown_table, shown
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
-from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
 
@@ -189,8 +188,6 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
     """Do the recipe's tuning sweep and write it; return what was written, and the records of trials that failed."""
     experiment, sweep = invocation.experiment, invocation.experiment.sweep
     assert sweep is not None
-    if isinstance(sweep, Tuning):
-        sweep = sweep.at(invocation.settings.budget)
     say_if_not_committed(invocation, say)
 
     def trials(wanted: list[tuple[str, int, dict[str, Any]]]) -> list[Record]:

@@ -6,15 +6,12 @@ edge of its grid gets more, and so does one with the highest value of the second
 than the grid had. The best three are then tried at four more seeds, and win by their means, since one seed says little
 of neighbouring values. Means within a standard error of the best are level. Of those the one in the middle wins, as far
 as possible from where it gets bad. No winner lies at the edge of what was tried, unless nothing beyond it can be tried.
-
-At budget full, where a trial takes a hundred times as long, the grid is what won at quick and its two neighbours, and
-the best two are tried at one more seed.
 """
 
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -90,7 +87,6 @@ class Tuning:
         found: the names in the recipe's module that hold what was found. They are no part of the code's hash.
         curve: at how many seeds a variant's sensitivity to the swept field is measured.
         limits: the lowest and highest value that a variant's field can have.
-        won: what won at budget quick: a sweep at full looks about it.
         finalists, final_seeds: how many settings are tried at more than one seed, and at which.
         finer: whether the winner's finer neighbours are tried.
     """
@@ -103,7 +99,6 @@ class Tuning:
     found: tuple[str, ...] = ("RATES",)
     curve: Mapping[str, int] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    won: Mapping[str, float] = field(default_factory=dict)
     finalists: int = 3
     final_seeds: tuple[int, ...] = FINAL_SEEDS
     finer: bool = True
@@ -112,17 +107,6 @@ class Tuning:
     def chosen(self) -> set[str]:
         """The fields of Config that the sweep sets."""
         return {self.swept, *(name for name, _ in self.second.values())}
-
-    def at(self, budget: str) -> "Tuning":
-        """The sweep at a budget: at full a narrow one, about what won at quick."""
-        if budget != "full" or not self.won:
-            return self
-        near = {}
-        for variant, best in self.won.items():
-            grid = sorted({*self.grids[variant], best})
-            place = grid.index(best)
-            near[variant] = tuple(grid[max(0, place - 1) : place + 2])
-        return replace(self, grids=near, curve={}, finalists=2, final_seeds=FINAL_SEEDS[:1], finer=False)
 
     def objective_of(self, variant: str) -> Objective:
         return self.objective if isinstance(self.objective, Objective) else self.objective[variant]

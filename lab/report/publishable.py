@@ -54,7 +54,7 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
         if experiment.tuning:
             defaults = as_read_back(vars(experiment.config_at(found.budget)))
             whole = [structs.replace(trial, config={**defaults, **trial.config}) for trial in found.search]
-            won = experiment.tuning.at(found.budget).winners(whole)
+            won = experiment.tuning.winners(whole)
             problems["Its winners are not those of its own trials."] = found.winners != won
     else:
         runs = list(found.records)
