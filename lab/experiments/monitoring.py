@@ -1,12 +1,15 @@
 """Three input pipelines before two models: what a profile says, against what batches that lie ready save."""
 
+import functools
 import math
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from lab import Bars, Claim, Experiment, Run, Unit
 from pipelines import encoded, sources
@@ -75,6 +78,17 @@ def kinds_shown(board: str, data: sources.Data, folder: Path) -> int:
     return sum(any(tag.endswith(kind) for tag in tags) for kind in KINDS)
 
 
+@functools.cache
+def compares_runs():
+    """Whether TensorBoard finds the same curve in the folders of two runs, which it draws in one chart."""
+    with tempfile.TemporaryDirectory() as folder:
+        for run in ("first", "second"):
+            with tf.summary.create_file_writer(f"{folder}/{run}").as_default():
+                tf.summary.scalar("loss", 1.0, step=0)
+        found = EventMultiplexer().AddRunsFromDirectory(folder).Reload()
+        return all("loss" in found.GetAccumulator(run).Tags()["tensors"] for run in ("first", "second"))
+
+
 def compare(config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
     first = next(iter(runs.values()))
     data = sources.load(first.data)
@@ -115,6 +129,13 @@ CLAIMS = [
         at_least=1,
         check=True,
         exact=True,
+    ),
+    Claim(
+        "W1b",
+        "TensorBoard compares runs: it shows the same curve of two runs, each in a folder",
+        said="The dashboard compares runs",
+        source="TF",
+        asserted=compares_runs,
     ),
     Claim(
         "W2a",
