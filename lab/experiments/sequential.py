@@ -42,14 +42,14 @@ NETWORKS = {
 # Adam's peak learning rate that was best on validation images.
 RATES = {
     "linear": 0.001,
-    "ten_linear": 0.0057,
-    "dense_65": 0.001,
+    "ten_linear": 0.001,
+    "dense_65": 0.0018,
     "dense_128_64": 0.001,
-    "dense_four_layers": 0.0018,
+    "dense_four_layers": 0.001,
     "convnet": 0.0057,
-    "convnet_tiny": 0.0056,
+    "convnet_tiny": 0.01,
     "convnet_unpooled": 0.0018,
-    "dense_permuted": 0.001,
+    "dense_permuted": 0.00032,
     "convnet_permuted": 0.0032,
 }
 VARIANTS = {name: partial(recipe.train, build_model=build, rate=RATES[name]) for name, build in NETWORKS.items()}
