@@ -79,7 +79,7 @@ def step_in_parts(model, images, labels, parts=4):
 
 @keras.saving.register_keras_serializable(package="recipes")
 class OwnStep(keras.Model):
-    """A model whose `fit` takes the step above and does all the rest as usual."""
+    """A model whose `fit` uses `one_step` and does everything else as usual."""
 
     def train_step(self, batch):
         return one_step(self, *batch)

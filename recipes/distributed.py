@@ -40,7 +40,7 @@ def build_model(shape, classes, synchronized=True):
 
 
 def share(images, labels, context):
-    """One replica's part of a batch, or all of too few images, and weights by which they count alike."""
+    """One replica's part of a batch (all of a tiny one), and weights that make each image count alike."""
     step = context.num_replicas_in_sync if len(labels) >= context.num_replicas_in_sync else 1
     mine = slice(context.replica_id_in_sync_group % step, None, step)
     weights = np.full(len(labels[mine]), len(labels[mine]) * step / len(labels), keras.config.floatx())
@@ -48,7 +48,7 @@ def share(images, labels, context):
 
 
 def build_step(strategy, model):
-    """A function from shares to the whole batch's mean loss and accuracy; it may train all replicas."""
+    """A function that trains all replicas on a batch, or scores it: its mean loss and accuracy."""
 
     def one_replica(images, labels, weights, training):
         with tf.GradientTape() as tape:
@@ -71,9 +71,9 @@ def train(
     strategy, train_set, validation_set, classes, *, rate=0.05, epochs=3, folder=None,
     build_model=build_model, callbacks=(),
 ):  # fmt: skip
-    """Train like `fit`, also in several processes, where that fails in Keras 3.15, and on small last batches.
+    """Train like `fit`, which in Keras 3.15 fails in several processes and on small last batches.
 
-    The sets are alike in all workers. Started again with the same `folder`, an existing Path, it goes on.
+    All workers have the same sets. Started again with the same `folder`, an existing Path, it goes on.
     """
     names = "loss", "accuracy", "val_loss", "val_accuracy"
     saved = sorted(folder.glob("epoch-*.keras")) if folder else []

@@ -35,7 +35,7 @@ def image_and_numbers(images, labels):
 
 
 def image_to_numbers(images, labels):
-    """One input, two outputs: the numbers are to be told from the gray picture, for practice."""
+    """One input, two outputs: the second task is to predict the numbers from the gray picture."""
     return {"image": thumbnail(images)}, {"label": labels, "second": colour_numbers(images)}
 
 
@@ -80,8 +80,8 @@ def train(
     """Train a model with an input and an output for each name in the sets, and return it.
 
     The sets hold batches of two dictionaries: inputs, and targets. The target "label" is a whole
-    number. A target "second", numbers of about one in size, is optional: `second_weight` says how
-    much the layers that both outputs share listen to it.
+    number. A target "second", numbers of about one in size, is optional. `second_weight` is the
+    weight of its loss.
     """
     inputs, targets = train_set.element_spec
     shapes = {name: tuple(spec.shape[1:]) for name, spec in inputs.items()}

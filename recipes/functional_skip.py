@@ -26,7 +26,7 @@ def convolution(x, filters, strides=1, norm=True, initializer="glorot_uniform"):
 
 
 def residual_block(x, filters, strides=1, skip=True, **kwargs):
-    """Two convolutions, to which their input is added. Without `skip` it is not: a plain block."""
+    """Two convolutions whose input is added to their output. Without `skip` it is a plain block."""
     y = layers.ReLU()(convolution(x, filters, strides, **kwargs))
     y = convolution(y, filters, **kwargs)
     if skip:

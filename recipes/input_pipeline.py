@@ -32,13 +32,13 @@ def list_files(folder):
 
 
 def load(path, label, size=(32, 32)):
-    """A file's image, at one size for all, in uint8: as float32 a cache takes four times the memory."""
+    """Read a file as uint8, at one size. A cache of float32 images would take four times the memory."""
     image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
     return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8), label
 
 
 def augment(example, numbers):
-    """Mirror and brighten one image, or a batch, each by a random number of its own, int64."""
+    """Mirror and brighten one image or a batch. `numbers` holds a random int64 for each image."""
     images, labels = example
     if numbers.shape.rank:  # The last batch may have fewer images than numbers.
         numbers = numbers[: tf.shape(images)[0], None, None, None]

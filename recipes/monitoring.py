@@ -39,7 +39,7 @@ class MarkedProfile(keras.callbacks.TensorBoard):
 
 
 class Activations(keras.callbacks.Callback):
-    """Histograms of what each layer makes of some images, after each epoch: Keras's callback has none."""
+    """Histograms of each layer's outputs for some images, once an epoch. Keras's callback has none."""
 
     def __init__(self, folder, images):
         super().__init__()
@@ -57,7 +57,7 @@ class Activations(keras.callbacks.Callback):
 
 
 def waiting(folder):
-    """The share of the marked steps' time, in the latest profile, until their batch was there."""
+    """The share of the marked steps' time, in the latest profile, that they wait for their batch."""
     profile = max(Path(folder).glob("**/*.xplane.pb")).read_bytes()
 
     def named(names):
@@ -73,12 +73,12 @@ def waiting(folder):
 
 
 def ready(train_set):
-    """The first batch again and again, from memory: nothing else can be faster."""
+    """The first batch repeated from memory, which no input pipeline can beat."""
     return train_set.take(1).cache().repeat().prefetch(tf.data.AUTOTUNE)
 
 
 def saved_by_ready_batches(model, train_set, steps=100):
-    """The share of a step's time that would be gone if all batches lay ready. It trains the model."""
+    """The share of a step's time that ready batches would save. This trains the model."""
     seconds = []
     for batches in (iter(train_set.repeat()), iter(ready(train_set))):
         for _ in range(2):  # The first time caches fill.

@@ -49,7 +49,7 @@ class ConvMuon(optimizers.Muon):
 
 
 def build_optimizer(name, rate, decay=None, head="head"):
-    """`rate` is a number or a schedule. `decay`, decoupled as in AdamW, is for all but adam and rmsprop."""
+    """`rate` is a number or a schedule. `decay` is decoupled, as in AdamW; adam and rmsprop ignore it."""
     if name == "sgd":
         return optimizers.SGD(rate, weight_decay=decay)
     if name == "momentum":

@@ -33,7 +33,7 @@ def augmentation(mirror=True, translate=0.1, cutout=0.0):
 
 @keras.saving.register_keras_serializable("recipes")
 class SmoothedCrossentropy(losses.CategoricalCrossentropy):
-    """Keras's own loss for integer labels (batch,): it smooths one-hot labels only."""
+    """Label smoothing for integer labels (batch,). Keras's own is for one-hot labels only."""
 
     def call(self, y_true, y_pred):
         labels = ops.reshape(ops.cast(y_true, "int32"), (-1,))

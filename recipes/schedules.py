@@ -50,7 +50,7 @@ def build_rate(schedule, peak, steps, *, warmup=0.0, floor=0.0, factor=0.1):
 
 @keras.saving.register_keras_serializable("recipes")
 class WarmUp(schedules.LearningRateSchedule):
-    """Rise to another schedule's first rate, from above zero. Keras's own is CosineDecay's only."""
+    """A linear warm-up before any schedule. In Keras only CosineDecay has one."""
 
     def __init__(self, after, steps):
         self.after, self.steps = after, steps

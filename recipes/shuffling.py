@@ -16,17 +16,17 @@ from keras import layers, optimizers
 
 
 def shuffle(examples, buffer=1.0, reshuffle=True):
-    """Single examples in another order, drawn from a buffer that holds so large a share of them.
+    """Shuffle single examples with a buffer that holds this share of them.
 
-    `Dataset.shuffle` fills its buffer from the front. No example comes much before its place where
-    that is small. With `reshuffle`, each epoch has an order of its own.
+    `Dataset.shuffle` fills its buffer from the front, so with a small one no example can move far
+    forward. With `reshuffle`, each epoch has its own order.
     """
     size = round(buffer * int(examples.cardinality()))
     return examples.shuffle(size, reshuffle_each_iteration=reshuffle) if size else examples
 
 
 def shuffle_files(paths, labels, size):
-    """Single images, float32 (size, size, 3), and labels. Only the names are held and shuffled."""
+    """Single images, float32 (size, size, 3), and labels. Only the file names are shuffled."""
     names = tf.data.Dataset.from_tensor_slices((list(paths), list(labels))).shuffle(len(paths))
 
     def read(path, label):
