@@ -28,9 +28,9 @@ RATES = {
     "plain_shallow_he": 0.056,
     "plain_deep_he": 0.018,
     "residual_shallow": 0.1,
-    "residual_deep": 0.057,
+    "residual_deep": 0.056,
     "residual_shallow_norm": 0.1,
-    "residual_deep_norm": 0.1,
+    "residual_deep_norm": 0.18,
     "residual_deep_he": 0.032,
 }
 NETWORKS = {
