@@ -313,7 +313,12 @@ EXPERIMENT = Experiment(
     callbacks=note_norms,
     extra=steps,
     smoke={"epochs": 3, "batch_size": 32},
-    tuning=Tuning("rate", dict.fromkeys(RATES, half_decades(3.2e-3, 3.2e-1)), Objective("validation_accuracy")),
+    tuning=Tuning(
+        "rate",
+        dict.fromkeys(RATES, half_decades(3.2e-3, 3.2e-1)),
+        Objective("validation_accuracy"),
+        found=("RATES", "RATE", "CLIP"),
+    ),
     fails=("high", "high_clipped_seldom", "spoiled", "nudged", "deep", "deep_he_high"),
     units={
         "clipped": Unit("steps that were clipped", 100, "points", 0),
