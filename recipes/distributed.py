@@ -68,7 +68,7 @@ def build_step(strategy, model):
 
 
 def train(
-    strategy, train_set, validation_set, classes, *, rate=0.05, epochs=3, folder=None,
+    strategy, train_set, validation_set, classes, *, rate=0.005, epochs=3, folder=None,
     build_model=build_model, callbacks=(),
 ):  # fmt: skip
     """Train like `fit`, which in Keras 3.15 fails in several processes and on small last batches.
