@@ -177,7 +177,7 @@ EXPERIMENT = Experiment(
     answer="With Keras's default initializer, a plain network of 13 convolutions ends at {test_accuracy.plain_deep}. "
     "With skip connections it reaches {test_accuracy.residual_deep}, and with BatchNorm as well "
     "{test_accuracy.residual_deep_norm}.",
-    rests_on=("B5a", "B5f", "B6a"),
+    rests_on=("B5a", "B5g", "B6a"),
     advice=[
         "**Add the input around every two layers of a deep network.** Without BatchNorm it is worth "
         "{test_accuracy.residual_deep - test_accuracy.plain_deep} at 13 convolutions.",

@@ -2,6 +2,7 @@
 
 import functools
 import html
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -55,8 +56,17 @@ def is_ratio(metric: str) -> bool:
 
 
 def times(ratio: float) -> str:
-    """A ratio in words: "1.9×", "23×"."""
-    return f"{ratio:,.0f}×" if ratio >= 10 else f"{ratio:.2g}×" if ratio >= 1 else f"{ratio:.2f}×"
+    """A ratio in words: "1.9×", "23×", "0.70×", "0.0012×"."""
+    if ratio >= 10:
+        return f"{ratio:,.0f}×"
+    return f"{ratio:.2g}×" if ratio >= 1 else f"{ratio:.{_decimals(ratio, 2)}f}×"
+
+
+def _decimals(ratio: float, usual: int) -> int:
+    """How many decimals a ratio is shown with: fewer than usual where it is large, more where it is nearly zero."""
+    if ratio >= 10:
+        return 0 if ratio >= 100 else min(1, usual)
+    return usual if ratio >= 0.05 or ratio <= 0 else min(6, 1 - math.floor(math.log10(ratio)))
 
 
 def effect_text(claim: ClaimSummary, effect: Effect, *, unit: bool = True, named: bool = False) -> str:
@@ -67,7 +77,7 @@ def effect_text(claim: ClaimSummary, effect: Effect, *, unit: bool = True, named
     is_ratio = claim.unit == "×"
 
     def number(value: float) -> str:
-        text = f"{value:,.{claim.digits}f}" if is_ratio else f"{value:+,.{claim.digits}f}"
+        text = f"{value:,.{_decimals(value, claim.digits)}f}" if is_ratio else f"{value:+,.{claim.digits}f}"
         return (text if float(text.replace(",", "")) else text.lstrip("+-")).replace("-", "−")
 
     if effect.mean is None:
