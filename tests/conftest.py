@@ -135,7 +135,8 @@ def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.Complet
                 told.write_text(json.dumps([start, done.returncode, done.stdout, done.stderr]))
             return subprocess.CompletedProcess(*json.loads(told.read_text())), logs
 
-    asked = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    runs_recipes = [item for item in request.session.items if "smoke" in getattr(item, "fixturenames", ())]
+    asked = {item.callspec.params.get("name") for item in runs_recipes if hasattr(item, "callspec")}
     selected = tuple(name for name in NAMES if name in asked)
 
     def of(name: str) -> tuple[subprocess.CompletedProcess, Path]:

@@ -313,6 +313,16 @@ EXPERIMENT = Experiment(
     callbacks=note_norms,
     extra=steps,
     smoke={"epochs": 3, "batch_size": 32},
+    left_out=(
+        "fast",
+        "fast_clipped_often",
+        "fast_lower_rate",
+        "noise_faint",
+        "noise_weak",
+        "nudged",
+        "deep_he_high",
+        "deep_he_high_clipped",
+    ),
     tuning=Tuning(
         "rate",
         dict.fromkeys(RATES, half_decades(3.2e-3, 3.2e-1)),
