@@ -9,13 +9,14 @@ from keras import optimizers
 from lab import Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
 from recipes import schedules as recipe
 
-# Peaks that won on validation, where they are not the recipe's own.
+# What won on validation, where it is not the recipe's own.
 WARM = {
     "warmup_cosine": {"schedule": "cosine", "warmup": 0.1, "rate": 0.056},
-    "warmup_linear": {"schedule": "linear", "warmup": 0.1, "rate": 0.056},
-    "warmup_linear_floor": {"schedule": "linear", "warmup": 0.1, "floor": 0.29, "rate": 0.057},
+    "warmup_linear": {"schedule": "linear", "warmup": 0.1, "rate": 0.1},
+    "warmup_linear_floor": {"schedule": "linear", "warmup": 0.1, "floor": 0.29, "rate": 0.056},
 }
 MAIN = {name: {"schedule": name, "rate": rate} for name, rate in recipe.RATES.items() if name != "linear"} | WARM
+MAIN["exponential"]["factor"] = 0.3
 FAR_OFF = {f"constant_at_{rate:g}": {"schedule": "constant", "rate": rate} for rate in (1e-4, 1.0)}
 # At the high one some runs with a warm-up learn and some without, and at the highest none did in a pilot.
 LOW, HIGH, STABLE, HIGHEST = 0.018, 0.14, 0.1, 1.0
