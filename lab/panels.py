@@ -21,10 +21,11 @@ class Lines:
 
 @dataclass(frozen=True)
 class Points:
-    """A point for each variant: two metrics' means and 95 % intervals."""
+    """A point for each variant, or for those that are named: two metrics' means and 95 % intervals."""
 
     x: str
     y: str
+    variants: tuple[str, ...] = ()
     title: str = ""
     log: str = ""
 

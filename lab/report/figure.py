@@ -160,7 +160,7 @@ def draw_sweep(panel: Sweep, axes: Any, report: "Report", color: Mapping[str, st
 
 def draw_points(panel: Points, axes: Any, report: "Report", color: Mapping[str, str]) -> None:
     x, y = values(report, panel.x), values(report, panel.y)
-    names = [name for name in x if name in y]
+    names = [name for name in x if name in y and name in (panel.variants or x)]
     for name in names:
         (x_mean, x_half), (y_mean, y_half) = _spread(x[name]), _spread(y[name])
         axes.errorbar(x_mean, y_mean, xerr=x_half, yerr=y_half, fmt="o", markersize=5, color=color[name])
@@ -172,9 +172,12 @@ def draw_points(panel: Points, axes: Any, report: "Report", color: Mapping[str, 
 
 
 def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], color: Mapping[str, str]) -> None:
-    """Write each point's name beside it, where it covers no other name if there is such a place."""
+    """Write each point's name beside it, where it covers no point and no other name if there is such a place."""
+    from matplotlib.transforms import Bbox
+
     axes.figure.draw_without_rendering()
-    taken: list[Any] = []
+    centres = [axes.transData.transform(point) for point in points.values()]
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in centres]
     for name, point in points.items():
         text = axes.annotate(name.replace("_", " "), point, (0, 0), textcoords="offset points")
         text.set(fontsize=8, color=color[name])
@@ -254,6 +257,14 @@ def _scale(axes: Any, log: str) -> None:
         getattr(axes, f"set_{name}scale")("log")
         axis = getattr(axes, f"{name}axis")
         low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
-        axis.set_major_formatter("{x:,g}")
+        subs = (1, 2, 5) if high < 50 * low else (1, 3) if high < 1000 * low else (1,)
+        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_formatter(lambda value, _: _short(value))
         axis.set_minor_formatter("")
+
+
+def _short(value: float) -> str:
+    """A number on an axis: "0.01", "5,000", "20k", "1M"."""
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1e4 else f"{value:,g}"
