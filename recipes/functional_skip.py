@@ -13,7 +13,7 @@ Papers    arXiv:1512.03385 (residual networks), arXiv:1502.03167 (BatchNorm)
 import keras
 from keras import layers, optimizers
 
-RATE = 0.1  # SGD's best peak learning rate for the residual network with BatchNorm.
+RATE = 0.18  # SGD's best peak learning rate for the residual network with BatchNorm.
 
 
 def convolution(x, filters, strides=1, norm=True, initializer="glorot_uniform"):
