@@ -183,9 +183,9 @@ CLAIMS = [
 
 UNITS = {
     "feed_rate": Unit("input pipeline alone", name="images/s", digits=0, timed=True),
-    "log_feed_time": Unit("a batch of the input pipeline", timed=True),
+    "log_feed_time": Unit("time of a batch of the input pipeline", timed=True),
     "step_seconds": Unit("a training step", 1000, "ms", 1, timed=True),
-    "log_time": Unit("a training step", timed=True),
+    "log_time": Unit("time of a training step", timed=True),
     "waiting": Unit("waiting", 100, "points", 1, timed=True),
 }
 

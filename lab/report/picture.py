@@ -44,7 +44,8 @@ def chosen(found: Summaries) -> list[Row]:
 
 def _least(claim: ClaimSummary) -> Effect | None:
     """The smallest effect that has the claim's verdict, if the picture can show it."""
-    shown = claim.unit == "×" or (claim.unit == "points" and claim.measure == "test accuracy")
+    cost = claim.unit == "×" and any(word in claim.measure for word in ("time", "memory"))
+    shown = cost or (claim.unit == "points" and claim.measure == "test accuracy")
     if not shown or claim.check or "control" in claim.source or len(claim.text) > LONGEST:
         return None
     mine = [one for one in claim.strongest.effects if one.verdict == claim.strongest.verdict in COLORS]
