@@ -28,7 +28,7 @@ def with_strength(
     )  # fmt: skip
 
 
-# Each technique's value, and Adam's rate beside it, chosen on validation images.
+# What `tune` begins with: each technique's value at strength 1.
 VALUES = {
     "dropout": 0.5,
     "l2": 0.0001,
@@ -39,16 +39,27 @@ VALUES = {
     "translate": 0.1,
     "cutout": 0.2,
 }
-RATES = dict.fromkeys(
-    ("none", "dropout", "l2", "l1", "weight_decay", "label_smoothing", "averaged", "augmentation", "with_cutout"), 1e-3
-)
+# The strength of each technique that is not 1, and Adam's rate, chosen on validation images.
+STRENGTHS = {"weight_decay": 3.0, "label_smoothing": 3.0, "average": 3.0, "cutout": 0.3}
+RATES = {
+    "none": 0.0018,
+    "dropout": 0.001,
+    "l2": 0.0032,
+    "l1": 0.001,
+    "weight_decay": 0.0032,
+    "label_smoothing": 0.001,
+    "averaged": 0.001,
+    "augmentation": 0.001,
+    "with_cutout": 0.001,
+}
 NAMES = {"average": "averaged", "translate": "augmentation", "cutout": "with_cutout"}  # The others' are their own.
 ALSO = {"translate": {"mirror": True}, "cutout": {"mirror": True, "translate": VALUES["translate"]}}
 OWN_MODEL = {"build_model": recipe.build_model}  # Another one has no such technique.
 INSIDE = dict.fromkeys(("dropout", "l1", "l2"), OWN_MODEL)
 TECHNIQUES = {
     NAMES.get(name, name): partial(
-        with_strength, technique=name, value=value, also=ALSO.get(name, {}), rate=RATES[NAMES.get(name, name)],
+        with_strength, technique=name, value=value, strength=STRENGTHS.get(name, 1.0), also=ALSO.get(name, {}),
+        rate=RATES[NAMES.get(name, name)],
         **INSIDE.get(name, {}),
     )
     for name, value in VALUES.items()
