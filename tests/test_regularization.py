@@ -236,13 +236,15 @@ def test_an_average_and_stopping_early_are_refused_together():
 USUAL = {"dropout": 0.0, "l1": 0.0, "l2": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "average": 0.0}
 USUAL |= {"mirror": False, "translate": 0.0, "cutout": 0.0, "stop_on": "", "patience": 5}
 OWN = {
-    "none": {}, "by_tf_data": {}, "averaged": {"average": 0.97},
+    "none": {}, "by_tf_data": {}, "averaged": {"average": 0.99},
     "augmentation": {"mirror": True, "translate": 0.1},
-    "with_cutout": {"mirror": True, "translate": 0.1, "cutout": 0.2},
+    "with_cutout": {"mirror": True, "translate": 0.1, "cutout": 0.06},
     "first_rise": {"stop_on": "val_loss", "patience": 1}, "early_stopping": {"stop_on": "val_loss", "patience": 5},
     "best_loss": {"stop_on": "val_loss", "patience": 30}, "best_accuracy": {"stop_on": "val_accuracy", "patience": 30},
 }  # fmt: skip
-OWN |= {name: {name: experiment.VALUES[name]} for name in ("dropout", "l2", "l1", "weight_decay", "label_smoothing")}
+OWN |= {name: {name: experiment.VALUES[name]} for name in ("dropout", "l2", "l1")}
+OWN |= {"weight_decay": {"weight_decay": 0.3}, "label_smoothing": {"label_smoothing": 0.15}}  # Three times the values.
+RATES = {"by_tf_data": experiment.RATES["augmentation"], **experiment.RATES}
 
 
 @pytest.mark.parametrize("variant", experiment.VARIANTS)
@@ -254,7 +256,7 @@ def test_a_variant_has_its_own_technique_alone(monkeypatch, variant):
         called("train", "validation", 10)
     else:
         seen.update(called.keywords)
-    expected = {**USUAL, **OWN[variant], "rate": experiment.RATES.get(variant, 1e-3)}
+    expected = {**USUAL, **OWN[variant], "rate": RATES.get(variant, RATES["none"])}
     assert {**USUAL, **{name: seen[name] for name in seen if name in expected}} == pytest.approx(expected)
     flags = EXPERIMENT.config_of(variant, EXPERIMENT.config())
     augmented = ("yes", 3) if variant == "by_tf_data" else ("no", 0)
