@@ -174,16 +174,17 @@ EXPERIMENT = Experiment(
     recipe,
     variants=VARIANTS,
     claims=CLAIMS,
-    answer="With Keras's default initializer, a plain network of 13 convolutions ends at {test_accuracy.plain_deep}. "
+    answer="With Keras's default initializer, a plain network of 13 convolutions ends at {test_accuracy.plain_deep}, "
+    "which is chance. "
     "With skip connections it reaches {test_accuracy.residual_deep}, and with BatchNorm as well "
     "{test_accuracy.residual_deep_norm}.",
     rests_on=("B5a", "B5g", "B6a"),
     advice=[
-        "**Add the input around every two layers of a deep network.** Without BatchNorm it is worth "
+        "**Put a skip connection around every two layers of a deep network.** Without BatchNorm they are worth "
         "{test_accuracy.residual_deep - test_accuracy.plain_deep} at 13 convolutions.",
         "**Normalize as well.** BatchNorm adds {test_accuracy.residual_deep_norm - test_accuracy.residual_deep} to the "
         "deep residual network.",
-        "**BatchNorm alone does not replace the additions.** The deep plain network with BatchNorm stays "
+        "**BatchNorm alone does not replace skip connections.** The deep plain network with BatchNorm stays "
         "{test_accuracy.residual_deep_norm - test_accuracy.plain_deep_norm} behind the residual one.",
         "**Do not expect the initializer to do it.** He's initializer takes the deep plain network to "
         "{test_accuracy.plain_deep_he}.",
