@@ -104,8 +104,12 @@ CLAIMS = [
         metric="exactly_zero", higher="l1", than="none", exact=True,
     ),
     Claim(
-        "G2c", "L1 drives weights to near zero, and more of them than L2", source="ours, on TF's and DL's advice",
-        metric="near_zero", higher="l1", than=("none", "l2"),
+        "G2c", "L1 drives weights to near zero", source="ours, on TF's and DL's advice",
+        metric="near_zero", higher="l1", than="none",
+    ),
+    Claim(
+        "G2d", "L1 drives more weights to near zero than L2", source="ours, on TF's and DL's advice",
+        metric="near_zero", higher="l1", than="l2",
     ),
     Claim(
         "G3a", "Early stopping at the first rise of the validation loss ends at or above the last epoch",
@@ -218,14 +222,17 @@ EXPERIMENT = Experiment(
         Bars("test_accuracy"),
     ),
     answer="Mirrored and shifted images do most: {test_accuracy.augmentation - test_accuracy.none}. Dropout gains "
-    "{test_accuracy.dropout - test_accuracy.none}, and L2 {test_accuracy.l2 - test_accuracy.none}.",
+    "{test_accuracy.dropout - test_accuracy.none}. With a thousand images, L2 changes accuracy by "
+    "{change test_accuracy.l2 - test_accuracy.none}.",
     rests_on=("G1b", "G4"),
     advice=[
         "**Augment first.** Mirroring and shifting took test accuracy from {test_accuracy.none} to "
         "{test_accuracy.augmentation}.",
         "**Add dropout where you cannot augment.** It gained {test_accuracy.dropout - test_accuracy.none}.",
-        "**Stop on the metric that you care about.** Stopping when the validation loss rises first cost "
-        "{test_accuracy.none - test_accuracy.first_rise} against training to the end.",
+        "**Stop on the metric that you care about.** The weights of the lowest validation loss end "
+        "{test_accuracy.best_accuracy - test_accuracy.best_loss} below those of the best validation accuracy.",
+        "**Leave label smoothing out with so few images.** Tuned like the others, it cost "
+        "{test_accuracy.none - test_accuracy.label_smoothing}.",
         "**Do not expect zeros from L1.** Of the weights {exactly_zero.l1} are exactly zero; prune them yourself.",
     ],
 )
