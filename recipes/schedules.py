@@ -1,8 +1,7 @@
 """Which learning-rate schedule should you train with?
 
-One that ends at zero. A cosine ends 2.1 points above the best constant learning rate, and so does a
-straight line after a warm-up. ReduceLROnPlateau gains 1.9 points, but you need not know when the
-training will end.
+One that ends at zero. A cosine ends 2.1 points above the best constant rate, and so does a line
+after a warm-up. ReduceLROnPlateau gains 1.9 points and need not know when training ends.
 
 Run       python -m recipes.schedules      eight schedules, three seeds: three minutes on two cores
 Copy      build_rate, and build_callbacks for the plateau

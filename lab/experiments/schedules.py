@@ -148,8 +148,8 @@ EXPERIMENT = Experiment(
         Lines("val_accuracy", variants=SHOWN),
     ),
     answer="One that ends at zero. A cosine ends {test_accuracy.cosine - test_accuracy.constant} above the best "
-    "constant learning rate, and so does a straight line after a warm-up. ReduceLROnPlateau gains "
-    "{test_accuracy.plateau - test_accuracy.constant}, but you need not know when the training will end.",
+    "constant rate, and so does a line after a warm-up. ReduceLROnPlateau gains "
+    "{test_accuracy.plateau - test_accuracy.constant} and need not know when training ends.",
     rests_on=("O8c", "O9"),
     advice=[
         "**Let the rate end at zero**, along a cosine: {test_accuracy.cosine}, against {test_accuracy.constant} at the "
