@@ -217,7 +217,7 @@ EXPERIMENT = Experiment(
         "val_loss": Unit("validation loss"),
     },
     panels=(
-        Lines("gap", variants=SHOWN, title="Training accuracy, technique and all, minus validation"),
+        Lines("gap", variants=SHOWN, title="Gap between training and validation accuracy"),
         Lines("val_loss", variants=SHOWN),
         Bars("test_accuracy"),
     ),
