@@ -65,7 +65,11 @@ def test_a_published_run_drawn_at_random_is_measured_again(tmp_path):
     evidence = Published.read(experiment).evidence
     (published,) = [r for r in evidence.records if (r.variant, r.seed) == (variant, seed)]
     # What compares variants in one process needs them all, since one may begin where another ended.
-    chosen = [variant] if experiment.train else [other for other in experiment.names if other not in experiment.opens]
+    chosen = (
+        [variant]
+        if experiment.compare is None
+        else [other for other in experiment.names if other not in experiment.opens]
+    )
     flags = ["--variants", *chosen, "--seeds", "1", "--first-seed", str(seed), "--no-log", "--logdir", str(tmp_path)]
     command = [sys.executable, "-m", experiment.command, *flags]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
