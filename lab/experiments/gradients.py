@@ -343,7 +343,7 @@ EXPERIMENT = Experiment(
         Objective("validation_accuracy"),
         found=("RATES", "RATE", "CLIP"),
     ),
-    fails=("high", "high_clipped_seldom", "spoiled", "nudged", "deep", "deep_he_high"),
+    fails=("high", "high_clipped_seldom", "spoiled", "nudged", "deep", "deep_noise_weak", "deep_he_high"),
     units={
         "clipped": Unit("steps that were clipped", 100, "points", 0),
         "log_step": Unit("mean length of a step"),
