@@ -34,7 +34,7 @@ class Claim:
             been seen: each family shares out 5 % of its own.
         exact: the metric has no noise, so that differences that are all equal are a result.
         from_tuning: the metric comes from the tuning sweep instead of the runs.
-        said: the advice as it is given, where `text` says how it is tested.
+        said: the advice itself, where `text` says how it is tested.
         delta: the smallest effect that matters of a metric of your own, which `smallest_effects.py` lacks. All other
             metrics have theirs there, and no claim can change it.
 

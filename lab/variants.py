@@ -17,7 +17,7 @@ HELP = {
     "shift": "The most pixels that training images are shifted by, both ways.",
     "target": "The validation accuracy to reach.",
     "epochs": "How many times through the training images.",
-    "rate": "The learning rate.",
+    "rate": "The learning rate. None: each variant has its own.",
     "same": "1 to compare weights after twenty steps in float64 too, 0 not to.",
     "again": "How many times at most a timing that other processes disturb is repeated.",
     "same_steps": "After how many steps in float64 weights are compared. 0: no weights, times or memory.",
@@ -50,7 +50,8 @@ def config_of(variants: Variants, flags: Mapping[str, Any]) -> type:
             if kind is not None and name not in GIVEN_BY_THE_LAB:
                 fields.setdefault(name, (kind | None, None))
     made = [
-        (name, Annotated[kind, tyro.conf.arg(help=_help(name, value))], value) for name, (kind, value) in fields.items()
+        (name, Annotated[kind, tyro.conf.arg(help=HELP.get(name, "") if name in flags else OWN)], value)
+        for name, (kind, value) in fields.items()
     ]
     return dataclasses.make_dataclass("Config", made, frozen=True)
 
@@ -58,10 +59,6 @@ def config_of(variants: Variants, flags: Mapping[str, Any]) -> type:
 def _type_of(name: str, value: Any) -> Any:
     special = {"flip": Literal["yes", "no"], "target": float | None, "images": int | None}
     return special.get(name, float | None if value is None else type(value))
-
-
-def _help(name: str, value: Any) -> str:
-    return HELP.get(name, "") if value is not None or name == "images" else OWN
 
 
 def _numeric(parameter: inspect.Parameter) -> type | None:

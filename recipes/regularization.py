@@ -1,7 +1,7 @@
 """What keeps a convnet from memorizing a small training set?
 
-Mirrored and shifted images do most: 4.2 points. Dropout gains 2.4 points. With a thousand images,
-L2 changes accuracy by −0.1 points.
+Mirror and shift the images. With a thousand of them that gains 4.2 points, which no weight penalty
+reaches. Dropout gains 2.4 points.
 
 Run       python -m recipes.regularization      eleven trainings, three seeds: three minutes
 Copy      augmentation, or one argument of train and the lines that read it

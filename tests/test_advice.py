@@ -338,7 +338,7 @@ def test_the_ledger_has_each_claim_at_an_address_of_its_own():
     text = ledger.page({"schedules": summary(claim(check=True, id="S9"), one)})
     first, second = [line for line in text.splitlines() if line.startswith('| <a id="')]
     assert first == (
-        '| <a id="s1b-2"></a>S1b.2 | Coins land (TF). As the advice is given: “Coins \\| fly”. | **contradicted** on '
+        '| <a id="s1b-2"></a>S1b.2 | Coins land (TF). It tests the advice “Coins \\| fly”. | **contradicted** on '
         "abacus | test accuracy: +2.0 points \\[+1.0, +3.0\\] |"
     )
     assert "*A check.*" in second

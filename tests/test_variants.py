@@ -132,7 +132,7 @@ def test_a_readers_model_takes_the_place_of_one_that_is_not_bound(started, tmp_p
     weights = {record.variant: record.metrics["weights"] for record in typed_evidence_in(tmp_path).records}
     assert weights == dict.fromkeys(["linear", "few"], 3072 * 10 + 10)
     assert commands.run(EXPERIMENT, [*flags, "--variants", "linear", "hidden"]) == 2
-    assert "hidden is about a model of its own: leave it out, or run without --model." in capsys.readouterr().err
+    assert "hidden has its own model: leave it out, or run without --model." in capsys.readouterr().err
 
 
 def test_a_record_names_the_function_and_its_arguments_and_notices_others(tmp_path):

@@ -67,7 +67,7 @@ def variants_of(
         raise UsageError(f"{without[0]} has nothing to tune or to search for: use any of {', '.join(possible)}.")
     others = [name for name in given if own_model and not experiment.takes_model(name)]
     if others and named:
-        raise UsageError(f"{others[0]} is about a model of its own: leave it out, or run without --model.")
+        raise UsageError(f"{others[0]} has its own model: leave it out, or run without --model.")
     left = tuple(name for name in experiment.names if name in given and name not in others)
     return left or tuple(name for name in experiment.names if name in given)  # `check` refuses where none is left.
 

@@ -74,9 +74,7 @@ def changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 def _wiring(path: Path) -> Iterator[tuple[str, str]]:
     """The measuring functions that a module's EXPERIMENT names, and the lambdas that it holds."""
     for node in _definitions(path).get("EXPERIMENT", []):
-        given = {
-            word.arg: word.value for call in ast.walk(node) if isinstance(call, ast.Call) for word in call.keywords
-        }
+        given = {word.arg: word.value for word in getattr(getattr(node, "value", None), "keywords", [])}
         content = json.dumps([(name, _canonical(given[name])) for name in sorted(WIRING & given.keys())])
         where = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
         yield f"{where}: EXPERIMENT", hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -46,7 +46,7 @@ def adam_with_l2(
 
 
 def literal(train_set, validation_set, classes, optimizer, *, epochs=5, build_model=recipe.build_model, callbacks=()):
-    """The recipe's model and an optimizer with the settings that the guide prints, whose rate stays as it is."""
+    """Train the recipe's model with the optimizer settings that the guide prints, at a constant rate."""
     settings = {
         "adam": lambda: optimizers.Adam(learning_rate=0.001),
         "momentum": lambda: optimizers.SGD(learning_rate=0.01, momentum=0.9),

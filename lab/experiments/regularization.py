@@ -158,7 +158,7 @@ CLAIMS = [
         metric="test_accuracy", higher="label_smoothing", than="none",
     ),
     Claim(
-        "Q12", "Cutout adds little beside augmentation", said="Cutout adds little on a well-tuned baseline",
+        "Q12", "Cutout adds little on top of augmentation", said="Cutout adds little on a well-tuned baseline",
         source="Composer's card", metric="test_accuracy", equal=("with_cutout", "augmentation"), side="above",
     ),
     Claim(
@@ -221,9 +221,9 @@ EXPERIMENT = Experiment(
         Lines("val_loss", variants=SHOWN),
         Bars("test_accuracy"),
     ),
-    answer="Mirrored and shifted images do most: {test_accuracy.augmentation - test_accuracy.none}. Dropout gains "
-    "{test_accuracy.dropout - test_accuracy.none}. With a thousand images, L2 changes accuracy by "
-    "{change test_accuracy.l2 - test_accuracy.none}.",
+    answer="Mirror and shift the images. With a thousand of them that gains "
+    "{test_accuracy.augmentation - test_accuracy.none}, which no weight penalty reaches. Dropout gains "
+    "{test_accuracy.dropout - test_accuracy.none}.",
     rests_on=("G1b", "G4"),
     advice=[
         "**Augment first.** Mirroring and shifting took test accuracy from {test_accuracy.none} to "

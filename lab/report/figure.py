@@ -172,7 +172,7 @@ def draw_points(panel: Points, axes: Any, report: "Report", color: Mapping[str, 
 
 
 def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], color: Mapping[str, str]) -> None:
-    """Write each point's name beside it, where it covers no point and no other name if there is such a place."""
+    """Write each point's name beside it, clear of points and other names where possible."""
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()

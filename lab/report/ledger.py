@@ -71,7 +71,7 @@ def page(found: Summaries) -> str:
 
 def _row(claim: ClaimSummary) -> list[str]:
     finding = claim.strongest
-    said = f" As the advice is given: “{escaped(claim.said)}”." if claim.said else ""
+    said = f" It tests the advice “{escaped(claim.said)}”." if claim.said else ""
     kind = " *A check.*" if claim.check else ""
     machine = f" on {escaped(finding.machine)}" if finding.machine else ""
     where = f'<a id="{anchor(claim.id)}"></a>{escaped(claim.id)}'
