@@ -231,8 +231,6 @@ EXPERIMENT = Experiment(
         "**Add dropout where you cannot augment.** It gained {test_accuracy.dropout - test_accuracy.none}.",
         "**Stop on the metric that you care about.** The weights of the lowest validation loss end "
         "{test_accuracy.best_accuracy - test_accuracy.best_loss} below those of the best validation accuracy.",
-        "**Leave label smoothing out with so few images.** Tuned like the others, it cost "
-        "{test_accuracy.none - test_accuracy.label_smoothing}.",
         "**Do not expect zeros from L1.** Of the weights {exactly_zero.l1} are exactly zero; prune them yourself.",
     ],
 )
