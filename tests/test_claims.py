@@ -395,7 +395,7 @@ def test_a_delta_that_was_changed_or_added_is_noticed():
     assert newer([now, claim(**HIGHER)], {"test_accuracy": 0.01}) == []
     assert newer([now], {"test_accuracy": 0.02}) == newer([now], {"log_time": 0.05}) == ["test_accuracy"]
     if (ROOT / ".git").exists():
-        assert newer([now], deltas_at("HEAD")) == []
+        assert newer([now], deltas_at("")) == []  # As it stands in git's index: a fresh clone may have no commit.
 
 
 # Test images.
