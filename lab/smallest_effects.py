@@ -30,7 +30,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "unseen": (0.05, A_TWENTIETH),
     "log_memory": (0.1, "a tenth of the memory: about what the next larger batch size needs more"),
     "log_first_gradient": (math.log(10) / 2, "half a decade: as much as a step of the grid of rates could make up for"),
-    "log_step": (0.05, "a twentieth of the length: less than neighbouring rates of a grid differ by"),
+    "log_step": (0.05, "a twentieth of the length: less than neighboring rates of a grid differ by"),
     "clipped": (0.05, "a twentieth of the steps"),
     "weight_norm": (2.0, "a tenth of the norm without a penalty"),
     "near_zero": (0.1, "a tenth of all weights"),

@@ -1,10 +1,10 @@
 """`tune`: find each variant's settings by validation, then draw how sensitive it is to them.
 
 Every variant gets the same number of trials. On one seed they are the grid of the swept setting, then two more about
-its winner: the grid's finer neighbours or, where the variant has one, two values of a second setting. A winner at the
+its winner: the grid's finer neighbors or, where the variant has one, two values of a second setting. A winner at the
 edge of its grid gets more, and so does one with the highest value of the second setting, or with another value of it
 than the grid had. The best three are then tried at four more seeds, and win by their means, since one seed says little
-of neighbouring values. Means within a standard error of the best are level. Of those the one in the middle wins, as far
+of neighboring values. Means within a standard error of the best are level. Of those the one in the middle wins, as far
 as possible from where it gets bad. No winner lies at the edge of what was tried, unless nothing beyond it can be tried.
 """
 
@@ -88,7 +88,7 @@ class Tuning:
         curve: at how many seeds a variant's sensitivity to the swept field is measured.
         limits: the lowest and highest value that a variant's field can have.
         finalists, final_seeds: how many settings are tried at more than one seed, and at which.
-        finer: whether the winner's finer neighbours are tried.
+        finer: whether the winner's finer neighbors are tried.
     """
 
     swept: str
@@ -206,7 +206,7 @@ class Tuning:
         ]
 
     def _second_look(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
-        """The two values of the second setting or, of a variant without one, the best value's finer neighbours."""
+        """The two values of the second setting or, of a variant without one, the best value's finer neighbors."""
         leader = self._leaders(variant, trials)[:1]
         if variant in self.second:
             name, values = self.second[variant]
@@ -229,7 +229,7 @@ class Tuning:
         return [{**best, name: _rounded(10 * highest)} for best in leader if best[name] == highest != 0]
 
     def _beside_second(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
-        """The neighbours of the best swept value, where the second setting is best at another value than the grid's."""
+        """The neighbors of the best swept value, where the second setting is best at another value than the grid's."""
         name = self.second.get(variant, ("",))[0]
         low, high = self.limits.get(variant, (-math.inf, math.inf))
         return [

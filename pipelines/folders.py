@@ -148,12 +148,12 @@ def read(folder: Path, size: int) -> dict[str, np.ndarray]:
 
 
 def decode(path: Path, size: int) -> np.ndarray:
-    """One image uint8 (size, size, 3), resized bilinearly; grey ones get three equal channels.
+    """One image uint8 (size, size, 3), resized bilinearly; gray ones get three equal channels.
 
     Raises:
-        RequestError: the file is no image, is not whole, or has other pixels than 8-bit grey or RGB.
+        RequestError: the file is no image, is not whole, or has other pixels than 8-bit gray or RGB.
     """
-    remedy = "convert it to 8-bit RGB or grey, or take it out"
+    remedy = "convert it to 8-bit RGB or gray, or take it out"
     smaller = f"make it smaller ({MOST_PIXELS:,} at most), or take it out"
     try:
         with warnings.catch_warnings():
@@ -163,10 +163,10 @@ def decode(path: Path, size: int) -> np.ndarray:
                     raise RequestError(f"The image {str(path)!r} has {image.width} × {image.height} pixels: {smaller}.")
                 if image.mode not in ("RGB", "L"):
                     kind = {"P": "a palette", "RGBA": "an alpha channel", "LA": "an alpha channel"}
-                    pixels = {**kind, "CMYK": "CMYK colours"}.get(image.mode, f"pixels of kind {image.mode}")
+                    pixels = {**kind, "CMYK": "CMYK colors"}.get(image.mode, f"pixels of kind {image.mode}")
                     raise RequestError(f"The image {str(path)!r} has {pixels}: {remedy}.")
                 if "transparency" in image.info:
-                    raise RequestError(f"The image {str(path)!r} has a transparent colour: {remedy}.")
+                    raise RequestError(f"The image {str(path)!r} has a transparent color: {remedy}.")
                 if _bits(path) > 8:
                     raise RequestError(f"The image {str(path)!r} has 16 bits a channel: {remedy}.")
                 whole = image.convert("RGB")

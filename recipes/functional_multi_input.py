@@ -1,6 +1,6 @@
 """What does a second input add to a model, and what does a second output add?
 
-A second input helps by what the first one cannot see: six numbers of colour help a gray picture.
+A second input helps by what the first one cannot see: six numbers of color help a gray picture.
 Numbers that belong to other images add nothing.
 
 Run       python -m recipes.functional_multi_input
@@ -23,20 +23,20 @@ def thumbnail(images):
     return tf.nn.avg_pool2d(gray, ksize=2, strides=2, padding="VALID")
 
 
-def colour_numbers(images):
-    """The mean and standard deviation of each colour, in units of 64 levels: float32 (batch, 6)."""
+def color_numbers(images):
+    """The mean and standard deviation of each color, in units of 64 levels: float32 (batch, 6)."""
     mean, variance = tf.nn.moments(tf.cast(images, tf.float32), axes=[1, 2])
     return tf.concat([mean, tf.sqrt(variance)], axis=1) / 64
 
 
 def image_and_numbers(images, labels):
     """Two inputs, one output: `train_set.map(image_and_numbers)` is a set that `train` takes."""
-    return {"image": thumbnail(images), "numbers": colour_numbers(images)}, {"label": labels}
+    return {"image": thumbnail(images), "numbers": color_numbers(images)}, {"label": labels}
 
 
 def image_to_numbers(images, labels):
     """One input, two outputs: the second task is to predict the numbers from the gray picture."""
-    return {"image": thumbnail(images)}, {"label": labels, "second": colour_numbers(images)}
+    return {"image": thumbnail(images)}, {"label": labels, "second": color_numbers(images)}
 
 
 def picture_branch(images):

@@ -556,7 +556,7 @@ def paste(into: Path) -> None:
 
 
 def make_images(into: Path) -> None:
-    """Small pictures of three classes, each of another colour, under much noise."""
+    """Small pictures of three classes, each of another color, under much noise."""
     import numpy as np
     from PIL import Image
 

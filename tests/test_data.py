@@ -210,10 +210,10 @@ def test_each_seed_has_a_split_of_its_own_unless_one_is_asked_for(tmp_path):
 
 def test_the_test_part_of_ones_own_images_is_the_same_for_all_seeds(tmp_path):
     """What a saved model had not seen, a reader can load without knowing its seed."""
-    for label, colour in (("dark", 40), ("light", 200)):
+    for label, color in (("dark", 40), ("light", 200)):
         (tmp_path / label).mkdir()
         for number in range(30):
-            Image.new("L", (4, 4), colour + number).save(tmp_path / label / f"{number}.png")
+            Image.new("L", (4, 4), color + number).save(tmp_path / label / f"{number}.png")
     base, *others = [sources.load(Request(f"folder:{tmp_path}", split_seed=seed)) for seed in (None, 1, 2)]
     for other in others:
         assert other.test.ids.tolist() == base.test.ids.tolist()

@@ -194,10 +194,10 @@ def test_a_chain_has_the_techniques_that_its_name_says(monkeypatch, files, varia
 
 
 def test_a_folder_of_images_becomes_a_feed(tmp_path):
-    for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
+    for name, color in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         (tmp_path / name).mkdir()
         for number in range(3):
-            pixels = np.full((20, 30 + number, 3), colour, np.uint8)
+            pixels = np.full((20, 30 + number, 3), color, np.uint8)
             tf.io.write_file(str(tmp_path / name / f"{number}.png"), tf.io.encode_png(pixels))
     (tmp_path / "notes.txt").write_text("no image")
     files, classes = recipe.list_files(tmp_path)

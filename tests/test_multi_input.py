@@ -38,11 +38,11 @@ def test_a_thumbnail_is_gray_and_half_as_large():
 
 
 def test_numbers_are_of_each_channel_and_nothing_of_where():
-    numbers = recipe.colour_numbers(IMAGES).numpy()
+    numbers = recipe.color_numbers(IMAGES).numpy()
     by_hand = np.concatenate([IMAGES.mean(axis=(1, 2)), IMAGES.std(axis=(1, 2))], axis=1) / 64
     assert np.allclose(numbers, by_hand, atol=1e-3)
     moved = np.random.default_rng(0).permutation(IMAGES.reshape(100, -1, 3), axis=1).reshape(IMAGES.shape)
-    assert np.allclose(recipe.colour_numbers(moved), numbers, atol=1e-3)
+    assert np.allclose(recipe.color_numbers(moved), numbers, atol=1e-3)
 
 
 def test_each_variant_is_given_and_asked_what_its_name_says():
@@ -52,8 +52,8 @@ def test_each_variant_is_given_and_asked_what_its_name_says():
         "numbers": ["numbers"],
         "both": ["image", "numbers"],
         "both_shuffled": ["image", "numbers"],
-        "colour": ["image"],
-        "colour_both": ["image", "numbers"],
+        "color": ["image"],
+        "color_both": ["image", "numbers"],
         "second_light": ["image"],
         "second_middle": ["image"],
         "second_heavy": ["image"],
@@ -62,12 +62,12 @@ def test_each_variant_is_given_and_asked_what_its_name_says():
         targets = prepared(variant)[1]
         assert np.array_equal(targets["label"], LABELS)
         assert ("second" in targets) == variant.startswith("second")
-    for variant in ("colour", "colour_both"):
+    for variant in ("color", "color_both"):
         assert np.array_equal(prepared(variant)[0]["image"], IMAGES)
     for variant in ("image", "both", "both_shuffled", "second_light"):
         assert np.array_equal(prepared(variant)[0]["image"], recipe.thumbnail(IMAGES))
-    own = recipe.colour_numbers(IMAGES)
-    assert np.array_equal(prepared("colour_both")[0]["numbers"], own)
+    own = recipe.color_numbers(IMAGES)
+    assert np.array_equal(prepared("color_both")[0]["numbers"], own)
     assert np.array_equal(prepared("second_light")[1]["second"], own)
 
 
@@ -77,7 +77,7 @@ def test_shuffled_numbers_are_another_images():
     assert not np.isclose(own, others).all(axis=1).any()
 
 
-@pytest.mark.parametrize("variant", ["both", "colour_both", "second_light"])
+@pytest.mark.parametrize("variant", ["both", "color_both", "second_light"])
 def test_every_output_hears_of_every_input(variant):
     model = model_of(variant)
     inputs = {name: tf.cast(value, tf.float32) for name, value in prepared(variant)[0].items()}
@@ -100,7 +100,7 @@ def test_the_model_standardizes_numbers_by_training_images_alone():
         prepare = experiment.PREPARE[variant]
         model = recipe.train(sets(prepare), bright.map(prepare), 10, epochs=1)
         layer = model.get_layer("numbers_scaled")
-        scaled = layer(recipe.colour_numbers(IMAGES)).numpy()
+        scaled = layer(recipe.color_numbers(IMAGES)).numpy()
         assert np.allclose(scaled.mean(axis=0), 0, atol=1e-3)
         assert np.allclose(scaled.std(axis=0), 1, atol=1e-2)
 

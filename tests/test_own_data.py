@@ -58,7 +58,7 @@ def other_images(shape, classes):
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
-    """The 1,797 handwritten digits, 8 × 8 grey pixels each, in a folder for each."""
+    """The 1,797 handwritten digits, 8 × 8 gray pixels each, in a folder for each."""
     folder = tmp_path_factory.mktemp("digits")
     found = load_digits()
     for number, (image, digit) in enumerate(zip(found.images, found.target, strict=True)):
@@ -298,7 +298,7 @@ FAULTS = {  # What is done to a folder of 30 images of "a" and as many of "b", a
     "palette": (lambda f: png("P", f), ["bad.png'", "palette"]),
     "alpha": (lambda f: png("RGBA", f), ["bad.png'", "alpha"]),
     "transparent": (lambda f: png("RGB", f, transparency=(0, 0, 0)), ["bad.png'", "transparent"]),
-    "16 bit grey": (lambda f: png("I;16", f), ["bad.png'", "I;16"]),
+    "16 bit gray": (lambda f: png("I;16", f), ["bad.png'", "I;16"]),
     "16 bit": (sixteen_bits, ["bad.png'", "16 bits"]),
     "CMYK": (lambda f: png("CMYK", f, "bad.jpg"), ["bad.jpg'", "CMYK"]),
     "newline in a file": (lambda f: png("RGB", f, "bad\nname.png"), [r"bad\nname.png"]),

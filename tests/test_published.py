@@ -1,4 +1,4 @@
-"""What is published agrees with the evidence beside it, or is labelled as measured with an earlier version."""
+"""What is published agrees with the evidence beside it, or is labeled as measured with an earlier version."""
 
 import dataclasses
 import io
@@ -280,7 +280,7 @@ def test_evidence_whose_code_has_changed_is_labelled_and_the_label_goes_when_it_
     parts = {f"lab/core/run.py: part_{number}": "0" for number in range(12)}
     write_json(results / "guess" / "evidence.json", evidence_of(code="0123456789abcdef", parts=parts))
     assert CARD in drift(guess.EXPERIMENT, results)
-    assert "labelled" in publish.publish(guess.EXPERIMENT, [], results)
+    assert "labeled" in publish.publish(guess.EXPERIMENT, [], results)
     label, _, rest = (results / "guess" / CARD).read_text().partition("\n\n")
     assert label.startswith("> **Measured with an earlier version of this recipe**")
     assert rest.partition("## Environment")[0] == fresh.partition("## Environment")[0]

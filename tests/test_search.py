@@ -71,7 +71,7 @@ def test_a_replay_repeats_with_its_seed_and_only_with_it(variant):
     assert first != other
 
 
-def test_keras_tuners_neighbouring_seeds_walk_the_same_settings(tmp_path):
+def test_keras_tuners_neighboring_seeds_walk_the_same_settings(tmp_path):
     """The trap that the factor of 1000 is there for; if this fails, it can go."""
 
     def settings(seed):
@@ -85,11 +85,11 @@ def test_keras_tuners_neighbouring_seeds_walk_the_same_settings(tmp_path):
     assert settings(1005)[:4] != settings(2)[1:]
 
 
-def test_neighbouring_replays_have_few_settings_in_common(table):
+def test_neighboring_replays_have_few_settings_in_common(table):
     """Of a toy table in which the score is the setting's number."""
     toy = {setting: np.full((4, EPOCHS), float(place)) for place, setting in enumerate(SETTINGS)}
     tried = [{score for _, score, _ in replay("random", toy, seed)} for seed in (2, 5)]
-    assert len(tried[0] & tried[1]) < 8  # Two of twenty would be expected, and nineteen of neighbouring seeds.
+    assert len(tried[0] & tried[1]) < 8  # Two of twenty would be expected, and nineteen of neighboring seeds.
 
 
 def test_the_table_is_complete_and_small(table):
@@ -468,8 +468,8 @@ def test_a_search_knows_its_images(tmp_path):
     in_another_order = sets(30, seed=1).unbatch().shuffle(30, seed=3).batch(20)
     assert folders(validation_set=in_another_order) == 1
     assert folders(validation_set=sets(30, seed=2)) == 2
-    relabelled = sets(30, seed=1).map(lambda images, labels: (images, (labels + 1) % 3))
-    assert folders(validation_set=relabelled) == 3
+    relabeled = sets(30, seed=1).map(lambda images, labels: (images, (labels + 1) % 3))
+    assert folders(validation_set=relabeled) == 3
     assert folders(train_set=sets(80)) == 4
 
 

@@ -97,7 +97,7 @@ def test_a_winner_at_an_edge_by_its_mean_alone_is_widened_at_all_seeds():
         assert [r.seed for r in search if r.config["rate"] == rate] == [SEED, *FINAL_SEEDS]
 
 
-def test_what_the_grid_has_is_not_tried_again_as_a_finer_neighbour():
+def test_what_the_grid_has_is_not_tried_again_as_a_finer_neighbor():
     tuning = Tuning("rate", {"a": (0.2, 0.35, 0.5)}, Objective("score"))  # 0.35 / 1.78 is 0.2.
     search, _ = tuning.sweep(["a"], lambda wanted: [record(v, s, c, -abs(c["rate"] - 0.3)) for v, s, c in wanted])
     assert [r.config["rate"] for r in search if r.seed == SEED] == [0.2, 0.35, 0.5, 0.62]

@@ -1,4 +1,4 @@
-"""A gray picture with six numbers of colour, as a second input and as a second output; a colour picture with them."""
+"""A gray picture with six numbers of color, as a second input and as a second output; a color picture with them."""
 
 from functools import partial
 from typing import Any
@@ -16,21 +16,21 @@ def only_image(images, labels):
 
 
 def only_numbers(images, labels):
-    return {"numbers": recipe.colour_numbers(images)}, {"label": labels}
+    return {"numbers": recipe.color_numbers(images)}, {"label": labels}
 
 
 def shuffled_numbers(images, labels):
-    """Each image with the numbers of its neighbour in the batch: as many parameters, and nothing to learn from them."""
+    """Each image with the numbers of its neighbor in the batch: as many parameters, and nothing to learn from them."""
     inputs, targets = recipe.image_and_numbers(images, labels)
     return {**inputs, "numbers": tf.roll(inputs["numbers"], shift=1, axis=0)}, targets
 
 
-def colour_image(images, labels):
+def color_image(images, labels):
     return {"image": images}, {"label": labels}
 
 
-def colour_image_and_numbers(images, labels):
-    return {"image": images, "numbers": recipe.colour_numbers(images)}, {"label": labels}
+def color_image_and_numbers(images, labels):
+    return {"image": images, "numbers": recipe.color_numbers(images)}, {"label": labels}
 
 
 # What each variant's model is given and asked for.
@@ -39,8 +39,8 @@ PREPARE = {
     "numbers": only_numbers,
     "both": recipe.image_and_numbers,
     "both_shuffled": shuffled_numbers,
-    "colour": colour_image,
-    "colour_both": colour_image_and_numbers,
+    "color": color_image,
+    "color_both": color_image_and_numbers,
     "second_light": recipe.image_to_numbers,
     "second_middle": recipe.image_to_numbers,
     "second_heavy": recipe.image_to_numbers,
@@ -51,8 +51,8 @@ RATES = {
     "numbers": 0.0057,
     "both": 0.0057,
     "both_shuffled": 0.0032,
-    "colour": 0.0018,
-    "colour_both": 0.0018,
+    "color": 0.0018,
+    "color_both": 0.0018,
     "second_light": 0.0032,
     "second_middle": 0.0032,
     "second_heavy": 0.0032,
@@ -104,11 +104,11 @@ CLAIMS = [
     ),
     Claim(
         "B7d",
-        "The numbers help where the image branch sees the same colours, too",
+        "The numbers help where the image branch sees the same colors, too",
         source="ours, a control of B7a",
         metric="test_accuracy",
-        higher="colour_both",
-        than="colour",
+        higher="color_both",
+        than="color",
     ),
     *(
         Claim(
@@ -132,19 +132,19 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     flags={"batch_size": 128},
     smoke={"epochs": 5, "batch_size": 32},
-    left_out=("colour_both", "second_light", "second_heavy"),
+    left_out=("color_both", "second_light", "second_heavy"),
     tuning=Tuning("rate", dict.fromkeys(VARIANTS, half_decades(3.2e-4, 3.2e-2)), Objective("validation_accuracy")),
     units={"explained": Unit("second output's variance explained", 100, "points", 0)},
     panels=(Lines("val_accuracy"), Bars("test_accuracy")),
-    answer="A second input helps by what the first one cannot see: six numbers of colour gave a gray picture "
+    answer="A second input helps by what the first one cannot see: six numbers of color gave a gray picture "
     "{test_accuracy.both - test_accuracy.image}. Numbers that belong to other images gave "
     "{change test_accuracy.both_shuffled - test_accuracy.image}.",
     rests_on=("B7a", "B7b"),
     advice=[
-        "**Add an input that says something new.** A gray thumbnail with six numbers of its colours reached "
+        "**Add an input that says something new.** A gray thumbnail with six numbers of its colors reached "
         "{test_accuracy.both}, and the thumbnail alone {test_accuracy.image}.",
-        "**Do not expect the same where the first input already shows it.** Beside the colour image the numbers gave "
-        "{test_accuracy.colour_both - test_accuracy.colour}.",
+        "**Do not expect the same where the first input already shows it.** Beside the color image the numbers gave "
+        "{test_accuracy.color_both - test_accuracy.color}.",
         "**Give a second output a small weight.** The numbers as an output, at a loss weight of "
         "{argument.second_weight.second_heavy}, changed the accuracy by "
         "{test_accuracy.second_heavy - test_accuracy.image}, and at {argument.second_weight.second_light} by "

@@ -91,7 +91,7 @@ def by_tuner(tuner, table: dict, seed: int, trials: int, **settings) -> list:
             epochs=EPOCHS,
             folder=folder,
             objective="val_accuracy",
-            seed=1000 * seed + 1,  # KerasTuner draws with seed, seed + 1, …: neighbours would walk the same settings.
+            seed=1000 * seed + 1,  # KerasTuner draws with seed, seed + 1, …: neighbors would walk the same settings.
             **settings,
         )
         made.run_trial = run_trial

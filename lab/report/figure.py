@@ -176,8 +176,8 @@ def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], color: M
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()
-    centres = [axes.transData.transform(point) for point in points.values()]
-    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in centres]
+    centers = [axes.transData.transform(point) for point in points.values()]
+    taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in centers]
     for name, point in points.items():
         text = axes.annotate(name.replace("_", " "), point, (0, 0), textcoords="offset points")
         text.set(fontsize=8, color=color[name])

@@ -66,7 +66,7 @@ def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None 
             write_whole(place, content.encode())
         else:
             write_json(place, content)
-    return f"labelled as {STALE}, since {quick.stale}" if quick.stale else "generated from its evidence"
+    return f"labeled as {STALE}, since {quick.stale}" if quick.stale else "generated from its evidence"
 
 
 def _with(before: Published, new: dict[Path, Any], folder: Path) -> Published:

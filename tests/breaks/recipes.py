@@ -840,7 +840,7 @@ ROWS = [
             'inputs["numbers"]',
             "tests/test_multi_input.py::test_shuffled_numbers_are_another",
         ),
-        ('"colour": colour_image,', '"colour": only_image,', "tests/test_multi_input.py::test_each_variant_is_given"),
+        ('"color": color_image,', '"color": only_image,', "tests/test_multi_input.py::test_each_variant_is_given"),
         (
             "errors**2) / np.mean((wanted - wanted.mean(axis=0))",
             "errors**2) / np.mean((wanted - wanted.mean())",
@@ -861,7 +861,7 @@ ROWS = [
             "tests/test_search.py::test_what_counts_is_that_of_the_best",
         ),
         ("seed=1000 * seed + 1", "seed=7", "tests/test_search.py::test_a_replay_repeats_with_its_seed"),
-        ("seed=1000 * seed + 1", "seed=seed", "tests/test_search.py::test_neighbouring_replays"),
+        ("seed=1000 * seed + 1", "seed=seed", "tests/test_search.py::test_neighboring_replays"),
         (
             "qmc.Sobol(len(SPACE), seed=seed)",
             "qmc.Sobol(len(SPACE), seed=1)",
