@@ -261,5 +261,5 @@ def _check_parts(request: Request, parts: dict[str, Split], classes: tuple[str, 
             counts = ", ".join(f"{np.sum(of.labels == missing[0])} in {name}" for name, of in given.items())
             raise RequestError(
                 f"{request.source!r} has too few images of class {classes[missing[0]]!r} ({counts}): none is left for "
-                f"the {part} part. Each class needs one in each part, or five where parts are made of one."
+                f"the {part} part. Add images: a class needs one in every part, and five in one that is split."
             )

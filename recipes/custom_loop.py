@@ -3,7 +3,7 @@
 Write one when the step itself is new, and compile it. It ends in the same weights as `fit`. For
 speed alone, set `steps_per_execution` first.
 
-Run       python -m recipes.custom_loop      eight ways to train one model: four minutes, two cores
+Run       python -m recipes.custom_loop      six ways to train one model, three seeds
 Copy      `accumulate` in train; OwnStep for a new step under `fit`; fit_by_hand for a new loop
 Careful   a step of yours must pass training=True, use compute_loss (for penalties) and scale_loss (for
           float16); fit_by_hand is for one device, but an OwnStep trains on several

@@ -3,7 +3,7 @@
 Build and compile it in a strategy's scope. It is the same model if each image counts alike and
 BatchNormalization is synchronized. On one processor, replicas train no faster than threads.
 
-Run       python -m recipes.distributed      one device and replicas: four minutes on two cores
+Run       python -m recipes.distributed      one device and two replicas, three seeds
 Copy      build_strategy; for one process, build and compile in its scope() and call fit; for several, train
 Careful   synchronize BatchNormalization, shuffle alike in all workers (one seed), and do not clip gradients
 Numbers   results/distributed/README.md
@@ -73,7 +73,7 @@ def train(
 ):  # fmt: skip
     """Train like `fit`, which in Keras 3.15 fails in several processes and on small last batches.
 
-    All workers have the same sets. Started again with the same `folder`, an existing Path, it goes on.
+    All workers need the same sets. A second call with the same `folder`, an existing Path, resumes.
     """
     names = "loss", "accuracy", "val_loss", "val_accuracy"
     saved = sorted(folder.glob("epoch-*.keras")) if folder else []
@@ -99,11 +99,11 @@ def train(
 
     callbacks.on_train_begin()
     for _ in saved:
-        next(iter(train_set))  # A set that shuffles anew in each epoch goes on as well.
+        next(iter(train_set))  # Skips the shuffle orders of the saved epochs.
     for epoch in range(len(saved), epochs):
         callbacks.on_epoch_begin(epoch)
         values = one_pass(train_set, callbacks, True) + one_pass(validation_set, none, False)
-        if folder and strategy.extended.should_checkpoint:  # Of several workers, the first.
+        if folder and strategy.extended.should_checkpoint:  # Only the first worker saves.
             model.save(folder / "unfinished.keras")
             (folder / "unfinished.keras").replace(folder / f"epoch-{epoch + 1:04}.keras")
         callbacks.on_epoch_end(epoch, dict(zip(names, values, strict=True)))

@@ -6,7 +6,7 @@ Numbers that belong to other images add nothing.
 Run       python -m recipes.functional_multi_input
 Copy      build_model and train; image_and_numbers shows how a set names its inputs and its targets
 Careful   The sets hold dictionaries, and their names are those of the model's inputs and outputs.
-          The losses of two outputs differ in size, so equal weights are no neutral choice: try three.
+          The two losses differ in scale, so equal weights are not neutral: try three weights.
 Numbers   results/functional_multi_input/README.md
 Papers    Caruana 1997, Machine Learning 28; Caruana and de Sa 1996, NeurIPS (numbers as outputs);
           Chollet 2021, Deep Learning with Python, chapter 7
@@ -52,8 +52,8 @@ def build_model(shapes, classes, second=0):
     """A branch for each input, merged, and an output for each target.
 
     `shapes` maps the name of each input to its shape: (height, width, channels) for pictures and
-    (n,) for numbers. The outputs are "label", logits (batch, classes), and where `second` is above
-    zero also "second", so many numbers.
+    (n,) for numbers. The outputs are "label", logits (batch, classes), and if `second` is
+    above zero "second", (batch, second).
     """
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     branches = []

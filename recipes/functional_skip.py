@@ -3,7 +3,7 @@
 With Keras's default initializer, a plain network of 13 convolutions ends at 10.0 %, which is
 chance. With skip connections it reaches 42.7 %, and with BatchNorm as well 47.6 %.
 
-Run       python -m recipes.functional_skip      plain and residual, two depths: two minutes
+Run       python -m recipes.functional_skip      plain and residual, two depths, three seeds
 Copy      residual_block
 Careful   skip connections do not replace normalization: use both
 Numbers   results/functional_skip/README.md
@@ -55,7 +55,7 @@ def build_model(
 def warmup_cosine(peak, steps):
     """Linear warm-up over the first fifth of the steps, then cosine decay to zero."""
     warmup = max(1, steps // 5)
-    # It starts above zero, so that the first step counts. Keras counts decay_steps from its end.
+    # Keras counts decay_steps from the warm-up's end. A start at zero would waste a step.
     return optimizers.schedules.CosineDecay(
         peak / warmup, decay_steps=max(1, steps - warmup), warmup_target=peak, warmup_steps=warmup
     )

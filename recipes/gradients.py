@@ -3,7 +3,7 @@
 Clip at a norm that healthy steps seldom exceed, which costs nothing. Without clipping, one spoiled
 batch an epoch ruins the training. Noise frees a network that is stuck.
 
-Run       python -m recipes.gradients      clipping and noise, three seeds: four minutes
+Run       python -m recipes.gradients      clipping and noise, three seeds
 Copy      global_clipnorm=, which every optimizer has; GradientNorms, to choose its value
 Careful   NaN passes through; on n replicas Keras clips the part of each, so divide by n;
           import NoisySGD before you load its models

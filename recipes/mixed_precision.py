@@ -3,7 +3,7 @@
 It halves what activations take, and costs no accuracy. Whether it is faster is up to the hardware:
 ask `fastest_policy` once on each kind of machine, with your own model.
 
-Run       python -m recipes.mixed_precision      three policies, two models: four minutes, two cores
+Run       python -m recipes.mixed_precision      three policies, two models, three seeds
 Copy      the one line below, the float32 head of build_model, and fastest_policy
 Careful   load a float16 model by load_trained: otherwise Keras 3.15 silently drops its loss scaling, its
           momentum and its step; a loop of your own must scale the loss, as recipes/custom_loop.py does

@@ -1,7 +1,7 @@
 """Can the profiler tell input-bound from compute-bound?
 
-Yes, if the input pipeline and the model take turns. If the pipeline works ahead on the processors that
-train, little waiting proves nothing: time a batch that lies ready in memory as well.
+Yes, if the input pipeline and the model take turns. If the pipeline prefetches on the cores that
+train, little waiting proves nothing: time a batch that is already in memory as well.
 
 Run       python -m recipes.monitoring
 Copy      MarkedProfile and waiting; saved_by_ready_batches; Activations
@@ -25,7 +25,7 @@ NEXT_BATCH = {"IteratorGetNextOp::DoCompute", "IteratorGetNextAsOptionalOp::DoCo
 class MarkedProfile(keras.callbacks.TensorBoard):
     """Curves and histograms of weights, as Keras writes them, and a profile whose steps are marked."""
 
-    def __init__(self, folder, first=10, last=30, **settings):
+    def __init__(self, folder, first=11, last=30, **settings):
         super().__init__(str(folder), profile_batch=(first, last), **settings)
 
     def on_train_batch_begin(self, batch, logs=None):

@@ -3,7 +3,7 @@
 Muon goes furthest in the same number of steps. Adam, AdamW, RMSprop and SGD with momentum finish
 level once each has its own learning rate. Plain SGD comes last.
 
-Run       python -m recipes.optimizers      six optimizers, three seeds: two minutes on two cores
+Run       python -m recipes.optimizers      six optimizers, three seeds
 Copy      build_optimizer, with the rate from RATES as a starting point
 Careful   never carry a rate over to another optimizer; import ConvMuon before you load its models
 Numbers   results/optimizers/README.md

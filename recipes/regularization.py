@@ -3,7 +3,7 @@
 Mirror and shift the images. With a thousand of them that gains 4.2 points, which no weight penalty
 reaches. Dropout gains 2.4 points.
 
-Run       python -m recipes.regularization      eleven trainings, three seeds: three minutes
+Run       python -m recipes.regularization      eleven trainings, three seeds
 Copy      augmentation, or one argument of train and the lines that read it
 Careful   mirror only images whose mirror image has the same class: no digits, no arrows;
           import SmoothedCrossentropy before you load its models
@@ -72,7 +72,7 @@ def train(
             put back the weights of the best epoch. A patience of all epochs keeps the best of all.
     """
     if average and stop_on:
-        raise ValueError("average or stop_on: where training stops early, Keras drops the average")
+        raise ValueError("set average or stop_on, not both: early stopping drops the average")
     shape = train_set.element_spec[0].shape[1:]
     inside = {"dropout": dropout, "l1": l1, "l2": l2}  # A model of your own may know none of these.
     model = build_model(shape, classes, **{name: value for name, value in inside.items() if value})
@@ -89,7 +89,7 @@ def train(
         steps_per_execution=16,  # 15 % faster here. Leave it out under tf.distribute: it fails there.
     )
     chosen = []
-    if average:  # Without this, validation is of the weights that are not averaged.
+    if average:  # Without this, validation uses the weights before averaging.
         chosen.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
     if stop_on:
         stop = keras.callbacks.EarlyStopping

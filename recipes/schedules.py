@@ -3,7 +3,7 @@
 One that ends at zero. A cosine ends 2.1 points above the best constant rate, and so does a line
 after a warm-up. ReduceLROnPlateau gains 1.9 points and need not know when training ends.
 
-Run       python -m recipes.schedules      eight schedules, three seeds: three minutes on two cores
+Run       python -m recipes.schedules      eight schedules, three seeds
 Copy      build_rate, and build_callbacks for the plateau
 Careful   a schedule must know the number of steps; import WarmUp before you load its models
 Numbers   results/schedules/README.md
@@ -25,8 +25,8 @@ RATES = {"constant": 0.032, "plateau": 0.057, "exponential": 0.1, "inverse_time"
 def build_rate(schedule, peak, steps, *, warmup=0.0, floor=0.0, factor=0.1):
     """The learning rate of a training of `steps` steps: a Keras schedule or, if constant, a number.
 
-    `warmup` is the share of the steps in which a cosine or a line rises to the peak; one-cycle is
-    about a cosine with 0.3. A line ends at `floor` times the peak, and an exponential or inverse-time
+    `warmup` is the share of steps that rise to the peak (cosine and linear only); a cosine with 0.3
+    is close to one-cycle. Linear decay ends at `floor` times the peak, and exponential and inverse-time
     decay at `factor` times the peak.
     """
     warm = round(warmup * steps)

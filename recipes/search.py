@@ -51,7 +51,7 @@ def number_of_settings(space):
 
 
 def make_tuner(build, tuner, *, trials, epochs, folder, about="", **settings):
-    """A tuner that goes on with the trials it finds in `folder`, if they are of the same search.
+    """A tuner that resumes from the trials in `folder`, if they belong to the same search.
 
     `about` is any text that tells two searches apart, and `settings` are KerasTuner's own.
     """
@@ -59,7 +59,7 @@ def make_tuner(build, tuner, *, trials, epochs, folder, about="", **settings):
     build(space)
     count = number_of_settings(space)
     if trials >= count:  # KerasTuner would train some of them twice.
-        print(f"There are {count} settings, and no more trials than that: each is tried once.")
+        print(f"There are only {count} settings, so each is tried once.")
         tuner, trials = kt.RandomSearch, count
     settings |= {"max_epochs": epochs} if tuner is kt.Hyperband else {"max_trials": trials}
     told = {key: str(value) for key, value in settings.items() if key != "max_trials"}
@@ -72,7 +72,7 @@ def make_tuner(build, tuner, *, trials, epochs, folder, about="", **settings):
     forget_unlisted(Path(folder, name))
     made = tuner(build, **settings)
     made.oracle._max_collisions = 100_000  # Random search ends after 20 draws of tried settings.
-    # In their order: of equally good ones the first is the best.
+    # Sorted: among equal scores, the first trial wins.
     made.oracle.trials = dict(sorted(made.oracle.trials.items()))
     return made
 

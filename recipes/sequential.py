@@ -2,7 +2,7 @@
 
 A small convnet beats two dense layers by 8.6 points, with 23× fewer weights.
 
-Run       python -m recipes.sequential      small networks, three seeds: a minute on two cores
+Run       python -m recipes.sequential      small networks, three seeds
 Copy      build_convnet and train
 Careful   count a Dense layer's weights before you build it: (inputs + 1) × units
 Numbers   results/sequential/README.md

@@ -3,7 +3,7 @@
 With a buffer as large as the data. Half of that loses much of the accuracy, and none at all most of it.
 One random order for all epochs is as good as a new one in each.
 
-Run       python -m recipes.shuffling      sorted images in five orders, three seeds: a minute
+Run       python -m recipes.shuffling      sorted images in five orders, three seeds
 Copy      examples.shuffle(number of images), or shuffle_files where images do not fit into memory
 Careful   a buffer that is too small leaves sorted files nearly sorted, and nothing says so
 Numbers   results/shuffling/README.md

@@ -3,7 +3,7 @@
 Less than it seems. Try a narrower network first. If you route, let the short path's confidence
 decide: the variance of activations does not tell easy images from hard ones.
 
-Run       python -m recipes.subclassed_routing      twelve models, three seeds: four minutes
+Run       python -m recipes.subclassed_routing      gates and networks without one, three seeds
 Copy      Routed, with three models of your own
 Careful   import Routed to load its models; jit_compile=True fails; calibrate after more training
 Numbers   results/subclassed_routing/README.md

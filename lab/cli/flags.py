@@ -48,7 +48,8 @@ ABOUT = {
     "run": "Compare the variants. This is what happens without a subcommand.",
     "tune": "Find each variant's settings by validation, as the published ones were found.",
     "search": "Find each variant's settings with a KerasTuner search, by validation accuracy.",
-    "extend": "Add seeds to the published ones where a verdict is undecided, or an occasion where times count.",
+    "extend": "Add seeds where a published verdict is undecided. If claims are about times, add one occasion of ten "
+    "seeds.",
 }
 
 OLD = {"--tune": "tune", "--search": "search TUNER --trials N", "--until-decided": "extend --to N"}  # On older cards.

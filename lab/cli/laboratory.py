@@ -1,4 +1,4 @@
-"""`python -m lab`: what concerns the published evidence."""
+"""`python -m lab`: check, publish and renew the published evidence."""
 
 import itertools
 import sys

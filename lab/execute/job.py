@@ -106,7 +106,7 @@ def failed(job: Job, cause: str) -> list[Record]:
 def _check_same(job: Job, experiment: Experiment) -> None:
     """Whether this process has the code, images and model file that are meant."""
     if job.code and experiment.code != job.code:
-        raise RuntimeError("the code that makes the numbers is not the one that the command began with")
+        raise RuntimeError("the code changed while the command ran: run it again")
     if job.data_digest and sources.load(job.data).digest != job.data_digest:
         raise RuntimeError("the images are not the ones that the command began with")
     if job.model_digest and model_digest(job.model) != job.model_digest:

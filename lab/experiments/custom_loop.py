@@ -212,9 +212,9 @@ EXPERIMENT = Experiment(
         "long.",
         "**Set `steps_per_execution` before you write a loop for speed.** With 16 steps a call `fit` takes "
         "{log_time.fit_16 / log_time.by_hand} the time of a compiled step by hand.",
-        "**Use `gradient_accumulation_steps` for batches that do not fit.** Four parts of 512 images take "
-        "{log_memory.accumulate / log_memory.fit} the memory. A small batch takes {log_time.accumulate / log_time.fit} "
-        "the time in four parts.",
+        "**Use `gradient_accumulation_steps` for batches that do not fit.** A batch of 512 images in four parts takes "
+        "{log_memory.accumulate / log_memory.fit} the memory of a whole one. A batch of 64 in four parts takes "
+        "{log_time.accumulate / log_time.fit} the time.",
         "**Override `train_step` for a new step.** You keep all that `fit` does, callbacks and validation included.",
     ],
 )

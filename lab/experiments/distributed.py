@@ -193,7 +193,7 @@ CLAIMS = [
     ),
     Claim(
         "S8b",
-        "So they do with BatchNormalization, if it is synchronized (20 steps in float64)",
+        "N replicas train the same model with BatchNormalization too, if it is synchronized (20 steps in float64)",
         source="ours",
         metric="apart_synchronized",
         equal=ALL_ALIKE,
@@ -202,8 +202,8 @@ CLAIMS = [
     ),
     Claim(
         "S8c",
-        "Synchronized BatchNormalization ends above one where each of four replicas has its own statistics, each at "
-        "its own best rate",
+        "Four replicas with synchronized BatchNormalization end above four with separate statistics, each at its own "
+        "best rate",
         source="ours",
         metric="test_accuracy",
         higher="mirrored_4",
@@ -262,10 +262,10 @@ EXPERIMENT = Experiment(
         "**Try one device with all cores first.** On one processor two replicas take "
         "{log_time.mirrored_2 / log_time.all_threads} its time, and two workers {log_time.workers_2 / "
         "log_time.all_threads}.",
-        "**Weigh each image by the whole batch.** Then weights are those of one device, to rounding, also where the "
-        "last batch is small.",
-        "**Synchronize BatchNormalization if you need the same model.** Without that, four replicas train another one, "
-        "which reaches {test_accuracy.mirrored_4_plain}; synchronized they reach {test_accuracy.mirrored_4}.",
-        "**Save each epoch from the first worker.** Workers that are started again then go on to the same weights.",
+        "**Divide each image's loss by the size of the whole batch.** The weights then equal those of one device up "
+        "to rounding, even when the last batch is small.",
+        "**Synchronize BatchNormalization if you need the same model.** Without it, four replicas train a different "
+        "model, which reaches {test_accuracy.mirrored_4_plain}. With it they reach {test_accuracy.mirrored_4}.",
+        "**Save each epoch from the first worker.** Workers that are restarted then end with the same weights.",
     ],
 )

@@ -136,14 +136,14 @@ EXPERIMENT = Experiment(
     tuning=Tuning("rate", dict.fromkeys(VARIANTS, half_decades(3.2e-4, 3.2e-2)), Objective("validation_accuracy")),
     units={"explained": Unit("second output's variance explained", 100, "points", 0)},
     panels=(Lines("val_accuracy"), Bars("test_accuracy")),
-    answer="A second input helps by what the first one cannot see: six numbers of color gave a gray picture "
-    "{test_accuracy.both - test_accuracy.image}. Numbers that belong to other images gave "
-    "{change test_accuracy.both_shuffled - test_accuracy.image}.",
+    answer="A second input helps if it holds what the first lacks: six color numbers add {test_accuracy.both - "
+    "test_accuracy.image} to a gray picture. Numbers of other images change it by {change test_accuracy.both_shuffled "
+    "- test_accuracy.image}.",
     rests_on=("B7a", "B7b"),
     advice=[
         "**Add an input that says something new.** A gray thumbnail with six numbers of its colors reached "
         "{test_accuracy.both}, and the thumbnail alone {test_accuracy.image}.",
-        "**Do not expect the same where the first input already shows it.** Beside the color image the numbers gave "
+        "**Expect less if the first input already shows it.** With the color image, the numbers add "
         "{test_accuracy.color_both - test_accuracy.color}.",
         "**Give a second output a small weight.** The numbers as an output, at a loss weight of "
         "{argument.second_weight.second_heavy}, changed the accuracy by "

@@ -304,13 +304,13 @@ EXPERIMENT = Experiment(
         "training then ends at {test_accuracy.spoiled_clipped}; without clipping at {test_accuracy.spoiled}.",
         "**Where most steps are clipped, lower the rate instead.** With two steps in three clipped, a lower rate with "
         "steps of the same mean length ends level: {change test_accuracy.clipped_often - test_accuracy.lower_rate}.",
-        "**Do not count on clipping to rescue a rate that is far too high.** At twelve times the best rate, clipping a "
-        "healthy norm reaches {test_accuracy.high_clipped_seldom}; every step must be clipped to reach "
-        "{test_accuracy.high_clipped_always}.",
+        "**Lower a rate that is far too high.** At twelve times the best rate, clipping a healthy norm ends at "
+        "{test_accuracy.high_clipped_seldom}. Clipping every step ends at {test_accuracy.high_clipped_always}, since "
+        "it makes each step as short as a low rate does.",
         "**Keep noise for a network that is stuck.** It takes 13 plain convolutions from {test_accuracy.deep} to "
         "{test_accuracy.deep_noise_weak}.",
-        "**Try a better initializer before noise.** He's initializer takes the same network to "
-        "{test_accuracy.deep_he}.",
+        "**Try He's initializer as well.** It takes the same network to {test_accuracy.deep_he}. Which of the two is "
+        "better is undecided.",
     ],
     flags={"batch_size": 64},
     augment=True,

@@ -124,7 +124,7 @@ CLAIMS = [
     Claim(
         "S4b",
         "Parallel mapping, caching, prefetching and batching before augmenting together hide the input: a step takes "
-        "no longer than with a batch that lies ready in memory",
+        "no longer than with a batch that is already in memory",
         source="TF, DL, HW",
         metric="log_time",
         equal=("all", "ready"),
@@ -149,7 +149,7 @@ CLAIMS = [
     ),
     Claim(
         "S5b",
-        "Without overlap the model starves, beside all other techniques too",
+        "Without overlap the model starves, with all other techniques in place too",
         source="DL, HW",
         metric="waiting",
         higher="all_but_prefetch",
@@ -201,18 +201,21 @@ EXPERIMENT = Experiment(
     floor="",
     units=UNITS,
     panels=(Bars("feed_rate"), Bars("step_seconds"), Bars("waiting")),
-    answer="Decode once and keep the images in memory, augment whole batches, map in parallel, prefetch: that made a "
-    "training step {faster log_time.all / log_time.naive} than a pipeline that takes one image at a time. Keeping the "
-    "images saves the most. `image_dataset_from_directory` decodes in parallel and prefetches already, so add a cache.",
+    answer="Cache the decoded images, augment whole batches, map in parallel and prefetch. Together they make a "
+    "training step {faster log_time.all / log_time.naive} than with a pipeline that takes one image at a time. The "
+    "cache saves the most. `image_dataset_from_directory` decodes in parallel and prefetches already, so add a cache.",
     rests_on=("S4c",),
     advice=[
-        "**Cache the decoded images first.** Alone that saved {saved log_time.cache / log_time.naive} of a step, and "
-        "without it the whole chain took {log_time.all_but_cache / log_time.all} as long.",
-        "**Batch before you augment.** The input pipeline took {log_feed_time.all_but_batch_first / log_feed_time.all} "
-        "as long when it augmented image by image.",
-        "**Do not expect the input to vanish on a CPU.** The processors that prepare the images are those that train: "
-        "a step took {log_time.all / log_time.ready} as long as with a batch that lies ready. A GPU was not measured.",
-        "**Write simple augmentation in TensorFlow operations.** With Keras's layers in the pipeline a step took "
-        "{log_time.keras_in_chain / log_time.all} as long, and in the model {log_time.keras_in_model / log_time.all}.",
+        "**Cache the decoded images first.** A cache alone saves {saved log_time.cache / log_time.naive} of a step's "
+        "time. Without it, the other techniques together take {log_time.all_but_cache / log_time.all} as long as with "
+        "it.",
+        "**Batch before you augment.** An input pipeline that augments image by image takes "
+        "{log_feed_time.all_but_batch_first / log_feed_time.all} as long.",
+        "**Expect the input to cost time on a CPU.** The cores that prepare the images are those that train: a step "
+        "takes {log_time.all / log_time.ready} as long as with a batch that is already in memory. A GPU was not "
+        "measured.",
+        "**Write simple augmentation in TensorFlow operations.** With Keras's layers in the pipeline a step takes "
+        "{log_time.keras_in_chain / log_time.all} as long, and with the layers in the model {log_time.keras_in_model "
+        "/ log_time.all}.",
     ],
 )

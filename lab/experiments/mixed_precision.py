@@ -132,7 +132,7 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     compare=compare,
     # All steps but the first ten are timed; without steps, time and memory are left out. The memory's batch is large
-    # enough that activations are most of what a step takes. A rate of 0 leaves each variant its own.
+    # enough that activations are most of what a step takes. Without a rate each variant has its own.
     flags={"epochs": 3, "batch_size": 64, "rate": None, "steps": 110, "memory_batch": 1024},
     smoke={"epochs": 2, "batch_size": 32, "steps": 0},
     left_out=("float16_large",),
@@ -155,9 +155,9 @@ EXPERIMENT = Experiment(
         "**Use bfloat16 on CPUs with AVX512-BF16.** The larger convnet trains "
         "{faster log_time.bfloat16_large / log_time.float32_large}, the smaller one "
         "{faster log_time.bfloat16_small / log_time.float32_small}.",
-        "**Never switch float16 on unseen.** Without float16 arithmetic in the processor it takes "
-        "{log_time.float16_large / log_time.float32_large} the time.",
-        "**Begin with your learning rate of float32.** Each tuned by itself, bfloat16 reaches "
+        "**Time float16 before you use it.** On a processor without float16 arithmetic, a step takes "
+        "{log_time.float16_large / log_time.float32_large} as long as in float32.",
+        "**Start from your float32 learning rate.** With each rate tuned, bfloat16 reaches "
         "{test_accuracy.bfloat16_large} and float32 {test_accuracy.float32_large}.",
         "**Take a larger batch.** One of 1,024 images takes "
         "{saved log_memory.bfloat16_large / log_memory.float32_large} less memory in bfloat16.",

@@ -119,8 +119,8 @@ def metrics(share: float, seconds: float, ready: float) -> dict[str, float]:
 CLAIMS = [
     Claim(
         "W1",
-        "TensorBoard shows loss, accuracy, learning rate and histograms of weights by Keras's callback, and histograms "
-        "of activations by ten lines more",
+        "TensorBoard shows loss, accuracy, learning rate and histograms of weights by Keras's callback, and "
+        "histograms of activations by one callback more",
         said="The dashboard shows loss, accuracy, learning rate, weight and activation histograms",
         source="TF",
         metric="kinds_shown",
@@ -148,8 +148,8 @@ CLAIMS = [
     ),
     Claim(
         "W2b",
-        "The profile tells an input-bound run from a compute-bound one: what a pipeline that works ahead costs a "
-        "small model shows as waiting",
+        "The profile tells an input-bound run from a compute-bound one: its waiting time shows the full cost of a "
+        "prefetching pipeline to a small model",
         source="TF, HW",
         metric="unseen",
         equal=("overlapped_small", "cached_small"),
@@ -157,8 +157,8 @@ CLAIMS = [
     ),
     Claim(
         "W2c",
-        "The profile tells an input-bound run from a compute-bound one: what a pipeline that works ahead costs a "
-        "large model shows as waiting",
+        "The profile tells an input-bound run from a compute-bound one: its waiting time shows the full cost of a "
+        "prefetching pipeline to a large model",
         source="TF, HW",
         metric="unseen",
         equal=("overlapped_large", "cached_large"),
@@ -169,8 +169,8 @@ CLAIMS = [
 UNITS = {
     "step_seconds": Unit("a step", 1000, "ms", 1, timed=True),
     "waiting": Unit("waiting, by the profile", 100, "points", 1, timed=True),
-    "saved": Unit("saved by batches that lie ready", 100, "points", 1, timed=True),
-    "unseen": Unit("saved, and not shown as waiting", 100, "points", 1, timed=True),
+    "saved": Unit("saved by batches in memory", 100, "points", 1, timed=True),
+    "unseen": Unit("saving that the profile misses", 100, "points", 1, timed=True),
     "kinds_shown": Unit("kinds of curves and histograms", digits=0),
 }
 
@@ -185,17 +185,19 @@ EXPERIMENT = Experiment(
     floor="",
     units=UNITS,
     panels=(Bars("step_seconds"), Bars("waiting"), Bars("saved")),
-    answer="Yes, if the input pipeline and the model take turns: {waiting.naive_small} waiting, {saved.naive_small} "
-    "saved by batches that lie ready. If the pipeline works ahead on the processors that train, little waiting proves "
-    "nothing: {waiting.overlapped_large}, and {saved.overlapped_large} saved. Time a ready batch as well.",
+    answer="Yes, if the input pipeline and the model take turns: the profile shows {waiting.naive_small} waiting, and "
+    "ready batches save {saved.naive_small}. If the pipeline prefetches on the cores that train, little waiting "
+    "proves nothing: the profile shows {waiting.overlapped_large}, and ready batches save {saved.overlapped_large}.",
     rests_on=("W2c",),
     advice=[
         "**Profile twenty steps before you change anything, and mark them.** Keras's callback marks none, and "
         "TensorBoard's Profile page then reports no step time.",
-        "**Mend the input pipeline first where the profile shows much waiting.** The naive pipeline waited for "
-        "{waiting.naive_large} of a large model's step, and batches that lie ready saved {saved.naive_large}.",
-        "**Do not trust little waiting on a CPU.** A pipeline that worked ahead let the large model wait for "
-        "{waiting.overlapped_large}, and took {saved.overlapped_large} of its step. A GPU was not measured.",
-        "**Add a callback for activations.** Keras's writes loss, accuracy, learning rate and weights.",
+        "**Mend the input pipeline first where the profile shows much waiting.** With the naive pipeline the large "
+        "model waits for {waiting.naive_large} of a step, and ready batches save {saved.naive_large}.",
+        "**Do not trust little waiting on a CPU.** With a prefetching pipeline the profile shows the large model "
+        "waiting for {waiting.overlapped_large} of a step, yet ready batches save {saved.overlapped_large}. A GPU was "
+        "not measured.",
+        "**Add a callback for activations.** Keras's own callback writes loss, accuracy, learning rate and weights "
+        "only.",
     ],
 )

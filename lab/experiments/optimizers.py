@@ -198,8 +198,8 @@ EXPERIMENT = Experiment(
     advice=[
         "**Try Muon first** where most weights are matrices or kernels: it ends at {test_accuracy.muon}, and Adam at "
         "{test_accuracy.adam}. Keras's own class leaves convolutions to AdamW, so use `ConvMuon`.",
-        "**Tune the rate of each optimizer.** The rate that is best for SGD is "
-        "{argument.rate.momentum / argument.rate.adam} Adam's.",
+        "**Tune the rate of each optimizer.** The best rate of SGD with momentum is {argument.rate.momentum / "
+        "argument.rate.adam} Adam's.",
         "**Do not keep the rates of a tutorial.** Adam at 0.001 ends {test_accuracy.adam - test_accuracy.adam_literal} "
         "below a tuned Adam.",
     ],

@@ -121,7 +121,7 @@ CLAIMS = [
         metric="test_accuracy", equal=("early_stopping", "none"), side="below",
     ),
     Claim(
-        "G3c", "Early stopping needs fewer epochs than there are", source="DL",
+        "G3c", "Early stopping ends before the last planned epoch", source="DL",
         metric="epochs", lower=("first_rise", "early_stopping"), than="none", check=True,
     ),
     Claim(

@@ -87,8 +87,8 @@ CLAIMS = [
         asserted=0.95 < 0.9 ** (4_000 / 10_000),
     ),
     Claim(
-        "P2", "Warm-up makes a peak rate trainable that is ten times the highest stable constant rate (to end at most "
-        "ten points below that)",
+        "P2", "Warm-up makes ten times the highest stable constant rate trainable (it ends at most ten points below "
+        "the accuracy at that constant rate)",
         said="Warm-up makes a peak rate trainable that is ten times the highest stable constant rate", source="TP",
         metric="test_accuracy", higher="long_warmup_cosine_at_1", than="constant_at_0.1", at_least=-0.1,
     ),
@@ -147,9 +147,9 @@ EXPERIMENT = Experiment(
         Lines("applied_rate", x_label="every 16th step", variants=SHOWN, title="The rate as applied"),
         Lines("val_accuracy", variants=SHOWN),
     ),
-    answer="One that ends at zero. A cosine ends {test_accuracy.cosine - test_accuracy.constant} above the best "
-    "constant rate, and so does a line after a warm-up. ReduceLROnPlateau gains "
-    "{test_accuracy.plateau - test_accuracy.constant} and need not know when training ends.",
+    answer="Use one that ends at zero. A cosine ends {test_accuracy.cosine - test_accuracy.constant} above the best "
+    "constant rate, and so does linear decay after a warm-up. ReduceLROnPlateau gains {test_accuracy.plateau - "
+    "test_accuracy.constant} and need not know when training ends.",
     rests_on=("O8c", "O9"),
     advice=[
         "**Let the rate end at zero**, along a cosine: {test_accuracy.cosine}, against {test_accuracy.constant} at the "

@@ -26,10 +26,10 @@ from recipes import search as recipe
 LOW_RATES = (1e-4, 1.8e-4, 3.4e-4, 6.3e-4, 0.0012, 0.0022, 0.004, 0.0074)
 RATES = (*LOW_RATES, 0.014, 0.025, 0.046, 0.086, 0.16, 0.29, 0.54, 1.0)
 SPACE = {"rate": RATES, "dropout": (0.0, 0.2, 0.4, 0.6), "width": (4, 8, 16, 32)}
-EPOCHS = 4  # Of a whole trial.
-TRIALS = 20  # Whole ones, that a search may take; Hyperband gets as many epochs.
-SHAPES = ((5, 2, 2), (5, 4, 1), (5, 1, 4), (10, 2, 1), (10, 1, 2))  # Of grids: values of each.
-DOOMED = 1.5 / 10  # An accuracy of less is hardly one of chance.
+EPOCHS = 4  # A whole trial trains for so many.
+TRIALS = 20  # A search may take so many whole ones. Hyperband gets as many epochs.
+SHAPES = ((5, 2, 2), (5, 4, 1), (5, 1, 4), (10, 2, 1), (10, 1, 2))  # How many values of each hyperparameter a grid has.
+DOOMED = 1.5 / 10  # Below this accuracy a training is hardly better than a guess.
 
 
 def measure(setting: dict, run: Run) -> dict[str, float]:
@@ -287,18 +287,18 @@ EXPERIMENT = Experiment(
     floor="",
     units=UNITS,
     panels=(Lines("chosen", "epochs", variants=CURVES), Bars("chosen_accuracy")),
-    answer="Take random search, and give it as many trials as you can: after 20 trials it chose "
-    "{chosen_accuracy.random - chosen_accuracy.grid} more accuracy than a grid, and after 40 trials "
-    "{chosen_accuracy.random_twice}, where Bayesian optimization had {chosen_accuracy.bayesian} after 20.",
+    answer="Take random search, and give it as many trials as you can: after 20 trials its choice is "
+    "{chosen_accuracy.random - chosen_accuracy.grid} above a grid's. After 40 trials it reaches "
+    "{chosen_accuracy.random_twice}; Bayesian optimization reaches {chosen_accuracy.bayesian} after 20.",
     rests_on=("H1", "H3"),
     advice=[
-        "**Replace a grid by random search.** After 20 trials it chose {chosen_accuracy.random}, and grids of 20 chose "
-        "{chosen_accuracy.grid}: most of a grid repeats the few learning rates that it was given.",
-        "**Buy trials before cleverness.** Twice as many random trials chose {chosen_accuracy.random_twice}; Bayesian "
-        "optimization of half as many chose {chosen_accuracy.bayesian}.",
+        "**Replace a grid by random search.** The best of 20 random trials reaches {chosen_accuracy.random}, the best "
+        "of a grid of 20 {chosen_accuracy.grid}: a grid repeats the few learning rates that it was given.",
+        "**Buy trials before cleverness.** Forty random trials reach {chosen_accuracy.random_twice}, and Bayesian "
+        "optimization of twenty reaches {chosen_accuracy.bayesian}.",
         "**Search the learning rate first.** It explained {explained.rate} of the variance, and dropout "
         "{explained.dropout}.",
-        "**Expect waste in a wide range.** Of grids over four decades of rates {share_of_grid.grid_wasted} stayed "
-        "near chance.",
+        "**Expect waste in a wide range.** In a grid over four decades of rates, {share_of_grid.grid_wasted} of the "
+        "trainings stay near chance.",
     ],
 )

@@ -291,11 +291,12 @@ EXPERIMENT = Experiment(
     advice=[
         "**Try a narrower network before you route.** With as many multiplications as routing half of the images, it "
         "reaches {test_accuracy.static}; routing reaches {test_accuracy.confidence_50}.",
-        "**If you route, route by confidence.** At random, as many images sent deep reach {test_accuracy.random_50}.",
-        "**Do not gate on the variance of activations.** It orders {auc.variance_50} of the pairs of images rightly, "
-        "and dice order half of them.",
-        "**Measure time, not multiplications.** Half of the images sent deep take "
-        "{log_inference.confidence_50 / log_inference.deep_alone} the time of the deep path.",
+        "**If you route, route by confidence.** Sending a random half of the images deep reaches "
+        "{test_accuracy.random_50}.",
+        "**Do not gate on the variance of activations.** It ranks {auc.variance_50} of image pairs correctly, and a "
+        "coin would rank half of them.",
+        "**Measure time, not multiplications.** Sending half of the images deep takes {log_inference.confidence_50 / "
+        "log_inference.deep_alone} the time of the deep path.",
     ],
     # Rounds of timing; a tuning trial has none.
     flags={"epochs": 5, "batch_size": 128, "rate": None, "inference_batch": 40, "rounds": 2},
