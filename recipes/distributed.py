@@ -5,7 +5,7 @@ BatchNormalization is synchronized. On one processor, replicas train no faster t
 
 Run       python -m recipes.distributed      one device and two replicas, three seeds
 Copy      build_strategy; for one process, build and compile in its scope() and call fit; for several, train
-Careful   synchronize BatchNormalization, shuffle alike in all workers (one seed), and do not clip gradients
+Careful   synchronize BatchNormalization; shuffle alike in all workers; clipping acts on each replica alone
 Numbers   results/distributed/README.md
 Papers    arXiv:1706.02677; TensorFlow's guide to distributed training
 """
