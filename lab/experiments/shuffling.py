@@ -11,7 +11,7 @@ from pipelines import batches, sources
 from recipes import shuffling as recipe
 
 # Adam's peak learning rate for each order, chosen on validation images.
-RATES = {"shuffled": 0.0057, "buffer_half": 0.0032, "buffer_tenth": 0.00032, "frozen": 0.0057, "class_ordered": 0.00032}
+RATES = {"shuffled": 0.0057, "buffer_half": 0.0057, "buffer_tenth": 0.00032, "frozen": 0.0057, "class_ordered": 0.00032}
 ORDERS: dict[str, dict] = {
     "shuffled": {},
     "buffer_half": {"buffer": 0.5},
