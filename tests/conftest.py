@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As in the background of
 ROOT = Path(__file__).resolve().parents[1]
 # With `-n 2`, a file's tests run in one process; files that take long begin first, so that both end together.
 LONGEST = ["test_recipes", "test_wiring"]
-QUARTERED = ("variants", "breaks", "notebooks")
+DRAWN, DRAWS = ("variants", "breaks", "notebooks"), 6  # So many draws cover all of these.
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,20 +43,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_header() -> str:
     draw = os.environ.get("KERAS_RECIPES_DRAW")
-    return f"drawn: a quarter of {', '.join(QUARTERED)} by {draw}" if draw else ""
+    return f"drawn: a sixth of {', '.join(DRAWN)} by {draw}" if draw else ""
 
 
 def slow_kind(item: pytest.Item) -> str:
-    """The first of a test's markers that are quartered, or "wiring"; empty for tests that always run."""
-    mark = next((mark for mark in QUARTERED if item.get_closest_marker(mark)), "")
+    """The first of a test's markers that are drawn, or "wiring"; empty for tests that always run."""
+    mark = next((mark for mark in DRAWN if item.get_closest_marker(mark)), "")
     return "wiring" if mark and item.path.stem == "test_wiring" else mark
 
 
 def drawn_out(tests: list[tuple[str, str]], draw: str) -> list[str]:
-    """The ids of the tests, given with their kinds, that are not in the quarter that `draw` names.
+    """The ids of the tests, given with their kinds, that are not in the sixth that `draw` names.
 
-    `draw` is any text, as a commit's hash, and "+1", "+2" or "+3" after it names the other quarters. Each kind is
-    divided by itself, in the order of hashes, so that quarters are equally large. A test without a kind is always in.
+    `draw` is any text, as a commit's hash, and "+1" to "+5" after it name the other sixths. Each kind is
+    divided by itself, in the order of hashes, so that sixths are equally large. A test without a kind is always in.
     """
     text, _, shift = draw.partition("+")
     left_out = []
@@ -65,7 +65,7 @@ def drawn_out(tests: list[tuple[str, str]], draw: str) -> list[str]:
             (name for name, own in tests if own == kind),
             key=lambda name: hashlib.sha256(f"{text}/{name}".encode()).digest(),
         )
-        left_out += [name for place, name in enumerate(ids) if (place + int(shift or 0)) % 4]
+        left_out += [name for place, name in enumerate(ids) if (place + int(shift or 0)) % DRAWS]
     return left_out
 
 

@@ -9,7 +9,7 @@ from lab.experiments import NAMES
 from tests.breaks.planting import NOT_BY, complaint_about
 from tests.breaks.row import Break
 from tests.breaks.table import AREAS, BREAKS
-from tests.conftest import QUARTERED, ROOT, drawn_out
+from tests.conftest import DRAWN, DRAWS, ROOT, drawn_out
 
 
 def named(rows: list[Break]) -> list:
@@ -66,14 +66,14 @@ def test_a_copy_without_a_break_passes(row):
     assert "passed unseen" in complaint_about(row._replace(instead=row.stands))
 
 
-def test_four_draws_share_out_what_is_slow_and_one_commit_draws_the_same_again():
-    tests = [(f"{kind}[{number}]", kind) for kind in (*QUARTERED, "") for number in range(30)]
-    kept = [{name for name, _ in tests} - set(drawn_out(tests, draw)) for draw in ("abc", "abc+1", "abc+2", "abc+3")]
+def test_the_draws_share_out_what_is_slow_and_one_commit_draws_the_same_again():
+    tests = [(f"{kind}[{number}]", kind) for kind in (*DRAWN, "") for number in range(30)]
+    kept = [{name for name, _ in tests} - set(drawn_out(tests, f"abc+{number}")) for number in range(DRAWS)]
     always = {name for name, kind in tests if not kind}
     assert set.union(*kept) == {name for name, _ in tests}
     assert sum(len(some - always) for some in kept) == len(tests) - len(always)
     assert all(always <= some for some in kept)
-    for kind in QUARTERED:
-        assert {sum(name.startswith(kind) for name in some) for some in kept} == {7, 8}
-    assert drawn_out(tests, "abc") == drawn_out(tests, "abc")
+    for kind in DRAWN:
+        assert {sum(name.startswith(kind) for name in some) for some in kept} == {30 // DRAWS}
+    assert drawn_out(tests, "abc") == drawn_out(tests, "abc+0") == drawn_out(tests, "abc")
     assert set(drawn_out(tests, "abc")) != set(drawn_out(tests, "def"))
