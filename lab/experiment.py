@@ -93,6 +93,8 @@ class Experiment:
         extra: (model, run, data) -> metrics beyond the scores, of diverged runs too; `run.curves` is the history.
         answer, advice: what a reader should know and do, with placeholders for numbers: see `lab/report/advice.py`.
         rests_on: the ids of the claims that the answer rests on.
+        about: a name of Keras, such as "global_clipnorm=" -> the ids of claims about it that do not spell it; the
+            ledger's index lists them.
         model: the recipe's `build_model(shape, classes)`, if `--model` may put another function in its place; partial
             functions say so themselves, by an argument `build_model` that a variant does not bind.
         feed: (variant, data, config) -> batches of images uint8 (batch, height, width, channels) and labels, of which
@@ -131,6 +133,7 @@ class Experiment:
     answer: str = ""
     advice: Sequence[str] = ()
     rests_on: Sequence[str] = ()
+    about: Mapping[str, Sequence[str]] = field(default_factory=dict)
     model: Callable[..., Any] | None = None
     feed: Callable[[str, Any, Any], Any] | None = None
     smoke: Mapping[str, Any] = field(default_factory=dict)
@@ -155,6 +158,8 @@ class Experiment:
             of_variants.described(variant)
         if self.config is None:
             object.__setattr__(self, "config", of_variants.config_of(self.partials, self._flags()))
+        if unknown_claims := {one for ids in self.about.values() for one in ids} - {claim.id for claim in self.claims}:
+            raise ValueError(f"`about` names {', '.join(sorted(unknown_claims))}: no such claim.")
         named = {f"Claim {claim.id}": claim.variants for claim in self.claims}
         of_some = ("fails", "left_out", "opens", "at_full", "own_flags")
         named |= {f"`{name}`": set(getattr(self, name)) for name in of_some}

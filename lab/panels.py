@@ -15,6 +15,7 @@ class Lines:
     x: str = ""
     variants: tuple[str, ...] = ()
     x_label: str = "epoch"
+    every: int = 1  # How much of `x_label` lies between two values, where `x` is not given.
     title: str = ""
     log: str = ""  # Which axes: "x", "y" or "xy".
 
@@ -32,9 +33,11 @@ class Points:
 
 @dataclass(frozen=True)
 class Bars:
-    """A row for each variant: a metric's mean and 95 % interval, or with `over` what it gains over that variant."""
+    """A row for each variant, or for those that are named: a metric's mean and 95 % interval, or with `over` what it
+    gains over that variant."""
 
     metric: str
+    variants: tuple[str, ...] = ()
     title: str = ""
     log: str = ""
     over: str = ""

@@ -29,6 +29,7 @@ FAMILY_ERROR = 0.05
 OCCASIONS = 4  # A timing is looked at once it has so many.
 SMALL = "may be small"
 WORSE = "worse, perhaps by less than δ"
+HIGHER = "higher, perhaps by less than δ"  # The same of a claim that A lies no higher than B.
 AT_CHANCE = "both mostly at chance accuracy"
 ALL_EQUAL = "the same difference at every seed"
 DRIFTED = "drifted within occasions by more than δ"
@@ -260,7 +261,7 @@ def _half_width(variance: float, freedom: int, images: _Part | None, error: floa
 
 def _read(claim: Claim, low: float, high: float) -> tuple[Word, str]:
     """The word of an interval and a note: the first line that fits. While the interval covers the truth, it is true."""
-    delta, kind = claim.delta, claim.kind
+    delta, kind, note = claim.delta, claim.kind, HIGHER if claim.side == "above" else WORSE
     if claim.side == "above":  # "No higher than": turned so that worse is negative.
         low, high = -high, -low
     within = -delta < low and high < delta
@@ -273,7 +274,7 @@ def _read(claim: Claim, low: float, high: float) -> tuple[Word, str]:
     if kind == "no worse":
         if low > -delta:
             return "supported", ""
-        return ("contradicted", "") if high < -delta else ("undecided", WORSE if high < 0 else "")
+        return ("contradicted", "") if high < -delta else ("undecided", note if high < 0 else "")
     if kind == "equal":
         apart = low > delta or high < -delta
         return ("supported" if within else "contradicted" if apart else "undecided"), ""

@@ -1,7 +1,8 @@
 """Which learning-rate schedule should you train with?
 
-One that ends at zero. A cosine ends 2.1 points above the best constant rate, and so does a line
-after a warm-up. ReduceLROnPlateau gains 1.9 points and need not know when training ends.
+Lower the rate during training. A cosine to zero ends 2.1 points above the best constant rate, and
+so does linear decay after a warm-up. ReduceLROnPlateau gains 1.9 points and need not know when
+training ends.
 
 Run       python -m recipes.schedules      eight schedules, three seeds
 Copy      build_rate, and build_callbacks for the plateau

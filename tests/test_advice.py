@@ -216,9 +216,23 @@ def test_an_answer_whose_claim_does_not_hold_is_refused_and_one_that_is_undecide
     assert "reads contradicted" in publish.unsupported(summary(claim("contradicted", -2.0), rests_on=["X1"]))
     open_one = summary(claim("undecided", 0.2), rests_on=["X1"])
     assert publish.unsupported(open_one) == ""
-    assert publish.not_decided(open_one) == "There is no answer yet. Undecided: Coins land."
+    assert publish.not_decided(open_one) == "No answer yet. Undecided: Coins land."
     assert publish.not_decided(summary(claim(), rests_on=["X1"])) == ""
     assert publish.not_decided(summary(claim("undecided", 0.2))) == ""
+
+
+def test_a_timing_that_only_lacks_occasions_has_an_answer_that_says_how_many_it_has():
+    timing = claim("undecided", 0.2)
+    few = structs.replace(
+        timing.findings[0], few=True, over="occasion", effects=[structs.replace(effect(2.0), seeds=1)]
+    )
+    lacking = structs.replace(timing, findings=[few])
+    said = publish.not_decided(summary(lacking, rests_on=["X1"]))
+    assert said == "Not decided yet, after 1 occasion of 4: So."
+    other = claim("undecided", 0.2, id="X2")
+    assert publish.not_decided(summary(lacking, other, rests_on=["X1", "X2"])).startswith("No answer yet")
+    enough = structs.replace(timing, findings=[structs.replace(few, few=False)])  # It drifted, say.
+    assert publish.not_decided(summary(enough, rests_on=["X1"])).startswith("No answer yet")
 
 
 def test_a_surprise_shows_the_comparison_that_made_it_one():
@@ -253,7 +267,7 @@ def test_totals_are_counted_by_hand_and_the_same_on_every_page():
     )
     sentence = (
         "3 recipes, 7 claims: 2 supported, 1 contradicted, 1 no real difference. 3 claims wait for a measurement with "
-        "the current code. Another 2 checks can fail only where the code is wrong."
+        "the current code. Another 2 checks follow from the code or from arithmetic."
     )
     page = "\n".join(line for part in front_page.PARTS for line in front_page.marks(part))
     assert sentence in front_page.readme(page, found)
@@ -276,6 +290,8 @@ def test_what_surprises_is_what_was_contradicted_the_largest_first():
     assert [line.split("**")[1] for line in lines] == ["contradicted", "contradicted", "no real difference"]
     assert lines[0].startswith("- [Coins land](results/README.md#x2) (TF): **contradicted**, test accuracy −7.0 points")
     assert "[Coins \\| fly]" in lines[2]
+    few = {"regularization": summary(claim("contradicted", -7.0), images=1000)}
+    assert "**contradicted** with 1,000 training images, test" in front_page.surprises(few)
 
 
 def test_of_six_surprises_five_are_shown_and_where_there_is_none_the_claims_that_wait_are_counted():
@@ -350,7 +366,7 @@ def test_programs_can_read_all_claims():
     expected = {
         "id": "X1", "recipe": "schedules", "sentence": "Coins land", "source": "TF", "kind": "claim", "budget": "full",
         "verdict": "contradicted", "note": "", "measure": "test accuracy", "effect": "-3.0", "low": "-4.0",
-        "high": "-2.0",
+        "high": "-2.0", "a": "a", "b": "b", "comparisons": "1",
         "unit": "points", "seeds": "10", "evidence": "current",
     }  # fmt: skip
     assert first == expected
@@ -387,10 +403,11 @@ def test_the_index_finds_what_was_measured_of_a_name(tmp_path):
     (tmp_path / "r0.py").write_text(RECIPE)
     found = {f"r{number}": summary(claim(text="A model is a model", id=f"M{number}")) for number in range(6)}
     found["r0"] = summary(claim(text="Early stopping ends sooner", id="G3"), claim(text="A model", id="M0"))
-    found["r1"] = summary(claim(text="EarlyStopping, which this recipe does not use", id="G4"))
+    found["r1"] = summary(claim(text="EarlyStopping, which this recipe does not use", id="G4", about=["use_ema="]))
     index = {name: (recipes, claims) for name, recipes, claims in ledger.keras_index(found, tmp_path)}
     assert index["EarlyStopping"] == ("[r0](r0/README.md)", "[G3](#g3)")
     assert index["CosineDecay"] == ("[r0](r0/README.md)", "")
+    assert index["use_ema="] == ("[r1](r1/README.md)", "[G4](#g4)")  # The claim is about it and does not say so.
     assert "Model" not in index  # Six recipes use it, and no claim spells it so.
 
 
@@ -401,7 +418,7 @@ def rows_of(drawn) -> list[tuple[float, float, float, bool]]:
     """(mean, low, high, hollow) of each row of the picture, from top to bottom."""
     found = []
     for axes in drawn.axes:
-        points = [line for line in axes.lines if line.get_marker() == "o"]
+        points = [line for line in axes.lines if line.get_marker() in ("o", "<", ">")]
         spans = [line.get_xdata() for line in axes.lines if line.get_marker() == "None" and len(line.get_xdata()) == 2][
             :-1
         ]
@@ -422,11 +439,20 @@ def test_the_picture_draws_sentences_with_effects_intervals_and_verdicts():
     found["shuffling"].claims[0].findings[0].effects[0] = structs.replace(
         effect(2.0, "contradicted"), low=1.5, high=2.5
     )
+    small = found["optimizers"].claims[0].findings
+    small[0] = structs.replace(small[0], note="may be small")
     drawn = picture.figure_of(picture.chosen(found))
-    assert rows_of(drawn) == [(2.0, 1.0, 3.0, False), (0.5, -0.5, 1.5, True), (2.0, 1.5, 2.5, False)]
+    assert rows_of(drawn) == [
+        (15.0, 15.0, 15.0, False),  # An arrow at the edge.
+        (2.0, 1.0, 3.0, False),
+        (0.5, -0.5, 1.5, True),
+        (2.0, 1.5, 2.5, False),
+    ]
+    assert [line.get_marker() for line in drawn.axes[0].lines if line.get_marker() != "None"] == [">", "o", "o"]
     texts = [text.get_text() for axes in drawn.axes for text in axes.texts]
     assert texts == [
-        "Small coins", "+2.0 points [+1.0, +3.0]\nsupported",
+        "Far", "+44.0 points [+43.0, +45.0]\nsupported",
+        "Small coins", "+2.0 points [+1.0, +3.0]\nsupported (may be small)",
         "Old coins", "+0.5 points [−0.5, +1.5]\nno real difference",
         "Quick coins", "2.0× [1.5, 2.5]\ntime of a step: contradicted",
     ]  # fmt: skip

@@ -91,7 +91,10 @@ KINDS = [
     ({"lower": "a", "than": "b"}, BEATS),
     ({"rising": {"a": 1.0, "b": 2.0}}, BEATS),
     ({**EQUAL, "side": "below"}, NO_WORSE),
-    ({**EQUAL, "side": "above"}, [(-high, -low, *rest) for low, high, *rest in NO_WORSE]),
+    (
+        {**EQUAL, "side": "above"},
+        [(-high, -low, word, note.replace("worse", "higher")) for low, high, word, note in NO_WORSE],
+    ),
     (EQUAL, ALIKE),
     ({**HIGHER, "at_least": 2.0}, AT_LEAST),
     ({"falling": {"a": 1.0, "b": 2.0}, "at_least": 2.0}, AT_LEAST),

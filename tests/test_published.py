@@ -340,7 +340,10 @@ def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
     assert read(results / "guess" / "evidence.json", Evidence).budget == "quick"
     (claim,) = read(results / "guess" / SUMMARY, Summary).claims
     assert [(found.budget, found.few) for found in claim.findings] == [("quick", False), ("full", True)]
-    assert "| advice | verdict | all images | 8,000 images |" in (results / "guess" / CARD).read_text()
+    assert (
+        "| advice | verdict (8,000 images) | all images, 5 seeds | 8,000 images |"
+        in (results / "guess" / CARD).read_text()
+    )
     assert drift(experiment, results) == []
     resting = dataclasses.replace(experiment, rests_on=["X1"])
     publish.publish(resting, [clean, path], results)

@@ -209,6 +209,7 @@ class ClaimSummary(Fields, frozen=True, kw_only=True):
     text: str
     source: str
     said: str = ""
+    about: list[str] = []
     check: bool = False
     measure: str
     unit: str
@@ -225,12 +226,14 @@ class ClaimSummary(Fields, frozen=True, kw_only=True):
 class Summary(Fields, frozen=True, kw_only=True):
     """`summary.json`: what the front page, the ledger and the list of recipes show.
 
-    `rests_on` are claims' ids, and `expected_false` is how many verdicts are wrong at most, on average.
+    `rests_on` are claims' ids, and `expected_false` is how many verdicts are wrong at most, on average. `images` is how
+    many a training has, where the experiment leaves some out.
     """
 
     question: str
     answer: str
     seeds: Count
+    images: Count | None = None
     quick_seconds: Number | None
     stale: bool
     rests_on: list[str] = []

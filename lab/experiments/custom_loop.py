@@ -207,6 +207,10 @@ EXPERIMENT = Experiment(
     "{log_time.eager / log_time.by_hand} as long. It ends in the same weights as `fit`. For speed alone, set "
     "`steps_per_execution` first.",
     rests_on=("B10", "B13c"),
+    about={
+        "steps_per_execution=": ("B13b",),
+        "run_eagerly=": ("B13c",),
+    },
     advice=[
         "**Compile every step that you write.** Without `tf.function` it takes {log_time.eager / log_time.by_hand} as "
         "long.",

@@ -258,6 +258,9 @@ EXPERIMENT = Experiment(
     "BatchNormalization is synchronized. On one processor, two replicas take {log_time.mirrored_2 / "
     "log_time.all_threads} the time of one device with both cores.",
     rests_on=("S8a", "S8b", "S9c"),
+    about={
+        "synchronized=": ("S8b", "S8c"),
+    },
     advice=[
         "**Try one device with all cores first.** On one processor two replicas take "
         "{log_time.mirrored_2 / log_time.all_threads} its time, and two workers {log_time.workers_2 / "

@@ -140,6 +140,10 @@ EXPERIMENT = Experiment(
     "test_accuracy.image} to a gray picture. Numbers of other images change it by {change test_accuracy.both_shuffled "
     "- test_accuracy.image}.",
     rests_on=("B7a", "B7b"),
+    about={
+        "loss_weights=": ("B7c1", "B7c2", "B7c3"),
+        "Concatenate": ("B7a", "B7b", "B7d"),
+    },
     advice=[
         "**Add an input that says something new.** A gray thumbnail with six numbers of its colors reached "
         "{test_accuracy.both}, and the thumbnail alone {test_accuracy.image}.",

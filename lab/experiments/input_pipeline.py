@@ -205,6 +205,10 @@ EXPERIMENT = Experiment(
     "training step {faster log_time.all / log_time.naive} than with a pipeline that takes one image at a time. The "
     "cache saves the most. `image_dataset_from_directory` decodes in parallel and prefetches already, so add a cache.",
     rests_on=("S4c",),
+    about={
+        "RandomFlip": ("Q9a", "Q9b"),
+        "RandomBrightness": ("Q9a", "Q9b"),
+    },
     advice=[
         "**Cache the decoded images first.** A cache alone saves {saved log_time.cache / log_time.naive} of a step's "
         "time. Without it, the other techniques together take {log_time.all_but_cache / log_time.all} as long as with "

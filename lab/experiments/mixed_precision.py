@@ -151,6 +151,10 @@ EXPERIMENT = Experiment(
     "float32. A batch of 1,024 images takes {saved log_memory.bfloat16_large / log_memory.float32_large} less memory, "
     "and accuracy stays.",
     rests_on=("S1b", "S1f", "S2a"),
+    about={
+        "mixed_bfloat16": ("S1a", "S1b", "S1f", "S1h", "S1i", "S1j", "S2a", "S2c"),
+        "mixed_float16": ("S1d", "S1e", "S1g", "S2b", "S2d"),
+    },
     advice=[
         "**Use bfloat16 on CPUs with AVX512-BF16.** The larger convnet trains "
         "{faster log_time.bfloat16_large / log_time.float32_large}, the smaller one "

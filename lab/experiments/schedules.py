@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import optimizers
 
-from lab import Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
+from lab import Bars, Claim, Experiment, Lines, Objective, Tuning, Unit, half_decades
 from recipes import schedules as recipe
 
 # What won on validation, where it is not the recipe's own.
@@ -144,23 +144,27 @@ EXPERIMENT = Experiment(
     ),
     units={"applied_rate": Unit("learning rate")},
     panels=(
-        Lines("applied_rate", x_label="every 16th step", variants=SHOWN, title="The rate as applied"),
-        Lines("val_accuracy", variants=SHOWN),
+        Lines("applied_rate", x_label="step", every=16, variants=SHOWN, title="The learning rate as applied"),
+        Bars("test_accuracy", variants=SHOWN, over="constant"),
     ),
-    answer="Use one that ends at zero. A cosine ends {test_accuracy.cosine - test_accuracy.constant} above the best "
-    "constant rate, and so does linear decay after a warm-up. ReduceLROnPlateau gains {test_accuracy.plateau - "
-    "test_accuracy.constant} and need not know when training ends.",
+    answer="Lower the rate during training. A cosine to zero ends {test_accuracy.cosine - test_accuracy.constant} "
+    "above the best constant rate, and so does linear decay after a warm-up. ReduceLROnPlateau gains "
+    "{test_accuracy.plateau - test_accuracy.constant} and need not know when training ends.",
     rests_on=("O8c", "O9"),
+    about={
+        "CosineDecay": ("O8c", "O11"),
+        "PolynomialDecay": ("O8c",),
+    },
     advice=[
-        "**Let the rate end at zero**, along a cosine: {test_accuracy.cosine}, against {test_accuracy.constant} at the "
-        "best constant rate.",
-        "**Raise the peak when you add a schedule.** The best peak of a cosine is "
-        "{argument.rate.cosine / argument.rate.constant} the best constant rate.",
+        "**Decay the rate**, for example along a cosine: {test_accuracy.cosine}, against {test_accuracy.constant} at "
+        "the best constant rate. Whether it must reach zero is undecided.",
+        "**Tune the peak again when you add a schedule.** The best peak of a cosine is "
+        "{argument.rate.cosine / argument.rate.constant} the best constant rate, one step of the tuning grid.",
         "**Use ReduceLROnPlateau where you cannot say how long you will train.** It gains "
         "{test_accuracy.plateau - test_accuracy.constant}.",
         "**Warm up for a few steps when AdamW's rate is high.** Ten steps of warm-up gained "
-        "{test_accuracy.adamw_ten_steps_cosine - test_accuracy.adamw_cosine} there. With SGD at a low rate, warm-up "
-        "changed nothing.",
+        "{test_accuracy.adamw_ten_steps_cosine - test_accuracy.adamw_cosine} there. A lower rate without warm-up was "
+        "not tried.",
         "**Do not copy a tutorial's decay.** ExponentialDecay(0.01, 10000, 0.9) hardly moves in 4,000 steps.",
     ],
 )  # fmt: skip

@@ -17,6 +17,7 @@ from lab.report.pages import (
 )
 from lab.report.report import Report
 
+OURS, NONE = ("subset", "full"), (None, "no", 0)
 ASKING = {"what", "which", "how", "does", "do", "can", "is", "are", "why", "when", "where", "who", "should", "will"}
 
 
@@ -48,6 +49,7 @@ def markdown(
         stale_tuning=stale_tuning,
         named=_named,
         notes=notes(report),
+        trained=trained(report),
         settings=_settings(report),
         takes=duration(summary.quick_seconds),
     )
@@ -72,7 +74,13 @@ def _table(report: Report, claims: Sequence[ClaimSummary]) -> tuple[list[str], l
         with_verdict = ", ".join(filter(None, [verdict_text(claim.findings[0]), first]))
         numbers = [*(others or ["–"]), with_verdict] if at_full else [first]
         rows.append([f"{escaped(claim.text)} ({escaped(claim.source)})", verdict_text(claim.strongest), *numbers])
-    return ["advice", "verdict", *([f"all images{earlier}", f"{images:,} images"] if at_full else ["effect"])], rows
+    if not at_full:
+        return ["advice", "verdict", "effect"], rows
+    few = max((effect.seeds for finding in at_full if finding.few for effect in finding.effects), default=0)
+    on_all = f"all images{f', {few} seeds' if few else ''}{earlier}"
+    decided = {claim.strongest.budget for claim in claims}
+    verdict = "verdict" if decided != {"quick"} else f"verdict ({images:,} images)"
+    return ["advice", verdict, on_all, f"{images:,} images"], rows
 
 
 def _numbers(claims: Sequence[ClaimSummary], claim: ClaimSummary, finding: Finding) -> str:
@@ -106,6 +114,23 @@ def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
 
 def _named(machine: Machine) -> str:
     return f"{', '.join(machine.gpus) or counted(machine.cores, 'CPU core')} ({machine.cpu})"
+
+
+def trained(report: Report) -> str:
+    """On what, how long and in what batches the variants were trained; empty where no run noted its epochs."""
+    lengths = {len(record.curves["val_accuracy"]) for record in report.records if "val_accuracy" in record.curves}
+    if not lengths:
+        return ""
+    found = report.found
+    images = found.config.get("images") or found.data.train_images or 8_000
+    batch = f", in batches of {found.config['batch_size']}" if found.config.get("batch_size") else ""
+    changed = [
+        word for word, flag in (("mirrored", "flip"), ("shifted", "shift")) if found.config.get(flag) not in NONE
+    ]
+    return (
+        f"Trained on {images:,} images{' of CIFAR-10' if found.data.source in OURS else ''}"
+        f"{f', {chr(32).join(changed)}' if changed else ''}, for {from_to(sorted(lengths))} epochs{batch}."
+    )
 
 
 def notes(report: Report) -> str:

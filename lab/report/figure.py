@@ -25,6 +25,7 @@ COLORS = (
 OTHER = "#888888"
 MOST_LINES = 6
 GAP = 0.07  # Between two names, as a share of the axes' height.
+MOST_MARKED = 20  # Points of a curve that are marked.
 WIDTH = 9.2  # Inches. At README's width, 830 pixels, text of 9 points is 9 pixels high.
 
 
@@ -94,14 +95,24 @@ def band_of(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _draw_curve(axes: Any, x: Any, y: np.ndarray, variant: str, color: str, *, log: bool = False) -> None:
     """The mean over runs of `y`, (runs, points), within its interval; of its logarithm if the axis is logarithmic."""
     turned, back = (np.log, np.exp) if log and np.nanmin(y) > 0 else (np.asarray, np.asarray)
-    axes.plot(x, back(np.nanmean(turned(y), axis=0)), marker="o", markersize=3, label=variant, color=color)
+    marker = "o" if len(x) <= MOST_MARKED else ""
+    axes.plot(x, back(np.nanmean(turned(y), axis=0)), marker=marker, markersize=3, label=variant, color=color)
     axes.fill_between(x, *map(back, band_of(turned(y))), color=color, alpha=0.15, linewidth=0)
 
 
 def _label_ends(axes: Any) -> None:
-    """Write each line's name beside its end, in the order of the ends, so that the strokes to them do not cross."""
+    """Write each line's name beside its end, in the order of the ends, so that the strokes to them do not cross.
+
+    Where all lines end at one height, as distributions do, each name stands above its line's peak.
+    """
     axes.figure.draw_without_rendering()  # So that limits and scales are final.
     axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
+    heights_of_ends = [float(np.asarray(line.get_ydata(), float)[-1]) for line in axes.lines]
+    if len(heights_of_ends) > 1 and np.ptp(heights_of_ends) < 0.01 * np.ptp(axes.get_ylim()):
+        peaks = {line: int(np.nanargmax(line.get_ydata())) for line in axes.lines}
+        points = {str(line.get_label()): (line.get_xdata()[at], line.get_ydata()[at]) for line, at in peaks.items()}
+        _label_points(axes, points, {str(line.get_label()): str(line.get_color()) for line in axes.lines})
+        return
     ends = []
     for line in axes.lines:
         end = [np.asarray(data, float)[-1] for data in (line.get_xdata(), line.get_ydata())]
@@ -125,7 +136,11 @@ def draw_lines(panel: Lines, axes: Any, report: "Report", color: Mapping[str, st
     runs, names = [], _lines_of(panel, report)
     for variant in names:
         y = curves(report, variant, panel.y)
-        x = np.nanmean(curves(report, variant, panel.x), axis=0) if panel.x else np.arange(1, y.shape[1] + 1)
+        x = (
+            np.nanmean(curves(report, variant, panel.x), axis=0)
+            if panel.x
+            else np.arange(1, y.shape[1] + 1) * panel.every
+        )
         _draw_curve(axes, x, y, variant, color[variant], log="y" in panel.log)
         runs.append(len(y))
     _scale(axes, panel.log)
@@ -190,6 +205,7 @@ def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], color: M
 
 def draw_bars(panel: Bars, axes: Any, report: "Report", color: Mapping[str, str]) -> None:
     found = values(report, panel.metric, panel.over)
+    found = {name: mine for name, mine in found.items() if name in (panel.variants or found)}
     for place, (name, mine) in enumerate(found.items()):
         mean, half = _spread(mine)
         axes.errorbar(mean, place, xerr=half, fmt="o", markersize=6, elinewidth=2.5, color=color[name])

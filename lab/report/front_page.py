@@ -72,13 +72,14 @@ def sample(found: Summaries) -> str:
 def surprises(found: Summaries) -> str:
     """Others' advice that did not hold: what was contradicted first, the largest effects first."""
     odd = []
-    for _, claim in current(found):
+    for name, claim in current(found):
         verdict, ours = claim.strongest.verdict, claim.source.startswith("our")  # Our own questions surprise nobody.
         if verdict in ("contradicted", "no real difference") and not ours and claim.strongest.effects:
             # Of several comparisons the one that made the verdict, and not one that went the claim's way.
             telling = [one for one in claim.strongest.effects if one.verdict == verdict] or claim.strongest.effects
             effect = max(telling, key=lambda one: size(claim, one))
-            line = f"{_link(claim)}: **{verdict}**, {_numbers(claim, effect)}"
+            few = f" with {found[name].images:,} training images" if found[name].images else ""
+            line = f"{_link(claim)}: **{verdict}**{few}, {_numbers(claim, effect)}"
             odd.append((verdict, -size(claim, effect), line))
     return render("surprises", lines=[line for *_, line in sorted(odd)[:MOST_SHOWN]], waiting=totals(found).waiting)
 

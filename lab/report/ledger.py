@@ -95,6 +95,9 @@ def entries(found: Summaries) -> list[dict[str, Any]]:
             "note": finding.note,
             "budget": finding.budget,
             "measure": claim.measure,
+            "a": effect.a,
+            "b": effect.b,
+            "comparisons": len(finding.effects),
             "effect": effect.mean,
             "low": effect.low,
             "high": effect.high,
@@ -157,9 +160,17 @@ def keras_index(found: Summaries, recipes: Path | None = None) -> Iterator[tuple
     for recipe in (name for name in found if (folder / f"{name}.py").exists()):
         for name in keras_names((folder / f"{recipe}.py").read_text(encoding="utf-8")):
             uses.setdefault(name, []).append(recipe)
+    for recipe, summary in found.items():
+        for name in {name for claim in summary.claims for name in claim.about}:
+            uses[name] = list(dict.fromkeys([*uses.get(name, ()), recipe]))
     for name in sorted(uses, key=str.lower):
         rare = len(uses[name]) <= EVERYWHERE
-        claims = [claim for recipe in uses[name] for claim in found[recipe].claims if _says(claim.text, name, rare)]
+        claims = [
+            claim
+            for recipe in uses[name]
+            for claim in found[recipe].claims
+            if name in claim.about or _says(claim.text, name, rare)
+        ]
         named = [f"[{claim.id}](#{anchor(claim.id)})" for claim in claims]
         if named or rare:
             yield name, ", ".join(f"[{recipe}]({recipe}/README.md)" for recipe in uses[name]), ", ".join(named)

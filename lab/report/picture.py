@@ -13,9 +13,9 @@ from lab.report.pages import effect_text
 
 MOST = 10
 LONGEST = 110  # Characters of a sentence: two lines.
-FARTHEST = {"points": 15.0, "×": 5.0}  # A larger effect would flatten all others.
+FARTHEST = {"points": 15.0, "×": 5.0}  # What reaches farther would flatten all others: an arrow points there.
 AXES = {
-    "points": "difference in test accuracy, percentage points",
+    "points": "percentage points of test accuracy",
     "×": "time or memory, as a ratio (logarithmic axis)",
 }
 COLORS = {"supported": "#00795c", "contradicted": "#c2410c", "no real difference": "#6b7280"}
@@ -49,8 +49,7 @@ def _least(claim: ClaimSummary) -> Effect | None:
     if not shown or claim.check or "control" in claim.source or len(claim.text) > LONGEST:
         return None
     mine = [one for one in claim.strongest.effects if one.verdict == claim.strongest.verdict in COLORS]
-    least = min(mine, key=lambda one: size(claim, one), default=None)
-    return least if least and _far(claim.unit, least) <= 1 else None
+    return min(mine, key=lambda one: size(claim, one), default=None)
 
 
 def _far(unit: str, effect: Effect) -> float:
@@ -61,6 +60,13 @@ def _far(unit: str, effect: Effect) -> float:
     return max(abs(end) / FARTHEST[unit] for end in ends)
 
 
+def _clipped(unit: str, end: float | None) -> float:
+    """An end of an interval, or where it lies farther out than is drawn, the edge."""
+    edge = FARTHEST[unit]
+    low, high = (1 / edge, edge) if unit == "×" else (-edge, edge)
+    return high if end is None else min(max(end, low), high)
+
+
 def figure_of(rows: Sequence[Row]) -> Any:
     """A matplotlib figure: above accuracy, below time and memory."""
     from matplotlib.figure import Figure
@@ -68,16 +74,24 @@ def figure_of(rows: Sequence[Row]) -> Any:
     parts = {unit: [row for row in rows if row[0].unit == unit] for unit in FARTHEST}
     parts = {unit: mine for unit, mine in parts.items() if mine}
     heights = [len(mine) + 1.0 for mine in parts.values()] or [2.0]
-    tall = 0.42 * sum(heights) + 0.4
+    stale = any(claim.strongest.stale for claim, _ in rows)
+    tall = 0.42 * sum(heights) + (0.4 if stale else 0.1)
     figure = Figure(figsize=(8.3, tall), dpi=200)
-    grid = {"height_ratios": heights, "left": 0.475, "right": 0.7, "top": 0.99, "bottom": 0.75 / tall, "hspace": 0.3}
+    grid = {
+        "height_ratios": heights,
+        "left": 0.475,
+        "right": 0.7,
+        "top": 0.99,
+        "bottom": (0.75 if stale else 0.45) / tall,
+        "hspace": 0.3,
+    }
     all_axes = figure.subplots(max(1, len(parts)), 1, squeeze=False, gridspec_kw=grid)[:, 0]
     for axes, (unit, mine) in zip(all_axes, parts.items(), strict=False):
         _draw_part(axes, unit, sorted(mine, key=lambda row: -(row[1].mean or 0)))
     if not parts:
         all_axes[0].set_axis_off()
         all_axes[0].text(0.5, 0.5, "No claim is decided yet.", ha="center")
-    if any(claim.strongest.stale for claim, _ in rows):
+    if stale:
         figure.text(0.01, 0.008, "○ measured with an earlier version of the recipe", fontsize=7.5, color="#555555")
     return figure
 
@@ -89,11 +103,14 @@ def _draw_part(axes: Any, unit: str, rows: Sequence[Row]) -> None:
     for place, (claim, effect) in enumerate(rows):
         verdict, stale = claim.strongest.verdict, claim.strongest.stale
         color = COLORS[verdict]
-        axes.plot([effect.low, effect.high], [place, place], color=color, linewidth=2)
-        axes.plot(effect.mean, place, "o", color=color, markerfacecolor="white" if stale else color, markersize=6)
+        ends = [_clipped(unit, end) for end in (effect.low, effect.high, effect.mean)]
+        axes.plot(ends[:2], [place, place], color=color, linewidth=2, solid_capstyle="butt")
+        mark = "o" if ends[2] == effect.mean else ">" if (effect.mean or 0) > ends[2] else "<"
+        axes.plot(ends[2], place, mark, color=color, markerfacecolor="white" if stale else color, markersize=6)
         sentence = "\n".join(textwrap.wrap(claim.text, 56))
         axes.text(0.01, place, sentence, transform=beside, fontsize=8, va="center", linespacing=1.1)
-        said = f"{effect_text(claim, effect)}\n{f'{claim.measure}: ' if unit == '×' else ''}{verdict}"
+        word = f"{verdict} ({claim.strongest.note})" if claim.strongest.note else verdict
+        said = f"{effect_text(claim, effect)}\n{f'{claim.measure}: ' if unit == '×' else ''}{word}"
         axes.text(0.72, place, said, transform=beside, fontsize=8, va="center", color=color, linespacing=1.1)
     axes.axvline(1 if unit == "×" else 0, color="#9ca3af", linewidth=1, zorder=0)
     if unit == "×":
@@ -101,7 +118,7 @@ def _draw_part(axes: Any, unit: str, rows: Sequence[Row]) -> None:
         axes.set_xticks([0.25, 0.5, 1, 2, 4])
         axes.set_xticks([], minor=True)
         axes.xaxis.set_major_formatter("{x:g}×")
-    widest = 1.1 * max([0.1, *(_far(unit, effect) for _, effect in rows)])
+    widest = 1.1 * min(1, max([0.1, *(_far(unit, effect) for _, effect in rows)]))
     edge = FARTHEST[unit] ** widest if unit == "×" else FARTHEST[unit] * widest
     low, high = 1 / edge if unit == "×" else -edge, edge
     axes.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), yticks=[])

@@ -20,9 +20,11 @@ from lab.experiment import Experiment
 from lab.report import front_page, ledger, picture, published
 from lab.report.advice import docstring_with, filled
 from lab.report.card import markdown
+from lab.report.pages import counted
 from lab.report.publishable import KINDS, objections
 from lab.report.published import STALE, Published, floors_of
 from lab.report.report import Report
+from lab.statistics import OCCASIONS
 
 README = ROOT / "README.md"
 CARD = "README.md"  # So that GitHub shows it with the folder.
@@ -119,10 +121,16 @@ def pages_of(experiment: Experiment, quick: Published, full: Published, folder: 
 
 
 def not_decided(summary: Summary) -> str:
-    """What stands in the answer's place while a claim that it rests on is undecided; empty if none is."""
+    """What stands in the answer's place while a claim that it rests on is undecided; empty if none is.
+
+    Where all that lacks is more occasions of a timing, it is the answer with their number.
+    """
     resting = [claim for claim in summary.claims if claim.id in summary.rests_on]
-    waiting = [claim.text for claim in resting if claim.strongest.verdict == "undecided"]
-    return f"There is no answer yet. Undecided: {'; '.join(waiting)}." if waiting else ""
+    waiting = [claim for claim in resting if claim.strongest.verdict == "undecided"]
+    if waiting and all(claim.strongest.few and claim.strongest.over == "occasion" for claim in waiting):
+        occasions = min(effect.seeds for claim in waiting for effect in claim.strongest.effects)
+        return f"Not decided yet, after {counted(occasions, 'occasion')} of {OCCASIONS}: {summary.answer}"
+    return f"No answer yet. Undecided: {'; '.join(claim.text for claim in waiting)}." if waiting else ""
 
 
 def unsupported(summary: Summary) -> str:
