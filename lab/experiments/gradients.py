@@ -247,7 +247,7 @@ CLAIMS = [
     ),
     Claim(
         "B11f",
-        "Clipping at a norm that healthy steps seldom exceed saves a training with one such batch an epoch",
+        "Clipping saves a training with one batch an epoch whose pixels are 257 times too large",
         source="ours",
         metric="test_accuracy",
         higher="spoiled_clipped",

@@ -111,7 +111,8 @@ def _label_ends(axes: Any) -> None:
     if len(heights_of_ends) > 1 and np.ptp(heights_of_ends) < 0.01 * np.ptp(axes.get_ylim()):
         peaks = {line: int(np.nanargmax(line.get_ydata())) for line in axes.lines}
         points = {str(line.get_label()): (line.get_xdata()[at], line.get_ydata()[at]) for line, at in peaks.items()}
-        _label_points(axes, points, {str(line.get_label()): str(line.get_color()) for line in axes.lines})
+        names = {str(line.get_label()): str(line.get_color()) for line in axes.lines}
+        _label_points(axes, points, names, first=((-5, 3, "right"), (5, 3, "left")))
         return
     ends = []
     for line in axes.lines:
@@ -186,8 +187,16 @@ def draw_points(panel: Points, axes: Any, report: "Report", color: Mapping[str, 
     axes.set(title=title, xlabel=report.heading(panel.x), ylabel=report.heading(panel.y))
 
 
-def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], color: Mapping[str, str]) -> None:
-    """Write each point's name beside it, clear of points and other names where possible."""
+BESIDE = ((6, 5, "left"), (6, -12, "left"), (-6, 5, "right"), (-6, -12, "right"), (6, 16, "left"))
+
+
+def _label_points(
+    axes: Any, points: Mapping[str, tuple[float, float]], color: Mapping[str, str], first: tuple[Any, ...] = ()
+) -> None:
+    """Write each point's name beside it, clear of points and other names where possible.
+
+    `first` are places that are tried before the usual ones: points to the right, points up, and the alignment.
+    """
     from matplotlib.transforms import Bbox
 
     axes.figure.draw_without_rendering()
@@ -196,7 +205,7 @@ def _label_points(axes: Any, points: Mapping[str, tuple[float, float]], color: M
     for name, point in points.items():
         text = axes.annotate(name.replace("_", " "), point, (0, 0), textcoords="offset points")
         text.set(fontsize=8, color=color[name])
-        for x, y, align in ((6, 5, "left"), (6, -12, "left"), (-6, 5, "right"), (-6, -12, "right"), (6, 16, "left")):
+        for x, y, align in (*first, *BESIDE):
             text.set(position=(x, y), ha=align)
             if not any(text.get_window_extent().overlaps(other) for other in taken):
                 break
