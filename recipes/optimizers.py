@@ -15,14 +15,14 @@ from keras import layers, ops, optimizers
 
 # The best peak learning rate and weight decay of each, chosen on validation images.
 RATES = {
-    "sgd": 0.56,
-    "momentum": 0.18,
+    "sgd": 1.0,
+    "momentum": 0.32,
     "rmsprop": 0.01,
     "adam": 0.018,
     "adamw": 0.032,
-    "muon": 0.01,
+    "muon": 0.032,
 }
-DECAYS = {"sgd": 0.004, "momentum": 0.004, "adamw": 0.4, "muon": 0.4}
+DECAYS = {"sgd": 0.004, "momentum": 0.04, "adamw": 0.04, "muon": 0.04}
 
 
 @keras.saving.register_keras_serializable(package="recipes")

@@ -71,10 +71,10 @@ def race(model, run, data):
     return run.epochs_to_target(run.config.target, data) if is_race(run) else {}
 
 
-RACE_RATES = {"sgd": 0.18, "momentum": 0.057, "adam": 0.0056, "muon": 0.01}
-LONG_RATES = {"momentum": 0.1, "adam": 0.01}
+RACE_RATES = {"sgd": 0.18, "momentum": 0.032, "adam": 0.0057, "muon": 0.01}
+LONG_RATES = {"momentum": 0.1, "adam": 0.032}
 FINAL = {name: partial(recipe.train, optimizer=name) for name in recipe.RATES}
-FINAL["adam_l2"] = partial(adam_with_l2, rate=0.018, penalty=1e-4)
+FINAL["adam_l2"] = partial(adam_with_l2, rate=0.01, penalty=0.01)
 RACE = {
     f"{name}_race": partial(constant, optimizer=name, rate=rate, decay=0.0)  # None has a decay there.
     for name, rate in RACE_RATES.items()
