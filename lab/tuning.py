@@ -128,16 +128,22 @@ class Tuning:
         extend(lambda variant, trials: self._wider(variant, trials, self._leaders(variant, trials)), times=WIDENINGS)
         points = sorted({(trial.variant, trial.config[self.swept]) for trial in search})
         extend(self._second_look)
-        extend(self._beyond_second, times=WIDENINGS)
+        extend(
+            lambda variant, trials: self._beyond_second(variant, trials, self._leaders(variant, trials)),
+            times=WIDENINGS,
+        )
         extend(self._beside_second)
         extend(lambda variant, trials: self._leaders(variant, trials)[: self.finalists], self.final_seeds)
         # By its mean a winner may lie at an edge that was none by one seed.
         all_seeds = (SEED, *self.final_seeds)
-        extend(
-            lambda variant, trials: self._wider(variant, trials, [best for best, _ in self._winner(variant, trials)]),
-            all_seeds,
-            WIDENINGS,
-        )
+        for beyond in (self._wider, self._beyond_second):
+            extend(
+                lambda variant, trials, beyond=beyond: beyond(
+                    variant, trials, [best for best, _ in self._winner(variant, trials)]
+                ),
+                all_seeds,
+                WIDENINGS,
+            )
         curve = [
             (variant, seed, self._config(variant, value))
             for variant, value in points
@@ -219,14 +225,13 @@ class Tuning:
         tried = {trial.config[self.swept] for trial in trials}
         return [self._config(variant, value) for value in finer if low <= value <= high and value not in tried]
 
-    def _beyond_second(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
+    def _beyond_second(self, variant: str, trials: Sequence[Trial], best: Sequence[Config]) -> list[Config]:
         """The next value of the second setting, where the highest one that was tried has won, unless that is zero."""
         if variant not in self.second:
             return []
         name = self.second[variant][0]
         highest = max(trial.config[name] for trial in trials)
-        leader = self._leaders(variant, trials)[:1]
-        return [{**best, name: _rounded(10 * highest)} for best in leader if best[name] == highest != 0]
+        return [{**one, name: _rounded(10 * highest)} for one in best[:1] if one[name] == highest != 0]
 
     def _beside_second(self, variant: str, trials: Sequence[Trial]) -> list[Config]:
         """The neighbors of the best swept value, where the second setting is best at another value than the grid's."""
