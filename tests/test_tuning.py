@@ -97,6 +97,33 @@ def test_a_winner_at_an_edge_by_its_mean_alone_is_widened_at_all_seeds():
         assert [r.seed for r in search if r.config["rate"] == rate] == [SEED, *FINAL_SEEDS]
 
 
+def test_a_decay_that_wins_by_its_mean_alone_gets_a_higher_one_at_all_seeds():
+    tuning = Tuning(
+        "rate",
+        {"a": (0.1, 0.32, 1.0)},
+        Objective("score"),
+        second={"a": ("decay", (0.0, 0.04))},
+        fixed={"decay": 0.004},
+        found=(),
+    )
+
+    def trials(wanted):  # By the first seed less decay is better, by all others more.
+        return [
+            record(
+                v,
+                s,
+                c,
+                1 - abs(math.log10(c["rate"] / 0.32)) + (-c["decay"] if s == SEED else min(c["decay"], 0.5)) / 9,
+            )
+            for v, s, c in wanted
+        ]
+
+    search, _ = tuning.sweep(["a"], trials)
+    for decay in (0.4, 4.0):
+        assert [r.seed for r in search if r.config["decay"] == decay] == [SEED, *FINAL_SEEDS]
+    assert tuning.winners(search)["a"]["decay"] in (0.4, 4.0)
+
+
 def test_what_the_grid_has_is_not_tried_again_as_a_finer_neighbor():
     tuning = Tuning("rate", {"a": (0.2, 0.35, 0.5)}, Objective("score"))  # 0.35 / 1.78 is 0.2.
     search, _ = tuning.sweep(["a"], lambda wanted: [record(v, s, c, -abs(c["rate"] - 0.3)) for v, s, c in wanted])

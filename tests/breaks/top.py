@@ -111,6 +111,11 @@ ROWS = [
             "tests/test_tuning.py::test_a_winner_at_the_edge_is_widened",
         ),
         ("if low <= value <= high and", "if", "tests/test_tuning.py::test_nothing_is_tried_beyond"),
+        (
+            "for beyond in (self._wider, self._beyond_second):",
+            "for beyond in (self._wider,):",
+            "tests/test_tuning.py::test_a_decay_that_wins",
+        ),
         ("SEED = 801\n", "SEED = 301\n", "tests/test_tuning.py::test_a_winner_at_the_edge_is_widened"),
         (">= y.max() - GOOD", ">= y.max() - GOOD / 4", "tests/test_tuning.py::test_good_decades_interpolates"),
         (
