@@ -22,7 +22,7 @@ RATES = {
     "adamw": 0.032,
     "muon": 0.032,
 }
-DECAYS = {"sgd": 0.004, "momentum": 0.04, "adamw": 0.04, "muon": 0.04}
+DECAYS = {"sgd": 0.004, "momentum": 0.04, "adamw": 0.4, "muon": 0.4}
 
 
 @keras.saving.register_keras_serializable(package="recipes")
