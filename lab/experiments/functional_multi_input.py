@@ -47,15 +47,15 @@ PREPARE = {
 }
 # Adam's peak learning rate for each, chosen on validation images.
 RATES = {
-    "image": 0.0032,
-    "numbers": 0.0057,
+    "image": 0.0057,
+    "numbers": 0.01,
     "both": 0.0057,
-    "both_shuffled": 0.0032,
-    "color": 0.0018,
+    "both_shuffled": 0.0057,
+    "color": 0.0032,
     "color_both": 0.0018,
-    "second_light": 0.0032,
-    "second_middle": 0.0032,
-    "second_heavy": 0.0032,
+    "second_light": 0.0057,
+    "second_middle": 0.0057,
+    "second_heavy": 0.0057,
 }
 WEIGHTS = {"second_light": 0.03, "second_middle": 0.1, "second_heavy": 0.3}
 VARIANTS = {name: partial(recipe.train, rate=rate, build_model=recipe.build_model) for name, rate in RATES.items()}
