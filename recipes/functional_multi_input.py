@@ -74,7 +74,7 @@ def build_model(shapes, classes, second=0):
 
 
 def train(
-    train_set, validation_set, classes, *, second_weight=0.1, rate=0.0032, epochs=10,
+    train_set, validation_set, classes, *, second_weight=0.1, rate=0.0057, epochs=10,
     build_model=build_model, callbacks=(),
 ):  # fmt: skip
     """Train a model with an input and an output for each name in the sets, and return it.
