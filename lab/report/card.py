@@ -17,7 +17,7 @@ from lab.report.pages import (
 )
 from lab.report.report import Report
 
-OURS, NONE = ("subset", "full"), (None, "no", 0)
+OURS, NONE, AND = ("subset", "full"), (None, "no", 0), " and "
 ASKING = {"what", "which", "how", "does", "do", "can", "is", "are", "why", "when", "where", "who", "should", "will"}
 
 
@@ -129,7 +129,7 @@ def trained(report: Report) -> str:
     ]
     return (
         f"Trained on {images:,} images{' of CIFAR-10' if found.data.source in OURS else ''}"
-        f"{f', {chr(32).join(changed)}' if changed else ''}, for {from_to(sorted(lengths))} epochs{batch}."
+        f"{f', {AND.join(changed)}' if changed else ''}, for {from_to(sorted(lengths))} epochs{batch}."
     )
 
 

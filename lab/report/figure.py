@@ -168,7 +168,7 @@ def draw_sweep(panel: Sweep, axes: Any, report: "Report", color: Mapping[str, st
             y = padded([by_value[value] for value in x]).T
             _draw_curve(axes, x, y, variant, color.get(variant, OTHER))
             seeds.append(len({trial.seed for trial in mine}))
-    axes.set_xscale("log")
+    _scale(axes, "x")
     title = f"Sensitivity: mean and 95 % interval, {from_to(seeds)} seeds"
     axes.set(title=title, xlabel={"rate": "learning rate"}.get(swept, swept), ylabel="test accuracy (%)")
     _label_ends(axes)
@@ -283,7 +283,7 @@ def _scale(axes: Any, log: str) -> None:
         axis = getattr(axes, f"{name}axis")
         low, high = axis.get_view_interval()
         subs = (1, 2, 5) if high < 50 * low else (1, 3) if high < 1000 * low else (1,)
-        axis.set_major_locator(LogLocator(subs=subs))
+        axis.set_major_locator(LogLocator(base=100 if high > 1e5 * low else 10, subs=subs))
         axis.set_major_formatter(lambda value, _: _short(value))
         axis.set_minor_formatter("")
 
