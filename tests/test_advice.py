@@ -296,7 +296,11 @@ def test_what_surprises_is_what_was_contradicted_the_largest_first():
 
 def test_of_six_surprises_five_are_shown_and_where_there_is_none_the_claims_that_wait_are_counted():
     odd = [claim("contradicted", -float(size)) for size in range(1, 7)]
-    assert len(front_page.surprises({"optimizers": summary(*odd)}).splitlines()) == 5
+    three = {name: summary(*odd) for name in ("optimizers", "schedules", "gradients")}
+    assert len(front_page.surprises(three).splitlines()) == 5
+    assert (
+        len(front_page.surprises({"optimizers": summary(*odd)}).splitlines()) == 2
+    )  # Of one recipe there are no more.
     waiting = summary(claim("contradicted"), claim(), stale=True)
     assert "2 claims wait" in front_page.surprises({"optimizers": summary(claim()), "schedules": waiting})
     assert "wait" not in front_page.surprises({"optimizers": summary(claim())})

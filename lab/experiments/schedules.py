@@ -87,8 +87,7 @@ CLAIMS = [
         asserted=0.95 < 0.9 ** (4_000 / 10_000),
     ),
     Claim(
-        "P2", "Warm-up makes ten times the highest stable constant rate trainable (it ends at most ten points below "
-        "the accuracy at that constant rate)",
+        "P2", "Warm-up makes ten times the highest stable constant rate trainable: it ends at most ten points lower",
         said="Warm-up makes a peak rate trainable that is ten times the highest stable constant rate", source="TP",
         metric="test_accuracy", higher="long_warmup_cosine_at_1", than="constant_at_0.1", at_least=-0.1,
     ),

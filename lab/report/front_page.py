@@ -4,6 +4,7 @@ import ast
 import hashlib
 import math
 import re
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ CHAPTERS = {
 PARTS = ("totals", "code", "recipes", "surprises", "scale")
 SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.
 MOST_SHOWN = 5  # Surprises, and verdicts that changed at scale.
+MOST_OF_ONE = 2  # Surprises of one recipe, while others have some.
 
 Summaries = dict[str, Summary]
 
@@ -80,8 +82,14 @@ def surprises(found: Summaries) -> str:
             effect = max(telling, key=lambda one: size(claim, one))
             few = f" with {found[name].images:,} training images" if found[name].images else ""
             line = f"{_link(claim)}: **{verdict}**{few}, {_numbers(claim, effect)}"
-            odd.append((verdict, -size(claim, effect), line))
-    return render("surprises", lines=[line for *_, line in sorted(odd)[:MOST_SHOWN]], waiting=totals(found).waiting)
+            odd.append((verdict, -size(claim, effect), name, line))
+    first: list[str] = []
+    others: list[str] = []
+    taken: Counter[str] = Counter()
+    for *_, name, line in sorted(odd):
+        (first if taken[name] < MOST_OF_ONE else others).append(line)
+        taken[name] += 1
+    return render("surprises", lines=[*first, *others][:MOST_SHOWN], waiting=totals(found).waiting)
 
 
 def at_scale(found: Summaries) -> str:

@@ -100,8 +100,9 @@ ROWS = [
     *of(
         "lab/report/front_page.py",
         ("not ours and claim", "claim", f"{ADVICE}::test_what_surprises"),
+        ("if taken[name] < MOST_OF_ONE else", "if True else", f"{ADVICE}::test_of_six_surprises"),
         ('if found[name].images else ""', 'if not found[name].images else ""', f"{ADVICE}::test_what_surprises"),
-        ("-size(claim, effect), line", "size(claim, effect), line", f"{ADVICE}::test_what_surprises"),
+        ("-size(claim, effect), name", "size(claim, effect), name", f"{ADVICE}::test_what_surprises"),
         ("and not claim.findings[-1].few]", "]", f"{ADVICE}::test_what_changed_at_scale"),
         ("summary and not summary.stale else", "summary else", f"{ADVICE}::test_the_front_page_shows"),
     ),
