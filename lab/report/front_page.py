@@ -80,7 +80,7 @@ def surprises(found: Summaries) -> str:
             # Of several comparisons the one that made the verdict, and not one that went the claim's way.
             telling = [one for one in claim.strongest.effects if one.verdict == verdict] or claim.strongest.effects
             effect = max(telling, key=lambda one: size(claim, one))
-            few = f" with {found[name].images:,} training images" if found[name].images else ""
+            few = f" ({found[name].images:,} images)" if found[name].images else ""
             line = f"{_link(claim)}: **{verdict}**{few}, {_numbers(claim, effect)}"
             odd.append((verdict, -size(claim, effect), name, line))
     first: list[str] = []
