@@ -1,7 +1,6 @@
 """How well must you shuffle training images that lie sorted by class?
 
-With a buffer as large as the data. Half of that loses much of the accuracy, and none at all most of it.
-One random order for all epochs is as good as a new one in each.
+No answer yet. Undecided: One random order for all epochs is as good as a new one in each.
 
 Run       python -m recipes.shuffling      sorted images in five orders, three seeds
 Copy      examples.shuffle(number of images), or shuffle_files where images do not fit into memory
