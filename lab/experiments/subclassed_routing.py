@@ -58,7 +58,7 @@ def build_alone(shape, classes, filters):
 
 
 # What is trained, and Adam's first learning rate that was best on validation images.
-RATES = {"routed": 3e-3, "deep_alone": 3e-3, "static": 3e-3}
+RATES = {"routed": 0.0032, "deep_alone": 0.0032, "static": 0.0032}
 BUILD = {
     "routed": recipe.build_model,
     "deep_alone": partial(build_alone, filters=64),
