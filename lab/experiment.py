@@ -92,7 +92,7 @@ class Experiment:
         callbacks: (run, data) -> Keras callbacks that `train` is given besides the laboratory's.
         extra: (model, run, data) -> metrics beyond the scores, of diverged runs too; `run.curves` is the history.
         answer, advice: what a reader should know and do, with placeholders for numbers: see `lab/report/advice.py`.
-        rests_on: the ids of the claims that the answer rests on.
+        rests_on: the ids of the claims that the answer rests on, with "not " before those whose contrary it says.
         about: a name of Keras, such as "global_clipnorm=" -> the ids of claims about it that do not spell it; the
             ledger's index lists them.
         model: the recipe's `build_model(shape, classes)`, if `--model` may put another function in its place; partial

@@ -116,7 +116,7 @@ def test_a_difference_is_that_of_the_claim_which_compares_the_two():
 def test_what_a_recipe_advises_asks_for_variants_claims_and_arguments_that_there_are(name):
     """Whether the numbers are there is seen when it is published; what is misspelt, before anything is measured."""
     experiment = load(name)
-    assert set(experiment.rests_on) <= {claim.id for claim in experiment.claims}
+    assert {one.removeprefix("not ") for one in experiment.rests_on} <= {claim.id for claim in experiment.claims}
     found = Report(experiment, made_up.evidence([]))
     for template in (experiment.answer, *experiment.advice):
         for asked in re.findall(r"\{([^{}]*)\}", template):
@@ -219,6 +219,15 @@ def test_an_answer_whose_claim_does_not_hold_is_refused_and_one_that_is_undecide
     assert publish.not_decided(open_one) == "No answer yet. Undecided: Coins land."
     assert publish.not_decided(summary(claim(), rests_on=["X1"])) == ""
     assert publish.not_decided(summary(claim("undecided", 0.2))) == ""
+
+
+def test_an_answer_may_say_the_contrary_of_a_claim():
+    for verdict in ("contradicted", "no real difference"):
+        assert publish.unsupported(summary(claim(verdict, -2.0), rests_on=["not X1"])) == ""
+    assert "the contrary of X1, and it reads supported" in publish.unsupported(summary(claim(), rests_on=["not X1"]))
+    open_one = summary(claim("undecided", 0.2), rests_on=["not X1"])
+    assert publish.unsupported(open_one) == ""
+    assert publish.not_decided(open_one).startswith("No answer yet")
 
 
 def test_a_timing_that_only_lacks_occasions_has_an_answer_that_says_how_many_it_has():

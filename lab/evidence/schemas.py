@@ -226,8 +226,9 @@ class ClaimSummary(Fields, frozen=True, kw_only=True):
 class Summary(Fields, frozen=True, kw_only=True):
     """`summary.json`: what the front page, the ledger and the list of recipes show.
 
-    `rests_on` are claims' ids, and `expected_false` is how many verdicts are wrong at most, on average. `images` is how
-    many a training has, where the experiment leaves some out.
+    `rests_on` are ids of claims, with "not " before those whose contrary the answer says, and `expected_false` is how
+    many verdicts are wrong at most, on average. `images` is how many a training has, where the experiment leaves some
+    out.
     """
 
     question: str
@@ -239,6 +240,11 @@ class Summary(Fields, frozen=True, kw_only=True):
     rests_on: list[str] = []
     expected_false: Number = 0.0
     claims: list[ClaimSummary]
+
+    @property
+    def resting(self) -> dict[str, bool]:
+        """Id of a claim that the answer rests on -> whether on what it says; if not, then on its contrary."""
+        return {one.removeprefix("not "): not one.startswith("not ") for one in self.rests_on}
 
 
 class Link(Fields, frozen=True, kw_only=True):

@@ -188,7 +188,7 @@ EXPERIMENT = Experiment(
     answer="Yes, if the input pipeline and the model take turns: the profile shows {waiting.naive_small} waiting, and "
     "ready batches save {saved.naive_small}. If the pipeline prefetches on the cores that train, little waiting "
     "proves nothing: the profile shows {waiting.overlapped_large}, and ready batches save {saved.overlapped_large}.",
-    rests_on=("W2c",),
+    rests_on=("W2a", "not W2c"),
     advice=[
         "**Profile twenty steps before you change anything, and mark them.** Keras's callback marks none, and "
         "TensorBoard's Profile page then reports no step time.",

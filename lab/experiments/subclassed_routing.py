@@ -287,7 +287,7 @@ EXPERIMENT = Experiment(
     answer="Sending half of the images deep, by confidence, costs "
     "{test_accuracy.deep_alone - test_accuracy.confidence_50}. A narrower network of as many multiplications loses "
     "{test_accuracy.deep_alone - test_accuracy.static}, with no gate at all.",
-    rests_on=("B8a_50", "B8c"),
+    rests_on=("not B8a_50", "not B8c"),
     advice=[
         "**Try a narrower network before you route.** With as many multiplications as routing half of the images, it "
         "reaches {test_accuracy.static}; routing reaches {test_accuracy.confidence_50}.",

@@ -32,7 +32,7 @@ def chosen(found: Summaries) -> list[Row]:
     rated = []
     for summary in found.values():
         mine = [
-            (claim.strongest.stale, claim.id not in summary.rests_on, -size(claim, effect), claim, effect)
+            (claim.strongest.stale, claim.id not in summary.resting, -size(claim, effect), claim, effect)
             for claim in summary.claims
             if (effect := _least(claim)) is not None
         ]

@@ -125,7 +125,7 @@ def not_decided(summary: Summary) -> str:
 
     Where all that lacks is more occasions of a timing, it is the answer with their number.
     """
-    resting = [claim for claim in summary.claims if claim.id in summary.rests_on]
+    resting = [claim for claim in summary.claims if claim.id in summary.resting]
     waiting = [claim for claim in resting if claim.strongest.verdict == "undecided"]
     if waiting and all(claim.strongest.few and claim.strongest.over == "occasion" for claim in waiting):
         occasions = min(effect.seeds for claim in waiting for effect in claim.strongest.effects)
@@ -135,14 +135,16 @@ def not_decided(summary: Summary) -> str:
 
 def unsupported(summary: Summary) -> str:
     """Why the answer must not stand: a claim that it rests on does not hold, or turns at the strongest setting."""
-    if unknown := set(summary.rests_on) - {claim.id for claim in summary.claims}:
+    if unknown := set(summary.resting) - {claim.id for claim in summary.claims}:
         return f"The answer rests on {', '.join(sorted(unknown))}: there is no such claim."
     for claim in summary.claims:
         first, last = claim.findings[0], claim.findings[-1]
-        if claim.id not in summary.rests_on:
+        if claim.id not in summary.resting:
             continue
-        if claim.strongest.verdict in ("contradicted", "no real difference"):
-            return f"The answer rests on {claim.id}, which reads {claim.strongest.verdict}. Write another answer."
+        against = ("contradicted", "no real difference") if summary.resting[claim.id] else ("supported",)
+        if claim.strongest.verdict in against:
+            which = claim.id if summary.resting[claim.id] else f"the contrary of {claim.id}"
+            return f"The answer rests on {which}, and it reads {claim.strongest.verdict}. Write another answer."
         there = {(effect.a, effect.b): effect for effect in last.effects}
         pairs = [(effect, there.get((effect.a, effect.b))) for effect in first.effects if first is not last]
         turned = [a for a, b in pairs if b is not None and _turned(claim, a, b)]
