@@ -154,6 +154,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if bool(self.train or self.partials) == bool(self.compare):
             raise ValueError("An experiment has either partial functions, or train, or compare.")
+        if "all" in self.names:
+            raise ValueError("A variant can't be called all: `--variants all` means every one.")
         for variant in self.partials.values():
             of_variants.described(variant)
         if self.config is None:

@@ -57,7 +57,7 @@ def variants_of(
     """
     given = (given,) if isinstance(given, str) else tuple(given)
     named = given not in ((), ("all",))
-    if given == ("all",) and "all" not in experiment.names:  # Unless a variant has that name.
+    if given == ("all",):
         given = tuple(experiment.names if possible is None else possible)
     if not given:
         given = tuple(experiment.usual(budget) if possible is None else possible)

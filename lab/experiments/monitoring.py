@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-from lab import Bars, Claim, Experiment, Run, Unit
+from lab import Bars, Claim, Experiment, Points, Run, Unit
 from pipelines import encoded, sources
 from recipes import monitoring as recipe
 
@@ -184,7 +184,10 @@ EXPERIMENT = Experiment(
     least={"images": 1, "profiled": 1, "steps": 11},
     floor="",
     units=UNITS,
-    panels=(Bars("step_seconds"), Bars("waiting"), Bars("saved")),
+    panels=(
+        Points("waiting", "saved", title="A profile that tells everything has the same share in both"),
+        Bars("step_seconds"),
+    ),
     answer="Yes, if the input pipeline and the model take turns: the profile shows {waiting.naive_small} waiting, and "
     "ready batches save {saved.naive_small}. If the pipeline prefetches on the cores that train, little waiting "
     "proves nothing: the profile shows {waiting.overlapped_large}, and ready batches save {saved.overlapped_large}.",

@@ -326,7 +326,7 @@ ROWS = [
         ("math.log(1.35)", "math.log(1 / 0.65)", "tests/test_input_pipeline.py::test_the_number_of_the_source"),
         (
             'feed if variant == "rewritten" else',
-            'feed if variant == "all" else',
+            'feed if variant == "all_four" else',
             "tests/test_input_pipeline.py::test_only_the_rewritten",
         ),
     ),

@@ -136,10 +136,11 @@ ROWS = [
         ("if wrong := unsupported(summary):", "if wrong := '':", f"{PUBLISHED}::test_advice_that_the_evidence"),
         ('claim.strongest.verdict == "undecided"]', "False]", f"{ADVICE}::test_an_answer_whose_claim"),
         (
-            'in ("contradicted", "no real difference"):\n            return',
-            "in ():\n            return",
+            'against = ("contradicted", "no real difference") if',
+            "against = () if",
             f"{ADVICE}::test_an_answer_whose_claim",
         ),
+        ('else ("supported",)', "else ()", f"{ADVICE}::test_an_answer_may_say"),
         ("return sides[0] * sides[1] < 0", "a.mean * b.mean < 0", f"{ADVICE}::test_a_ratio_turns"),
         ("not last.few and first.verdict", "first.verdict", f"{ADVICE}::test_an_answer_must_not"),
         ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
