@@ -136,14 +136,12 @@ class Tuning:
         extend(lambda variant, trials: self._leaders(variant, trials)[: self.finalists], self.final_seeds)
         # By its mean a winner may lie at an edge that was none by one seed.
         all_seeds = (SEED, *self.final_seeds)
-        for beyond in (self._wider, self._beyond_second):
-            extend(
-                lambda variant, trials, beyond=beyond: beyond(
-                    variant, trials, [best for best, _ in self._winner(variant, trials)]
-                ),
-                all_seeds,
-                WIDENINGS,
-            )
+
+        def won(variant: str, trials: Sequence[Trial]) -> list[Config]:
+            return [best for best, _ in self._winner(variant, trials)]
+
+        extend(lambda variant, trials: self._wider(variant, trials, won(variant, trials)), all_seeds, WIDENINGS)
+        extend(lambda variant, trials: self._beyond_second(variant, trials, won(variant, trials)), all_seeds, WIDENINGS)
         curve = [
             (variant, seed, self._config(variant, value))
             for variant, value in points

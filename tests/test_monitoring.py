@@ -248,7 +248,7 @@ def test_a_training_leaves_curves_histograms_and_a_marked_profile(tmp_path):
     model = recipe.train(batches, batches, 2, folder=tmp_path, rate=0.001, epochs=4)
     assert model.optimizer.iterations == 40
     assert 0 <= recipe.waiting(tmp_path) < 1
-    assert read_profile(tmp_path).batches == 21  # From the tenth to the thirtieth.
+    assert read_profile(tmp_path).batches == 20  # From the eleventh to the thirtieth.
     shown = {tag for path in tmp_path.rglob("events.*") for tag in events(path.parent).Tags()["tensors"]}
     head = f"{model.layers[-1].name}/activations"
     assert {"epoch_loss", "epoch_accuracy", "epoch_learning_rate", head} <= shown

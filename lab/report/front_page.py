@@ -116,7 +116,7 @@ def size(claim: ClaimSummary, effect: Effect) -> float:
 
 
 def _link(claim: ClaimSummary) -> str:
-    return f"[{escaped(claim.text)}](results/README.md#{anchor(claim.id)}) ({escaped(claim.source)})"
+    return f"[{escaped(claim.said or claim.text)}](results/README.md#{anchor(claim.id)}) ({escaped(claim.source)})"
 
 
 def _numbers(claim: ClaimSummary, effect: Effect) -> str:

@@ -112,8 +112,8 @@ ROWS = [
         ),
         ("if low <= value <= high and", "if", "tests/test_tuning.py::test_nothing_is_tried_beyond"),
         (
-            "for beyond in (self._wider, self._beyond_second):",
-            "for beyond in (self._wider,):",
+            "extend(lambda variant, trials: self._beyond_second(variant, trials, won(variant, trials)), all_seeds",
+            "extend(lambda variant, trials: self._wider(variant, trials, won(variant, trials)), all_seeds",
             "tests/test_tuning.py::test_a_decay_that_wins",
         ),
         ("SEED = 801\n", "SEED = 301\n", "tests/test_tuning.py::test_a_winner_at_the_edge_is_widened"),
