@@ -1,8 +1,7 @@
 """Should you clip gradients, or add noise to them?
 
-Clip at a norm that healthy steps seldom exceed, which costs nothing. Without clipping, one batch an
-epoch with pixels 257 times too large ruins the training. Noise frees a network whose gradient
-vanishes, and so does a better initializer.
+Clip at a norm that healthy steps seldom exceed. That costs nothing, and without it one spoiled
+batch an epoch ruins the training. Noise frees a network whose gradient vanishes.
 
 Run       python -m recipes.gradients      clipping and noise, three seeds
 Copy      global_clipnorm=, which every optimizer has; GradientNorms, to choose its value

@@ -1,8 +1,7 @@
 """Which learning-rate schedule should you train with?
 
-Lower the rate during training. A cosine to zero ends 2.1 points above the best constant rate, and
-so does linear decay after a warm-up. ReduceLROnPlateau gains 1.9 points and need not know when
-training ends.
+Lower the rate during training. A cosine to zero ends 2.1 points above the best constant rate, as
+does linear decay after a warm-up; ReduceLROnPlateau gains 1.9 points.
 
 Run       python -m recipes.schedules      eight schedules, three seeds
 Copy      build_rate, and build_callbacks for the plateau

@@ -306,17 +306,16 @@ EXPERIMENT = Experiment(
     recipe,
     variants=VARIANTS,
     claims=CLAIMS,
-    answer="Clip at a norm that healthy steps seldom exceed, which costs nothing. Without clipping, one batch an epoch "
-    "with pixels 257 times too large ruins the training. Noise frees a network whose gradient vanishes, and so does a "
-    "better initializer.",
+    answer="Clip at a norm that healthy steps seldom exceed. That costs nothing, and without it one spoiled batch an "
+    "epoch ruins the training. Noise frees a network whose gradient vanishes.",
     rests_on=("P3f", "B11d", "B11f", "B12"),
     about={
         "global_clipnorm=": ("P3", "P3b", "P3f", "B11", "B11b", "B11c", "B11e", "B11f"),
         "HeNormal": ("B12c",),
     },
     advice=[
-        "**Set `global_clipnorm` to the norm that one step in ten exceeds.** With one such batch an epoch, training "
-        "then ends at {test_accuracy.spoiled_clipped}; without clipping at {test_accuracy.spoiled}.",
+        "**Set `global_clipnorm` to the norm that one step in ten exceeds.** With one batch an epoch whose pixels are 257 "
+        "times too large, training then ends at {test_accuracy.spoiled_clipped}; without clipping at {test_accuracy.spoiled}.",
         "**Where most steps are clipped, a lower rate does about the same.** With two steps in three clipped, at the "
         "best rate, it ends level: {change test_accuracy.clipped_often - test_accuracy.lower_rate}. At three times "
         "the best rate the comparison is undecided.",

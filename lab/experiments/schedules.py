@@ -147,8 +147,8 @@ EXPERIMENT = Experiment(
         Bars("test_accuracy", variants=SHOWN, over="constant"),
     ),
     answer="Lower the rate during training. A cosine to zero ends {test_accuracy.cosine - test_accuracy.constant} "
-    "above the best constant rate, and so does linear decay after a warm-up. ReduceLROnPlateau gains "
-    "{test_accuracy.plateau - test_accuracy.constant} and need not know when training ends.",
+    "above the best constant rate, as does linear decay after a warm-up; ReduceLROnPlateau gains "
+    "{test_accuracy.plateau - test_accuracy.constant}.",
     rests_on=("O8c", "O9"),
     about={
         "CosineDecay": ("O8c", "O11"),
