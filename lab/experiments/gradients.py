@@ -314,8 +314,9 @@ EXPERIMENT = Experiment(
         "HeNormal": ("B12c",),
     },
     advice=[
-        "**Set `global_clipnorm` to the norm that one step in ten exceeds.** With one batch an epoch whose pixels are 257 "
-        "times too large, training then ends at {test_accuracy.spoiled_clipped}; without clipping at {test_accuracy.spoiled}.",
+        "**Set `global_clipnorm` to the norm that one step in ten exceeds.** With one batch an epoch whose pixels are "
+        "257 times too large, training then ends at {test_accuracy.spoiled_clipped}; without clipping at "
+        "{test_accuracy.spoiled}.",
         "**Where most steps are clipped, a lower rate does about the same.** With two steps in three clipped, at the "
         "best rate, it ends level: {change test_accuracy.clipped_often - test_accuracy.lower_rate}. At three times "
         "the best rate the comparison is undecided.",
