@@ -274,7 +274,7 @@ def test_code_that_was_changed_at_the_end_leaves_no_evidence(started, capsys, mo
 @pytest.mark.parametrize(
     ("what", "words"),
     [
-        ("code", "the code that makes the numbers"),
+        ("code", "the code changed while the command ran"),
         ("data_digest", "the images"),
         ("model_digest", "the file of --model"),
     ],

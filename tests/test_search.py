@@ -317,7 +317,7 @@ def test_settings_are_counted():
 def test_a_space_of_four_settings_is_tried_once(tuner, trials, tmp_path, capsys):
     tried = tried_by(make(tmp_path, two_by_two, tuner, trials=trials))
     assert len({(values["rate"], values["wide"]) for values in tried}) == len(tried) == 4
-    assert "There are 4 settings" in capsys.readouterr().out
+    assert "There are only 4 settings" in capsys.readouterr().out
 
 
 def test_every_setting_of_a_larger_space_is_tried_where_there_are_as_many_trials(tmp_path):
