@@ -114,7 +114,7 @@ ROWS = [
             "for end in (effect.low, effect.mean, effect.mean)]",
             f"{ADVICE}::test_the_picture_draws",
         ),
-        ("min(max(end, low), high)", "min(end, high)", f"{ADVICE}::test_the_picture_draws"),
+        ("min(max(end, low), high)", "max(end, low)", f"{ADVICE}::test_the_picture_draws"),
         ("(claim.strongest.stale, claim.id", "(False, claim.id", f"{ADVICE}::test_the_picture_takes"),
         ("(row[0], place, *row[1:])", "(row[0], 0, *row[1:])", f"{ADVICE}::test_the_picture_takes"),
     ),
