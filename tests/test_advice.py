@@ -237,7 +237,7 @@ def test_a_timing_that_only_lacks_occasions_has_an_answer_that_says_how_many_it_
     )
     lacking = structs.replace(timing, findings=[few])
     said = publish.not_decided(summary(lacking, rests_on=["X1"]))
-    assert said == "Not decided yet, after 1 occasion of 4: So."
+    assert said == "Not decided yet (1 of 4 occasions). So."
     other = claim("undecided", 0.2, id="X2")
     assert publish.not_decided(summary(lacking, other, rests_on=["X1", "X2"])).startswith("No answer yet")
     enough = structs.replace(timing, findings=[structs.replace(few, few=False)])  # It drifted, say.

@@ -113,7 +113,7 @@ CLAIMS = [
     ),
     Claim(
         "G3a", "Early stopping at the first rise of the validation loss ends at or above the last epoch",
-        said="Early stopping at the first rise of the validation loss, with restored weights", source="DL",
+        said="Stop at the first rise of the validation loss, and restore the weights", source="DL",
         metric="test_accuracy", equal=("first_rise", "none"), side="below",
     ),
     Claim(

@@ -17,7 +17,7 @@ from lab.report.pages import (
 )
 from lab.report.report import Report
 
-OURS, NONE, AND = ("subset", "full"), (None, "no", 0), " and "
+NONE = (None, "no", 0)
 ASKING = {"what", "which", "how", "does", "do", "can", "is", "are", "why", "when", "where", "who", "should", "will"}
 
 
@@ -117,20 +117,23 @@ def _named(machine: Machine) -> str:
 
 
 def trained(report: Report) -> str:
-    """On what, how long and in what batches the variants were trained; empty where no run noted its epochs."""
-    lengths = {len(record.curves["val_accuracy"]) for record in report.records if "val_accuracy" in record.curves}
+    """On what, how long and in what batches most variants were trained; empty where no run noted its epochs."""
+    lengths = Counter(
+        len(record.curves["val_accuracy"]) for record in report.records if "val_accuracy" in record.curves
+    )
     if not lengths:
         return ""
     found = report.found
-    images = found.config.get("images") or found.data.train_images or 8_000
+    which = "Most" if len(lengths) > 1 or report.experiment.own_flags else "All"
+    ours = {"subset": 8_000, "full": 45_000}.get(found.data.source)  # Of a reader's own images nobody knows here.
+    images = found.config.get("images") or found.data.train_images or ours
+    on = f" on {images:,} images{' of CIFAR-10' if ours else ''}" if images else ""
     batch = f", in batches of {found.config['batch_size']}" if found.config.get("batch_size") else ""
     changed = [
         word for word, flag in (("mirrored", "flip"), ("shifted", "shift")) if found.config.get(flag) not in NONE
     ]
-    return (
-        f"Trained on {images:,} images{' of CIFAR-10' if found.data.source in OURS else ''}"
-        f"{f', {AND.join(changed)}' if changed else ''}, for {from_to(sorted(lengths))} epochs{batch}."
-    )
+    how = f", {' and '.join(changed)}," if changed else ""
+    return f"{which} variants train{on}{how} for {counted(lengths.most_common(1)[0][0], 'epoch')}{batch}."
 
 
 def notes(report: Report) -> str:

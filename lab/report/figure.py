@@ -101,7 +101,7 @@ def _draw_curve(axes: Any, x: Any, y: np.ndarray, variant: str, color: str, *, l
 
 
 def _label_ends(axes: Any) -> None:
-    """Write each line's name beside its end, in the order of the ends, so that the strokes to them do not cross.
+    """Write each line's name beside its end, in the order of the ends, so that their strokes do not cross.
 
     Where all lines end at one height, as distributions do, each name stands above its line's peak.
     """
@@ -193,7 +193,7 @@ BESIDE = ((6, 5, "left"), (6, -12, "left"), (-6, 5, "right"), (-6, -12, "right")
 def _label_points(
     axes: Any, points: Mapping[str, tuple[float, float]], color: Mapping[str, str], first: tuple[Any, ...] = ()
 ) -> None:
-    """Write each point's name beside it, clear of points and other names where possible.
+    """Write each point's name beside it, away from points and other names.
 
     `first` are places that are tried before the usual ones: points to the right, points up, and the alignment.
     """

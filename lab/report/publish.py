@@ -20,7 +20,6 @@ from lab.experiment import Experiment
 from lab.report import front_page, ledger, picture, published
 from lab.report.advice import docstring_with, filled
 from lab.report.card import markdown
-from lab.report.pages import counted
 from lab.report.publishable import KINDS, objections
 from lab.report.published import STALE, Published, floors_of
 from lab.report.report import Report
@@ -129,7 +128,7 @@ def not_decided(summary: Summary) -> str:
     waiting = [claim for claim in resting if claim.strongest.verdict == "undecided"]
     if waiting and all(claim.strongest.few and claim.strongest.over == "occasion" for claim in waiting):
         occasions = min(effect.seeds for claim in waiting for effect in claim.strongest.effects)
-        return f"Not decided yet, after {counted(occasions, 'occasion')} of {OCCASIONS}: {summary.answer}"
+        return f"Not decided yet ({occasions} of {OCCASIONS} occasions). {summary.answer}"
     return f"No answer yet. Undecided: {'; '.join(claim.text for claim in waiting)}." if waiting else ""
 
 
