@@ -319,3 +319,16 @@ def test_bars_over_a_variant_show_the_paired_gain():
     assert axes.get_xlabel() == "test accuracy, gain over b (points)"
     (segment,) = axes.collections[0].get_segments()
     assert segment[:, 0] == pytest.approx(stats.t.interval(0.95, 1, 15.0, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"), [("subset", "on 8,000 images of CIFAR-10 for"), ("folder:mine", "train for")]
+)
+def test_a_card_says_how_many_images_only_where_it_knows(source, said):
+    report = reported(Claim("C", "…", "…", "test_accuracy", higher="a", than="b"), {"a": [0.5, 0.7], "b": [0.4, 0.5]})
+    records = [structs.replace(record, curves={"val_accuracy": [0.1, 0.2]}) for record in report.records]
+    data = structs.replace(report.found.data, source=source, train_images=None)
+    found = structs.replace(report.found, data=data, records=records, config={})
+    text = card.trained(Report(report.experiment, found))
+    assert said in text
+    assert "2 epochs" in text

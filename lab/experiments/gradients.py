@@ -214,8 +214,8 @@ CLAIMS = [
     ),
     Claim(
         "B11b",
-        "Clipping every step, to the length that steps have at the best rate, makes a rate at which the network otherwise "
-        "learns nothing as good as the best rate",
+        "Clipping every step, to the length that steps have at the best rate, makes a rate at which the network "
+        "otherwise learns nothing as good as the best rate",
         source="ours",
         metric="test_accuracy",
         equal=("high_clipped_always", "plain"),
