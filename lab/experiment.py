@@ -241,9 +241,13 @@ class Experiment:
 
     @property
     def measure_again(self) -> str:
-        """The command that measures what is published."""
+        """The command that measures what is published, as far as the first look."""
+        return self.measure_seeds(10)
+
+    def measure_seeds(self, count: int) -> str:
+        """The command that measures all variants at so many seeds."""
         every = " --variants all" if self.left_out or self.opens else ""
-        return f"python -m {self.command}{every} --seeds 10"
+        return f"python -m {self.command}{every} --seeds {count}"
 
     @property
     def sweep(self) -> Tuning | Table | None:

@@ -57,6 +57,16 @@ def test_tables_figures_and_the_card_are_of_the_seeds_that_all_variants_have():
     assert "over 2 seeds, the same for all variants" in card.markdown(report)
 
 
+def test_a_card_says_where_undecided_comparisons_had_more_seeds():
+    claim = Claim("C", "…", "…", "test_accuracy", higher="a", than="b")
+    scores = {"a": [0.5, 0.6, 0.7], "b": [0.4, 0.5, 0.6], "c": [0.1, 0.2]}
+    extended = card.markdown(reported(claim, scores))
+    assert "over 2 seeds, the same for all variants" in extended
+    assert "Undecided comparisons went on to 3 seeds" in extended
+    assert "--seeds 3` measures all of it again" in extended
+    assert "went on to" not in card.markdown(reported(claim, {name: scores[name] for name in "ab"}))
+
+
 def test_variants_that_the_experiment_has_no_more_are_left_out():
     claim = Claim("C", "…", "…", "test_accuracy", higher="a", than="b")
     experiment = dataclasses.replace(guess.EXPERIMENT, variants=("a", "b"), claims=[claim])
@@ -290,6 +300,33 @@ def test_of_more_than_six_lines_the_highest_are_drawn():
     drawn = figure.draw([Lines("y")], of_curves({f"v_{i}": [[0.1, i / 10]] for i in range(9)}))
     assert names_in(drawn.axes[0]) == ["v 8", "v 7", "v 6", "v 5", "v 4", "v 3"]
     assert drawn.axes[0].get_title().startswith("The 6 highest of 9: mean")
+
+
+def test_lines_that_end_at_one_height_are_named_at_their_peaks():
+    curves = {"early": [[0.0, 5.0, 0.1, 0.0, 0.0]], "late": [[0.0, 0.0, 0.1, 4.0, 0.0]]}
+    drawn = figure.draw([Lines("y")], of_curves(curves))
+    drawn.draw_without_rendering()
+    (axes,) = drawn.axes
+    assert {text.get_text(): tuple(text.xy) for text in axes.texts} == {"early": (2, 5.0), "late": (4, 4.0)}
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not boxes[0].overlaps(boxes[1])
+    assert all(axes.get_window_extent().x1 > box.x1 for box in boxes)
+
+
+def test_values_of_a_line_may_lie_several_units_apart():
+    drawn = figure.draw([Lines("y", x_label="step", every=10)], of_curves({"a": [[1.0, 2.0, 3.0]]}))
+    (axes,) = drawn.axes
+    assert axes.lines[0].get_xdata().tolist() == [10, 20, 30]
+    assert axes.get_xlabel() == "step"
+
+
+def test_bars_are_of_the_variants_that_are_named():
+    claim = Claim("C", "…", "…", "test_accuracy", higher="a", than="b")
+    scores = {"a": [0.5, 0.7], "b": [0.4, 0.5], "c": [0.1, 0.2]}
+    report = reported(claim, scores, panels=(Bars("test_accuracy", variants=("a", "c")),))
+    (axes,) = report.figure().axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "c"]
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx([60.0, 15.0])
 
 
 def test_a_variant_has_one_color_in_every_panel():

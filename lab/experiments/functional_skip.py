@@ -207,12 +207,10 @@ EXPERIMENT = Experiment(
         "{test_accuracy.residual_deep - test_accuracy.plain_deep} at 13 convolutions.",
         "**Do not expect depth alone to pay.** With BatchNorm and skip connections, 13 convolutions end "
         "{test_accuracy.residual_deep_norm - test_accuracy.residual_shallow_norm} above 3 after two epochs.",
-        "**Normalize as well.** BatchNorm adds {test_accuracy.residual_deep_norm - test_accuracy.residual_deep} to the "
-        "deep residual network.",
         "**BatchNorm alone does not replace skip connections.** The deep plain network with BatchNorm stays "
         "{test_accuracy.residual_deep_norm - test_accuracy.plain_deep_norm} behind the residual one.",
-        "**Do not expect the initializer to do it.** He's initializer takes the deep plain network to "
-        "{test_accuracy.plain_deep_he}.",
+        "**Do not expect the initializer to do it.** With He's initializer, 13 plain convolutions fit their training "
+        "images {train_accuracy.plain_shallow_he - train_accuracy.plain_deep_he} worse than 3.",
     ],
     flags={"batch_size": 64},
     augment=True,

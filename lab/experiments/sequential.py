@@ -188,8 +188,8 @@ EXPERIMENT = Experiment(
     advice=[
         "**Begin with a convnet.** It reaches {test_accuracy.convnet}, and two dense layers reach "
         "{test_accuracy.dense_128_64}.",
-        "**Do not expect much from more dense layers.** One layer of 65 units ends within three points of two layers "
-        "and of four.",
+        "**Do not expect much from more dense layers.** One layer of 65 units ends at most three points below two "
+        "layers, and below four.",
         "**Put an activation between layers.** Without one, ten layers are a single matrix.",
     ],
 )

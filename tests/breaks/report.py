@@ -62,6 +62,19 @@ ROWS = [
         ('[*(others or ["–"]), with_verdict]', "[first, with_verdict]", f"{REPORT}::test_with_all_images"),
     ),
     *of(
+        "lab/report/templates/card.md.j2",
+        (
+            "{% if found.seeds | length > report.shared | length %}",
+            "{% if found.seeds %}",
+            f"{REPORT}::test_a_card_says_where_undecided",
+        ),
+        (
+            "experiment.measure_seeds(found.seeds | length) | code",
+            "experiment.measure_again | code",
+            f"{REPORT}::test_a_card_says_where_undecided",
+        ),
+    ),
+    *of(
         "lab/report/figure.py",
         ("key=lambda name: -ends[name]", "key=lambda name: ends[name]", f"{REPORT}::test_of_more_than_six_lines"),
         ("heights[number - 1] + GAP", "heights[number - 1]", f"{REPORT}::test_lines_are_named"),
@@ -73,6 +86,9 @@ ROWS = [
             "dict.fromkeys(first)",
             f"{REPORT}::test_a_variant_has_one_color",
         ),
+        ("* panel.every", "", f"{REPORT}::test_values_of_a_line"),
+        ("if name in (panel.variants or found)}", "}", f"{REPORT}::test_bars_are_of"),
+        ("np.ptp(heights_of_ends) < 0.01", "np.ptp(heights_of_ends) < -0.01", f"{REPORT}::test_lines_that_end"),
     ),
     *of(
         "lab/report/floors.py",
