@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lab.cli.python import measure
     from lab.core.run import Run
     from lab.core.timing import clock, share_of_others
-    from lab.execute.cluster import follow, join, limit_threads, workers_here
+    from lab.execute.cluster import join, limit_threads, workers_here
     from lab.execute.subprocesses import memory_of, together
     from lab.experiment import Experiment, Unit
     from lab.measurement import Measured, advice
@@ -41,7 +41,7 @@ _MODULES = {
     "lab.cli.python": "measure",
     "lab.core.run": "Run",
     "lab.core.timing": "clock share_of_others",
-    "lab.execute.cluster": "follow join limit_threads workers_here",
+    "lab.execute.cluster": "join limit_threads workers_here",
     "lab.execute.subprocesses": "memory_of together",
     "lab.experiment": "Experiment Unit",
     "lab.measurement": "Measured advice",

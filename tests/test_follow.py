@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab import Run
-from lab.execute import cluster
+from lab.experiments import distributed
 from lab.tensorboard.log import TensorBoardLog
 from pipelines import batches, sources
 
@@ -48,7 +48,7 @@ class Keep(keras.callbacks.Callback):
 def by_others(run: Run, model: keras.Model) -> None:
     feed, keep = batches.training(DATA.train, 50, seed=1), Keep(run.folder)
     build().fit(feed, epochs=3, callbacks=[keep], shuffle=False, verbose=0)
-    cluster.follow(run, model, DATA, run.folder, keep.rows)
+    distributed.follow(run, model, DATA, run.folder, keep.rows)
 
 
 def tags(folder: Path) -> dict[str, set[str]]:
@@ -84,6 +84,6 @@ def test_what_others_trained_ends_after_the_epoch_in_which_the_loss_is_not_finit
     run, model = Run("nan", 1, REQUEST, None, tmp_path), build()
     for epoch in (1, 2, 3):
         model.save(tmp_path / f"epoch-{epoch:04}.keras")
-    cluster.follow(run, model, DATA, tmp_path, [[1.0, 0.1], [float("nan"), 0.1], [1.0, 0.1]])
+    distributed.follow(run, model, DATA, tmp_path, [[1.0, 0.1], [float("nan"), 0.1], [1.0, 0.1]])
     assert len(run.curves["loss"]) == 2
     assert run.diverged

@@ -14,16 +14,14 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from lab.core.run import Run
 from lab.evidence.provenance import gpus
 from lab.execute.subprocesses import end_with_parent
 from lab.experiments import load
-from pipelines import batches, sources
+from pipelines import sources
 from pipelines.errors import MachineError, UsageError
 from pipelines.terminal import ENDED, INTERRUPTED, Ended, leave
 
@@ -120,33 +118,6 @@ def agree(strategy: Any, about: str) -> bool:
         return strategy.experimental_local_results(found)[0]
 
     return set(of_all().numpy().tolist()) == {number}
-
-
-def follow(run: Run, model: Any, data: sources.Data, folder: Path, rows: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Log a training of other processes, from the models that it has left, and return the last one's scores.
-
-    Args:
-        model: compiled, and with the same layers.
-        folder: where the models are, `epoch-0001.keras` and so on.
-        rows: the loss and accuracy of each epoch, and whatever else.
-    """
-    import keras
-
-    validation = batches.evaluation(data.validation)
-    callbacks = keras.callbacks.CallbackList(run.callbacks(data), model=model, epochs=len(rows))
-    callbacks.on_train_begin()
-    for epoch, (loss, accuracy, *_) in enumerate(rows):
-        callbacks.on_epoch_begin(epoch)
-        callbacks.on_train_batch_begin(0)
-        model.load_weights(folder / f"epoch-{epoch + 1:04}.keras")
-        logs = {"loss": loss, "accuracy": accuracy}
-        callbacks.on_train_batch_end(0, dict(logs))
-        found = model.evaluate(validation, verbose=0, return_dict=True)
-        callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in found.items()})
-        if model.stop_training:
-            break
-    callbacks.on_train_end()
-    return run.scores(model, data)
 
 
 def join(name: str) -> None:

@@ -21,7 +21,6 @@ from lab import (
     Tuning,
     Unit,
     clock,
-    follow,
     half_decades,
     limit_threads,
     share_of_others,
@@ -154,6 +153,31 @@ def in_processes(variant: str, config, run: Run) -> tuple[list, Path]:
         return (rows[0], place), share_of_others(timed[0, 2], timed[0, 3], timed[:, 4].sum())
 
     return run.undisturbed(attempt, config.again)
+
+
+def follow(run: Run, model, data: sources.Data, folder: Path, rows) -> dict[str, float]:
+    """Log a training of other processes, from the models that it has left, and return the last one's scores.
+
+    Args:
+        model: compiled, and with the same layers.
+        folder: where the models are, `epoch-0001.keras` and so on.
+        rows: the loss and accuracy of each epoch, and whatever else.
+    """
+    validation = batches.evaluation(data.validation)
+    callbacks = keras.callbacks.CallbackList(run.callbacks(data), model=model, epochs=len(rows))
+    callbacks.on_train_begin()
+    for epoch, (loss, accuracy, *_) in enumerate(rows):
+        callbacks.on_epoch_begin(epoch)
+        callbacks.on_train_batch_begin(0)
+        model.load_weights(folder / f"epoch-{epoch + 1:04}.keras")
+        logs = {"loss": loss, "accuracy": accuracy}
+        callbacks.on_train_batch_end(0, dict(logs))
+        found = model.evaluate(validation, verbose=0, return_dict=True)
+        callbacks.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in found.items()})
+        if model.stop_training:
+            break
+    callbacks.on_train_end()
+    return run.scores(model, data)
 
 
 def compare(config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:

@@ -196,9 +196,9 @@ EXPERIMENT = Experiment(
         Bars("test_accuracy", variants=(*recipe.RATES, "adam_l2")),
         Bars("epochs_to_target"),
     ),
-    answer="Muon goes furthest: after five epochs it is {test_accuracy.muon - test_accuracy.adamw} above AdamW, each with "
-    "its best rate and decay. Tune the rate: Adam at 0.001 ends {test_accuracy.adam - test_accuracy.adam_literal} below "
-    "a tuned Adam.",
+    answer="Muon goes furthest: after five epochs it is {test_accuracy.muon - test_accuracy.adamw} above AdamW, each "
+    "with its best rate and decay. Tune the rate: Adam at 0.001 ends "
+    "{test_accuracy.adam - test_accuracy.adam_literal} below a tuned Adam.",
     rests_on=("O6b", "O21a"),
     advice=[
         "**Try Muon first** where most weights are matrices or kernels: it ends at {test_accuracy.muon}, and Adam at "

@@ -2,7 +2,6 @@
 
 from tests.breaks.row import of
 
-FOLLOWED = "tests/test_follow.py::test_a_training_of_others"
 CLUSTER = "tests/test_distributed.py"
 
 MACHINE = "tests/faults/test_machine.py"
@@ -10,24 +9,6 @@ ROWS = [
     *of(
         "lab/execute/invocation.py",
         ("code_hash.parts_on_disk(", "code_hash.parts(", "tests/test_execute.py::test_code_that_was_changed_at"),
-    ),
-    *of(
-        "lab/execute/cluster.py",
-        (
-            "        if model.stop_training:\n            break\n",
-            "",
-            "tests/test_follow.py::test_what_others_trained_ends",
-        ),
-        (
-            "        callbacks.on_train_batch_end(0, dict(logs))\n",
-            "",
-            FOLLOWED,
-        ),
-        (
-            '{f"val_{name}": value for name, value in found.items()}',
-            '{f"val_{name}": logs.get(name, value) for name, value in found.items()}',
-            FOLLOWED,
-        ),
     ),
     *of(
         "lab/execute/subprocesses.py",

@@ -140,6 +140,21 @@ ROWS = [
     ),
     *of(
         "lab/experiments/distributed.py",
+        (
+            "        if model.stop_training:\n            break\n",
+            "",
+            "tests/test_follow.py::test_what_others_trained_ends",
+        ),
+        (
+            "        callbacks.on_train_batch_end(0, dict(logs))\n",
+            "",
+            "tests/test_follow.py::test_a_training_of_others",
+        ),
+        (
+            '{f"val_{name}": value for name, value in found.items()}',
+            '{f"val_{name}": logs.get(name, value) for name, value in found.items()}',
+            "tests/test_follow.py::test_a_training_of_others",
+        ),
         ("synchronized=synchronized),", "synchronized=True),", "tests/test_distributed.py::test_a_normalization_is"),
         (
             "        self.last = clock()\n\n    def on_epoch_end",
