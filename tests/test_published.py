@@ -16,7 +16,7 @@ from lab.evidence import staleness
 from lab.evidence.records import EvidenceError, read, read_json, write_json
 from lab.evidence.schemas import Evidence, Images, Origin, Summary, Trial, TuningSweep
 from lab.experiments import NAMES, load
-from lab.report import card, figure, floors, front_page, publish, publishable, published
+from lab.report import card, figure, floors, front_page, pages, publish, publishable, published
 from lab.report.publish import CARD, SUMMARY
 from lab.report.publishable import FULL_DIGEST, KERAS, SUBSET_DIGEST
 from lab.report.published import RESULTS, Published
@@ -506,6 +506,11 @@ def test_text_in_evidence_is_escaped_on_the_card(hostile):
     assert "before a | b" not in page
     assert "before `code`" not in page
     assert "\x1b" not in page
+
+
+def test_claims_and_answers_keep_names_as_code_and_nothing_else():
+    assert pages.prose("`fit_a` is *1.5* <b>") == r"`fit_a` is \*1.5\* &lt;b&gt;"
+    assert pages.prose("a|b `c|d` `") == r"a\|b `c\|d` \`"
 
 
 # Floors

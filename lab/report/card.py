@@ -10,6 +10,7 @@ from lab.report.pages import (
     effects_text,
     escaped,
     from_to,
+    prose,
     render,
     shown,
     smallest_text,
@@ -73,7 +74,7 @@ def _table(report: Report, claims: Sequence[ClaimSummary]) -> tuple[list[str], l
         first, *others = [_numbers(claims, claim, finding) for finding in claim.findings]
         with_verdict = ", ".join(filter(None, [verdict_text(claim.findings[0]), first]))
         numbers = [*(others or ["–"]), with_verdict] if at_full else [first]
-        rows.append([f"{escaped(claim.text)} ({escaped(claim.source)})", verdict_text(claim.strongest), *numbers])
+        rows.append([f"{prose(claim.text)} ({escaped(claim.source)})", verdict_text(claim.strongest), *numbers])
     if not at_full:
         return ["advice", "verdict", "effect"], rows
     few = max((effect.seeds for finding in at_full if finding.few for effect in finding.effects), default=0)

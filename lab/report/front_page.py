@@ -13,7 +13,7 @@ from lab.evidence.provenance import ROOT
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
 from lab.report.ledger import anchor, current, totals
-from lab.report.pages import counted, duration, effect_text, escaped, render
+from lab.report.pages import counted, duration, effect_text, escaped, prose, render
 
 CHAPTERS = {
     "Building models": (
@@ -116,7 +116,7 @@ def size(claim: ClaimSummary, effect: Effect) -> float:
 
 
 def _link(claim: ClaimSummary) -> str:
-    return f"[{escaped(claim.said or claim.text)}](results/README.md#{anchor(claim.id)}) ({escaped(claim.source)})"
+    return f"[{prose(claim.said or claim.text)}](results/README.md#{anchor(claim.id)}) ({escaped(claim.source)})"
 
 
 def _numbers(claim: ClaimSummary, effect: Effect) -> str:
@@ -138,9 +138,9 @@ def _row(name: str, summary: Summary | None) -> list[str]:
     waiting = f"{counted(mine.waiting, 'claim')}, earlier version" if mine.waiting else ""
     said = ", ".join(filter(None, [words, waiting])) or counted(mine.checks, "check")
     claims = f"[{said}](results/{name}/README.md)"
-    answer = f"{escaped(summary.answer)}{' (earlier version)' if summary.answer and summary.stale else ''}"
+    answer = f"{prose(summary.answer)}{' (earlier version)' if summary.answer and summary.stale else ''}"
     takes = duration(summary.quick_seconds)
-    return [link, escaped(summary.question), answer or "to be measured again", claims, takes]
+    return [link, prose(summary.question), answer or "to be measured again", claims, takes]
 
 
 def gallery(found: Summaries) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.evidence.provenance import ROOT
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
-from lab.report.pages import effects_text, escaped, render, verdict_text
+from lab.report.pages import effects_text, escaped, prose, render, verdict_text
 
 EVERYWHERE = 5  # A name that more recipes than these use is in the index only where a claim says it.
 
@@ -71,13 +71,13 @@ def page(found: Summaries) -> str:
 
 def _row(claim: ClaimSummary) -> list[str]:
     finding = claim.strongest
-    said = f" It tests the advice “{escaped(claim.said)}”." if claim.said else ""
+    said = f" It tests the advice “{prose(claim.said)}”." if claim.said else ""
     kind = " *A check.*" if claim.check else ""
     machine = f" on {escaped(finding.machine)}" if finding.machine else ""
     where = f'<a id="{anchor(claim.id)}"></a>{escaped(claim.id)}'
     what = f"{escaped(claim.measure)}: " if finding.effects else ""
     shown = f"**{verdict_text(finding)}**{machine}{' (earlier version)' if finding.stale else ''}"
-    sentence = f"{escaped(claim.text)} ({escaped(claim.source)}).{said}{kind}"
+    sentence = f"{prose(claim.text)} ({escaped(claim.source)}).{said}{kind}"
     return [where, sentence, shown, what + effects_text(claim, finding)]
 
 

@@ -15,13 +15,23 @@ MOST_SHOWN = 4  # Of a claim's effects.
 
 def escaped(text: object) -> str:
     """Text that Markdown shows as it is: no HTML, no link, no cell of a table."""
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(printable(str(text)), quote=False))
+    return _escaped(printable(str(text)))
+
+
+def _escaped(plain: str) -> str:
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", html.escape(plain, quote=False))
 
 
 def code(text: object) -> str:
     """Text as a code span."""
     plain = printable(str(text)).replace("`", "'").replace("|", "\\|")
     return f"`{plain}`"
+
+
+def prose(text: object) -> str:
+    """Text that Markdown shows as it is, except that `names in backticks` are code."""
+    parts = re.split(r"`([^`]+)`", printable(str(text)))
+    return "".join(code(part) if place % 2 else _escaped(part) for place, part in enumerate(parts))
 
 
 def counted(number: int, word: str) -> str:
@@ -120,7 +130,7 @@ def _environment() -> Any:
 
     loader = jinja2.PackageLoader("lab.report")
     made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"escaped": escaped, "code": code, "counted": counted}
+    made.filters |= {"escaped": escaped, "code": code, "prose": prose, "counted": counted}
     made.globals |= {"table": markdown_table, "effects": effects_text, "verdict": verdict_text}
     made.globals |= {"effect_text": effect_text, "smallest": smallest_text}
     return made

@@ -136,6 +136,7 @@ ROWS = [
     ),
     *of(
         "lab/report/pages.py",
+        ("code(part) if place % 2 else _escaped(part)", "_escaped(part)", f"{PUBLISHED}::test_claims_and_answers_keep"),
         (
             "if isinstance(value, (int, float)) and",
             "if True and",
