@@ -143,7 +143,7 @@ ROWS = [
             f"{REPORT}::test_a_tables_settings",
         ),
         (r"([\\`*_\[\]|])", r"([\\`*_\[\]])", f"{ADVICE}::test_the_ledger_has"),
-        ("html.escape(printable(str(text)), quote=False)", "printable(str(text))", f"{PUBLISHED}::test_text_in"),
+        ("html.escape(plain, quote=False)", "plain", f"{PUBLISHED}::test_text_in"),
         ('else text.lstrip("+-")', "else text", f"{REPORT}::test_how_an_effect"),
         ("effects[:1]\n", "effects[-1:]\n", f"{REPORT}::test_of_many_effects"),
     ),
