@@ -29,7 +29,7 @@ def training(
     steps = len(split) // batch_size if batch_size > 0 else 0
     if steps < 1:
         raise RequestError(
-            f"A batch size of {batch_size:,} can't be had from {len(split):,} images: use 1 to {len(split):,}."
+            f"A batch size of {batch_size:,} does not fit {len(split):,} images: use 1 to {len(split):,}."
         )
     if not augment:
         shift, flip = 0, False

@@ -1,11 +1,12 @@
 """Should you clip gradients, or add noise to them?
 
-Clip at a norm that healthy steps seldom exceed. That costs nothing, and without it one spoiled
-batch an epoch ruins the training. Noise frees a network whose gradient vanishes.
+Clip at a norm that healthy steps seldom exceed. That costs nothing, and saves a training in which
+one batch an epoch has pixels 257 times too large. Noise helps a stuck network and harms a healthy
+one.
 
 Run       python -m recipes.gradients      clipping and noise, three seeds
 Copy      global_clipnorm=, which every optimizer has; GradientNorms, to choose its value
-Careful   NaN passes through; on n replicas Keras clips the part of each, so divide by n;
+Careful   NaN passes through; with n replicas Keras clips each one's share, so divide the norm by n;
           import NoisySGD before you load its models
 Numbers   results/gradients/README.md
 Papers    arXiv:1211.5063 (clipping), arXiv:1511.06807 (noise)

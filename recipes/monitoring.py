@@ -1,8 +1,8 @@
 """Can the profiler tell input-bound from compute-bound?
 
-Not decided yet (1 of 4 occasions). Yes, if the input pipeline and the model take turns: the profile
-shows 75.0 % waiting, and ready batches save 77.0 %. If the pipeline prefetches on the cores that
-train, little waiting proves nothing: the profile shows 5.1 %, and ready batches save 35.2 %.
+Provisional (timed on 1 of 4 occasions). Yes, if the input pipeline and the model take turns: the
+profile shows 75.0 % waiting, and batches that are in memory already save 77.0 %. If the pipeline
+prefetches on the cores that train, the profile misses most of its cost.
 
 Run       python -m recipes.monitoring
 Copy      MarkedProfile and waiting; saved_by_ready_batches; Activations

@@ -237,7 +237,7 @@ def test_a_timing_that_only_lacks_occasions_has_an_answer_that_says_how_many_it_
     )
     lacking = structs.replace(timing, findings=[few])
     said = publish.not_decided(summary(lacking, rests_on=["X1"]))
-    assert said == "Not decided yet (1 of 4 occasions). So."
+    assert said == "Provisional (timed on 1 of 4 occasions). So."
     other = claim("undecided", 0.2, id="X2")
     assert publish.not_decided(summary(lacking, other, rests_on=["X1", "X2"])).startswith("No answer yet")
     enough = structs.replace(timing, findings=[structs.replace(few, few=False)])  # It drifted, say.
@@ -276,7 +276,7 @@ def test_totals_are_counted_by_hand_and_the_same_on_every_page():
     )
     sentence = (
         "3 recipes, 7 claims: 2 supported, 1 contradicted, 1 no real difference. 3 claims wait for a measurement with "
-        "the current code. Another 2 checks follow from the code or from arithmetic."
+        "the current code. Another 2 checks test the code, arithmetic or the measurement itself."
     )
     page = "\n".join(line for part in front_page.PARTS for line in front_page.marks(part))
     assert sentence in front_page.readme(page, found)
@@ -297,7 +297,9 @@ def test_what_surprises_is_what_was_contradicted_the_largest_first():
     }
     lines = front_page.surprises(found).splitlines()
     assert [line.split("**")[1] for line in lines] == ["contradicted", "contradicted", "no real difference"]
-    assert lines[0].startswith("- [Coins land](results/README.md#x2) (TF): **contradicted**, test accuracy −7.0 points")
+    assert lines[0].startswith(
+        "- [Coins land](results/README.md#x2) (TF): **contradicted**, test accuracy, a minus b: −7.0 points"
+    )
     assert "[Coins \\| fly]" in lines[2]
     few = {"regularization": summary(claim("contradicted", -7.0), images=1000)}
     assert "**contradicted** (1,000 images), test" in front_page.surprises(few)
@@ -307,7 +309,7 @@ def test_of_six_surprises_five_are_shown_and_where_there_is_none_the_claims_that
     odd = [claim("contradicted", -float(size)) for size in range(1, 7)]
     assert len(front_page.surprises({"optimizers": summary(*odd)}).splitlines()) == 5
     lines = front_page.surprises({"optimizers": summary(*odd), "gradients": summary(claim("contradicted", -0.5))})
-    effects = [line.partition("accuracy −")[2][:3] for line in lines.splitlines()]
+    effects = [line.partition(": −")[2][:3] for line in lines.splitlines()]
     assert effects == ["6.0", "5.0", "0.5", "4.0", "3.0"]  # Two of one recipe before a third.
     waiting = summary(claim("contradicted"), claim(), stale=True)
     assert "2 claims wait" in front_page.surprises({"optimizers": summary(claim()), "schedules": waiting})
@@ -324,8 +326,9 @@ def test_what_changed_at_scale():
         "schedules": summary(claim(full=("contradicted", -3.0), text="then contradicted")),
         "gradients": summary(claim(full=("contradicted", -3.0)), stale=True),
     }
-    head, _, first, second = front_page.at_scale(found).splitlines()
-    assert head == "1 of 3 verdicts is the same with all of CIFAR-10. These are not:"
+    title, _, _, head, _, first, second = front_page.at_scale(found).splitlines()
+    assert title.startswith("## ")
+    assert head == "1 of 3 verdicts is the same with all images. These are not:"
     assert first.startswith(
         "- [then contradicted](results/README.md#x1) (TF): supported with few images, **contradicted**"
     )
@@ -482,6 +485,8 @@ def test_the_picture_takes_current_claims_first_then_headlines_and_no_recipe_twi
     }
     assert [one.text for one, _ in picture.chosen(found)][:5] == ["headline", "small", "large 8", "large 7", "large 6"]
     assert picture.chosen(found)[-1][0].text == "stale"
+    found["optimizers"].claims.append(claim("contradicted", -2.0, text="not so"))
+    assert [one.text for one, _ in picture.chosen(found)][:4] == ["headline", "small", "not so", "large 8"]
     several = {f"r{number}": summary(*many) for number in range(4)}
     assert len(picture.chosen(several)) == picture.MOST
 

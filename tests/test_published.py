@@ -105,8 +105,11 @@ def test_what_is_trained_with_is_what_the_sweep_found_and_none_lies_at_an_edge(n
     for variant, winner in found.winners.items():
         settings = experiment.settings(variant)
         for setting in {tuning.swept, *tuning.second.get(variant, ())[:1]}:
-            assert winner[setting] in (settings.get(setting), *(settings[table] for table in experiment.tuned)), variant
-        mine = [trial for trial in found.search if trial.variant == variant]
+            assert winner[setting] in (
+                settings.get(setting, defaults.get(setting)),
+                *(settings[table] for table in experiment.tuned),
+            ), variant
+        mine = [trial for trial in trials if trial.variant == variant]
         values = sorted({trial.config[tuning.swept] for trial in mine})
         assert len(values) >= 4
         if max(trial.metrics.get("validation_accuracy", 0) for trial in mine) > 0.11:  # Else none beat chance.

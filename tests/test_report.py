@@ -174,7 +174,7 @@ def test_a_card_has_the_answer_the_advice_and_a_table_of_claims():
     assert "<br>b minus c: +10.0 \\[+9." in lines[11]
     assert lines[13].startswith("Percentage points of test accuracy: mean and deciding interval over 10 seeds.")
     assert lines[13].endswith("A difference below 1 point counts as none.")
-    assert lines[14].startswith("Measured on 2 CPU cores (a). `python -m tests.toys.guess` measures it again")
+    assert lines[14].startswith("Measured on 2 CPU cores (a). `python -m tests.toys.guess` repeats it with three seeds")
     table, _, details = page.partition("<details>")
     assert "Two and two" not in table  # A check is no claim.
     assert "- Two and two are four (DL): passed." in details.partition("## Checks")[2]

@@ -21,7 +21,7 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "seeds": (int | None, None, "How many seeds, up to 10,000. Default: 1 at smoke, 3 at quick, 5 at full."),
     "first_seed": (int | None, None, "The first seed. Default: that of the published runs."),
     "variants": (tuple[str, ...], (), "Which variants, or all. Default: all but those that a plain run leaves out."),
-    "trials": (int, 12, "How many trials. Hyperband gets about as many epochs, and at least one full round."),
+    "trials": (int, 12, "How many trials. Hyperband gets the epochs of as many, and at least one round."),
     "to": (int, 40, "How many seeds at most: 10, 20, 40 or 80."),
     "data": (str | None, None, "The images: subset, full, folder:PATH (a folder for each class) or tfds:NAME."),
     "image_size": (int | None, None, "Height and width that images of a folder or of tfds are resized to."),
@@ -32,7 +32,11 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "profile": (bool, False, "Profile some early steps of each training, for TensorBoard's Profile page."),
     "log": (bool, True, "Write TensorBoard files."),
     "jobs": (int | None, None, "Runs at a time. Default: one per GPU, or one per core."),
-    "backend": (Backend, "local", "Processes on this machine, or the Ray cluster of RAY_ADDRESS (else a local one)."),
+    "backend": (
+        Backend,
+        "local",
+        "Processes on this machine, or Ray: the cluster of RAY_ADDRESS, else a local one.",
+    ),
     "logdir": (Path, LOGS, "Where TensorBoard's files and the evidence go."),
     "resume": (bool, False, "Keep the finished runs of the newest invocation with the same settings, and do the rest."),
 }

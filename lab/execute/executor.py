@@ -82,7 +82,7 @@ def _records(future: concurrent.futures.Future, job: Job) -> list[Record]:
 
 def _cause_of_death(exitcode: int | None) -> str:
     if exitcode is not None and exitcode < 0:
-        return f"ended by signal {-exitcode}{', perhaps for want of memory' if exitcode == -9 else ''}"
+        return f"ended by signal {-exitcode}{', probably out of memory' if exitcode == -9 else ''}"
     return f"exit code {exitcode}"
 
 

@@ -95,8 +95,8 @@ CLAIMS = [
     ),
     Claim(
         "B7b",
-        "A second branch helps by its information and not by its parameters: with the numbers of another image it is "
-        "no better than none",
+        "A second branch helps by its information and not by its parameters: with another image's numbers it does "
+        "not help",
         source="ours, a control of B7a",
         metric="test_accuracy",
         equal=("both_shuffled", "image"),
@@ -136,7 +136,7 @@ EXPERIMENT = Experiment(
     tuning=Tuning("rate", dict.fromkeys(VARIANTS, half_decades(3.2e-4, 3.2e-2)), Objective("validation_accuracy")),
     units={"explained": Unit("second output's variance explained", 100, "points", 0)},
     panels=(Lines("val_accuracy"), Bars("test_accuracy")),
-    answer="A second input helps if it holds what the first lacks: six color numbers add {test_accuracy.both - "
+    answer="A second input can help: six color numbers add {test_accuracy.both - "
     "test_accuracy.image} to a gray picture. As an output, whether they help is undecided.",
     rests_on=("B7a",),
     about={

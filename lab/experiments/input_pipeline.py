@@ -213,12 +213,12 @@ EXPERIMENT = Experiment(
         "**Cache the decoded images first.** A cache alone saves {saved log_time.cache / log_time.naive} of a step's "
         "time. Without it, the other techniques together take {log_time.all_but_cache / log_time.all_four} as long as "
         "with it.",
-        "**Batch before you augment.** An input pipeline that augments image by image takes "
-        "{log_feed_time.all_but_batch_first / log_feed_time.all_four} as long.",
+        "**Batch before you augment.** Without a model behind it, an input pipeline that augments image by "
+        "image takes {log_feed_time.all_but_batch_first / log_feed_time.all_four} as long.",
         "**Expect the input to cost time on a CPU.** The cores that prepare the images are those that train: a step "
         "takes {log_time.all_four / log_time.ready} as long as with a batch that is already in memory. A GPU was not "
         "measured.",
-        "**Augment with Keras's layers if you like.** In the pipeline a step takes "
+        "**Augment with Keras's layers.** In the pipeline a step takes "
         "{log_time.keras_in_chain / log_time.all_four} as long as with the recipe's own operations, and with the "
         "layers in the model {log_time.keras_in_model / log_time.all_four}.",
     ],

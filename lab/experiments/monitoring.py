@@ -189,17 +189,17 @@ EXPERIMENT = Experiment(
         Bars("step_seconds"),
     ),
     answer="Yes, if the input pipeline and the model take turns: the profile shows {waiting.naive_small} waiting, and "
-    "ready batches save {saved.naive_small}. If the pipeline prefetches on the cores that train, little waiting "
-    "proves nothing: the profile shows {waiting.overlapped_large}, and ready batches save {saved.overlapped_large}.",
+    "batches that are in memory already save {saved.naive_small}. If the pipeline prefetches on the cores that train, "
+    "the profile misses most of its cost.",
     rests_on=("W2a", "not W2c"),
     advice=[
         "**Profile twenty steps before you change anything, and mark them.** Keras's callback marks none, and "
         "TensorBoard's Profile page then reports no step time.",
         "**Mend the input pipeline first where the profile shows much waiting.** With the naive pipeline the large "
-        "model waits for {waiting.naive_large} of a step, and ready batches save {saved.naive_large}.",
+        "model waits for {waiting.naive_large} of a step, and batches in memory save {saved.naive_large}.",
         "**Do not trust little waiting on a CPU.** With a prefetching pipeline the profile shows the large model "
-        "waiting for {waiting.overlapped_large} of a step, yet ready batches save {saved.overlapped_large}. A GPU was "
-        "not measured.",
+        "waiting for {waiting.overlapped_large} of a step, yet batches in memory save {saved.overlapped_large}. A "
+        "GPU was not measured.",
         "**Add a callback for activations.** Keras's own callback writes loss, accuracy, learning rate and weights "
         "only.",
     ],

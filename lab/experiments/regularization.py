@@ -247,6 +247,10 @@ EXPERIMENT = Experiment(
         "not measured.",
         "**Choose the checkpoint by the metric that you care about.** The weights of the lowest validation loss end "
         "{test_accuracy.best_accuracy - test_accuracy.best_loss} below those of the best validation accuracy.",
-        "**Do not expect zeros from L1.** Of the weights {exactly_zero.l1} are exactly zero; prune them yourself.",
+        "**Do not stop early to gain accuracy.** Stopping at the first rise of the validation loss ends "
+        "{test_accuracy.none - test_accuracy.first_rise} below the last epoch, and with a patience of five epochs "
+        "{test_accuracy.none - test_accuracy.early_stopping} below it.",
+        "**Do not expect zeros from L1.** {exactly_zero.l1} of the weights are exactly zero. To prune, set small ones "
+        "to zero yourself.",
     ],
 )

@@ -146,7 +146,7 @@ EXPERIMENT = Experiment(
         Lines("applied_rate", x_label="step", every=16, variants=SHOWN, title="The learning rate as applied"),
         Bars("test_accuracy", variants=SHOWN, over="constant"),
     ),
-    answer="Lower the rate during training. A cosine to zero ends {test_accuracy.cosine - test_accuracy.constant} "
+    answer="Lower the rate along a cosine: to zero, it ends {test_accuracy.cosine - test_accuracy.constant} "
     "above the best constant rate, as does linear decay after a warm-up; ReduceLROnPlateau gains "
     "{test_accuracy.plateau - test_accuracy.constant}.",
     rests_on=("O8c", "O9"),

@@ -284,7 +284,7 @@ EXPERIMENT = Experiment(
     variants=VARIANTS,
     claims=CLAIMS,
     compare=compare,
-    answer="Yes, but not for free: with 30 % of the images sent deep, by confidence, it loses "
+    answer="Not without losing accuracy: with only the 30 % least confident images sent down the deep path, it loses "
     "{test_accuracy.deep_alone - test_accuracy.confidence_30}. The variance of activations routes no better than "
     "chance.",
     rests_on=("not B8a_30", "not B9a"),
@@ -311,7 +311,7 @@ EXPERIMENT = Experiment(
     units={
         "log_inference": Unit("time of 40 images", timed=True),
         "multiplications": Unit("multiplications an image", 1e-6, "millions"),
-        "auc": Unit("pairs that the score puts in the right order", 100, "points", 1),
+        "auc": Unit("pairs of images ranked correctly", 100, "points", 1),
     },
     panels=(
         Points(

@@ -120,7 +120,7 @@ def _link(claim: ClaimSummary) -> str:
 
 
 def _numbers(claim: ClaimSummary, effect: Effect) -> str:
-    return f"{escaped(claim.measure)} {escaped(effect_text(claim, effect))}"
+    return f"{escaped(claim.measure)}, {escaped(effect_text(claim, effect, named=True))}"
 
 
 def by_chapter(found: Summaries) -> str:

@@ -27,7 +27,7 @@ def chosen(found: Summaries) -> list[Row]:
     """The claims that are shown: decided ones about accuracy, time or memory.
 
     Current ones come first, then those that a recipe's answer rests on, then the largest effects. No recipe has a
-    second one before every recipe had one.
+    second one before every recipe had one. Second ones are what was contradicted, where there is any.
     """
     rated = []
     for summary in found.values():
@@ -37,8 +37,9 @@ def chosen(found: Summaries) -> list[Row]:
             if (effect := _least(claim)) is not None
         ]
         mine.sort(key=lambda row: row[:3])
-        rated += [(row[0], place, *row[1:]) for place, row in enumerate(mine)]
-    rated.sort(key=lambda row: row[:4])
+        mine[1:] = sorted(mine[1:], key=lambda row: (row[0], row[3].strongest.verdict != "contradicted", row[2]))
+        rated += [(row[0], place, row[3].strongest.verdict == "supported", *row[1:]) for place, row in enumerate(mine)]
+    rated.sort(key=lambda row: row[:5])
     return [(claim, effect) for *_, claim, effect in rated[:MOST]]
 
 

@@ -128,7 +128,7 @@ def not_decided(summary: Summary) -> str:
     waiting = [claim for claim in resting if claim.strongest.verdict == "undecided"]
     if waiting and all(claim.strongest.few and claim.strongest.over == "occasion" for claim in waiting):
         occasions = min(effect.seeds for claim in waiting for effect in claim.strongest.effects)
-        return f"Not decided yet ({occasions} of {OCCASIONS} occasions). {summary.answer}"
+        return f"Provisional (timed on {occasions} of {OCCASIONS} occasions). {summary.answer}"
     return f"No answer yet. Undecided: {'; '.join(claim.text for claim in waiting)}." if waiting else ""
 
 
