@@ -142,7 +142,7 @@ def notes(report: Report) -> str:
     experiment, text = report.experiment, []
     if experiment.compare:
         text.append("All variants of a seed took turns in one process, alone on the machine.")
-    elif not experiment.timed & set(experiment.units):
+    elif "images_per_second" in report.shown():
         text.append("Speeds come from runs side by side and decide no claim.")
     if report.levels("epochs_to_target"):
         text.append("A run that missed the target counts as all its epochs.")

@@ -102,11 +102,11 @@ def effect_text(claim: ClaimSummary, effect: Effect, *, unit: bool = True, named
 
 
 def smallest_text(claim: ClaimSummary) -> str:
-    """The smallest effect that matters to a claim, with its unit: "1 point", "5 %"."""
+    """The smallest effect that matters to a claim, with its unit: "1 point", "5 %", "3.2×"."""
     if claim.smallest is None:
         return ""
     if claim.unit == "×":
-        return f"{100 * (claim.smallest - 1):.0f} %"
+        return f"{100 * (claim.smallest - 1):.0f} %" if claim.smallest < 2 else times(claim.smallest)
     unit = claim.unit.removesuffix("s") if claim.smallest == 1 else claim.unit
     return f"{claim.smallest:,g} {unit}".strip()
 
