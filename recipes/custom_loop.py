@@ -1,8 +1,7 @@
 """When should you write your own training loop, and what must it then do itself?
 
-Provisional (timed on 1 of 4 occasions). Write one when the step itself is new, and compile it:
-uncompiled, a step takes 4.7× as long. It ends in the same weights as `fit`. For speed alone, set
-`steps_per_execution` first.
+Provisional (timed on 1 of 4 occasions). Write one when the step itself is new, and compile it: else
+it takes 4.7× as long. The weights are those of `fit`. For speed alone, set `steps_per_execution`.
 
 Run       python -m recipes.custom_loop      six ways to train one model, three seeds
 Copy      `accumulate` in train; OwnStep for a new step under `fit`; fit_by_hand for a new loop

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lab import Bars, Claim, Experiment, Lines, Objective, Run, Tuning, Unit, half_decades, memory_of
+from lab import Bars, Claim, Experiment, Objective, Run, Tuning, Unit, half_decades, memory_of
 from pipelines import batches, sources
 from recipes import custom_loop as recipe
 
@@ -202,10 +202,10 @@ EXPERIMENT = Experiment(
         "memory": Unit("peak memory of a batch of 512", 1, "MiB", 0, timed=True),
         "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3, timed=True),
     },
-    panels=(Bars("step_ms"), Bars("memory"), Lines("val_accuracy")),
-    answer="Write one when the step itself is new, and compile it: uncompiled, a step takes "
-    "{log_time.eager / log_time.by_hand} as long. It ends in the same weights as `fit`. For speed alone, set "
-    "`steps_per_execution` first.",
+    panels=(Bars("step_ms"), Bars("memory")),
+    answer="Write one when the step itself is new, and compile it: else it takes "
+    "{log_time.eager / log_time.by_hand} as long. The weights are those of `fit`. For speed alone, set "
+    "`steps_per_execution`.",
     rests_on=("B10", "B13c"),
     about={
         "steps_per_execution=": ("B13b",),
