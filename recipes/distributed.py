@@ -1,7 +1,7 @@
 """How do you train one model on several devices or machines, and is it still the same model?
 
 Build and compile it in a strategy's scope. It is the same model if each image counts alike and
-BatchNormalization is synchronized. On one processor, replicas train no faster than threads.
+BatchNormalization is synchronized.
 
 Run       python -m recipes.distributed      one device and two replicas, three seeds
 Copy      build_strategy; for one process, build and compile in its scope() and call fit; for several, train
