@@ -420,7 +420,12 @@ def test_a_worker_that_waits_for_the_others_ends_when_it_is_told(tmp_path, numbe
             assert time.monotonic() < deadline
             time.sleep(0.1)
         worker.send_signal(number)
-        _, said = worker.communicate(timeout=30)
+        try:
+            _, said = worker.communicate(timeout=30)
+        except subprocess.TimeoutExpired:  # Where the test fails, nothing is left either.
+            for process in (worker, *children):
+                process.kill()
+            raise
         assert worker.returncode == code
         assert "Traceback" not in said
         assert psutil.wait_procs(children, timeout=30)[1] == []
