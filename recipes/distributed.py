@@ -5,7 +5,7 @@ BatchNormalization is synchronized.
 
 Run       python -m recipes.distributed      one device and two replicas, three seeds
 Copy      build_strategy; for one process, build and compile in its scope() and call fit; for several, train
-Careful   synchronize BatchNormalization; shuffle with the same seed on all workers; clipping acts on each replica alone
+Careful   synchronize BatchNormalization; shuffle by one seed on all workers; clipping acts on each replica
 Numbers   results/distributed/README.md
 Papers    arXiv:1706.02677; TensorFlow's guide to distributed training
 """
@@ -20,7 +20,7 @@ from keras import layers, losses, optimizers
 
 
 def build_strategy():
-    """A strategy over all GPUs of this machine, or of all workers. Call it before anything else of TensorFlow."""
+    """A strategy over all GPUs, here or of all workers. Call it before anything else of TensorFlow."""
     if "TF_CONFIG" in os.environ:  # It names all workers, and which of them this process is.
         return tf.distribute.MultiWorkerMirroredStrategy()
     devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

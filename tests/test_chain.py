@@ -79,7 +79,7 @@ def test_programs_are_told_the_same_numbers(summary):
 def test_readme_counts_and_lists_them(summary):
     assert ledger.totals({"dice": summary}).verdicts["contradicted"] == 2
     lines = front_page.surprises({"dice": summary}).replace("\\", "").splitlines()
-    assert f"**contradicted**, test accuracy +32.5 points [+{interval()[1]:.1f}, " in lines[0]
+    assert f"**contradicted**, test accuracy, clear minus fair: +32.5 points [+{interval()[1]:.1f}, " in lines[0]
 
 
 @pytest.mark.parametrize(("elapsed", "seconds"), [(30.0, 9), (None, 3), (5.0, 3)])
