@@ -63,7 +63,7 @@ def say_lost_output() -> OSError | None:
         os.dup2(null, sys.stdout.fileno())
         os.close(null)
         if not isinstance(error, BrokenPipeError):
-            print(f"Some output could not be printed ({error.strerror}). The results are saved.", file=sys.stderr)
+            print(f"Some output could not be printed: {error.strerror}. What was done is kept.", file=sys.stderr)
         return error
     return None
 

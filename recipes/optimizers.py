@@ -1,7 +1,7 @@
 """Which optimizer should you train with?
 
-Muon goes furthest: after five epochs it is 4.4 points above AdamW, each with its best rate and
-decay. Tune and schedule the rate: Adam at a constant 0.001 ends 6.6 points lower.
+On 8,000 images Muon goes furthest: 4.4 points above AdamW, each with its best rate and decay. Tune
+and schedule the rate: Adam at a constant 0.001 ends 6.6 points lower.
 
 Run       python -m recipes.optimizers      six optimizers, three seeds
 Copy      build_optimizer, with the rate from RATES as a starting point

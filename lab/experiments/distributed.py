@@ -160,7 +160,7 @@ def follow(run: Run, model, data: sources.Data, folder: Path, rows) -> dict[str,
     Args:
         model: compiled, and with the same layers.
         folder: where the models are, `epoch-0001.keras` and so on.
-        rows: the loss and accuracy of each epoch, and whatever else.
+        rows: for each epoch, a row that begins with its loss and its accuracy.
     """
     validation = batches.evaluation(data.validation)
     callbacks = keras.callbacks.CallbackList(run.callbacks(data), model=model, epochs=len(rows))

@@ -220,8 +220,8 @@ CLAIMS = [
     *(
         Claim(
             f"H4{letter}",
-            f"Hyperband reaches random search's best in {share} of its epochs, where a whole trial has four",
-            source="Li et al. 2018",
+            f"Hyperband reaches random search's best in {share} of its epochs, if a whole trial has four epochs",
+            source="ours, after Li et al. 2018",
             metric="chosen_accuracy",
             equal=(f"hyperband_{name}", "random"),
             side="below",
