@@ -14,6 +14,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.errors import UsageError
+from pipelines.errors import MachineError, UsageError
 
 ROOT = Path(__file__).parents[1]
 BATCH = 128
@@ -42,7 +43,7 @@ def ours() -> Epoch:
     from recipes import optimizers
 
     data = sources.load()
-    model = optimizers.build_model("momentum", data)
+    model = optimizers.build_model(data.train.images.shape[1:], len(data.classes))
     optimizer = optimizers.build_optimizer("momentum", 0.1, None)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], steps_per_execution=16)
@@ -71,7 +72,7 @@ def _plain_keras():
     from recipes import optimizers
 
     data = sources.load()
-    model = optimizers.build_model("momentum", data)
+    model = optimizers.build_model(data.train.images.shape[1:], len(data.classes))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
     return model, data.train
@@ -142,13 +143,18 @@ def contestant(name: str) -> None:
 
 @contextlib.contextmanager
 def processes(names: dict[str, str]) -> Iterator[dict[str, subprocess.Popen]]:
-    """A process for each contestant, name -> interpreter; those that can't be are left out."""
+    """A process for each contestant, name -> interpreter.
+
+    Raises:
+        MachineError: one did not start.
+    """
     running: dict[str, subprocess.Popen] = {}
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with tempfile.TemporaryDirectory() as folder:
         _write_images(Path(folder))
         try:
             for name, interpreter in names.items():
+                errors = Path(folder, f"{name}.txt")
                 start = [interpreter, str(Path(__file__)), "--contestant", name]
                 variables = {
                     **os.environ,
@@ -156,18 +162,16 @@ def processes(names: dict[str, str]) -> Iterator[dict[str, subprocess.Popen]]:
                     "BENCHMARK_IMAGES": folder,
                     "PYTHONPATH": str(ROOT),
                 }
-                process = subprocess.Popen(
-                    start,
-                    env=variables,
-                    text=True,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                )
+                with errors.open("w") as stderr:
+                    process = subprocess.Popen(
+                        start, env=variables, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+                    )
                 if process.stdout and process.stdout.readline() == "ready\n":
                     running[name] = process
                 else:
-                    print(f"{name} is left out: it did not start.")
+                    process.wait()
+                    why = (errors.read_text(errors="replace").strip() or f"exit code {process.returncode}").splitlines()
+                    raise MachineError(f"{name} did not start: {why[-1]}")
             yield running
         finally:
             for process in running.values():
@@ -186,18 +190,24 @@ def _write_images(folder: Path) -> None:
 def race(rounds: int, torch_python: str) -> dict[str, list[float]]:
     """Seconds of each round's epoch by contestant."""
     names = dict.fromkeys(KERAS, sys.executable)
-    has_torch = subprocess.run([torch_python, "-c", "import torch"], capture_output=True).returncode == 0
-    if has_torch:
+    if shutil.which(torch_python) is None:
+        raise UsageError(f"--torch: {torch_python} is no Python interpreter.")
+    if subprocess.run([torch_python, "-c", "import torch"], capture_output=True).returncode == 0:
         names |= dict.fromkeys(TORCH, torch_python)
+    else:
+        print(f"PyTorch is left out: {torch_python} can't import torch. Name another interpreter with --torch.")
     seconds: dict[str, list[float]] = {name: [] for name in names}
     with processes(names) as running:
         for _ in range(rounds):
             for name, process in random.sample(list(running.items()), len(running)):
                 assert process.stdin is not None
                 assert process.stdout is not None
-                process.stdin.write("\n")
-                process.stdin.flush()
-                seconds[name].append(float(process.stdout.readline()))
+                with contextlib.suppress(BrokenPipeError):
+                    process.stdin.write("\n")
+                    process.stdin.flush()
+                if not (answer := process.stdout.readline()):
+                    raise MachineError(f"{name} ended in the middle: start the benchmark again.")
+                seconds[name].append(float(answer))
     return {name: times for name, times in seconds.items() if times}
 
 

@@ -47,6 +47,7 @@ def test_the_rows_of_a_module_are_of_its_own_area():
         folders = {
             "recipes": ("recipes/", "lab/experiments/"),
             "pipelines": ("pipelines/",),
+            "cli": ("lab/cli/", "benchmarks/"),
             "top": ("lab/",),
             "variants": ("lab/",),
         }

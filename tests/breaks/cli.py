@@ -1,9 +1,10 @@
-"""Breaks of lab/cli/: what stands there, what is put in its place, which test must notice."""
+"""Breaks of lab/cli/ and benchmarks/: what stands there, what is put in its place, which test must notice."""
 
 from tests.breaks.row import of
 
 FLAGS, CLI = "tests/faults/test_flags.py", "tests/test_cli.py"
 OF_SEVERAL = f"{CLI}::test_of_several_recipes"
+BENCHMARK = "tests/test_benchmark.py"
 
 ROWS = [
     *of(
@@ -38,5 +39,13 @@ ROWS = [
         "lab/cli/python.py",
         ('if all(record.status == "failed"', 'if any(record.status == "failed"', f"{CLI}::test_measure_raises"),
         ("return conclude(invocation, records)", "return conclude(invocation, records[:1])", f"{CLI}::test_measure"),
+    ),
+    *of(
+        "benchmarks/throughput.py",
+        ("[theirs / mine for mine", "[mine / theirs for mine", f"{BENCHMARK}::test_ratios_are"),
+        ("shuffle(len(train))", "shuffle(len(train)).take(4000)", f"{BENCHMARK}::test_an_epoch_of"),
+        ("batches.training(data.train,", "batches.training(data.validation,", f"{BENCHMARK}::test_an_epoch_of"),
+        ("if not (answer :=", "if None is (answer :=", f"{BENCHMARK}::test_a_contestant_that_ends"),
+        ("process.stdout.readline() == ", "process.stdout.readline() != ", f"{BENCHMARK}::test_a_contestant_that_does"),
     ),
 ]
