@@ -325,7 +325,7 @@ EXPERIMENT = Experiment(
         "it makes each step as short as a low rate does.",
         "**Keep noise for a network that is stuck.** It takes 13 plain convolutions from {test_accuracy.deep} to "
         "{test_accuracy.deep_noise_weak}. A healthy network loses "
-        "{test_accuracy.plain - test_accuracy.noise_weak} by weak noise.",
+        "{test_accuracy.plain - test_accuracy.noise_weak} by weak noise, and nothing that matters by faint noise.",
         "**Try He's initializer as well.** It takes the same network to {test_accuracy.deep_he}. Which of the two is "
         "better is undecided.",
     ],
