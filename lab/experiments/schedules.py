@@ -156,7 +156,7 @@ EXPERIMENT = Experiment(
     },
     advice=[
         "**Decay the rate**, for example along a cosine: {test_accuracy.cosine}, against {test_accuracy.constant} at "
-        "the best constant rate. Whether it must reach zero is undecided.",
+        "the best constant rate. A line that stops at 29 % of its peak ends level with one that goes to zero.",
         "**Tune the peak again when you add a schedule.** The best peak of a cosine is "
         "{argument.rate.cosine / argument.rate.constant} the best constant rate, one step of the tuning grid.",
         "**Use ReduceLROnPlateau where you cannot say how long you will train.** It gains "
