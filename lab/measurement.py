@@ -21,6 +21,8 @@ from lab.report.card import markdown
 from lab.report.pages import effect_text, markdown_table, shown
 from lab.report.published import RESULTS, STALE, Published
 from lab.report.report import Report
+from lab.report.summary import not_applying
+from lab.tuning import Tuning
 from pipelines import sources
 from pipelines.errors import RequestError, UsageError
 
@@ -151,8 +153,9 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     )
     write_json(folder / "evidence.json", found)
     published = Published.read(invocation.experiment, budget=invocation.settings.budget)
-    applies = invocation.is_as_published and not published.stale_tuning
-    report = Report(invocation.experiment, found, published.tuning if applies else None)
+    report = Report(invocation.experiment, found)
+    if not published.stale_tuning and not not_applying(report, published, invocation.settings):
+        report = Report(invocation.experiment, found, published.tuning)
     report.write_figure(folder)
     (folder / "card.md").write_text(markdown(report), encoding="utf-8")
     if invocation.settings.log:
@@ -197,7 +200,12 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
             jobs.append(invocation.job((variant,), seed, fields, invocation.folder / name))
         return run_jobs(invocation, jobs, say, watch)
 
-    search, curve = sweep.sweep(invocation.variants, trials)
+    if isinstance(sweep, Tuning):
+        say(f"First a grid of {sweep.swept}, then what the best leave open, then the best three at more seeds.")
+        # On the reader's own images the curve would test no claim.
+        search, curve = sweep.sweep(invocation.variants, trials, with_curve=not invocation.settings.is_own)
+    else:
+        search, curve = sweep.sweep(invocation.variants, trials)
     both = [*search, *curve]
     invocation.check_code()
     found = TuningSweep(

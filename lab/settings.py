@@ -55,6 +55,11 @@ class Settings:
         """The folder that holds those of the experiments: a search has one of its own, such as logs/random-12."""
         return self.logdir / f"{self.tuner}-{self.trials}" if self.action == "search" else self.logdir
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the images or the model are the reader's own, so that no published number is about them."""
+        return not self.data.is_cifar10 or bool(self.model)
+
 
 def images_of(
     budget: BudgetName,

@@ -111,8 +111,8 @@ class Tuning:
     def objective_of(self, variant: str) -> Objective:
         return self.objective if isinstance(self.objective, Objective) else self.objective[variant]
 
-    def sweep(self, variants: Iterable[str], do: Trials) -> tuple[list[Record], list[Record]]:
-        """Do the trials of the search, then those of the curve; return the records of both."""
+    def sweep(self, variants: Iterable[str], do: Trials, with_curve: bool = True) -> tuple[list[Record], list[Record]]:
+        """Do the trials of the search, then those of the curve unless it is left out; return the records of both."""
         variants, search = list(variants), list[Record]()
 
         def extend(wanted: Wanted, seeds: Sequence[int] = (SEED,), times: int = 1) -> None:
@@ -147,7 +147,7 @@ class Tuning:
             for variant, value in points
             for seed in range(FIRST_OF_CURVE, FIRST_OF_CURVE + self.curve.get(variant, 0))
         ]
-        return search, do(curve) if curve else []
+        return search, do(curve) if curve and with_curve else []
 
     def winners(self, search: Sequence[Trial]) -> dict[str, dict[str, Any]]:
         """variant -> the winning settings and the mean that they reached."""

@@ -20,7 +20,7 @@ from lab.report import summary
 from pipelines import sources
 from pipelines.errors import UsageError
 from tests.conftest import ROOT, evidence_in
-from tests.toys import dice, guess, pair
+from tests.toys import dice, guess, made_up, pair
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,24 @@ def test_an_interruption_says_how_to_go_on_and_ends_all_that_was_to_follow(monke
     flags = ["--budget", "smoke", "--logdir", str(tmp_path)]
     assert commands.run_all([guess.EXPERIMENT, pair.EXPERIMENT], flags) == 130
     printed = capsys.readouterr().out
-    assert f"1 finished runs are kept in {tmp_path / 'guess'}" in printed
+    assert f"1 finished run is kept in {tmp_path / 'guess'}" in printed
     assert f"python -m tests.toys.guess --budget smoke --logdir {tmp_path} --resume" in printed
+    assert f"and then\n  python -m recipes run pair --budget smoke --logdir {tmp_path}\n" in printed
     assert not (tmp_path / "pair").exists()
+
+
+def test_a_run_at_another_budget_has_no_verdict_from_the_published_tuning(monkeypatch, capsys, tmp_path):
+    def at_once(work, jobs, gpus, started):
+        for one in work:
+            started(one)
+            yield one, [made_up.record(one.variants[0], one.seed, metrics={"test_accuracy": 0.5})]
+
+    monkeypatch.setattr(executor, "side_by_side", at_once)
+    flags = ["--seeds", "1", "--variants", "adam", "sgd", "--no-log", "--logdir", str(tmp_path)]
+    assert commands.run(load("optimizers"), ["--budget", "smoke", *flags]) == 0
+    assert "tuned more carefully" not in capsys.readouterr().out
+    assert commands.run(load("optimizers"), flags) == 0
+    assert "tuned more carefully than Adam [TF], from the published tuning" in capsys.readouterr().out
 
 
 def test_one_experiment_follows_the_other_and_each_is_as_if_it_were_alone(started, capsys, tmp_path):

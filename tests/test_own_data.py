@@ -1,6 +1,7 @@
 """A reader's own images and model: scikit-learn's digits written out as PNGs, and folders and models that won't do."""
 
 import dataclasses
+import json
 import os
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from lab.experiments import NAMES, load
 from pipelines import encoded, folders, sources
 from pipelines.sources import Request
 from tests.conftest import ROOT, evidence_in
+from tests.toys import guess
 
 MODEL = """
 import keras
@@ -140,6 +142,27 @@ def test_every_recipe_of_images_runs_on_digits(digits, tmp_path, name):
         assert record.status == "finished", record.cause
 
 
+@pytest.mark.parametrize("flags", [[], ["--rate", "0.5"]])
+def test_a_rate_that_is_given_is_not_called_the_recipes(started, capsys, digits, tmp_path, flags):
+    own = ["--budget", "smoke", "--data", f"folder:{digits}", "--logdir", str(tmp_path), *flags]
+    assert commands.run(guess.EXPERIMENT, own) == 0
+    printed = capsys.readouterr().out
+    assert ("Each rate is the recipe's, tuned on CIFAR-10. To find your own:" in printed) == (not flags)
+    assert (" tune --variants fair loaded " in printed) == (not flags)
+
+
+def test_tuning_on_your_own_images_ends_with_the_command_that_uses_what_won(
+    started, capsys, monkeypatch, digits, tmp_path
+):
+    tuning = dataclasses.replace(guess.TUNING, curve={"fair": 3})
+    monkeypatch.setattr(guess, "EXPERIMENT", dataclasses.replace(guess.EXPERIMENT, tuning=tuning))
+    own = ["--data", f"folder:{digits}", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, ["tune", *own]) == 0
+    printed = capsys.readouterr().out
+    assert f"Next         python -m tests.toys.guess --variants fair --rate 1 --data folder:{digits}" in printed
+    assert json.loads(next(tmp_path.rglob("tuning.json")).read_text())["curve"] == []
+
+
 @pytest.mark.processes
 def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tmp_path):
     """README's two flags, as a user types them."""
@@ -150,8 +173,7 @@ def test_digits_through_optimizers_with_a_model_of_ones_own(digits, my_model, tm
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "The published results do not apply: these are your own images and model." in done.stdout
-    assert "To find your own:" in done.stdout
-    assert " tune --variants momentum adam_race " in done.stdout
+    assert "To find your own:" not in done.stdout  # A rate was given.
     assert "Published, from" not in done.stdout
     assert "no better than a guess" not in done.stdout
     found = evidence_in(tmp_path / "logs")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -471,14 +472,47 @@ def test_unfit_sweeps_are_refused(tmp_path, change, why):
 
 
 def test_newer_evidence_that_may_not_be_published_is_named(clean, tmp_path):
-    newer = write(tmp_path, evidence_of(model="mine.py:build"), "20270101-000000")
-    write(tmp_path, evidence_of(budget="smoke"), "20270101-000001")  # Nobody means runs for floors to be published.
+    newer = write(tmp_path, evidence_of(seeds=range(1, 3)), "20270101-000000")
+    # Nobody means these to be published: runs for floors, and those of a reader's own model or images.
+    write(tmp_path, evidence_of(budget="smoke"), "20270101-000001")
+    write(tmp_path, evidence_of(model="mine.py:build"), "20270101-000002")
+    own = Images(source="folder:digits", train_images=None, split_seed=None)
+    write(tmp_path, evidence_of(data=own), "20270101-000003")
     broken = newer.parents[1] / "20280101-000000" / "evidence.json"
     broken.parent.mkdir()
     broken.write_text("{")
     path, passed_over = publishable.find(guess.EXPERIMENT, clean.parents[2], "evidence.json")
     assert path == clean
     assert [sentence.split()[0] for sentence in passed_over] == [str(broken), str(newer)]
+
+
+def test_each_part_that_is_stale_or_missing_has_the_command_that_mends_it():
+    for name in NAMES:
+        lines = publish.status_of(load(name))
+        for part, remedy in itertools.pairwise([*lines, ""]):
+            if "stale" in part or "not measured" in part:
+                command = "tune" if part.startswith("tuning") else "floors" if part.startswith("floors") else ""
+                assert (
+                    f"`python -m {f'lab floors {name}' if command == 'floors' else f'recipes.{name} {command}'}"
+                    in remedy
+                )
+
+
+@pytest.mark.parametrize("logdir", [[], ["--logdir", "elsewhere"]])
+def test_floors_that_were_interrupted_say_how_to_go_on(capsys, monkeypatch, logdir):
+    asked = []
+    monkeypatch.setattr(laboratory, "run_all", lambda names, flags: asked.append((names, flags)) or 130)
+    assert laboratory.main(["floors", "sequential", *logdir]) == 130
+    again = f"python -m lab floors sequential {' '.join([*logdir, '--resume'])}\n"
+    assert again in capsys.readouterr().err
+    assert laboratory.main(again.split()[3:]) == 130
+    (_, first), (_, second) = asked
+    assert second == [*first, "--resume"]
+
+
+def test_a_recipe_without_floors_says_so(capsys):
+    assert laboratory.main(["floors", "search"]) == 0
+    assert "Without a floor" in capsys.readouterr().out
 
 
 def test_publishing_from_a_folder_that_is_not_there_says_so(capsys, tmp_path, monkeypatch, results):

@@ -32,9 +32,11 @@ def run_all(experiments: Sequence[Experiment], arguments: Sequence[str]) -> int:
     One that can't go on does not stop the others. A remark that holds for several is printed once.
     """
     worst, said = 0, set[str]()
-    for experiment in experiments:
+    for number, experiment in enumerate(experiments, 1):
         worst = max(worst, run(experiment, arguments, said))
         if worst in (INTERRUPTED, ENDED):
+            if rest := [one.name for one in experiments[number:]]:
+                print(f"and then\n  {shlex.join(['python', '-m', 'recipes', 'run', *rest, *arguments])}")
             break
     return worst
 
@@ -59,14 +61,14 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None, said: se
         return _do(invocation, console, set() if said is None else said)
     except KeyboardInterrupt as interruption:
         if invocation:
-            summary.say_where(invocation.folder, command, console)
+            summary.say_where(invocation.folder, command, console, invocation.took_over)
         else:
             console.print("\nStopped.")
         return ENDED if isinstance(interruption, Ended) else INTERRUPTED
     except BaseException as error:
         code = exits.say(error)
         if invocation and code != exits.USAGE and not isinstance(error, CodeChangedError):
-            summary.say_where(invocation.folder, command, console)
+            summary.say_where(invocation.folder, command, console, invocation.took_over)
         if code is None:  # A mistake of ours: its traceback is what helps.
             raise
         return code
@@ -94,7 +96,7 @@ def _do(invocation: Invocation, console: Console, said: set[str]) -> int:
         return int(any(found[0].score is None for found in trials.values()))
     if action == "tune":
         sweep, failures = measurement.tune(invocation, say, watch)
-        summary.say_tuned(sweep, failures, folder, console)
+        summary.say_tuned(sweep, failures, settings, folder, console)
         return _code_of(failures)
     if action == "extend":
         records = extend(invocation, say, watch)

@@ -83,7 +83,11 @@ def listing(names: list[str]) -> Table:
     """Question, answer, verdicts and duration of each recipe, from its source and its published summary."""
     from lab.report.ledger import totals
 
-    table = Table("recipe", "question and answer", "verdicts", "quick takes", show_lines=True)
+    table = Table(show_lines=True)
+    table.add_column("recipe", no_wrap=True, min_width=max(map(len, names)))  # A name is there to be typed.
+    table.add_column("question and answer", overflow="fold", min_width=28)
+    table.add_column("verdicts", overflow="fold")
+    table.add_column("quick takes")
     for name in names:
         source = (ROOT / "recipes" / f"{name}.py").read_text(encoding="utf-8")
         question = (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
@@ -96,7 +100,7 @@ def listing(names: list[str]) -> Table:
                 counts = {**found.verdicts, "with an earlier version": found.waiting}
                 verdicts = "\n".join(f"{number} {word}" for word, number in counts.items() if number)
                 answer = f"\n{summary.answer}" if summary.answer and not summary.stale else ""
-                duration = f"about {summary.quick_seconds / 60:.1f} min" if summary.quick_seconds else ""
+                duration = f"{summary.quick_seconds / 60:.1f} min" if summary.quick_seconds else ""
         except EvidenceError:
             verdicts = f"its summary is broken: git checkout results/{name}/summary.json"
         table.add_row(name, question + answer, verdicts, duration)

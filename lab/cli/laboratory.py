@@ -1,6 +1,7 @@
 """`python -m lab`: check, publish and renew the published evidence."""
 
 import itertools
+import shlex
 import sys
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def status(names: Names = (), /) -> int:
 
     for name in known(names) or NAMES:
         for line in publish.status_of(load(name)):
-            print(f"{name:<20} {line}")
+            print(f"{name:<{max(map(len, NAMES))}} {line}")
     return 0
 
 
@@ -72,21 +73,28 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
     return code
 
 
-def floors(names: Names, /, logdir: Path = LOGS) -> int:
+def floors(names: Names = (), /, logdir: Path = LOGS, resume: bool = False) -> int:
     """Measure what the convergence tests may expect: the variants of a plain run at budget smoke, with ten seeds.
 
     The tests hold all other variants above 1.5 times chance.
 
     Args:
-        names: which recipes.
+        names: which recipes; by default all that have floors.
         logdir: where the runs go.
+        resume: keep the finished runs of a command that was interrupted.
     """
     from lab.report.floors import LEAST_SEEDS, write_floors
 
     with_floors = [name for name in known(names) or NAMES if load(name).floor]
+    if without := [name for name in names if name not in with_floors]:
+        print(f"Without a floor, since they train to no accuracy that a test could expect: {', '.join(without)}.")
     flags = ["--budget", "smoke", "--seeds", str(LEAST_SEEDS), "--no-log", "--logdir", str(logdir)]
     for name in with_floors:
-        if code := run_all([name], [*flags, "--variants", *load(name).usual("quick")]):
+        words = [*flags, "--variants", *load(name).usual("quick"), *(["--resume"] if resume else [])]
+        if code := run_all([name], words):
+            where = [] if logdir == LOGS else ["--logdir", str(logdir)]
+            again = shlex.join(["python", "-m", "lab", "floors", name, *where, "--resume"])
+            print(f"No floors of {name} were written. To finish the runs and write them: {again}", file=sys.stderr)
             return code
         newest = max((logdir / name).glob("*/evidence.json"))
         print(f"{name}: {write_floors(load(name), newest)}")

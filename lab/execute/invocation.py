@@ -89,11 +89,6 @@ class Invocation:
         """Whether its runs have the machine to themselves, since they measure times."""
         return self.experiment.compare is not None
 
-    @property
-    def is_as_published(self) -> bool:
-        """Whether published numbers are about what is run: images and model are the recipe's."""
-        return self.settings.data.is_cifar10 and not self.settings.model
-
     def job(self, variants: tuple[str, ...], seed: int, fields: dict[str, Any], folder: Path) -> Job:
         """One job of this invocation, with some fields of the config replaced."""
         return Job(

@@ -208,12 +208,17 @@ def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
     lines = []
     for part, found, why in parts:
         lines.append(f"{part:<9} {'not measured' if found is None else f'stale: {why}' if why else 'current'}")
-        if part == "table" and why:
+        if part in ("table", "tuning") and (why or found is None):
             lines.append(f"{'':<9} `python -m {experiment.command} tune` measures it again, before all else.")
+        if part == "at full" and (why or found is None):
+            lines.append(f"{'':<9} `python -m {experiment.command} --budget full` measures it again.")
         if part == "evidence" and found is not None and why:
             lines += [f"{'':<9} {line}" for line in _remedy(Report(experiment, found, None))]
     if experiment.floor:
-        lines.append(f"{'floors':<9} {'measured' if floors_of(experiment, results) else 'not measured'}")
+        there = floors_of(experiment, results)
+        lines.append(f"{'floors':<9} {'measured' if there else 'not measured'}")
+        if not there:
+            lines.append(f"{'':<9} `python -m lab floors {experiment.name}` measures them.")
     return lines
 
 

@@ -1,5 +1,6 @@
 """Why evidence may not be published: it is stale, not whole, or not what its budget asks for."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lab.experiment import Experiment
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
 FULL_DIGEST = "e0fb09a180fee78d"  # Of all of CIFAR-10's.
 IMAGES = {"quick": ("subset", SUBSET_DIGEST), "full": ("full", FULL_DIGEST)}
+SOURCES = {source for source, _ in IMAGES.values()}
 LEAST_SEEDS = {"quick": 10, "full": 5}
 KINDS: dict[str, type[Evidence | TuningSweep]] = {"evidence.json": Evidence, "tuning.json": TuningSweep}
 KERAS = {"floatx": "float32", "image_data_format": "channels_last"}
@@ -23,15 +25,18 @@ KERAS = {"floatx": "float32", "image_data_format": "channels_last"}
 def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -> tuple[Path | None, list[str]]:
     """The newest file of `name`, "evidence.json" or "tuning.json", of a budget under `logs` that may be published.
 
-    Also returns a sentence for each newer one that may not. Runs at smoke, as for floors, are never meant.
+    Also returns a sentence for each newer one that may not. Runs at smoke, as for floors, and those on a reader's own
+    images or with a reader's own model are never meant.
     """
     passed_over: list[str] = []
     for path in sorted((logs / experiment.name).glob(f"*/{name}"), reverse=True):
-        try:
-            its_budget = read(path, dict[str, Any]).get("budget")
-        except EvidenceError:
-            its_budget = None
-        if (its_budget if its_budget in ("smoke", "full") else "quick") != budget:  # What is neither is said below.
+        its_budget, own = "quick", False  # What is neither, or broken, is said below.
+        with contextlib.suppress(EvidenceError):
+            found = read(path, dict[str, Any])
+            its_budget = found["budget"] if found.get("budget") in ("smoke", "full") else "quick"
+            images = found.get("data")
+            own = bool(found.get("model")) or (isinstance(images, dict) and images.get("source") not in SOURCES)
+        if its_budget != budget or own:
             continue
         if not (reasons := objections(experiment, path)):
             return path, passed_over
@@ -73,7 +78,8 @@ def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> dict[st
     other_images = found.data != Images(source=source, train_images=None, split_seed=None)
     commit = str(found.commit)
     changed = commit.endswith("+changes")
-    others = set_otherwise(experiment, found) if found.kind == "comparison" or experiment.tuning else []
+    has_settings = found.kind == "comparison" or experiment.tuning is not None
+    others = set_otherwise(experiment, found) if has_settings and not other_images else []
     why = "" if others else staleness(experiment, found)
     budgets = ("quick", "full") if experiment.at_full else ("quick",)
     return {

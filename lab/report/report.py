@@ -251,10 +251,12 @@ class Report:
         """Each measured claim's verdict with its numbers, for a terminal."""
         lines = []
         claims = [claim for claim in self.summary().claims if not claim.check]
+        by_tuning = {claim.id for claim in self.experiment.claims if claim.from_tuning}
         for claim in (claim for claim in claims if claim.strongest.effects):
             found = claim.strongest
             note = f" ({found.note})" if found.note else ""
-            lines.append(f"  {found.verdict.upper()}{note}: {claim.text} [{claim.source}]")
+            where = ", from the published tuning" if claim.id in by_tuning else ""
+            lines.append(f"  {found.verdict.upper()}{note}: {claim.text} [{claim.source}]{where}")
             shown = found.effects[: MOST_SHOWN if len(found.effects) <= MOST_SHOWN else 1]
             lines += [f"      {claim.measure}, {effect_text(claim, effect, named=True)}" for effect in shown]
         if others := [claim.id for claim in claims if not claim.strongest.effects]:

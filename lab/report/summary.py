@@ -26,10 +26,12 @@ SHOWN_TRIALS = 10
 OTHERWISE = {"seeds", "first_seed", "variants", "trials", "save", "profile", "log", "resume"}
 
 
-def say_where(folder: Path, command: str, console: Console) -> None:
-    """After an interruption: where the finished runs are, and how to go on."""
+def say_where(folder: Path, command: str, console: Console, taken_over: bool = False) -> None:
+    """After an interruption: where the finished runs are, and how to go on. Some may be `taken_over`, as published."""
     done = len(list(folder.rglob("record.json")))
-    console.print(f"\nStopped. {done} finished runs are kept in {folder}.\nGo on with\n  {command} --resume")
+    kept = "1 finished run is" if done == 1 else f"{done} finished runs are"
+    published = ", the published ones included" if taken_over else ""
+    console.print(f"\nStopped. {kept} kept in {folder}{published}.\nGo on with\n  {command} --resume")
 
 
 def say_measured(
@@ -39,7 +41,7 @@ def say_measured(
 
     `said` holds the remarks that this command has printed already. They are not repeated.
     """
-    why_not = _not_applying(report, published, settings)
+    why_not = not_applying(report, published, settings)
     if why_not:
         _say_once(f"\nThe published results do not apply: {why_not}.", console, said)
     elif published.evidence is not None:
@@ -79,7 +81,7 @@ def say_profiled(name: str, variants: Iterable[str], folder: Path, console: Cons
         console.print(Text(f"             To see them drawn on TensorBoard's Profile page: {extra}"))
 
 
-def _not_applying(report: Report, published: Published, settings: Settings) -> str:
+def not_applying(report: Report, published: Published, settings: Settings) -> str:
     """Why the published numbers are not about these runs, as the end of a sentence; empty if they are."""
     found, theirs = report.found, published.evidence
     own = {"images": not settings.data.is_cifar10, "model": settings.model}
@@ -109,7 +111,7 @@ def _say_once(text: str, console: Console, said: set[str]) -> None:
 def _say_remarks(report: Report, settings: Settings, console: Console, said: set[str]) -> None:
     """What a reader should know of numbers on images or of a model of the reader's own."""
     experiment, sweep, found = report.experiment, report.experiment.sweep, report.found
-    if (settings.data.is_cifar10 and not settings.model) or not isinstance(sweep, Tuning):
+    if not settings.is_own or not isinstance(sweep, Tuning):
         return
     guess = 1 / found.classes
     guess += 3 * (guess * (1 - guess) / found.test_images) ** 0.5  # Three standard errors above it.
@@ -119,16 +121,25 @@ def _say_remarks(report: Report, settings: Settings, console: Console, said: set
         too_high = f"{'its' if len(stuck) == 1 else 'their'} {sweep.swept} may be too high for your images or model"
         shown = f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it ({flag(sweep.swept)})."
         console.print(shown)
-    if variants := [name for name in found.variants if name in experiment.swept_at(found.budget)]:
+    variants = [name for name in found.variants if name in experiment.swept_at(found.budget)]
+    usual = getattr(default_config(experiment, found.budget, settings.data), sweep.swept, None)
+    if variants and found.config.get(sweep.swept) == usual:  # Else it was given.
         _say_once(f"Each {sweep.swept} is the recipe's, tuned on CIFAR-10. To find your own:", console, said)
         console.print(f"  {command_of(found.command, ['tune', '--variants', *variants], but=sweep.chosen)}")
 
 
-def say_tuned(found: TuningSweep, failures: Iterable[Record], folder: Path, console: Console) -> None:
-    """Each variant's winning settings."""
-    for variant, settings in found.winners.items():
-        shown = ", ".join(f"{key} {value:g}" for key, value in settings.items() if value is not None)
-        console.print(f"{variant:>16}  {shown}")
+def say_tuned(
+    found: TuningSweep, failures: Iterable[Record], settings: Settings, folder: Path, console: Console
+) -> None:
+    """Each variant's winning settings, and on the reader's own images or model the command that uses them."""
+    next_ones = []
+    for variant, winner in found.winners.items():
+        chosen = {key: value for key, value in winner.items() if value is not None}
+        console.print(f"{variant:>16}  {', '.join(f'{key} {value:g}' for key, value in chosen.items())}")
+        words = [word for key, value in chosen.items() if key in found.config for word in (flag(key), f"{value:g}")]
+        next_ones.append(command_of(found.command, ["--variants", variant, *words], but=chosen))
+    if settings.is_own:
+        console.print("\n".join(f"{'Next' if command == next_ones[0] else '':<12} {command}" for command in next_ones))
     console.print(f"Evidence     {folder / 'tuning.json'}")
     say_unfinished(failures, console)
 

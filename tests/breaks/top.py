@@ -2,13 +2,18 @@
 
 from tests.breaks.row import of
 
-CLAIMS = "tests/test_claims.py"
+CLAIMS, CLI, OWN = "tests/test_claims.py", "tests/test_cli.py", "tests/test_own_data.py"
 EDGES = f"{CLAIMS}::test_what_an_interval_says"
 STOPPING = "tests/test_stopping_rule.py"
 SEVERAL = "test_a_claim_of_several_comparisons"
 BY_HAND = "test_the_test_sets_part_of_the_variance"
 
 ROWS = [
+    *of(
+        "lab/measurement.py",
+        ("with_curve=not invocation", "with_curve=bool(invocation) or not invocation", f"{OWN}::test_tuning_on_your"),
+        ("not not_applying(report,", "True or (report,", f"{CLI}::test_a_run_at_another_budget"),
+    ),
     *of(
         "lab/claims.py",
         ("sign = -1.0 if self.lower or", "sign = -1.0 if", f"{CLAIMS}::test_lower_is_the_mirror_image"),
