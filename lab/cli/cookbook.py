@@ -85,9 +85,9 @@ def listing(names: list[str]) -> Table:
 
     table = Table(show_lines=True)
     table.add_column("recipe", no_wrap=True, min_width=max(map(len, names)))  # A name is there to be typed.
-    table.add_column("question and answer", overflow="fold", min_width=28)
-    table.add_column("verdicts", overflow="fold")
-    table.add_column("quick takes")
+    table.add_column("question and answer", overflow="fold")
+    table.add_column("verdicts", max_width=18)
+    table.add_column("takes", no_wrap=True)
     for name in names:
         source = (ROOT / "recipes" / f"{name}.py").read_text(encoding="utf-8")
         question = (ast.get_docstring(ast.parse(source)) or name).splitlines()[0]
