@@ -137,8 +137,8 @@ EXPERIMENT = Experiment(
     units={"explained": Unit("second output's variance explained", 100, "points", 0)},
     panels=(Lines("val_accuracy"), Bars("test_accuracy")),
     answer="A second input can help: six color numbers add {test_accuracy.both - "
-    "test_accuracy.image} to a gray picture. As an output, whether they help is undecided.",
-    rests_on=("B7a",),
+    "test_accuracy.image} to a gray picture. As a second output with a small weight they make no real difference.",
+    rests_on=("B7a", "not B7c1"),
     about={
         "loss_weights=": ("B7c1", "B7c2", "B7c3"),
         "Concatenate": ("B7a", "B7b", "B7d"),
@@ -146,9 +146,8 @@ EXPERIMENT = Experiment(
     advice=[
         "**Add an input that says something new.** A gray thumbnail with six numbers of its colors reaches "
         "{test_accuracy.both}, and the thumbnail alone {test_accuracy.image}.",
-        "**Do not count on a second output.** The numbers as an output change the accuracy by "
-        "{change test_accuracy.second_heavy - test_accuracy.image} at a loss weight of "
-        "{argument.second_weight.second_heavy}, and by {change test_accuracy.second_light - test_accuracy.image} at "
-        "{argument.second_weight.second_light}. Neither is decided.",
+        "**Do not count on a second output.** The numbers as an output make no real difference at a loss weight of "
+        "{argument.second_weight.second_light}. Whether they help at "
+        "{argument.second_weight.second_middle}, or harm at {argument.second_weight.second_heavy}, is undecided.",
     ],
 )
