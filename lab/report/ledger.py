@@ -98,9 +98,9 @@ def entries(found: Summaries) -> list[dict[str, Any]]:
             "a": effect.a,
             "b": effect.b,
             "comparisons": len(finding.effects),
-            "effect": effect.mean,
-            "low": effect.low,
-            "high": effect.high,
+            "effect": _short(effect.mean),
+            "low": _short(effect.low),
+            "high": _short(effect.high),
             "unit": claim.unit,
             "seeds": effect.seeds,
             "evidence": "earlier version" if finding.stale else "current",
@@ -110,6 +110,11 @@ def entries(found: Summaries) -> list[dict[str, Any]]:
         for finding in [claim.strongest]
         for effect in [*finding.effects, nothing][:1]
     ]
+
+
+def _short(value: float | None) -> float | None:
+    """The value to five digits, which is more than any interval tells."""
+    return None if value is None else float(f"{value:.5g}")
 
 
 def as_csv(found: Summaries) -> str:
