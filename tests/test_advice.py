@@ -485,10 +485,18 @@ def test_the_picture_takes_current_claims_first_then_headlines_and_no_recipe_twi
     }
     assert [one.text for one, _ in picture.chosen(found)][:5] == ["headline", "small", "large 8", "large 7", "large 6"]
     assert picture.chosen(found)[-1][0].text == "stale"
-    found["optimizers"].claims.append(claim("contradicted", -2.0, text="not so"))
-    assert [one.text for one, _ in picture.chosen(found)][:4] == ["headline", "small", "not so", "large 8"]
     several = {f"r{number}": summary(*many) for number in range(4)}
     assert len(picture.chosen(several)) == picture.MOST
+
+
+def test_the_last_rows_of_the_picture_are_kept_for_what_did_not_hold_at_most_one_of_a_recipe():
+    many = [claim(text=f"large {size}", mean=float(size)) for size in range(3, 9)]
+    level = [claim("no real difference", 0.5, text=f"level {number}") for number in range(2)]
+    found = {f"r{number}": summary(*many, *level) for number in range(4)}
+    found["r3"].claims.append(claim("contradicted", -0.4, text="not so"))
+    found["r4"] = summary(claim("contradicted", -9.0, text="stale"), stale=True)
+    texts = [one.text for one, _ in picture.chosen(found)]
+    assert texts == [*["large 8"] * 4, *["large 7"] * 3, "not so", "level 0", "level 0"]
 
 
 def test_a_picture_names_the_evidence_that_it_was_drawn_from(tmp_path):

@@ -12,6 +12,7 @@ from lab.report.front_page import Summaries, fingerprint, size
 from lab.report.pages import effect_text
 
 MOST = 10
+NOT_SO = 3  # So many of them did not hold, where there are as many: the picture is no list of successes.
 LONGEST = 110  # Characters of a sentence: two lines.
 FARTHEST = {"points": 15.0, "×": 5.0}  # What reaches farther would flatten all others: an arrow points there.
 AXES = {
@@ -27,9 +28,9 @@ def chosen(found: Summaries) -> list[Row]:
     """The claims that are shown: decided ones about accuracy, time or memory.
 
     Current ones come first, then those that a recipe's answer rests on, then the largest effects. No recipe has a
-    second one before every recipe had one. Second ones are what was contradicted, where there is any.
+    second one before every recipe had one. The last rows are kept for what did not hold, at most one of a recipe.
     """
-    rated = []
+    rated, refuted = [], []
     for summary in found.values():
         mine = [
             (claim.strongest.stale, claim.id not in summary.resting, -size(claim, effect), claim, effect)
@@ -37,10 +38,20 @@ def chosen(found: Summaries) -> list[Row]:
             if (effect := _least(claim)) is not None
         ]
         mine.sort(key=lambda row: row[:3])
-        mine[1:] = sorted(mine[1:], key=lambda row: (row[0], row[3].strongest.verdict != "contradicted", row[2]))
-        rated += [(row[0], place, row[3].strongest.verdict == "supported", *row[1:]) for place, row in enumerate(mine)]
-    rated.sort(key=lambda row: row[:5])
-    return [(claim, effect) for *_, claim, effect in rated[:MOST]]
+        rated += [(row[0], place, *row[1:]) for place, row in enumerate(mine)]
+        refuted += sorted(
+            (
+                (one.strongest.verdict != "contradicted", large, one, effect)
+                for stale, _, large, one, effect in mine
+                if not stale and one.strongest.verdict != "supported"
+            ),
+            key=lambda row: row[:2],
+        )[:1]
+    rated.sort(key=lambda row: row[:4])
+    refuted.sort(key=lambda row: row[:2])
+    kept = [(claim, effect) for *_, claim, effect in refuted[:NOT_SO]]
+    others = [(claim, effect) for *_, claim, effect in rated if (claim, effect) not in kept]
+    return others[: MOST - len(kept)] + kept
 
 
 def _least(claim: ClaimSummary) -> Effect | None:

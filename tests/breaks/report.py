@@ -132,8 +132,14 @@ ROWS = [
         ),
         ("min(max(end, low), high)", "max(end, low)", f"{ADVICE}::test_the_picture_draws"),
         ("(claim.strongest.stale, claim.id", "(False, claim.id", f"{ADVICE}::test_the_picture_takes"),
-        ('row[3].strongest.verdict != "contradicted", row[2]', "row[2]", f"{ADVICE}::test_the_picture_takes"),
-        ("(row[0], place, row[3]", "(row[0], 0, row[3]", f"{ADVICE}::test_the_picture_takes"),
+        ("(row[0], place, *row[1:])", "(row[0], 0, *row[1:])", f"{ADVICE}::test_the_picture_takes"),
+        ('one.strongest.verdict != "contradicted", large', '"", large', f"{ADVICE}::test_the_last_rows"),
+        (
+            "for *_, claim, effect in refuted[:NOT_SO]",
+            "for *_, claim, effect in refuted",
+            f"{ADVICE}::test_the_last_rows",
+        ),
+        ("if not stale and one.strongest", "if one.strongest", f"{ADVICE}::test_the_last_rows"),
     ),
     *of(
         "lab/report/pages.py",
