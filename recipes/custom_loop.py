@@ -4,9 +4,9 @@ Provisional (timed on 1 of 4 occasions). Write one when the step itself is new, 
 it takes 4.7× as long. The weights are those of `fit`. For speed alone, set `steps_per_execution`.
 
 Run       python -m recipes.custom_loop      six ways to train one model, three seeds
-Copy      `accumulate` in train; OwnStep for a new step under `fit`; fit_by_hand for a new loop
+Copy      `accumulate` in train; OwnStep with one_step and gradients_of; fit_by_hand with one_epoch
 Careful   a step of yours must pass training=True, use compute_loss (for penalties) and scale_loss (for
-          float16); fit_by_hand is for one device, but an OwnStep trains on several
+          float16); fit_by_hand is for one device; import OwnStep before you load its models
 Numbers   results/custom_loop/README.md
 Papers    arXiv:1706.02677 (one batch in parts)
 """
@@ -32,9 +32,9 @@ def train(
 ):  # fmt: skip
     """Train on sets as `keras.utils.image_dataset_from_directory` returns them; return the model.
 
-    `accumulate=4` updates the weights once in four batches, as one batch of all four would; a
-    schedule for the learning rate counts all four. `settings` go to `compile`. One of them,
-    `steps_per_execution=16`, takes 16 steps per call from Python (but fails under tf.distribute).
+    `accumulate=4` updates the weights once in four batches, as one batch of all four would, and drops a last
+    group of fewer. A learning-rate schedule counts batches. `settings` go to `compile`: with
+    `steps_per_execution=16`, one call from Python takes 16 steps (but fails under tf.distribute).
     """
     model = build_model(train_set.element_spec[0].shape[1:], classes)
     optimizer = optimizers.SGD(rate, momentum=0.9, gradient_accumulation_steps=accumulate)
@@ -63,7 +63,7 @@ def one_step(model, images, labels, weights=None):
 
 
 def step_in_parts(model, images, labels, parts=4):
-    """The same update from parts of the batch, one after another, to save memory."""
+    """The same update from parts of the batch, one after another, to save memory: a step for fit_by_hand."""
     sums: dict = {}
     for number in range(min(parts, len(images))):
         with tf.control_dependencies(list(sums.values())):  # Waits for the part before.
@@ -79,7 +79,7 @@ def step_in_parts(model, images, labels, parts=4):
 
 @keras.saving.register_keras_serializable(package="recipes")
 class OwnStep(keras.Model):
-    """A model whose `fit` uses `one_step` and does everything else as usual."""
+    """A model whose `fit` uses `one_step`, and is as usual otherwise: `build_model(..., kind=OwnStep)`."""
 
     def train_step(self, batch):
         return one_step(self, *batch)

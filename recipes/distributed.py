@@ -4,7 +4,7 @@ Build and compile it in a strategy's scope. It is the same model if each image c
 BatchNormalization is synchronized.
 
 Run       python -m recipes.distributed      one device and two replicas, three seeds
-Copy      build_strategy; for one process, build and compile in its scope() and call fit; for several, train
+Copy      build_strategy, and train with share and build_step; fit needs batches that replicas share evenly
 Careful   synchronize BatchNormalization; shuffle by one seed on all workers; clipping acts on each replica
 Numbers   results/distributed/README.md
 Papers    arXiv:1706.02677; TensorFlow's guide to distributed training
@@ -71,7 +71,7 @@ def train(
     strategy, train_set, validation_set, classes, *, rate=0.005, epochs=3, folder=None,
     build_model=build_model, callbacks=(),
 ):  # fmt: skip
-    """Train like `fit`, which in Keras 3.15 fails in several processes and on small last batches.
+    """Train like `fit`, which in Keras 3.15 fails in several processes and on uneven batches.
 
     All workers need the same sets. A second call with the same `folder`, an existing Path, resumes.
     """
@@ -82,7 +82,7 @@ def train(
         model = keras.saving.load_model(saved[-1]) if saved else build_model(shape, classes)
         if not saved:
             loss = losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile(optimizers.SGD(rate, momentum=0.9), loss)
+            model.compile(optimizers.SGD(rate, momentum=0.9), loss)  # No metrics: evaluate gives the loss.
         model.optimizer.build(model.trainable_variables)
     step, none = build_step(strategy, model), keras.callbacks.CallbackList()
     callbacks = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs)

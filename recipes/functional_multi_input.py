@@ -4,7 +4,8 @@ A second input can help: six color numbers add 2.7 points to a gray picture. As 
 a small weight they make no real difference.
 
 Run       python -m recipes.functional_multi_input
-Copy      build_model and train; image_and_numbers shows how a set names its inputs and its targets
+Copy      build_model with picture_branch, and train; image_and_numbers, with thumbnail and color_numbers,
+          shows how a set names its inputs and its targets
 Careful   The sets hold dictionaries, and their names are those of the model's inputs and outputs.
           The two losses differ in scale, so equal weights are not neutral: try three weights.
 Numbers   results/functional_multi_input/README.md
@@ -77,11 +78,11 @@ def train(
     train_set, validation_set, classes, *, second_weight=0.1, rate=0.0057, epochs=10,
     build_model=build_model, callbacks=(),
 ):  # fmt: skip
-    """Train a model with an input and an output for each name in the sets, and return it.
+    """Train a model with an input for each name in the sets, and return it.
 
-    The sets hold batches of two dictionaries: inputs, and targets. The target "label" is a whole
-    number. A target "second", numbers of about one in size, is optional. `second_weight` is the
-    weight of its loss.
+    The sets hold batches of two dictionaries: inputs, which are images or tables (batch, n), and targets. The
+    target "label" is a whole number. A target "second" (batch, n), numbers of about one in size, is optional.
+    `second_weight` is the weight of its loss.
     """
     inputs, targets = train_set.element_spec
     shapes = {name: tuple(spec.shape[1:]) for name, spec in inputs.items()}

@@ -4,7 +4,7 @@ With Keras's default initializer, a plain network of 13 convolutions ends at 10.
 chance. With skip connections it reaches 42.7 %, and with BatchNorm as well 47.6 %.
 
 Run       python -m recipes.functional_skip      plain and residual, two depths, three seeds
-Copy      residual_block
+Copy      residual_block and convolution
 Careful   skip connections do not replace normalization: use both
 Numbers   results/functional_skip/README.md
 Papers    arXiv:1512.03385 (residual networks), arXiv:1502.03167 (BatchNorm)
@@ -30,7 +30,7 @@ def residual_block(x, filters, strides=1, skip=True, **kwargs):
     y = layers.ReLU()(convolution(x, filters, strides, **kwargs))
     y = convolution(y, filters, **kwargs)
     if skip:
-        if y.shape[1:] != x.shape[1:]:  # Only equal shapes can be added: project the input.
+        if strides != 1 or x.shape[-1] != filters:  # Only equal shapes can be added: project the input.
             x = layers.Conv2D(filters, 1, strides, padding="same")(x)
         y = layers.Add()([y, x])
     return layers.ReLU()(y)

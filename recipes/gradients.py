@@ -59,7 +59,7 @@ def train(
 class GradientNorms(keras.callbacks.Callback):
     """Keeps the norm of each step's gradient before clipping in `norms`, an array (steps,).
 
-    Train without clipping first: one step in ten exceeds `np.percentile(norms, 90)`.
+    Train without clipping, on a set of known length: one step in ten exceeds `np.percentile(norms, 90)`.
     """
 
     def on_train_begin(self, logs=None):

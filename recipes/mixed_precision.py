@@ -4,9 +4,9 @@ Provisional (timed on 1 of 4 occasions). With AVX512-BF16, bfloat16 trains 42 % 
 and a batch of 1,024 images takes 46 % less memory. On other hardware, ask `fastest_policy`.
 
 Run       python -m recipes.mixed_precision      three policies, two models, three seeds
-Copy      the one line below, the float32 head of build_model, and fastest_policy
-Careful   load a float16 model by load_trained: otherwise Keras 3.15 silently drops its loss scaling, its
-          momentum and its step; a loop of your own must scale the loss, as recipes/custom_loop.py does
+Copy      set_dtype_policy as below, build_model's float32 head; fastest_policy, POLICIES and dtype_policy
+Careful   load a float16 model by load_trained: otherwise Keras 3.15 drops its loss scaling, its momentum and
+          its step with a mere warning; a loop of your own must scale the loss, as recipes/custom_loop.py does
 Numbers   results/mixed_precision/README.md
 Papers    arXiv:1710.03740 (float16 and loss scaling), arXiv:1905.12322 (bfloat16)
 """

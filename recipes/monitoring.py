@@ -5,9 +5,9 @@ profile shows 75.0 % waiting, and batches that are in memory already save 77.0 %
 prefetches on the cores that train, the profile misses most of its cost.
 
 Run       python -m recipes.monitoring
-Copy      MarkedProfile and waiting; saved_by_ready_batches; Activations
+Copy      MarkedProfile; waiting with NEXT_BATCH; saved_by_ready_batches with ready; Activations
 Careful   Keras's callback marks no steps, so TensorBoard's Profile page reports no step time. Keep its
-          update_freq="epoch": with a number it can drop an epoch's curves.
+          update_freq="epoch" (a number can drop an epoch's curves), and steps_per_execution at 1.
 Numbers   results/monitoring/README.md
 Papers    guides "Optimize TensorFlow performance using the Profiler", "Get started with TensorBoard"
 """
@@ -47,8 +47,8 @@ class Activations(keras.callbacks.Callback):
         self.writer, self.images = tf.summary.create_file_writer(f"{folder}/activations"), images
 
     def on_train_begin(self, logs=None):
-        outputs = {layer.name: layer.output for layer in self.model.layers}
-        self.layers = keras.Model(self.model.input, outputs)
+        single = [layer for layer in self.model.layers if not isinstance(layer, keras.Model)]
+        self.layers = keras.Model(self.model.inputs, {layer.name: layer.output for layer in single})
 
     def on_epoch_end(self, epoch, logs=None):
         with self.writer.as_default():

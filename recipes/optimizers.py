@@ -4,8 +4,8 @@ On 8,000 images Muon goes furthest: 4.4 points above AdamW, each with its best r
 and schedule the rate: Adam at a constant 0.001 ends 6.6 points lower.
 
 Run       python -m recipes.optimizers      six optimizers, three seeds
-Copy      build_optimizer, with the rate from RATES as a starting point
-Careful   never carry a rate over to another optimizer; import ConvMuon before you load its models
+Copy      build_optimizer with ConvMuon; warmup_cosine, which RATES are peaks of; DECAYS
+Careful   never carry a rate over to another optimizer or schedule; import ConvMuon before you load its models
 Numbers   results/optimizers/README.md
 Papers    arXiv:1412.6980 (Adam), arXiv:1711.05101 (AdamW), Jordan 2024 (Muon)
 """
@@ -49,7 +49,7 @@ class ConvMuon(optimizers.Muon):
 
 
 def build_optimizer(name, rate, decay=None, head="head"):
-    """`rate` is a number or a schedule. `decay` is decoupled, as in AdamW; adam and rmsprop ignore it."""
+    """`rate` may be a schedule. `decay` is as in AdamW, which needs it. `head` is the last layer's name."""
     if name == "sgd":
         return optimizers.SGD(rate, weight_decay=decay)
     if name == "momentum":

@@ -4,7 +4,7 @@ Lower the rate along a cosine: to zero, it ends 2.1 points above the best consta
 linear decay after a warm-up; ReduceLROnPlateau gains 1.9 points.
 
 Run       python -m recipes.schedules      eight schedules, three seeds
-Copy      build_rate, and build_callbacks for the plateau
+Copy      build_rate with RATES and WarmUp, and build_callbacks for the plateau
 Careful   a schedule must know the number of steps; import WarmUp before you load its models
 Numbers   results/schedules/README.md
 Papers    arXiv:1608.03983 (cosine), arXiv:1706.02677 (warm-up), arXiv:1708.07120 (one-cycle)

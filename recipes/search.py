@@ -91,8 +91,8 @@ def train(
 ):  # fmt: skip
     """Search, or go on with a search that was stopped, then train the best settings once more.
 
-    The trials are in a folder whose name changes with the code of `build_model`, the space, the
-    epochs, the validation images and the number of training batches.
+    The sets are what `image_dataset_from_directory` returns. The folder of the trials changes with the
+    code of `build_model`, the space, the epochs, the validation images and the number of batches.
     """
     spec, policy = train_set.element_spec, keras.config.dtype_policy()
 

@@ -26,7 +26,10 @@ def shuffle(examples, buffer=1.0, reshuffle=True):
 
 
 def shuffle_files(paths, labels, size):
-    """Single images, float32 (size, size, 3), and labels. Only the file names are shuffled."""
+    """Single images, float32 (size, size, 3), and labels, from paths that are strings, still to be batched.
+
+    Only the paths are shuffled, so none of the images waits in memory.
+    """
     names = tf.data.Dataset.from_tensor_slices((list(paths), list(labels))).shuffle(len(paths))
 
     def read(path, label):

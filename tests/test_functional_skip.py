@@ -49,6 +49,12 @@ def test_a_block_adds_its_input_to_what_two_convolutions_make_of_it(images):
     assert np.allclose(found, [2 * 3 + 3, 0])
 
 
+def test_a_block_that_halves_images_of_any_size_projects_its_input():
+    images = keras.Input((None, None, 4))
+    model = keras.Model(images, recipe.residual_block(images, 4, strides=2))
+    assert model(np.zeros((1, 6, 8, 4), "float32")).shape == (1, 3, 4, 4)
+
+
 def test_where_the_shape_changes_the_input_is_projected_and_else_it_is_not():
     for filters, strides, projected in ((4, 1, False), (6, 1, True), (4, 2, True)):
         inputs = keras.Input((8, 8, 4))

@@ -242,6 +242,17 @@ def test_activations_are_those_of_the_images_after_each_epoch(tmp_path):
     assert (counts[0], counts[-1]) == (4, 4)  # Zeros and eights; sevens lie in between.
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_activations_of_a_sequential_model_and_of_one_with_a_model_inside(tmp_path, nested):
+    inside = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="inner")])
+    model = keras.Sequential([keras.Input((3,)), inside if nested else keras.layers.Dense(2), keras.layers.Dense(2)])
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    images = np.ones((4, 3), "float32")
+    model.fit(images, np.zeros(4), callbacks=[recipe.Activations(tmp_path, images)], verbose=0)
+    names = {tag.partition("/")[0] for tag in events(tmp_path / "activations").Tags()["tensors"]}
+    assert names == {layer.name for layer in model.layers if layer is not inside}
+
+
 def test_a_training_leaves_curves_histograms_and_a_marked_profile(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (160, 8, 8, 3)).astype("uint8")
     batches = tf.data.Dataset.from_tensor_slices((images, images[:, 0, 0, 0] // 128)).batch(16)

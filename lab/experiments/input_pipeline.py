@@ -203,7 +203,8 @@ EXPERIMENT = Experiment(
     panels=(Bars("step_seconds"), Bars("waiting")),
     answer="Cache the decoded images, augment whole batches, map in parallel and prefetch: a training step then takes "
     "{log_time.all_four / log_time.naive} as long as with a pipeline that takes one image at a time. The cache saves "
-    "the most. `image_dataset_from_directory` decodes in parallel and prefetches already, so add a cache.",
+    "the most. With `image_dataset_from_directory(batch_size=None, shuffle=False)`, cache first, then shuffle and "
+    "batch.",
     rests_on=("S4c",),
     about={
         "RandomFlip": ("Q9a", "Q9b"),

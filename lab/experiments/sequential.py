@@ -190,8 +190,8 @@ EXPERIMENT = Experiment(
         "{test_accuracy.dense_128_64}.",
         "**Do not expect much from more dense layers.** One layer of 65 units ends at most three points below two "
         "layers, and below four.",
-        "**Pool to save weights and multiplications, not to gain accuracy.** Without its 2 × 2 max-pooling the convnet ends "
-        "{test_accuracy.convnet_unpooled - test_accuracy.convnet} higher.",
+        "**Pool to save weights and multiplications, not to gain accuracy.** Without its 2 × 2 max-pooling the convnet "
+        "ends {test_accuracy.convnet_unpooled - test_accuracy.convnet} higher.",
         "**Put an activation between layers.** Without one, ten layers are a single matrix.",
     ],
 )

@@ -105,8 +105,8 @@ ROWS = [
         ("if not claim.check and _is_current(claim))", "if _is_current(claim))", f"{ADVICE}::test_totals"),
         ('re.sub(r"[^a-z0-9]+", "-", claim.lower())', "claim.lower()", f"{ADVICE}::test_the_ledger_has"),
         (
-            '"low": effect.low,',
-            '"low": effect.high,',
+            '"low": _short(effect.low),',
+            '"low": _short(effect.high),',
             f"{CHAIN}::test_programs",
         ),
         ("or _says(claim.text", "or recipe or _says(claim.text", f"{ADVICE}::test_the_index"),
