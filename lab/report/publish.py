@@ -209,7 +209,7 @@ def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
     for part, found, why in parts:
         lines.append(f"{part:<9} {'not measured' if found is None else f'stale: {why}' if why else 'current'}")
         if part in ("table", "tuning") and (why or found is None):
-            lines.append(f"{'':<9} `python -m {experiment.command} tune` measures it again, before all else.")
+            lines.append(f"{'':<9} `python -m {experiment.command} tune` measures it again, before the evidence.")
         if part == "at full" and (why or found is None):
             lines.append(f"{'':<9} `python -m {experiment.command} --budget full` measures it again.")
         if part == "evidence" and found is not None and why:
