@@ -151,7 +151,7 @@ def test_without_anything_published_it_says_so(started, tmp_path, capsys, monkey
 def test_of_a_real_recipe_a_rate_times_three_differs(started, tmp_path, monkeypatch, times):
     """At other seeds than the published ones; no setting and no line of the recipe says that the rate was changed."""
     decay, experiment = keras.optimizers.schedules.CosineDecay, sequential_experiment.EXPERIMENT
-    monkeypatch.setattr(keras.optimizers.schedules, "CosineDecay", lambda rate, steps: decay(times * rate, steps))
+    monkeypatch.setattr(keras.optimizers.schedules, "CosineDecay", lambda rate, **how: decay(times * rate, **how))
     flags = ["--variants", "convnet", "--seeds", "3", "--first-seed", "501", "--no-log", "--logdir", str(tmp_path)]
     assert commands.run(experiment, flags) == 0
     (path,) = tmp_path.rglob("evidence.json")
