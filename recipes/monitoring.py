@@ -1,7 +1,7 @@
 """Can the profiler tell input-bound from compute-bound?
 
 Provisional (timed on 1 of 4 occasions). Yes, if the input pipeline and the model take turns: the
-profile shows 75.0 % waiting, and batches that are in memory already save 77.0 %. If the pipeline
+profile shows 75.4 % waiting, and batches that are in memory already save 78.4 %. If the pipeline
 prefetches on the cores that train, the profile misses most of its cost.
 
 Run       python -m recipes.monitoring
