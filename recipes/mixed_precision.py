@@ -5,8 +5,8 @@ and a batch of 1,024 images takes 46 % less memory. On other hardware, ask `fast
 
 Run       python -m recipes.mixed_precision      three policies, two models, three seeds
 Copy      set_dtype_policy as below, build_model's float32 head; fastest_policy, POLICIES and dtype_policy
-Careful   load a float16 model by load_trained: otherwise Keras 3.15 drops its loss scaling, its momentum and
-          its step with a mere warning; a loop of your own must scale the loss, as recipes/custom_loop.py does
+Careful   load a float16 model by load_trained: otherwise Keras 3.15 drops its loss scaling and its momentum,
+          and only warns; a loop of your own must scale the loss, as recipes/custom_loop.py does
 Numbers   results/mixed_precision/README.md
 Papers    arXiv:1710.03740 (float16 and loss scaling), arXiv:1905.12322 (bfloat16)
 """

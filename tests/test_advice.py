@@ -251,6 +251,23 @@ def test_a_surprise_shows_the_comparison_that_made_it_one():
     assert "+0.8" in front_page.surprises({"optimizers": summary(odd)})
 
 
+@pytest.mark.parametrize("verdict", ["contradicted", "no real difference"])
+@pytest.mark.parametrize("other", ["supported", "undecided", "contradicted", "no real difference"])
+def test_a_sentence_of_several_claims_makes_no_difference_only_if_no_part_is_open(verdict, other):
+    parts = [structs.replace(claim(one, -3.0), said="Coins fly") for one in (verdict, other)]
+    shown = front_page.surprises({"optimizers": summary(*parts)})
+    assert (f"[Coins fly](results/README.md#x1) (TF): **{verdict}**" in shown) == (
+        verdict == "contradicted" or other in ("contradicted", "no real difference")
+    )
+
+
+def test_a_claim_of_two_comparisons_makes_no_difference_only_if_neither_holds():
+    odd = claim("no real difference", None)
+    two = [effect(-3.0, "supported"), effect(0.1, "no real difference")]
+    odd = structs.replace(odd, findings=[structs.replace(odd.findings[0], effects=two)])
+    assert "Coins land" not in front_page.surprises({"optimizers": summary(odd)})
+
+
 def test_an_answer_that_rests_on_no_claim_is_refused():
     assert "rests on X9: there is no such claim" in publish.unsupported(summary(claim(), rests_on=["X9"]))
 

@@ -112,7 +112,15 @@ CLAIMS = [
         than="adam",
         from_tuning=True,
     ),
-    Claim("O4", "RMSprop ends below Adam", source="TF", metric="test_accuracy", lower="rmsprop", than="adam"),
+    Claim(
+        "O4",
+        "RMSprop ends below Adam",
+        said="RMSprop ends below Adam where momentum is needed",  # As it is here: see O23.
+        source="TF",
+        metric="test_accuracy",
+        lower="rmsprop",
+        than="adam",
+    ),
     Claim(
         "O5",
         "Once each is tuned, adaptive optimizers end level",

@@ -76,6 +76,11 @@ def surprises(found: Summaries) -> str:
     odd = []
     for name, claim in current(found):
         verdict, ours = claim.strongest.verdict, claim.source.startswith("our")  # Our own questions surprise nobody.
+        # A sentence makes no difference only if each of its parts, claims or comparisons, is decided so.
+        parts = {one.strongest.verdict for one in found[name].claims if claim.said and one.said == claim.said}
+        parts |= {effect.verdict for effect in claim.strongest.effects}
+        if verdict == "no real difference" and parts & {"supported", "undecided"}:
+            continue
         if verdict in ("contradicted", "no real difference") and not ours and claim.strongest.effects:
             # Of several comparisons the one that made the verdict, and not one that went the claim's way.
             telling = [one for one in claim.strongest.effects if one.verdict == verdict] or claim.strongest.effects

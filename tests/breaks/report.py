@@ -116,6 +116,13 @@ ROWS = [
     *of(
         "lab/report/front_page.py",
         ("not ours and claim", "claim", f"{ADVICE}::test_what_surprises"),
+        (
+            'and parts & {"supported", "undecided"}',
+            'and parts & {"supported"}',
+            f"{ADVICE}::test_a_sentence_of_several",
+        ),
+        ("parts |= {effect.verdict", "parts & {effect.verdict", f"{ADVICE}::test_a_claim_of_two_comparisons"),
+        ('if verdict == "no real difference" and parts', "if parts", f"{ADVICE}::test_a_sentence_of_several"),
         ("if taken[name] < MOST_OF_ONE else", "if True else", f"{ADVICE}::test_of_six_surprises"),
         ('if found[name].images else ""', 'if not found[name].images else ""', f"{ADVICE}::test_what_surprises"),
         ("-size(claim, effect), name", "size(claim, effect), name", f"{ADVICE}::test_what_surprises"),
