@@ -55,6 +55,7 @@ class Unit:
 
 UNITS = {
     "test_accuracy": Unit("test accuracy", 100, "points"),
+    "strong_accuracy": Unit("test accuracy", 100, "points"),
     "val_accuracy": Unit("validation accuracy", 100, "points"),
     "validation_accuracy": Unit("validation accuracy", 100, "points"),
     "train_accuracy": Unit("training accuracy", 100, "points"),
@@ -86,6 +87,7 @@ class Experiment:
         flags: settings of the experiment that are no arguments of the recipe's, with their defaults. For partial
             functions there are always `batch_size`, `images` (a run trains on so many), `flip` and `shift`.
         own_flags: variant -> flags that it has other defaults of, such as fewer images.
+        images: where they come from at `quick`; at `smoke` it is always the bundled subset.
         augment: whether training images are mirrored, and shifted by up to two pixels.
         prepare, output: for several inputs or outputs what a model takes and answers, (images, labels) -> two dicts,
             and which of the outputs has the logits.
@@ -125,6 +127,7 @@ class Experiment:
     compare: Callable[[Any, Mapping[str, Any]], dict[str, dict[str, float]]] | None = None
     flags: Mapping[str, Any] = field(default_factory=dict)
     own_flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    images: Literal["subset", "full"] = "subset"
     augment: bool = False
     prepare: Callable[[Any, Any], tuple[Any, Any]] | None = None
     output: str = ""
@@ -185,6 +188,10 @@ class Experiment:
         mirrored, shifted = ("yes", 2) if self.augment else ("no", 0)
         return {"batch_size": 128, "images": None, "flip": mirrored, "shift": shifted, **self.flags}
 
+    def budget(self, name: str) -> Budget:
+        """How much it spends at a budget."""
+        return replace(BUDGETS[name], source=self.images) if name == "quick" else BUDGETS[name]
+
     def bound(self, variant: str, config: Any) -> partial[Any]:
         """A variant's function with its arguments, and what `config` says in the place of its own."""
         return of_variants.with_given(self.partials[variant], config)
@@ -229,7 +236,7 @@ class Experiment:
             found[self.tuning.swept] = Range(grid[0], grid[-1], grid) if 0 < grid[0] < grid[-1] else grid
             if variant in self.tuning.second:
                 name, values = self.tuning.second[variant]
-                found[name] = tuple(sorted({*values, self.tuning.fixed[name]}))
+                found[name] = tuple(sorted({*values, self.tuning.fixed_of(variant)[name]}))
         return {**found, **self.space}
 
     @property

@@ -201,7 +201,8 @@ def tune(invocation: Invocation, say: Say, watch: Watch) -> tuple[TuningSweep, l
         return run_jobs(invocation, jobs, say, watch)
 
     if isinstance(sweep, Tuning):
-        say(f"First a grid of {sweep.swept}, then what the best leave open, then the best three at more seeds.")
+        last = "the best three at more seeds" if sweep.finalists else "two values of a second setting"
+        say(f"First a grid of {sweep.swept}, then {'what the best leave open, then ' * bool(sweep.widenings)}{last}.")
         # On the reader's own images the curve would test no claim.
         search, curve = sweep.sweep(invocation.variants, trials, with_curve=not invocation.settings.is_own)
     else:

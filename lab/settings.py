@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lab.experiment import BUDGETS, BudgetName, Experiment
+from lab.experiment import BudgetName, Experiment
 from pipelines import sources
 
 LOGS = Path("logs")
@@ -63,13 +63,14 @@ class Settings:
 
 def images_of(
     budget: BudgetName,
+    experiment: Experiment,
     source: str | None = None,
     train_images: int | None = None,
     split_seed: int | None = None,
     image_size: int | None = None,
 ) -> sources.Request:
     """The images of a budget, but for what was asked for; of another source than the budget's, all of them."""
-    usual = BUDGETS[budget]
+    usual = experiment.budget(budget)
     source = source or usual.source
     if train_images is None and source == usual.source:
         train_images = usual.train_images

@@ -88,7 +88,9 @@ class Tuning:
         curve: at how many seeds a variant's sensitivity to the swept field is measured.
         limits: the lowest and highest value that a variant's field can have.
         finalists, final_seeds: how many settings are tried at more than one seed, and at which.
+        widenings: how often a winner at an edge gets more trials. 0: all variants have exactly the same trials.
         finer: whether the winner's finer neighbors are tried.
+        own_fixed: what `fixed` is to all variants, for single ones.
     """
 
     swept: str
@@ -102,6 +104,8 @@ class Tuning:
     finalists: int = 3
     final_seeds: tuple[int, ...] = FINAL_SEEDS
     finer: bool = True
+    widenings: int = WIDENINGS
+    own_fixed: Mapping[str, Config] = field(default_factory=dict)
 
     @property
     def chosen(self) -> set[str]:
@@ -124,15 +128,13 @@ class Tuning:
                     return
                 search.extend(do([(variant, seed, config) for seed in seeds for variant, config in settings]))
 
+        more = self.widenings
         extend(lambda variant, _: [self._config(variant, value) for value in self.grids[variant]])
-        extend(lambda variant, trials: self._wider(variant, trials, self._leaders(variant, trials)), times=WIDENINGS)
+        extend(lambda variant, trials: self._wider(variant, trials, self._leaders(variant, trials)), times=more)
         points = sorted({(trial.variant, trial.config[self.swept]) for trial in search})
         extend(self._second_look)
-        extend(
-            lambda variant, trials: self._beyond_second(variant, trials, self._leaders(variant, trials)),
-            times=WIDENINGS,
-        )
-        extend(self._beside_second)
+        extend(lambda variant, trials: self._beyond_second(variant, trials, self._leaders(variant, trials)), times=more)
+        extend(self._beside_second, times=min(1, more))
         extend(lambda variant, trials: self._leaders(variant, trials)[: self.finalists], self.final_seeds)
         # By its mean a winner may lie at an edge that was none by one seed.
         all_seeds = (SEED, *self.final_seeds)
@@ -140,8 +142,8 @@ class Tuning:
         def won(variant: str, trials: Sequence[Trial]) -> list[Config]:
             return [best for best, _ in self._winner(variant, trials)]
 
-        extend(lambda variant, trials: self._wider(variant, trials, won(variant, trials)), all_seeds, WIDENINGS)
-        extend(lambda variant, trials: self._beyond_second(variant, trials, won(variant, trials)), all_seeds, WIDENINGS)
+        extend(lambda variant, trials: self._wider(variant, trials, won(variant, trials)), all_seeds, more)
+        extend(lambda variant, trials: self._beyond_second(variant, trials, won(variant, trials)), all_seeds, more)
         curve = [
             (variant, seed, self._config(variant, value))
             for variant, value in points
@@ -158,12 +160,14 @@ class Tuning:
         return found
 
     def _config(self, variant: str, value: float) -> Config:
-        return {self.swept: value, **self._fixed(variant)}
+        return {self.swept: value, **self.fixed_of(variant)}
 
-    def _fixed(self, variant: str) -> Config:
+    def fixed_of(self, variant: str) -> Config:
+        """The fields that all trials of a variant have, but for those that try another value of its second one."""
         of_others = {name for other, (name, _) in self.second.items() if other != variant}
         own = self.second.get(variant, ("",))[0]
-        return {name: value for name, value in self.fixed.items() if name == own or name not in of_others}
+        shared = {name: value for name, value in self.fixed.items() if name == own or name not in of_others}
+        return {**shared, **self.own_fixed.get(variant, {})}
 
     def _settings(self, variant: str, trial: Trial) -> tuple[tuple[str, Any], ...]:
         """What a trial tried: the name and the value of the swept field and of the variant's second one."""
@@ -174,7 +178,7 @@ class Tuning:
         """The settings that were tried of a variant, in the order of their best trials."""
         ranked = self.objective_of(variant).ranked(trials)
         return [
-            {**self._fixed(variant), **dict(of)}
+            {**self.fixed_of(variant), **dict(of)}
             for of in dict.fromkeys(self._settings(variant, trial) for trial in ranked)
         ]
 
@@ -187,7 +191,7 @@ class Tuning:
         for settings, mine in by_settings.items():
             if len(mine) == 1 + len(self.final_seeds) and all(trial.status == "finished" for trial in mine):
                 values = [trial.metrics[objective.metric] * objective.sign for trial in mine]
-                error = statistics.stdev(values) / math.sqrt(len(values))
+                error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
                 means.append((statistics.mean(values), settings, error))
         if not means:
             return []
@@ -203,7 +207,7 @@ class Tuning:
         tried = sorted(trial.config[self.swept] for trial in trials)
         below, above = max(low, _rounded(tried[0] / HALF_DECADE)), min(high, _rounded(tried[-1] * HALF_DECADE))
         return [
-            {**self._fixed(variant), **settings, self.swept: wider}
+            {**self.fixed_of(variant), **settings, self.swept: wider}
             for settings in best[:1]
             for edge, wider in ((tried[0], below), (tried[-1], above))
             if edge == settings[self.swept] != wider
@@ -238,7 +242,7 @@ class Tuning:
         return [
             {**best, self.swept: value}
             for best in self._leaders(variant, trials)[:1]
-            if name and best[name] != self.fixed[name]
+            if name and best[name] != self.fixed_of(variant)[name]
             for value in (_rounded(best[self.swept] / HALF_DECADE), _rounded(best[self.swept] * HALF_DECADE))
             if low <= value <= high
         ]

@@ -33,7 +33,12 @@ LAYERS = [
 ]
 NAMED_AS_TYPED = ("lab.cli.", "lab.experiments.")
 # Clipping and noise are tried on a network that is stuck: functional_skip's without its additions.
-BUILDS_ON: dict[str, set[str]] = {"lab.experiments.gradients": {"recipes.functional_skip"}}
+OF_STRONG = {"recipes.mixed_precision", "recipes.optimizers", "recipes.regularization", "recipes.schedules"}
+BUILDS_ON: dict[str, set[str]] = {
+    "lab.experiments.gradients": {"recipes.functional_skip"},
+    "lab.experiments.strong_baseline": {"recipes.schedules"},
+    "recipes.strong_baseline": OF_STRONG,
+}
 # Still the wrong way round.
 UPWARDS = {
     "lab.execute.cluster": {"lab.cli.exits", "lab.cli.flags", "lab.cli.validate"},

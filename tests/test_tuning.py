@@ -176,6 +176,33 @@ def test_a_field_that_is_fixed_for_some_variants_is_left_to_the_others_own():
     assert tuning._config("b", 0.1) == {"rate": 0.1, "steps": 0}
 
 
+def test_without_widenings_and_finalists_every_variant_has_the_same_trials():
+    """The winner at the highest rate and second value gets no more trials than any other."""
+    tuning = Tuning(
+        "rate",
+        {"a": (0.1, 0.2, 0.4), "b": (1.0, 2.0, 4.0)},
+        Objective("score"),
+        second={"a": ("decay", (0.0, 9.0))},
+        fixed={"held_out": 1},
+        finalists=0,
+        final_seeds=(),
+        finer=False,
+        widenings=0,
+        own_fixed={"a": {"decay": 0.5}},
+    )
+    search, curve = tuning.sweep(
+        ["a", "b"], lambda wanted: [record(v, s, c, c["rate"] + c.get("decay", 0.0)) for v, s, c in wanted]
+    )
+    tried = {v: [(t.config["rate"], t.config.get("decay")) for t in search if t.variant == v] for v in "ab"}
+    assert tried["a"] == [(0.1, 0.5), (0.2, 0.5), (0.4, 0.5), (0.4, 0.0), (0.4, 9.0)]
+    assert tried["b"] == [(1.0, None), (2.0, None), (4.0, None)]
+    assert {trial.seed for trial in search} == {SEED}
+    assert all(trial.config["held_out"] == 1 for trial in search)
+    assert curve == []
+    assert tuning.winners(search)["a"] == {"rate": 0.4, "decay": 9.0, "score": 9.4}
+    assert tuning.winners(search)["b"]["rate"] == 4.0
+
+
 def test_a_table_tries_every_setting_at_every_seed():
     asked = []
     table = Table(lambda setting, run: {}, {"rate": (0.1, 1.0), "width": (1, 2, 3)}, seeds=(1, 2))

@@ -72,7 +72,7 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
         if now := OLD.get(argument.partition("=")[0]):
             raise UsageError(f"There is no flag {argument}: write `python -m {experiment.command} {now}`.")
     budget: Any = given(arguments, "--budget", "quick")
-    images = images_of(budget if budget in BUDGETS else "quick", given(arguments, "--data", ""))
+    images = images_of(budget if budget in BUDGETS else "quick", experiment, given(arguments, "--data", ""))
     usual = config = default_config(experiment, budget, images)
     # More seeds decide nothing where results are looked up in a table.
     without = {"tune": not experiment.sweep, "search": not experiment.searched, "extend": bool(experiment.table)}
@@ -131,7 +131,7 @@ def _settings(experiment: Experiment, action: Any, flags: dict[str, Any]) -> Set
     values = {name: value for name, value in flags.items() if name in Settings.__dataclass_fields__}
     budget = values.setdefault("budget", "quick")
     images = {name: flags.get(name) for name in ("train_images", "split_seed", "image_size")}
-    values["data"] = images_of(budget, flags.get("data"), **images)
+    values["data"] = images_of(budget, experiment, flags.get("data"), **images)
     possible = {"tune": experiment.swept_at(budget), "search": experiment.searched}.get(action)
     values["variants"] = validate.variants_of(
         experiment, budget, flags.get("variants", ()), possible, bool(flags.get("model"))

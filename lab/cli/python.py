@@ -51,7 +51,7 @@ def measure(
     experiment, console = found(experiment), Console()
     if experiment.module == "__main__":
         raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
-    images = images_of(budget, data, train_images, split_seed, image_size)
+    images = images_of(budget, experiment, data, train_images, split_seed, image_size)
     chosen = validate.seeds_of(experiment, budget, seeds)
     names = validate.variants_of(experiment, budget, variants, own_model=bool(model))
     asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}

@@ -23,6 +23,7 @@ CHAPTERS = {
     "Generalizing": ("regularization",),
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed"),
     "Searching": ("search",),
+    "Putting it together": ("strong_baseline",),
 }  # fmt: skip
 PARTS = ("totals", "code", "recipes", "surprises", "scale")
 SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.

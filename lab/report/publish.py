@@ -212,6 +212,8 @@ def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
             lines.append(f"{'':<9} `python -m {experiment.command} tune` measures it again, before the evidence.")
         if part == "at full" and (why or found is None):
             lines.append(f"{'':<9} `python -m {experiment.command} --budget full` measures it again.")
+        if part == "evidence" and found is None:
+            lines.append(f"{'':<9} `{experiment.measure_again}` measures it.")
         if part == "evidence" and found is not None and why:
             lines += [f"{'':<9} {line}" for line in _remedy(Report(experiment, found, None))]
     if experiment.floor:

@@ -15,8 +15,7 @@ from lab.experiment import Experiment
 
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
 FULL_DIGEST = "e0fb09a180fee78d"  # Of all of CIFAR-10's.
-IMAGES = {"quick": ("subset", SUBSET_DIGEST), "full": ("full", FULL_DIGEST)}
-SOURCES = {source for source, _ in IMAGES.values()}
+DIGESTS = {"subset": SUBSET_DIGEST, "full": FULL_DIGEST}
 LEAST_SEEDS = {"quick": 10, "full": 5}
 KINDS: dict[str, type[Evidence | TuningSweep]] = {"evidence.json": Evidence, "tuning.json": TuningSweep}
 KERAS = {"floatx": "float32", "image_data_format": "channels_last"}
@@ -35,7 +34,7 @@ def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -
             found = read(path, dict[str, Any])
             its_budget = found["budget"] if found.get("budget") in ("smoke", "full") else "quick"
             images = found.get("data")
-            own = bool(found.get("model")) or (isinstance(images, dict) and images.get("source") not in SOURCES)
+            own = bool(found.get("model")) or (isinstance(images, dict) and images.get("source") not in DIGESTS)
         if its_budget != budget or own:
             continue
         if not (reasons := objections(experiment, path)):
@@ -74,7 +73,7 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
 
 def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> dict[str, bool]:
     """Objections to the code, the images and the settings, and whether each is one."""
-    source, digest = IMAGES.get(found.budget, IMAGES["quick"])
+    source = experiment.budget("full" if found.budget == "full" else "quick").source
     other_images = found.data != Images(source=source, train_images=None, split_seed=None)
     commit = str(found.commit)
     changed = commit.endswith("+changes")
@@ -85,7 +84,7 @@ def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> dict[st
     return {
         f"Its budget is {found.budget}, which is not published.": found.budget not in budgets,
         f"Its images are not those of budget {found.budget}.": other_images,
-        "Its images are not CIFAR-10's, by their digest.": not other_images and found.data_digest != digest,
+        "Its images are not CIFAR-10's, by their digest.": not other_images and found.data_digest != DIGESTS[source],
         "It was measured with other settings of Keras.": found.keras != KERAS,
         "It was measured with a reader's own model.": bool(found.model),
         "It was measured with code that is not committed.": changed,

@@ -5,6 +5,7 @@ from tests.breaks.row import of
 GRADIENTS = "tests/test_gradients.py"
 ROUTING = "tests/test_routing.py"
 SKIP = "tests/test_functional_skip.py"
+STRONG = "tests/test_strong_baseline.py"
 
 ROWS = [
     *of(
@@ -580,6 +581,48 @@ ROWS = [
             "validation_data=validation_set",
             "validation_data=train_set",
             "tests/test_regularization.py::test_without_a_technique",
+        ),
+    ),
+    *of(
+        "recipes/strong_baseline.py",
+        ('"offset": self.beta', '"offset": 0 * self.beta', f"{STRONG}::test_the_fused_norm_answers"),
+        ("self.gamma if self.scale else", "", f"{STRONG}::test_the_fused_norm_answers"),
+        (
+            '{"mean": self.moving_mean, "variance": self.moving_variance}',
+            '{"mean": 0 * self.moving_mean, "variance": self.moving_variance}',
+            f"{STRONG}::test_the_fused_norm_answers",
+        ),
+        ("(1 - self.momentum) * new", "self.momentum * new", f"{STRONG}::test_the_fused_norm_reads"),
+        ("if not (training and self.trainable)", "if not training", f"{STRONG}::test_a_frozen_fused_norm"),
+        ("self.muon_c * square @ square", "self.muon_c * square", f"{STRONG}::test_its_muon_makes"),
+        ("factor @ square @ factor", "factor @ square", f"{STRONG}::test_its_muon_makes"),
+        ("matrix / (ops.norm(matrix) + 1e-7)", "matrix / 100.0", f"{STRONG}::test_its_muon_makes"),
+        ("ops.flip(images, axis=2)", "ops.flip(images, axis=1)", f"{STRONG}::test_an_image_and_its_mirror"),
+        ("return logits if training else", "return logits if True else", f"{STRONG}::test_an_image_and_its_mirror"),
+        ("ops.sqrt(values + epsilon)", "(values + epsilon)", f"{STRONG}::test_whitened_patches"),
+        ("[kernel, -kernel]", "[kernel, kernel]", f"{STRONG}::test_whitened_patches"),
+        ("kernel.assign(whitening(", "assign(whitening(", f"{STRONG}::test_training_leaves_the_whitening"),
+        ('"trainable": False, "name"', '"name"', f"{STRONG}::test_training_leaves_the_whitening"),
+        ("int(width * filters)", "int(0.5 * filters)", f"{STRONG}::test_the_width"),
+        ('"reflect", "nearest"', '"reflect", "bilinear"', f"{STRONG}::test_augmentation_mirrors"),
+        ("(shift + 0.5) / side", "shift / side", f"{STRONG}::test_augmentation_mirrors"),
+        ("FlipAveraged(net) if mirror else net", "FlipAveraged(net)", f"{STRONG}::test_without_mirroring"),
+        ("with dtype_policy(policy):", "with dtype_policy(None):", f"{STRONG}::test_the_policy_of_the_process"),
+        ("label_smoothing=smoothing", "label_smoothing=0.2", f"{STRONG}::test_each_variant_has"),
+    ),
+    *of(
+        "lab/experiments/strong_baseline.py",
+        ("if not config.held_out:", "if config.held_out:", f"{STRONG}::test_validation_images_are"),
+        ("augment=False", "augment=True", f"{STRONG}::test_validation_images_are"),
+        ("[: config.images]", "", f"{STRONG}::test_fewer_images"),
+        ("factor=strength", "factor=0.01", f"{STRONG}::test_exponential_decay"),
+        ("train_set.map(prepare[0])", "train_set.map(prepare[1])", f"{STRONG}::test_mixup_mixes"),
+        ("normalization=layer_norm", "normalization=recipe.FusedBatchNorm", f"{STRONG}::test_each_variant_has"),
+        ("layers.Dropout(strength)", "layers.Dropout(0.0)", f"{STRONG}::test_each_variant_has"),
+        (
+            '"batch_1024": {"batch_size": 1024}',
+            '"batch_1024": {"batch_size": 512}',
+            f"{STRONG}::test_the_other_variants",
         ),
     ),
     *of(

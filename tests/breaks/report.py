@@ -182,7 +182,7 @@ ROWS = [
     ),
     *of(
         "lab/report/publishable.py",
-        ("and found.data_digest != digest", "and False", f"{PUBLISHED}::test_unfit_evidence"),
+        ("and found.data_digest != DIGESTS[source]", "and False", f"{PUBLISHED}::test_unfit_evidence"),
         ("= found.winners != won", "= False", f"{PUBLISHED}::test_unfit_sweeps"),
         ("if its_budget != budget or own:", "if own:", f"{PUBLISHED}::test_newer_evidence"),
         ("if its_budget != budget or own:", "if its_budget != budget:", f"{PUBLISHED}::test_newer_evidence"),

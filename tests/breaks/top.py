@@ -116,6 +116,9 @@ ROWS = [
             "tests/test_tuning.py::test_a_winner_at_the_edge_is_widened",
         ),
         ("if low <= value <= high and", "if", "tests/test_tuning.py::test_nothing_is_tried_beyond"),
+        ("times=min(1, more)", "times=1", "tests/test_tuning.py::test_without_widenings"),
+        ("more = self.widenings", "more = WIDENINGS", "tests/test_tuning.py::test_without_widenings"),
+        ("**self.own_fixed.get(variant, {})", "**{}", "tests/test_tuning.py::test_without_widenings"),
         (
             "extend(lambda variant, trials: self._beyond_second(variant, trials, won(variant, trials)), all_seeds",
             "extend(lambda variant, trials: self._wider(variant, trials, won(variant, trials)), all_seeds",
