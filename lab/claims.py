@@ -35,6 +35,7 @@ class Claim:
         exact: the metric has no noise, so that differences that are all equal are a result.
         from_tuning: the metric comes from the tuning sweep instead of the runs.
         said: the advice itself, where `text` says how it is tested.
+        strong: the id of the claim that tests the same on the strong baseline.
         delta: the smallest effect that matters of a metric of your own, which `smallest_effects.py` lacks. All other
             metrics have theirs there, and no claim can change it.
 
@@ -60,6 +61,7 @@ class Claim:
     from_tuning: bool = False
     asserted: bool | Callable[[], bool] | None = None
     said: str = ""
+    strong: str = ""
     delta: float = math.nan
 
     def __post_init__(self) -> None:

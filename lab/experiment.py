@@ -109,7 +109,6 @@ class Experiment:
         floor: the metric that the convergence test looks at.
         left_out: variants that a plain run leaves out to answer sooner, but not at smoke. What is published has them.
         opens: variants that a plain run leaves out since they open servers on all of the machine's addresses.
-        at_full: variants that are published at `full` as well.
         fails: variants whose point is that they fail: the convergence test has a ceiling for them.
         units: how the recipe's own metrics and curves are shown; its metrics get a column each in the closing table.
         panels: what the figure shows, from left to right.
@@ -148,7 +147,6 @@ class Experiment:
     floor: str = "test_accuracy"
     left_out: Sequence[str] = ()
     opens: Sequence[str] = ()
-    at_full: Sequence[str] = ()
     fails: Sequence[str] = ()
     units: Mapping[str, Unit] = field(default_factory=dict)
     panels: Sequence[Panel] = (Lines("val_accuracy"),)
@@ -166,7 +164,7 @@ class Experiment:
         if unknown_claims := {one for ids in self.about.values() for one in ids} - {claim.id for claim in self.claims}:
             raise ValueError(f"`about` names {', '.join(sorted(unknown_claims))}: no such claim.")
         named = {f"Claim {claim.id}": claim.variants for claim in self.claims}
-        of_some = ("fails", "left_out", "opens", "at_full", "own_flags")
+        of_some = ("fails", "left_out", "opens", "own_flags")
         named |= {f"`{name}`": set(getattr(self, name)) for name in of_some}
         for where, variants in named.items():
             if unknown := variants - set(self.names):
@@ -213,20 +211,14 @@ class Experiment:
         return tuple(self.variants)
 
     def usual(self, budget: str) -> tuple[str, ...]:
-        """The variants of a plain run: at full, where something is published, the ones that are published."""
-        if budget == "full" and self.at_full:
-            return self.published_at("full")
+        """The variants of a plain run."""
         without = {*self.opens, *(() if budget == "smoke" else self.left_out)}
         return tuple(name for name in self.names if name not in without)
 
-    def published_at(self, budget: str) -> tuple[str, ...]:
-        """The variants that published evidence of a budget has."""
-        return tuple(name for name in self.names if budget != "full" or name in self.at_full)
-
-    def swept_at(self, budget: str) -> tuple[str, ...]:
-        """The variants that `tune` is about at a budget: of those published there, the ones that have a grid."""
-        published = self.published_at(budget) or self.names
-        return tuple(name for name in published if self.tuning is None or name in self.tuning.grids)
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """The variants that `tune` is about: those that have a grid."""
+        return tuple(name for name in self.names if self.tuning is None or name in self.tuning.grids)
 
     def space_of(self, variant: str) -> Space:
         """What `search` chooses from for a variant: its grid, or what is between the ends of it, and `space`."""

@@ -116,7 +116,7 @@ def say_what_listens(invocation: Invocation, say: Say) -> None:
     """Say before servers start that other machines reach."""
     everywhere = "servers listen on all addresses of this machine, which can't be changed, and obey anyone who"
     experiment, settings = invocation.experiment, invocation.settings
-    variants = experiment.published_at(settings.budget) if settings.action == "extend" else invocation.variants
+    variants = experiment.names if settings.action == "extend" else invocation.variants
     if opening := [name for name in variants if name in experiment.opens]:
         say(f"{', '.join(opening)}: TensorFlow's {everywhere} reaches them. They end with the runs.")
     if settings.backend == "ray" and starts_a_cluster():
@@ -152,7 +152,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         records=records,
     )
     write_json(folder / "evidence.json", found)
-    published = Published.read(invocation.experiment, budget=invocation.settings.budget)
+    published = Published.read(invocation.experiment)
     report = Report(invocation.experiment, found)
     if not published.stale_tuning and not not_applying(report, published, invocation.settings):
         report = Report(invocation.experiment, found, published.tuning)

@@ -55,7 +55,7 @@ def _one_more_occasion(invocation: Invocation, before: Sequence[Record], say: Sa
         say(f"Occasion {many + 1} of {OCCASIONS}: seeds {first} to {seeds[-1]}.")
     else:
         say(f"Times were measured on {many} occasions, which is all that verdicts look at: nothing is added.")
-    every = experiment.published_at(invocation.settings.budget)
+    every = experiment.names
     invocation.settings = dataclasses.replace(invocation.settings, seeds=tuple(seeds), variants=every)
     return run_jobs(invocation, invocation.plan(every, seeds), say, watch)
 
@@ -68,7 +68,7 @@ def _look_by_look(invocation: Invocation, tuning: TuningSweep | None, say: Say, 
     """
     experiment, most = invocation.experiment, invocation.settings.to
     invocation.header = structs.replace(invocation.header, until_decided=most)
-    every = experiment.published_at(invocation.settings.budget)
+    every = experiment.names
     names: Sequence[str] = every
     records: dict[tuple[str, int], Record] = {}
     for look in LOOKS[: LOOKS.index(most) + 1]:

@@ -23,7 +23,7 @@ from tests.toys import dice, made_up
 VALUES = {"clear": (0.59, 0.60), "fair": (0.49, 0.51)}
 
 
-def report(values=VALUES, budget="quick", **fields) -> Report:
+def report(values=VALUES, **fields) -> Report:
     epochs = Unit("epochs", name="epochs", digits=1)
     units = {"log_time": Unit("time", digits=3), "parameters": Unit("parameters", digits=0), "epochs": epochs}
     experiment = dataclasses.replace(dice.EXPERIMENT, units=units, **fields)
@@ -34,7 +34,7 @@ def report(values=VALUES, budget="quick", **fields) -> Report:
         for name, of_seeds in values.items()
         for seed, value in enumerate(of_seeds, 1)
     ]  # fmt: skip
-    return Report(experiment, made_up.evidence(records, budget=budget), None)
+    return Report(experiment, made_up.evidence(records), None)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +51,14 @@ def report(values=VALUES, budget="quick", **fields) -> Report:
         ("{faster log_time.fair / log_time.clear}", "10 % faster"),  # In a time of 0.909.
         ("{saved log_time.fair / log_time.clear}", "9 %"),
         ("{saved parameters.fair / parameters.clear}", "16 %"),
-        ("{full: test_accuracy.clear}", "69.5 %"),
-        ("{full: test_accuracy.clear - test_accuracy.fair} or {test_accuracy.fair}", "29.5 points or 50.0 %"),
+        ("{strong: test_accuracy.clear}", "69.5 %"),
+        ("{strong: test_accuracy.clear - test_accuracy.fair} or {test_accuracy.fair}", "29.5 points or 50.0 %"),
         ("Nothing to fill in.", "Nothing to fill in."),
     ],
 )
 def test_a_placeholder_becomes_the_evidences_number_with_its_unit(template, text):
-    full = report({"clear": (0.69, 0.70), "fair": (0.40, 0.40)}, "full")
-    assert filled(template, report(), full) == text
+    strong = report({"clear": (0.69, 0.70), "fair": (0.40, 0.40)})
+    assert filled(template, report(), strong) == text
 
 
 def test_the_ratio_of_a_logarithmic_metric_is_one_of_what_it_is_the_logarithm_of():
@@ -79,7 +79,7 @@ def test_the_ratio_of_a_logarithmic_metric_is_one_of_what_it_is_the_logarithm_of
         ("{saved test_accuracy.clear}", "saved needs a ratio"),
         ("{change log_time.clear / log_time.fair}", "change needs a difference"),
         ("{test_accuracy}", "is not of a form"),
-        ("{full: test_accuracy.clear}", "nothing was measured with all images"),
+        ("{strong: test_accuracy.clear}", "nothing was measured on the strong baseline"),
         ("{argument.rate.clear}", "clear is no variant with arguments"),
     ],
 )
@@ -165,15 +165,17 @@ def effect(mean, verdict="supported", spread=1.0, **rest) -> Effect:
     return Effect(a="a", b="b", mean=mean, low=mean - spread, high=mean + spread, seeds=10, verdict=verdict, **rest)
 
 
-def claim(verdict="supported", mean: float | None = 2.0, *, full=None, findings=(), **rest) -> ClaimSummary:
-    """A claim in points; `full` is a verdict and a mean with all images."""
+def claim(verdict="supported", mean: float | None = 2.0, *, strong=None, findings=(), **rest) -> ClaimSummary:
+    """A claim in points; `strong` is a verdict and a mean on the strong baseline."""
     stale, machine = rest.pop("stale", False), rest.pop("machine", None)
     found = []
-    for budget, (word, value) in {"quick": (verdict, mean), **({"full": full} if full else {})}.items():
+    smallest = rest.pop("smallest", 1.0)
+    for budget, (word, value) in {"quick": (verdict, mean), **({"strong": strong} if strong else {})}.items():
         effects = [] if value is None else [effect(value, word)]
-        found.append(Finding(budget=budget, verdict=word, effects=effects, stale=stale, machine=machine))
+        how = {"effects": effects, "stale": stale, "machine": machine, "smallest": smallest}
+        found.append(Finding(budget=budget, verdict=word, **how))
     usual = {"id": "X1", "text": "Coins land", "source": "TF", "measure": "test accuracy", "unit": "points"}
-    return ClaimSummary(**{**usual, "digits": 1, "smallest": 1.0, "findings": [*found, *findings], **rest})
+    return ClaimSummary(**{**usual, "digits": 1, "findings": [*found, *findings], **rest})
 
 
 def summary(*claims, stale=False, **rest) -> Summary:
@@ -184,7 +186,7 @@ def summary(*claims, stale=False, **rest) -> Summary:
 
 
 @pytest.mark.parametrize(
-    ("full", "few", "why"),
+    ("strong", "few", "why"),
     [
         (("supported", 1.0), False, ""),
         (("no real difference", 0.5), False, "reads no real difference"),
@@ -194,8 +196,8 @@ def summary(*claims, stale=False, **rest) -> Summary:
         (("contradicted", -2.0), False, "reads contradicted"),
     ],
 )
-def test_an_answer_must_not_rest_on_what_comes_out_otherwise_with_all_images(full, few, why):
-    one = claim(full=full)
+def test_an_answer_must_not_rest_on_what_comes_out_otherwise_on_the_strong_baseline(strong, few, why):
+    one = claim(strong=strong)
     one = structs.replace(one, findings=[one.findings[0], structs.replace(one.findings[1], few=few)])
     said = publish.unsupported(summary(one, rests_on=["X1"]))
     assert why in said
@@ -204,7 +206,7 @@ def test_an_answer_must_not_rest_on_what_comes_out_otherwise_with_all_images(ful
 
 
 def test_a_ratio_turns_its_sign_at_one():
-    one = claim(full=("supported", 1.0), unit="×", smallest=1.05)
+    one = claim(strong=("supported", 1.0), unit="×", smallest=1.05)
     sides = [
         Effect(a="a", b="b", mean=m, low=m - 0.05, high=m + 0.05, seeds=10, verdict="supported") for m in (1.2, 0.9)
     ]
@@ -333,19 +335,19 @@ def test_of_six_surprises_five_are_shown_and_where_there_is_none_the_claims_that
     assert "wait" not in front_page.surprises({"optimizers": summary(claim())})
 
 
-def test_what_changed_at_scale():
-    few = claim(full=("undecided", 1.0), text="few")
+def test_what_changed_on_the_strong_baseline():
+    few = claim(strong=("undecided", 1.0), text="few")
     few = structs.replace(few, findings=[few.findings[0], structs.replace(few.findings[1], few=True)])
     found = {
         "optimizers": summary(
-            claim(full=("supported", 1.0)), claim(full=("undecided", 0.5), text="then undecided"), claim(), few
+            claim(strong=("supported", 1.0)), claim(strong=("undecided", 0.5), text="then undecided"), claim(), few
         ),
-        "schedules": summary(claim(full=("contradicted", -3.0), text="then contradicted")),
-        "gradients": summary(claim(full=("contradicted", -3.0)), stale=True),
+        "schedules": summary(claim(strong=("contradicted", -3.0), text="then contradicted")),
+        "gradients": summary(claim(strong=("contradicted", -3.0)), stale=True),
     }
-    title, _, _, head, _, first, second = front_page.at_scale(found).splitlines()
+    title, _, _, head, _, first, second = front_page.on_strong(found).splitlines()
     assert title.startswith("## ")
-    assert head == "1 of 3 verdicts is the same with all images. These are not:"
+    assert head == "1 reads the same there. These do not:"
     assert first.startswith(
         "- [then contradicted](results/README.md#x1) (TF): supported with few images, **contradicted**"
     )
@@ -393,11 +395,12 @@ def test_the_ledger_has_each_claim_at_an_address_of_its_own():
 
 
 def test_programs_can_read_all_claims():
-    found = {"schedules": summary(claim(full=("contradicted", -3.0)), claim(check=True, mean=None, stale=True))}
+    found = {"schedules": summary(claim(strong=("contradicted", -3.0)), claim(check=True, mean=None, stale=True))}
     first, second = csv.DictReader(io.StringIO(ledger.as_csv(found)))
     expected = {
-        "id": "X1", "recipe": "schedules", "sentence": "Coins land", "source": "TF", "kind": "claim", "budget": "full",
-        "verdict": "contradicted", "note": "", "measure": "test accuracy", "effect": "-3.0", "low": "-4.0",
+        "id": "X1", "recipe": "schedules", "sentence": "Coins land", "source": "TF", "kind": "claim",
+        "budget": "strong", "verdict": "contradicted", "note": "", "measure": "test accuracy", "effect": "-3.0",
+        "low": "-4.0",
         "high": "-2.0", "a": "a", "b": "b", "comparisons": "1",
         "unit": "points", "seeds": "10", "evidence": "current",
     }  # fmt: skip

@@ -44,13 +44,6 @@ def test_a_plain_run_leaves_some_variants_out_and_what_is_published_does_not(giv
     assert guess.EXPERIMENT.measure_again == "python -m tests.toys.guess --seeds 10"
 
 
-def test_a_plain_run_at_full_has_what_is_published_there():
-    experiment = dataclasses.replace(guess.EXPERIMENT, left_out=("fair",), at_full=("fair",))
-    assert validate.variants_of(experiment, "full", ()) == experiment.published_at("full") == ("fair",)
-    assert validate.variants_of(experiment, "quick", ()) == ("loaded",)
-    assert validate.variants_of(guess.EXPERIMENT, "full", ()) == guess.EXPERIMENT.names  # Nothing is published there.
-
-
 def test_what_is_not_tuned_is_refused_by_name():
     with pytest.raises(invocation.UsageError, match="loaded has nothing to tune or to search for: use any of fair"):
         validate.variants_of(guess.EXPERIMENT, "quick", ("loaded",), ("fair",))

@@ -19,11 +19,11 @@ from lab.evidence.schemas import Evidence, Images, Origin, Summary, Trial, Tunin
 from lab.experiments import NAMES, load
 from lab.report import card, figure, floors, front_page, pages, publish, publishable, published
 from lab.report.publish import CARD, SUMMARY
-from lab.report.publishable import FULL_DIGEST, KERAS, SUBSET_DIGEST
+from lab.report.publishable import KERAS, SUBSET_DIGEST
 from lab.report.published import RESULTS, Published
 from lab.report.report import Report
 from lab.tuning import FINAL_SEEDS, SEED
-from tests.toys import guess, made_up
+from tests.toys import dice, guess, made_up
 
 PUBLISHED = [name for name in NAMES if (RESULTS / name / "evidence.json").exists()]
 TUNED = [name for name in NAMES if load(name).tuning and (RESULTS / name / "tuning.json").exists()]
@@ -321,46 +321,45 @@ def test_a_publish_that_was_stopped_on_the_way_is_mended_by_the_next(clean, tmp_
     assert read(results / "guess" / SUMMARY, Summary).seeds == 10
 
 
-def test_what_was_measured_at_full_stands_beside_quick(clean, tmp_path):
-    results, experiment = tmp_path / "results", dataclasses.replace(guess.EXPERIMENT, at_full=("fair", "loaded"))
-    quick, path = read(clean, Evidence), clean.parents[1] / "20260102-000000" / "evidence.json"
+def test_what_the_strong_baseline_says_stands_beside_and_an_answer_must_hold_there(clean, tmp_path, monkeypatch):
+    results, there = tmp_path / "results", dice.EXPERIMENT
+    monkeypatch.setattr(publish, "load", {"strong_baseline": there}.__getitem__)
+    counterpart = dataclasses.replace(guess.CLAIMS[0], strong="D1", exact=True)
+    experiment = dataclasses.replace(guess.EXPERIMENT, claims=[counterpart], rests_on=["X1"])
 
-    def at_full(accuracies, seeds=range(1, 6)):
-        """Evidence at full with an accuracy for each variant, and a thousandth more at each seed than at the last."""
+    def strong(clear, seeds=10):
+        """Evidence of the strong baseline in which a claim's variant has this accuracy, and the other one a half."""
+        accuracies = {"fair": 0.5, "clear": clear, "faint": 0.5, "unclaimed": 0.5}
         records = [
-            structs.replace(record, metrics={"test_accuracy": accuracies[record.variant] + 0.001 * record.seed})
-            for record in quick.records
-            if record.seed in seeds
+            made_up.record(name, seed, metrics={"test_accuracy": value + 0.001 * seed * (name == "fair")})
+            for seed in range(1, seeds + 1)
+            for name, value in accuracies.items()
         ]
-        full = Images(source="full", train_images=None, split_seed=None)
-        fields = {"budget": "full", "data": full, "data_digest": FULL_DIGEST, "records": records, "seeds": list(seeds)}
-        write_json(path, structs.replace(quick, **fields))
+        fields = {"recipe": "dice", "code": there.code, "config": dataclasses.asdict(there.config())}
+        write_json(results / "dice" / "evidence.json", made_up.evidence(records, **fields))
 
-    at_full({"fair": 0.5, "loaded": 0.5})
-    assert publishable.objections(experiment, path) == []
-    assert "budget is full" in " ".join(publishable.objections(guess.EXPERIMENT, path))
-    assert publishable.find(experiment, clean.parents[2], "evidence.json", "full") == (path, [])
-    assert publishable.find(experiment, clean.parents[2], "evidence.json", "quick") == (clean, [])
-    publish.publish(experiment, [clean, path], results)
-    assert read(results / "guess" / "full" / "evidence.json", Evidence).budget == "full"
-    assert read(results / "guess" / "evidence.json", Evidence).budget == "quick"
+    publish.publish(experiment, [clean], results)
+    assert "strong baseline" not in (results / "guess" / CARD).read_text()  # Nothing was measured there.
+    strong(0.6)
+    publish.publish(experiment, [clean], results)
     (claim,) = read(results / "guess" / SUMMARY, Summary).claims
-    assert [(found.budget, found.few) for found in claim.findings] == [("quick", False), ("full", True)]
-    assert (
-        "| advice | verdict (8,000 images) | all images, 5 seeds | 8,000 images |"
-        in (results / "guess" / CARD).read_text()
-    )
+    assert [(found.budget, found.verdict) for found in claim.findings] == [
+        ("quick", "supported"),
+        ("strong", "supported"),
+    ]
+    assert claim.strongest.effects[0].b == "fair"
+    assert "| strong baseline" in (results / "guess" / CARD).read_text()
     assert drift(experiment, results) == []
-    resting = dataclasses.replace(experiment, rests_on=["X1"])
-    publish.publish(resting, [clean, path], results)
-    at_full({"fair": 0.7, "loaded": 0.5})
-    with pytest.raises(EvidenceError, match="rests on X1, which is undecided at quick and has the opposite sign there"):
-        publish.publish(resting, [clean, path], results)
-    publish.publish(experiment, [clean, path], results)
-    with pytest.raises(EvidenceError, match="opposite sign"):  # What is published already counts, too.
-        publish.publish(resting, [clean], results)
-    at_full({"fair": 0.5, "loaded": 0.7}, seeds=[1])
-    assert "at least 5 are needed, from 1 on" in " ".join(publishable.objections(experiment, path))
+    strong(0.4)
+    with pytest.raises(EvidenceError, match="rests on X1, and it reads contradicted"):
+        publish.publish(experiment, [clean], results)
+    strong(0.4, seeds=5)  # These decide nothing, but it is clear which way they point.
+    with pytest.raises(EvidenceError, match="supported here and has the opposite sign on the strong baseline"):
+        publish.publish(experiment, [], results)
+    strong(0.504)
+    with pytest.raises(EvidenceError, match=r"reads no real difference|is undecided on the strong baseline"):
+        publish.publish(experiment, [], results)
+    publish.publish(dataclasses.replace(experiment, rests_on=[]), [], results)
 
 
 def of_images(**fields):

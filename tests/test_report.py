@@ -146,12 +146,11 @@ def test_how_a_ratio_is_written(ratio, text):
     assert times(ratio) == text
 
 
-def of_two(claims: list[Claim], quick: dict, full: dict, answer: str = "") -> str:
-    """A card of evidence at quick and at full."""
+def of_two(claims: list[Claim], quick: dict, strong: dict, there: list[Claim]) -> str:
+    """A card of evidence here and on a strong baseline, where other claims are tested."""
     report = reported(claims, quick)
-    at_full = Report(report.experiment, made_up.of_values(full, claims[0].metric, budget="full"), None)
-    summary = report.summary(answer, at_full, stale_full=True)
-    return card.markdown(report, summary, at_full, ["**Take b.** It is best."])
+    summary = report.summary("", reported(there, strong), stale_strong=True)
+    return card.markdown(report, summary, ["**Take b.** It is best."])
 
 
 def test_a_card_has_the_answer_the_advice_and_a_table_of_claims():
@@ -180,17 +179,23 @@ def test_a_card_has_the_answer_the_advice_and_a_table_of_claims():
     assert "- Two and two are four (DL): passed." in details.partition("## Checks")[2]
 
 
-def test_with_all_images_the_card_gives_both_and_follows_what_has_seeds_enough():
-    claim = Claim("C", "b beats a", "TF", "test_accuracy", higher="b", than="a")
+def test_with_a_strong_baseline_the_card_gives_both_and_follows_what_has_seeds_enough():
+    claim = Claim("C", "b beats a", "TF", "test_accuracy", higher="b", than="a", strong="S")
+    there = Claim("S", "b beats a there", "TF", "strong_accuracy", higher="b", than="a")
     quick = {"a": [0.5 + s for s in SEEDS], "b": [0.6 - s for s in SEEDS]}
     full = {"a": [0.8 + s for s in SEEDS], "b": [0.8 - s / 5 for s in SEEDS]}
-    page = of_two([claim], quick, full)
-    assert "| advice | verdict | all images (earlier version) | 8,000 images |" in page
+    page = of_two([claim], quick, full, [there])
+    assert "| advice | verdict | strong baseline (earlier version) | 8,000 images |" in page
+    assert "[strong baseline](../strong_baseline/README.md)" in page
     (row,) = [line for line in page.splitlines() if line.startswith("| b beats a")]
     assert row.split(" | ")[1] == "no real difference"
     assert row.split(" | ")[2].startswith("0.0 \\[−0.")
     assert row.split(" | ")[3].startswith("supported, +10.0 \\[+9.")
-    few = of_two([claim], quick, {name: values[:5] for name, values in full.items()})
+    numbers = [line.split(" | ")[3] for line in page.splitlines() if line.startswith(("| C |", "| C, strong"))]
+    assert numbers == ["1 point", "0.5 points"]
+    alone = of_two([dataclasses.replace(claim, strong="")], quick, full, [there])
+    assert "strong baseline" not in alone
+    few = of_two([claim], quick, {name: values[:5] for name, values in full.items()}, [there])
     (row,) = [line for line in few.splitlines() if line.startswith("| b beats a")]
     assert row.split(" | ")[1] == "supported"  # Five seeds decide nothing.
 

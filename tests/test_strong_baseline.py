@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from lab import settings
 from lab.core.run import Run
+from lab.experiments import load
 from lab.experiments import strong_baseline as experiment
 from pipelines import sources
 from recipes import strong_baseline as recipe
@@ -310,3 +312,15 @@ def test_fewer_images_are_drawn_from_all(monkeypatch):
     with pytest.raises(StopIteration):
         experiment.on_all_images("half_of_the_images", config, run)
     assert len(given[0]) == 500
+
+
+def test_it_trains_on_all_of_cifar10_but_at_smoke():
+    found = {budget: settings.images_of(budget, EXPERIMENT) for budget in ("smoke", "quick", "full")}
+    assert {budget: images.source for budget, images in found.items()} == {
+        "smoke": "subset",
+        "quick": "full",
+        "full": "full",
+    }
+    assert found["quick"].train_images is None
+    assert settings.images_of("quick", EXPERIMENT, "subset").source == "subset"
+    assert settings.images_of("quick", load("sequential")).source == "subset"

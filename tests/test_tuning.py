@@ -6,10 +6,8 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from lab.cli import commands
 from lab.evidence.records import EvidenceError
 from lab.evidence.schemas import LOOKS, Trial
-from lab.experiments import load
 from lab.experiments.optimizers import EXPERIMENT, LITERAL, TUNING
 from lab.table import Table
 from lab.tuning import FINAL_SEEDS, SEED, Objective, Tuning, good_decades, half_decades
@@ -60,16 +58,6 @@ def test_a_winner_at_the_edge_is_widened_and_all_variants_get_a_second_look():
     assert {r.seed for r in curve} == {811, 812, 813}
     assert {r.config["rate"] for r in curve if r.variant == "a"} == {*grid, 3.2, 10.0}
     assert not any(r.variant == "b" for r in curve)
-
-
-def test_a_sweep_at_full_is_about_what_is_published_there():
-    for name, budget, expected in (
-        ("optimizers", "quick", tuple(load("optimizers").tuning.grids)),
-        ("optimizers", "full", ("sgd", "momentum", "rmsprop", "adam", "adamw", "muon")),
-        ("gradients", "full", tuple(load("gradients").tuning.grids)),  # It publishes nothing at full.
-    ):
-        asked, _ = commands.parse(load(name), ["tune", "--budget", budget])
-        assert asked.variants == expected, (name, budget)
 
 
 def test_nothing_is_tried_beyond_a_fields_limits():

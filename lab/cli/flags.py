@@ -132,7 +132,7 @@ def _settings(experiment: Experiment, action: Any, flags: dict[str, Any]) -> Set
     budget = values.setdefault("budget", "quick")
     images = {name: flags.get(name) for name in ("train_images", "split_seed", "image_size")}
     values["data"] = images_of(budget, experiment, flags.get("data"), **images)
-    possible = {"tune": experiment.swept_at(budget), "search": experiment.searched}.get(action)
+    possible = {"tune": experiment.swept, "search": experiment.searched}.get(action)
     values["variants"] = validate.variants_of(
         experiment, budget, flags.get("variants", ()), possible, bool(flags.get("model"))
     )

@@ -1,6 +1,5 @@
 """`python -m lab`: check, publish and renew the published evidence."""
 
-import itertools
 import shlex
 import sys
 from pathlib import Path
@@ -59,8 +58,8 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
         code = 1
     for name in known(names) or NAMES:
         experiment, paths = load(name), []
-        for kind, budget in itertools.product(("tuning.json", "evidence.json"), ("quick", "full")):
-            path, passed_over = publishable.find(experiment, logdir, kind, budget)
+        for kind in ("tuning.json", "evidence.json"):
+            path, passed_over = publishable.find(experiment, logdir, kind)
             paths += [path] if path else []
             for sentence in passed_over:
                 print(printable(sentence), file=sys.stderr)

@@ -39,8 +39,7 @@ def carry_over(experiment: Experiment, say: Say, results: Path | None = None) ->
         again = f"`python -m {experiment.command} tune` measures it again"
         raise EvidenceError(f"The table of {experiment.name} is of other code, and no table is carried over: {again}.")
     if found.code == experiment.code:
-        at_full = experiment.at_full and Published.read(experiment, results, "full").stale
-        return "is of the code at hand" + ("; what is at full is measured again, never carried over" if at_full else "")
+        return "is of the code at hand"
     dropped = check_can_carry(experiment, found)
     now, before = _clean(commit()), _clean(found.carried or found.commit)
     chosen = drawn(found, now, together=experiment.compare is not None)

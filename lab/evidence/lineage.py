@@ -24,21 +24,19 @@ def links(folder: Path) -> list[Link]:
 
 
 def read_followed(path: Path, kind: type[Found]) -> Found:
-    """A recipe's published evidence or sweep, of quick or in the folder of full, as `followed` has them.
+    """A recipe's published evidence or sweep, as `followed` has them.
 
     Raises:
         EvidenceError: a file is broken.
     """
-    home = path.parent.parent if path.parent.name == "full" else path.parent
-    return followed(read(path, kind), links(home))
+    return followed(read(path, kind), links(path.parent))
 
 
 def followed(found: Found, along: Sequence[Link]) -> Found:
     """Evidence or a sweep as if it were of the newest version that links lead to.
 
     Settings that the recipe has been given since have the values that they were shown to make no difference with.
-    Metrics that can't be the same to the bit, such as times, are left behind. What is of budget full is carried by runs
-    at quick, which go through the same code.
+    Metrics that can't be the same to the bit, such as times, are left behind.
     """
     for link in along:
         if found.code != link.before:

@@ -185,13 +185,14 @@ class Effect(Fields, frozen=True, kw_only=True):
 
 
 class Finding(Fields, frozen=True, kw_only=True):
-    """What the runs of one budget say of a claim. A verdict on times or memory names the kind of `machine`.
+    """What runs say of a claim: those of its experiment, or of the strong baseline.
 
-    `few` seeds decide nothing. Intervals are `over` seeds, or occasions where runs of one hour are not independent. Of
-    many `effects` the first is the one that supports the claim least. `level` is that of their intervals.
+    A verdict on times or memory names the kind of `machine`. `few` seeds decide nothing. Intervals are `over` seeds, or
+    occasions where runs of one hour are not independent. Of many `effects` the first is the one that supports the claim
+    least. `level` is that of their intervals, and `smallest` the smallest effect that matters.
     """
 
-    budget: Literal["quick", "full"]
+    budget: Literal["quick", "strong"]
     verdict: str
     note: str = ""
     few: bool = False
@@ -199,11 +200,12 @@ class Finding(Fields, frozen=True, kw_only=True):
     stale: bool = False
     machine: str | None = None
     level: Number = 1.0
+    smallest: Number | None = None
     effects: list[Effect] = []
 
 
 class ClaimSummary(Fields, frozen=True, kw_only=True):
-    """A claim, how its effects are shown, and what was found: at quick, then at full if it was measured there."""
+    """A claim, how its effects are shown, and what was found: first by its experiment, then on the strong baseline."""
 
     id: str
     text: str
@@ -214,12 +216,11 @@ class ClaimSummary(Fields, frozen=True, kw_only=True):
     measure: str
     unit: str
     digits: Count = 0
-    smallest: Number | None = None
     findings: Annotated[list[Finding], Meta(min_length=1)]
 
     @property
     def strongest(self) -> Finding:
-        """What counts as its verdict: the finding of the largest budget that has seeds enough to decide."""
+        """What counts as its verdict: on the strong baseline, if it has seeds enough there."""
         return next((one for one in reversed(self.findings) if not one.few), self.findings[0])
 
 

@@ -197,7 +197,6 @@ EXPERIMENT = Experiment(
     extra=race,
     smoke={"epochs": 3, "batch_size": 64, "target": 0.4},
     left_out=("adam_l2", *LONG, *LITERAL),
-    at_full=tuple(recipe.RATES),
     tuning=TUNING,
     panels=(
         Lines("val_accuracy", variants=tuple(recipe.RATES)),

@@ -203,7 +203,6 @@ EXPERIMENT = Experiment(
     smoke={"images": 500, "epochs": 5, "batch_size": 25},
     full={"images": None, "epochs": 20, "batch_size": 128},
     least={"images": 50},
-    at_full=tuple(VARIANTS),
     left_out=("by_tf_data", "first_rise", "best_loss"),
     tuning=Tuning(
         "rate",

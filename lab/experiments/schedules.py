@@ -130,7 +130,6 @@ EXPERIMENT = Experiment(
     callbacks=note_rates,
     smoke={"epochs": 4, "batch_size": 64},
     full={"epochs": 20},
-    at_full=tuple(MAIN),
     left_out=(*FAR_OFF, *PEAKS),
     fails=("constant_at_0.0001", "constant_at_1", "constant_at_0.1", "cosine_at_0.14", "warmup_cosine_at_0.14",
            "long_warmup_cosine_at_0.14", "long_warmup_cosine_at_1", "adamw_cosine", "adamw_ten_steps_cosine"),

@@ -7,7 +7,7 @@
     {faster log_time.bfloat16 / log_time.float32}     the first is quicker: "43 % faster"
     {saved log_memory.bfloat16 / log_memory.float32}  the first needs less: "50 %"
     {argument.rate.muon}                              an argument that the variant is trained with: "0.01"
-    {full: test_accuracy.muon}                        any of these, measured with all images
+    {strong: strong_accuracy.baseline}                any of these, measured on the strong baseline
 
 A difference without `change` is written so that it is positive. If new evidence turns its sign, the sentence around it
 is wrong, and `publish` stops.
@@ -25,28 +25,28 @@ from lab.report.pages import is_ratio, times
 from lab.report.report import Report
 
 TERM = r"(\w+)\.([^\s{}]+)"
-PLACEHOLDER = re.compile(rf"(full: )?(?:(change|faster|saved) )?{TERM}(?: ([-/]) {TERM})?")
+PLACEHOLDER = re.compile(rf"(strong: )?(?:(change|faster|saved) )?{TERM}(?: ([-/]) {TERM})?")
 BLOCK = re.compile(r"(Run|Copy|Careful|Numbers|Papers)  +\S")  # A line of the docstring's last part begins so.
 WIDTH = 100
 
 
-def filled(template: str, report: Report, full: Report | None = None) -> str:
+def filled(template: str, report: Report, strong: Report | None = None) -> str:
     """`template` with a number and its unit in place of each {placeholder}.
 
     Raises:
         EvidenceError: the evidence lacks what a placeholder names, or has turned its sign.
     """
-    return re.sub(r"\{([^{}]*)\}", lambda match: _number(match[1], report, full), template)
+    return re.sub(r"\{([^{}]*)\}", lambda match: _number(match[1], report, strong), template)
 
 
-def _number(asked: str, report: Report, full: Report | None) -> str:
+def _number(asked: str, report: Report, strong: Report | None) -> str:
     try:
         if not (match := PLACEHOLDER.fullmatch(asked)):
             raise KeyError("it is not of a form that lab/report/advice.py describes")
-        at_full, way, metric, variant, sign, other_metric, other = match.groups()
-        found = full if at_full else report
+        on_strong, way, metric, variant, sign, other_metric, other = match.groups()
+        found = strong if on_strong else report
         if found is None:
-            raise KeyError("nothing was measured with all images")
+            raise KeyError("nothing was measured on the strong baseline")
         if sign and other_metric != metric:
             raise KeyError("it compares two metrics")
         if way and sign != ("-" if way == "change" else "/"):

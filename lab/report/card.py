@@ -25,12 +25,11 @@ ASKING = {"what", "which", "how", "does", "do", "can", "is", "are", "why", "when
 def markdown(
     report: Report,
     summary: Summary | None = None,
-    full: Report | None = None,
     advice: Sequence[str] = (),
     with_figure: bool = True,
     stale_tuning: bool = False,
 ) -> str:
-    """The card. `summary` has its answer and its claims, with what `full`, evidence of that budget, says of them."""
+    """The card. `summary` has its answer and its claims, with what the strong baseline says of them."""
     summary = summary or report.summary()
     claims = [claim for claim in summary.claims if not claim.check]
     page = render(
@@ -39,10 +38,10 @@ def markdown(
         title=title(report.experiment.name, summary.question),
         report=report,
         found=report.found,
-        full=full,
         summary=summary,
         advice=advice,
         claims=_table(report, claims),
+        strong=any(len(claim.findings) > 1 for claim in claims),
         closing=_closing(report, claims),
         checks=[claim for claim in summary.claims if claim.check],
         said=[claim for claim in claims if claim.said],
@@ -66,22 +65,18 @@ def title(name: str, question: str) -> str:
 
 def _table(report: Report, claims: Sequence[ClaimSummary]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: what is advised and by whom, the verdict, and the numbers that it was read from."""
-    at_full = [finding for claim in claims for finding in claim.findings[1:]]
-    earlier = " (earlier version)" if any(finding.stale for finding in at_full) else ""
+    strong = [finding for claim in claims for finding in claim.findings[1:]]
+    earlier = " (earlier version)" if any(finding.stale for finding in strong) else ""
     images = report.found.config.get("images") or report.found.data.train_images or 8_000
     rows = []
     for claim in claims:
         first, *others = [_numbers(claims, claim, finding) for finding in claim.findings]
         with_verdict = ", ".join(filter(None, [verdict_text(claim.findings[0]), first]))
-        numbers = [*(others or ["–"]), with_verdict] if at_full else [first]
+        numbers = [*(others or ["–"]), with_verdict] if strong else [first]
         rows.append([f"{prose(claim.text)} ({escaped(claim.source)})", verdict_text(claim.strongest), *numbers])
-    if not at_full:
+    if not strong:
         return ["advice", "verdict", "effect"], rows
-    few = max((effect.seeds for finding in at_full if finding.few for effect in finding.effects), default=0)
-    on_all = f"all images{f', {few} seeds' if few else ''}{earlier}"
-    decided = {claim.strongest.budget for claim in claims}
-    verdict = "verdict" if decided != {"quick"} else f"verdict ({images:,} images)"
-    return ["advice", verdict, on_all, f"{images:,} images"], rows
+    return ["advice", "verdict", f"strong baseline{earlier}", f"{images:,} images"], rows
 
 
 def _numbers(claims: Sequence[ClaimSummary], claim: ClaimSummary, finding: Finding) -> str:
@@ -106,10 +101,9 @@ def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
     usual = [claim for claim in claims if (claim.measure, claim.unit) == (measure, unit)]
     counts = [effect.seeds for claim in usual for finding in claim.findings for effect in finding.effects]
     over = f"{from_to(counts)} {usual[0].strongest.over}{'' if set(counts) == {1} else 's'}"
+    least = smallest_text(usual[0].findings[0].smallest, unit)
     what = {"points": "Percentage points of", "×": "Ratios of"}.get(unit, f"{unit.capitalize()} of" if unit else "Of")
-    less = (
-        f"ratio within {smallest_text(usual[0])} of 1" if unit == "×" else f"difference below {smallest_text(usual[0])}"
-    )
+    less = f"ratio within {least} of 1" if unit == "×" else f"difference below {least}"
     return f"{what} {measure}: mean and deciding interval over {over}. A {less} counts as none."
 
 

@@ -25,9 +25,9 @@ CHAPTERS = {
     "Searching": ("search",),
     "Putting it together": ("strong_baseline",),
 }  # fmt: skip
-PARTS = ("totals", "code", "recipes", "surprises", "scale")
+PARTS = ("totals", "code", "recipes", "surprises", "strong")
 SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.
-MOST_SHOWN = 5  # Surprises, and verdicts that changed at scale.
+MOST_SHOWN = 5  # Surprises, and verdicts that changed on the strong baseline.
 MOST_OF_ONE = 2  # Surprises of one recipe, while others have some.
 
 Summaries = dict[str, Summary]
@@ -52,7 +52,13 @@ def readme(text: str, found: Summaries) -> str:
     Raises:
         EvidenceError: README has no place for one of them.
     """
-    made = (render("totals", totals=totals(found)), sample(found), by_chapter(found), surprises(found), at_scale(found))
+    made = (
+        render("totals", totals=totals(found)),
+        sample(found),
+        by_chapter(found),
+        surprises(found),
+        on_strong(found),
+    )
     for part, new in zip(PARTS, made, strict=True):
         begin, end = marks(part)
         parted = re.fullmatch(f"(.*{re.escape(begin)}).*({re.escape(end)}.*)", text, re.DOTALL)
@@ -98,27 +104,28 @@ def surprises(found: Summaries) -> str:
     return render("surprises", lines=[*first, *others][:MOST_SHOWN], waiting=totals(found).waiting)
 
 
-def at_scale(found: Summaries) -> str:
-    """Verdicts that are others with all images."""
+def on_strong(found: Summaries) -> str:
+    """Verdicts that are others on the strong baseline."""
     both = [claim for _, claim in current(found) if len(claim.findings) > 1 and not claim.findings[-1].few]
     turned = [claim for claim in both if claim.findings[0].verdict != claim.findings[-1].verdict]
     # From supported to contradicted is farther than from or to undecided.
     turned.sort(key=lambda claim: "undecided" in {finding.verdict for finding in claim.findings})
     lines = [
-        f"{_link(claim)}: {claim.findings[0].verdict} with few images, **{claim.strongest.verdict}** with all, "
+        f"{_link(claim)}: {claim.findings[0].verdict} with few images, **{claim.strongest.verdict}** there, "
         f"{_numbers(claim, claim.strongest.effects[0])}"
         for claim in turned[:MOST_SHOWN]
     ]
-    return render("scale", lines=lines, both=len(both), same=len(both) - len(turned))
+    return render("strong", lines=lines, both=len(both), same=len(both) - len(turned))
 
 
 def size(claim: ClaimSummary, effect: Effect) -> float:
     """How large an effect is, in multiples of the smallest that matters."""
-    if effect.mean is None or not claim.smallest:
+    smallest = claim.strongest.smallest
+    if effect.mean is None or not smallest:
         return 0.0
     if claim.unit == "×":
-        return abs(math.log(max(effect.mean, 1e-9))) / max(1e-9, math.log(claim.smallest))
-    return abs(effect.mean) / claim.smallest
+        return abs(math.log(max(effect.mean, 1e-9))) / max(1e-9, math.log(smallest))
+    return abs(effect.mean) / smallest
 
 
 def _link(claim: ClaimSummary) -> str:

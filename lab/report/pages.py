@@ -101,14 +101,13 @@ def effect_text(claim: ClaimSummary, effect: Effect, *, unit: bool = True, named
     return text
 
 
-def smallest_text(claim: ClaimSummary) -> str:
-    """The smallest effect that matters to a claim, with its unit: "1 point", "5 %", "3.2×"."""
-    if claim.smallest is None:
+def smallest_text(smallest: float | None, unit: str) -> str:
+    """The smallest effect that matters, with its unit: "1 point", "5 %", "3.2×"."""
+    if smallest is None:
         return ""
-    if claim.unit == "×":
-        return f"{100 * (claim.smallest - 1):.0f} %" if claim.smallest < 2 else times(claim.smallest)
-    unit = claim.unit.removesuffix("s") if claim.smallest == 1 else claim.unit
-    return f"{claim.smallest:,g} {unit}".strip()
+    if unit == "×":
+        return f"{100 * (smallest - 1):.0f} %" if smallest < 2 else times(smallest)
+    return f"{smallest:,g} {unit.removesuffix('s') if smallest == 1 else unit}".strip()
 
 
 def effects_text(claim: ClaimSummary, finding: Finding, **how: bool) -> str:

@@ -17,6 +17,7 @@ from lab.evidence.records import EvidenceError, read, write_json, write_whole
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
 from lab.evidence.staleness import changed_parts
 from lab.experiment import Experiment
+from lab.experiments import load
 from lab.report import front_page, ledger, picture, published
 from lab.report.advice import docstring_with, filled
 from lab.report.card import markdown
@@ -29,7 +30,7 @@ README = ROOT / "README.md"
 CARD = "README.md"  # So that GitHub shows it with the folder.
 SUMMARY = "summary.json"
 PICTURE = "advice.png"
-BUDGETS = ("quick", "full")
+STRONG = "strong_baseline"  # The experiment whose claims are counterparts of others'.
 MOST_CHANGED = 10
 RESTORE = "restore it from git, or measure again"
 
@@ -51,12 +52,13 @@ def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None 
         if reasons := objections(experiment, path):
             raise EvidenceError(f"{path} can't be published. {' '.join(reasons)}")
         found = read(path, KINDS[path.name])
-        home = folder / "full" if found.budget == "full" else folder
-        new[home / path.name] = structs.replace(found, command=without_folder(found.command))
-    quick, full = (_with(Published.read(experiment, results, budget), new, folder / budget) for budget in BUDGETS)
+        new[folder / path.name] = structs.replace(found, command=without_folder(found.command))
+    quick = _with(Published.read(experiment, results), new, folder)
     if quick.evidence is None and quick.tuning is None:
         raise EvidenceError(f"There is no evidence of {experiment.name} to publish: run `{experiment.measure_again}`.")
-    pages, report = pages_of(experiment, quick, full, folder) if quick.evidence else ({}, None)
+    pages, report = (
+        pages_of(experiment, quick, strong_of(experiment, results), folder) if quick.evidence else ({}, None)
+    )
     for place, content in new.items():
         write_json(place, content)
     if report is None:
@@ -72,22 +74,32 @@ def publish(experiment: Experiment, paths: Sequence[Path], results: Path | None 
 
 def _with(before: Published, new: dict[Path, Any], folder: Path) -> Published:
     """What is published with new files in the place of old ones. Those may be published, so they are not stale."""
-    home = folder if folder.name == "full" else folder.parent
     changed: dict[str, Any] = {}
-    if evidence := new.get(home / "evidence.json"):
+    if evidence := new.get(folder / "evidence.json"):
         changed |= {"evidence": evidence, "stale": ""}
-    if tuning := new.get(home / "tuning.json"):
+    if tuning := new.get(folder / "tuning.json"):
         changed |= {"tuning": tuning, "stale_tuning": ""}
     return dataclasses.replace(before, **changed)
 
 
 def generate(experiment: Experiment, folder: Path) -> tuple[Pages, Report]:
     """The pages about the published evidence in a folder, and what its figure is drawn from."""
-    quick, full = (Published.read(experiment, folder.parent, budget) for budget in BUDGETS)
-    return pages_of(experiment, quick, full, folder)
+    quick = Published.read(experiment, folder.parent)
+    return pages_of(experiment, quick, strong_of(experiment, folder.parent), folder)
 
 
-def pages_of(experiment: Experiment, quick: Published, full: Published, folder: Path) -> tuple[Pages, Report]:
+def strong_of(experiment: Experiment, results: Path | None = None) -> tuple[Report, bool] | None:
+    """What was measured on the strong baseline, and whether it is stale; None where no claim is tested there."""
+    if not any(claim.strong for claim in experiment.claims):
+        return None
+    strong = load(STRONG)
+    published = Published.read(strong, results)
+    return (Report(strong, published.evidence, None), bool(published.stale)) if published.evidence else None
+
+
+def pages_of(
+    experiment: Experiment, quick: Published, strong: tuple[Report, bool] | None, folder: Path
+) -> tuple[Pages, Report]:
     """What is generated from a recipe's evidence.
 
     Raises:
@@ -95,12 +107,12 @@ def pages_of(experiment: Experiment, quick: Published, full: Published, folder: 
     """
     assert quick.evidence is not None
     report = Report(experiment, quick.evidence, quick.tuning)
-    at_full = Report(experiment, full.evidence, full.tuning) if full.evidence is not None else None
+    on_strong, stale_strong = strong or (None, False)
     answer, bullets = "", []
     try:
-        answer = filled(experiment.answer, report, at_full)
-        bullets = [filled(bullet, report, at_full) for bullet in experiment.advice]
-        summary = report.summary(answer, at_full, bool(quick.stale), bool(full.stale))
+        answer = filled(experiment.answer, report, on_strong)
+        bullets = [filled(bullet, report, on_strong) for bullet in experiment.advice]
+        summary = report.summary(answer, on_strong, bool(quick.stale), stale_strong)
         if wrong := unsupported(summary):
             raise EvidenceError(wrong)
         if reason := not_decided(summary):
@@ -109,9 +121,9 @@ def pages_of(experiment: Experiment, quick: Published, full: Published, folder: 
     except EvidenceError:
         if not quick.stale:
             raise
-        summary = report.summary("", at_full, stale=True, stale_full=bool(full.stale))  # Of what it says nothing fits.
+        summary = report.summary("", on_strong, stale=True, stale_strong=stale_strong)  # Of what it says nothing fits.
         bullets = []
-    card = markdown(report, summary, at_full, bullets, stale_tuning=bool(quick.stale_tuning))
+    card = markdown(report, summary, bullets, stale_tuning=bool(quick.stale_tuning))
     pages: Pages = {folder / CARD: card, folder / SUMMARY: summary}
     if experiment.answer and not quick.stale:
         source = Path(str(experiment.recipe.__file__))
@@ -144,14 +156,13 @@ def unsupported(summary: Summary) -> str:
         if claim.strongest.verdict in against:
             which = claim.id if summary.resting[claim.id] else f"the contrary of {claim.id}"
             return f"The answer rests on {which}, and it reads {claim.strongest.verdict}. Write another answer."
-        there = {(effect.a, effect.b): effect for effect in last.effects}
-        pairs = [(effect, there.get((effect.a, effect.b))) for effect in first.effects if first is not last]
-        turned = [a for a, b in pairs if b is not None and _turned(claim, a, b)]
-        if turned or (not last.few and first.verdict != last.verdict):
-            what = "has the opposite sign there" if turned else f"is {last.verdict} there"
+        # The first effect is the one that supports the claim least.
+        turned = first is not last and _turned(claim, first.effects[0], last.effects[0])
+        if turned or (not last.few and first.verdict not in (last.verdict, "undecided")):
+            what = "has the opposite sign" if turned else f"is {last.verdict}"
             return (
-                f"The answer rests on {claim.id}, which is {first.verdict} at quick and {what}, with all images. Write "
-                "the answer from the stronger measurement, or measure it there again."
+                f"The answer rests on {claim.id}, which is {first.verdict} here and {what} on the strong baseline. "
+                "Write an answer that holds there too."
             )
     return ""
 
@@ -199,19 +210,15 @@ def front_pages(found: front_page.Summaries, results: Path, page: Path) -> dict[
 
 def status_of(experiment: Experiment, results: Path | None = None) -> list[str]:
     """A line for each part of a recipe's evidence: current, stale or missing; below what is stale how to renew it."""
-    quick, full = (Published.read(experiment, results, budget) for budget in BUDGETS)
+    quick = Published.read(experiment, results)
     parts: list[tuple[str, Any, str]] = [("evidence", quick.evidence, quick.stale)]
     if experiment.sweep:
         parts.append(("table" if experiment.table else "tuning", quick.tuning, quick.stale_tuning))
-    if experiment.at_full:
-        parts.append(("at full", full.evidence, full.stale))
     lines = []
     for part, found, why in parts:
         lines.append(f"{part:<9} {'not measured' if found is None else f'stale: {why}' if why else 'current'}")
         if part in ("table", "tuning") and (why or found is None):
             lines.append(f"{'':<9} `python -m {experiment.command} tune` measures it again, before the evidence.")
-        if part == "at full" and (why or found is None):
-            lines.append(f"{'':<9} `python -m {experiment.command} --budget full` measures it again.")
         if part == "evidence" and found is None:
             lines.append(f"{'':<9} `{experiment.measure_again}` measures it.")
         if part == "evidence" and found is not None and why:

@@ -16,26 +16,26 @@ from lab.experiment import Experiment
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
 FULL_DIGEST = "e0fb09a180fee78d"  # Of all of CIFAR-10's.
 DIGESTS = {"subset": SUBSET_DIGEST, "full": FULL_DIGEST}
-LEAST_SEEDS = {"quick": 10, "full": 5}
+LEAST_SEEDS = 10
 KINDS: dict[str, type[Evidence | TuningSweep]] = {"evidence.json": Evidence, "tuning.json": TuningSweep}
 KERAS = {"floatx": "float32", "image_data_format": "channels_last"}
 
 
-def find(experiment: Experiment, logs: Path, name: str, budget: str = "quick") -> tuple[Path | None, list[str]]:
-    """The newest file of `name`, "evidence.json" or "tuning.json", of a budget under `logs` that may be published.
+def find(experiment: Experiment, logs: Path, name: str) -> tuple[Path | None, list[str]]:
+    """The newest file of `name`, "evidence.json" or "tuning.json", under `logs` that may be published.
 
-    Also returns a sentence for each newer one that may not. Runs at smoke, as for floors, and those on a reader's own
-    images or with a reader's own model are never meant.
+    Also returns a sentence for each newer one that may not. Runs at other budgets than quick, and those on a reader's
+    own images or with a reader's own model are never meant.
     """
     passed_over: list[str] = []
     for path in sorted((logs / experiment.name).glob(f"*/{name}"), reverse=True):
-        its_budget, own = "quick", False  # What is neither, or broken, is said below.
+        other, own = False, False  # What is neither, or broken, is said below.
         with contextlib.suppress(EvidenceError):
             found = read(path, dict[str, Any])
-            its_budget = found["budget"] if found.get("budget") in ("smoke", "full") else "quick"
+            other = found.get("budget") in ("smoke", "full")
             images = found.get("data")
             own = bool(found.get("model")) or (isinstance(images, dict) and images.get("source") not in DIGESTS)
-        if its_budget != budget or own:
+        if other or own:
             continue
         if not (reasons := objections(experiment, path)):
             return path, passed_over
@@ -54,7 +54,7 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
     problems = _of_origin(experiment, found)
     if isinstance(found, TuningSweep):
         runs = [*found.search, *found.curve]
-        lacking = set() if experiment.table else set(experiment.swept_at(found.budget)) - set(found.variants)
+        lacking = set() if experiment.table else set(experiment.swept) - set(found.variants)
         if experiment.tuning:
             defaults = as_read_back(vars(experiment.config_at(found.budget)))
             whole = [structs.replace(trial, config={**defaults, **trial.config}) for trial in found.search]
@@ -62,10 +62,10 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
             problems["Its winners are not those of its own trials."] = found.winners != won
     else:
         runs = list(found.records)
-        lacking = set(experiment.published_at(found.budget)) - set(found.variants)
-        first, many, least = experiment.first_seed, len(found.seeds), LEAST_SEEDS.get(found.budget, 10)
-        few = found.seeds != list(range(first, first + many)) or many < least
-        problems[f"It has {many} seeds; at least {least} are needed, from {first} on."] = few
+        lacking = set(experiment.names) - set(found.variants)
+        first, many = experiment.first_seed, len(found.seeds)
+        few = found.seeds != list(range(first, first + many)) or many < LEAST_SEEDS
+        problems[f"It has {many} seeds; at least {LEAST_SEEDS} are needed, from {first} on."] = few
     problems[f"It lacks some of the variants: {', '.join(sorted(lacking))}."] = bool(lacking)
     problems["It has failed runs: repeat its command with --resume."] = any(run.status == "failed" for run in runs)
     return [sentence for sentence, is_so in problems.items() if is_so]
@@ -73,16 +73,15 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
 
 def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> dict[str, bool]:
     """Objections to the code, the images and the settings, and whether each is one."""
-    source = experiment.budget("full" if found.budget == "full" else "quick").source
+    source = experiment.images
     other_images = found.data != Images(source=source, train_images=None, split_seed=None)
     commit = str(found.commit)
     changed = commit.endswith("+changes")
     has_settings = found.kind == "comparison" or experiment.tuning is not None
     others = set_otherwise(experiment, found) if has_settings and not other_images else []
     why = "" if others else staleness(experiment, found)
-    budgets = ("quick", "full") if experiment.at_full else ("quick",)
     return {
-        f"Its budget is {found.budget}, which is not published.": found.budget not in budgets,
+        f"Its budget is {found.budget}, which is not published.": found.budget != "quick",
         f"Its images are not those of budget {found.budget}.": other_images,
         "Its images are not CIFAR-10's, by their digest.": not other_images and found.data_digest != DIGESTS[source],
         "It was measured with other settings of Keras.": found.keras != KERAS,

@@ -29,13 +29,13 @@ class Published:
     stale_tuning: str = ""
 
     @classmethod
-    def read(cls, experiment: Experiment, results: Path | None = None, budget: str = "quick") -> "Published":
-        """What is in `results`/NAME, or of budget full in `results`/NAME/full.
+    def read(cls, experiment: Experiment, results: Path | None = None) -> "Published":
+        """What is in `results`/NAME.
 
         Raises:
             EvidenceError: a file that is broken.
         """
-        folder = (results or RESULTS) / experiment.name / ("full" if budget == "full" else "")
+        folder = (results or RESULTS) / experiment.name
         evidence = _read(folder / "evidence.json", Evidence)
         tuning = _read(folder / "tuning.json", TuningSweep)
         stale, stale_tuning = (staleness(experiment, found) if found else "" for found in (evidence, tuning))

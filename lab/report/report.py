@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -47,13 +47,10 @@ class Report:
 
     @functools.cached_property
     def judgements(self) -> list[Judgement]:
-        """One for each claim; at full, for each claim whose variants were all measured there."""
-        at_full = self.found.budget == "full"
+        """One for each claim."""
         # More searches of a table would tell nothing new about the table.
         looks = (len(self.found.seeds),) if self.experiment.table else LOOKS
-        there = set(self.found.variants)
-        whole = [claim for claim in self.experiment.claims if claim.variants and claim.variants <= there]
-        claims = [claim for claim in whole if not claim.from_tuning] if at_full else self.experiment.claims
+        claims = self.experiment.claims
         sizes = {key: len(family) for key, family in families(claims).items()}
         return [
             judge(
@@ -173,22 +170,26 @@ class Report:
 
     # Claims
 
-    def finding(self, judgement: Judgement, stale: bool = False) -> Finding:
+    def finding(
+        self, judgement: Judgement, stale: bool = False, budget: Literal["quick", "strong"] = "quick"
+    ) -> Finding:
         """A verdict with the effects that it was read from, as pages show them."""
         claim, first = judgement.claim, weakest(judgement)
         ordered = dict.fromkeys([*first, *judgement.comparisons])
         least = OCCASIONS if self._is_timing(claim) else LOOKS[0]
         notes = {row.note: None for row in judgement.comparisons if row.note and row.word == judgement.verdict}
+        smallest = None if claim.asserted is not None else self._shown(claim, claim.delta)
         lacking = any(comparison.n == 0 for comparison in judgement.comparisons)
         return Finding(
-            budget="full" if self.found.budget == "full" else "quick",
+            budget=budget,
             verdict=NOT_MEASURED if lacking else judgement.verdict,
-            note="" if lacking else ", ".join(notes).replace("δ", smallest_text(self.claim_summary(judgement, []))),
+            note="" if lacking else ", ".join(notes).replace("δ", smallest_text(smallest, self.unit_of(claim))),
             few=any(0 < comparison.n < least for comparison in judgement.comparisons),
             over="occasion" if self._is_timing(claim) else "seed",
             stale=stale,
             machine=kind_of(self.found.machine) if claim.metric in self.experiment.timed else None,
             level=judgement.level,
+            smallest=smallest,
             effects=[] if lacking else [self._effect(judgement, comparison) for comparison in ordered],
         )
 
@@ -206,10 +207,16 @@ class Report:
         scale = self.experiment.unit(claim.metric).scale
         return math.exp(min(value, 80.0)) if is_ratio(claim.metric) else value * scale
 
+    def unit_of(self, claim: Claim) -> str:
+        """The unit that pages show a claim's effects in; a times sign for a ratio."""
+        if claim.asserted is not None:
+            return ""
+        return "×" if is_ratio(claim.metric) else self.experiment.unit(claim.metric).name
+
     def claim_summary(self, judgement: Judgement, findings: Sequence[Finding]) -> ClaimSummary:
         """A claim with its findings."""
-        claim, unit = judgement.claim, self.experiment.unit(judgement.claim.metric)
-        ratio, arithmetic = is_ratio(claim.metric), claim.asserted is not None
+        claim, arithmetic = judgement.claim, judgement.claim.asserted is not None
+        ratio, unit = is_ratio(claim.metric), self.experiment.unit(claim.metric)
         return ClaimSummary(
             id=claim.id,
             text=claim.text,
@@ -218,23 +225,25 @@ class Report:
             about=[name for name, claims in self.experiment.about.items() if claim.id in claims],
             check=claim.check,
             measure="" if arithmetic else ("slope of " if claim.trend else "") + self.measure(claim.metric),
-            unit="" if arithmetic else "×" if ratio else unit.name,
+            unit=self.unit_of(claim),
             digits=2 if ratio else 1 if unit.name == "points" else unit.digits,
-            smallest=None if arithmetic else self._shown(claim, claim.delta),
             findings=list(findings),
         )
 
     def summary(
-        self, answer: str = "", full: "Report | None" = None, stale: bool = False, stale_full: bool = False
+        self, answer: str = "", strong: "Report | None" = None, stale: bool = False, stale_strong: bool = False
     ) -> Summary:
-        """What the card, the front page and the list of recipes show, so that none of them needs TensorFlow."""
-        at_full = {judgement.claim.id: judgement for judgement in full.judgements} if full else {}
+        """What the card, the front page and the list of recipes show, so that none of them needs TensorFlow.
+
+        `strong` is what was measured on the strong baseline, where some of the claims have a counterpart.
+        """
+        there = {judgement.claim.id: judgement for judgement in strong.judgements} if strong else {}
         claims = []
         for judgement in self.judgements:
             findings = [self.finding(judgement, stale)]
-            other = at_full.get(judgement.claim.id)
-            if full and other and other.comparisons and all(comparison.n for comparison in other.comparisons):
-                findings.append(full.finding(other, stale_full))
+            other = there.get(judgement.claim.strong)
+            if strong and other and all(comparison.n for comparison in other.comparisons):
+                findings.append(strong.finding(other, stale_strong, budget="strong"))
             claims.append(self.claim_summary(judgement, findings))
         return Summary(
             question=self.experiment.question,
@@ -244,9 +253,7 @@ class Report:
             quick_seconds=self.quick_seconds(),
             stale=stale,
             rests_on=list(self.experiment.rests_on),
-            expected_false=sum(
-                expected_false_verdicts(one.claim for one in some) for some in (self.judgements, at_full.values())
-            ),
+            expected_false=expected_false_verdicts(one.claim for one in self.judgements),
             claims=claims,
         )
 

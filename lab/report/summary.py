@@ -88,8 +88,7 @@ def not_applying(report: Report, published: Published, settings: Settings) -> st
     if words := " and ".join(name for name, is_own in own.items() if is_own):
         return f"these are your own {words}"
     if theirs is None:
-        at_full = " at full" if found.budget == "full" else ""
-        return f"nothing of {report.experiment.name} is published yet{at_full}"
+        return f"nothing of {report.experiment.name} is published yet"
     if published.stale:
         return f"they were {STALE}"
     if found.budget != theirs.budget:
@@ -121,7 +120,7 @@ def _say_remarks(report: Report, settings: Settings, console: Console, said: set
         too_high = f"{'its' if len(stuck) == 1 else 'their'} {sweep.swept} may be too high for your images or model"
         shown = f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it ({flag(sweep.swept)})."
         console.print(shown)
-    variants = [name for name in found.variants if name in experiment.swept_at(found.budget)]
+    variants = [name for name in found.variants if name in experiment.swept]
     usual = getattr(default_config(experiment, found.budget, settings.data), sweep.swept, None)
     if variants and found.config.get(sweep.swept) == usual:  # Else it was given.
         _say_once(f"Each {sweep.swept} is the recipe's, tuned on CIFAR-10. To find your own:", console, said)

@@ -130,8 +130,7 @@ def published_curves(names: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name in names:
         experiment = load(name)
-        quick, full = (Published.read(experiment, budget=budget) for budget in ("quick", "full"))
-        published = quick if quick.evidence else full
+        published = Published.read(experiment)
         if published.evidence:
             label = "published, earlier version" if published.stale else "published"
             folder, report = _temporary(), Report(experiment, published.evidence, published.tuning)

@@ -24,7 +24,7 @@ ROWS = [
         ),
         ("== (a, b) else -1)", "== (a, b) else 1)", f"{ADVICE}::test_a_difference_is_that_of"),
         ("return math.exp(min(value, 80.0)) if", "return value if", f"{REPORT}::test_what_is_logarithmic"),
-        ("0 < comparison.n < least for", "False for", f"{REPORT}::test_with_all_images"),
+        ("0 < comparison.n < least for", "False for", f"{REPORT}::test_with_a_strong_baseline"),
         (
             "if claim.metric in self.experiment.timed else None",
             "if False else None",
@@ -35,7 +35,7 @@ ROWS = [
     ),
     *of(
         "lab/report/advice.py",
-        ("found = full if at_full else report", "found = report", f"{ADVICE}::test_a_placeholder_becomes"),
+        ("found = strong if on_strong else report", "found = report", f"{ADVICE}::test_a_placeholder_becomes"),
         ('if shown.startswith("-"):', "if False:", f"{ADVICE}::test_a_placeholder_that_the_evidence_lacks"),
         ("100 * (1 / ratio - 1 if", "100 * (1 - ratio if", f"{ADVICE}::test_a_placeholder_becomes"),
         ("if round(gain) <= 0:", "if False:", f"{ADVICE}::test_a_placeholder_that_the_evidence_lacks"),
@@ -57,9 +57,9 @@ ROWS = [
         (
             "verdict_text(claim.strongest), *numbers",
             "verdict_text(claim.findings[0]), *numbers",
-            f"{REPORT}::test_with_all_images",
+            f"{REPORT}::test_with_a_strong_baseline",
         ),
-        ('[*(others or ["–"]), with_verdict]', "[first, with_verdict]", f"{REPORT}::test_with_all_images"),
+        ('[*(others or ["–"]), with_verdict]', "[first, with_verdict]", f"{REPORT}::test_with_a_strong_baseline"),
     ),
     *of(
         "lab/report/templates/card.md.j2",
@@ -126,7 +126,7 @@ ROWS = [
         ("if taken[name] < MOST_OF_ONE else", "if True else", f"{ADVICE}::test_of_six_surprises"),
         ('if found[name].images else ""', 'if not found[name].images else ""', f"{ADVICE}::test_what_surprises"),
         ("-size(claim, effect), name", "size(claim, effect), name", f"{ADVICE}::test_what_surprises"),
-        ("and not claim.findings[-1].few]", "]", f"{ADVICE}::test_what_changed_at_scale"),
+        ("and not claim.findings[-1].few]", "]", f"{ADVICE}::test_what_changed_on_the_strong"),
         ("summary and not summary.stale else", "summary else", f"{ADVICE}::test_the_front_page_shows"),
     ),
     *of(
@@ -184,8 +184,8 @@ ROWS = [
         "lab/report/publishable.py",
         ("and found.data_digest != DIGESTS[source]", "and False", f"{PUBLISHED}::test_unfit_evidence"),
         ("= found.winners != won", "= False", f"{PUBLISHED}::test_unfit_sweeps"),
-        ("if its_budget != budget or own:", "if own:", f"{PUBLISHED}::test_newer_evidence"),
-        ("if its_budget != budget or own:", "if its_budget != budget:", f"{PUBLISHED}::test_newer_evidence"),
+        ("if other or own:", "if own:", f"{PUBLISHED}::test_newer_evidence"),
+        ("if other or own:", "if other:", f"{PUBLISHED}::test_newer_evidence"),
     ),
     *of(
         "lab/report/summary.py",

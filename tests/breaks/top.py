@@ -167,6 +167,19 @@ ROWS = [
         (" or set(found) != wanted", "", "tests/test_tuning.py::test_a_table_lacks"),
     ),
     *of(
+        "lab/experiment.py",
+        (
+            'if name == "quick" else BUDGETS[name]',
+            "if False else BUDGETS[name]",
+            "tests/test_strong_baseline.py::test_it_trains",
+        ),
+        (
+            'if name == "quick" else BUDGETS[name]',
+            'if name != "full" else BUDGETS[name]',
+            "tests/test_strong_baseline.py::test_it_trains",
+        ),
+    ),
+    *of(
         "lab/stopping_rule.py",
         (
             "else set(comparison.between)",
