@@ -209,8 +209,7 @@ EXPERIMENT = Experiment(
     rests_on=("O6b", "O21a"),
     advice=[
         "**Try Muon first** where most weights are matrices or kernels: it ends at {test_accuracy.muon}, and Adam at "
-        "{test_accuracy.adam}. Keras's own class leaves convolutions to AdamW, so use `ConvMuon`. "
-        "With all images an earlier version saw a smaller lead.",
+        "{test_accuracy.adam}. Keras's own class leaves convolutions to AdamW, so use `ConvMuon`.",
         "**Tune the rate of each optimizer.** The best rate of SGD with momentum is {argument.rate.momentum / "
         "argument.rate.adam} Adam's.",
         "**Do not keep the rates of a tutorial.** RMSprop at a constant 0.001 ends "
