@@ -367,7 +367,7 @@ def test_published_curves_are_those_of_the_evidence_and_an_earlier_versions_are_
     evidence = made_up.evidence([record("dense_65"), record("dense_65", 2), record("convnet_200")])
     for stale, label in (("", "published"), ("the code has changed since", "published, earlier version")):
         found = published.Published(evidence, None, stale)
-        monkeypatch.setattr(published.Published, "read", lambda *_, budget, found=found: found)
+        monkeypatch.setattr(published.Published, "read", lambda *_, found=found: found)
         server.serve_newest(["sequential"], tmp_path / "nowhere", print, reference=True)
         ((name, folder),) = started.pop()[0].items()
         assert name == f"sequential/{label}"

@@ -20,10 +20,9 @@ CHAPTERS = {
         "sequential", "functional_skip", "functional_multi_input", "subclassed_routing", "custom_loop"
     ),
     "Optimizing": ("optimizers", "schedules", "gradients"),
-    "Generalizing": ("regularization",),
+    "Generalizing": ("regularization", "strong_baseline"),
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed"),
     "Searching": ("search",),
-    "Putting it together": ("strong_baseline",),
 }  # fmt: skip
 PARTS = ("totals", "code", "recipes", "surprises", "strong")
 SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.

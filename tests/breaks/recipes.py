@@ -602,7 +602,7 @@ ROWS = [
         ("ops.sqrt(values + epsilon)", "(values + epsilon)", f"{STRONG}::test_whitened_patches"),
         ("[kernel, -kernel]", "[kernel, kernel]", f"{STRONG}::test_whitened_patches"),
         ("kernel.assign(whitening(", "assign(whitening(", f"{STRONG}::test_training_leaves_the_whitening"),
-        ('"trainable": False, "name"', '"name"', f"{STRONG}::test_training_leaves_the_whitening"),
+        ("trainable=False, ", "", f"{STRONG}::test_training_leaves_the_whitening"),
         ("int(width * filters)", "int(0.5 * filters)", f"{STRONG}::test_the_width"),
         ('"reflect", "nearest"', '"reflect", "bilinear"', f"{STRONG}::test_augmentation_mirrors"),
         ("(shift + 0.5) / side", "shift / side", f"{STRONG}::test_augmentation_mirrors"),

@@ -52,10 +52,10 @@ ORIGIN = {
 }
 SWEEP = made_up.sweep(**ORIGIN, winners={"fair": {"rate": 1.0}}, search=[TRIAL], curve=[TRIAL], config={"epochs": 1})
 EFFECT = schemas.Effect(a="a", b="b", mean=1.0, low=0.0, high=2.0, seeds=10, verdict="supported")
-FINDING = schemas.Finding(budget="quick", verdict="supported", machine="Zen", note="may be small", effects=[EFFECT])
-CLAIM = schemas.ClaimSummary(
-    id="D1", text="…", source="us", said="…", measure="m", unit="points", smallest=1.0, findings=[FINDING]
+FINDING = schemas.Finding(
+    budget="quick", verdict="supported", machine="Zen", note="may be small", smallest=1.0, effects=[EFFECT]
 )
+CLAIM = schemas.ClaimSummary(id="D1", text="…", source="us", said="…", measure="m", unit="points", findings=[FINDING])
 SUMMARY = {"question": "…", "answer": "…", "seeds": 10, "quick_seconds": 60, "stale": False, "claims": [CLAIM]}
 LINK = schemas.Link(
     before="a", after="b", config={"noise": 0.02}, commit="c", from_commit="d", dropped=["seconds"], seeds=[1], runs=2,
