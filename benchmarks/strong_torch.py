@@ -149,6 +149,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, help="end after so many steps, without an evaluation")
     chosen = parser.parse_args()
+    if not (chosen.folder / "train.npz").is_file():
+        parser.error(
+            f"{chosen.folder} has no train.npz: write it with python -m benchmarks.strong_images {chosen.folder}"
+        )
     torch.manual_seed(chosen.seed)
     dtype = getattr(torch, chosen.precision)
     train, test = (np.load(chosen.folder / f"{part}.npz") for part in ("train", "test"))

@@ -3,9 +3,10 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from benchmarks import throughput
+from benchmarks import strong_images, throughput
 from pipelines import sources
 from pipelines.errors import MachineError, UsageError
 
@@ -74,3 +75,18 @@ def test_an_interpreter_that_is_none_is_refused():
 def test_ratios_are_of_the_same_round(capsys):
     throughput.report_race({"ours": [1.0, 2.0, 4.0], "other": [2.0, 4.0, 4.0]})
     assert "ours is 2.00 times as fast" in capsys.readouterr().out
+
+
+def test_pytorchs_images_are_all_that_there_are(tmp_path, capsys):
+    assert strong_images.main([str(tmp_path / "images"), "subset"]) == 0
+    data = sources.load()
+    train, test = (np.load(tmp_path / "images" / f"{part}.npz") for part in ("train", "test"))
+    assert train["images"].shape == (len(data.train) + len(data.validation), 32, 32, 3)
+    np.testing.assert_array_equal(train["images"][: len(data.train)], data.train.images)
+    np.testing.assert_array_equal(train["labels"][len(data.train) :], data.validation.labels)
+    np.testing.assert_array_equal(test["labels"], data.test.labels)
+    assert strong_images.main([str(tmp_path), "nothing"]) == 2
+    assert "no data source 'nothing'" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert strong_images.main([str(tmp_path / "file"), "subset"]) == 1
+    assert strong_images.main([]) == 2
