@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="end after so many steps, without an evaluation")
+    parser.add_argument("--steps", type=int, help="stop after this many steps and print the speed only")
     chosen = parser.parse_args()
     if not (chosen.folder / "train.npz").is_file():
         parser.error(

@@ -10,7 +10,7 @@ from keras import layers
 
 from lab import settings
 from lab.core.run import Run
-from lab.experiments import load
+from lab.experiments import NAMES, load
 from lab.experiments import strong_baseline as experiment
 from pipelines import sources
 from recipes import strong_baseline as recipe
@@ -296,7 +296,7 @@ def test_validation_images_are_trained_on_unless_they_are_held_out(monkeypatch, 
     known = {image.tobytes() for image in data.train.images} | (
         set() if held_out else {image.tobytes() for image in data.validation.images}
     )
-    assert {image.tobytes() for image in images} == known  # Each of them, and as it is.
+    assert {image.tobytes() for image in images} == known  # Every image once, unchanged.
 
 
 def test_fewer_images_are_drawn_from_all(monkeypatch):
@@ -324,3 +324,11 @@ def test_it_trains_on_all_of_cifar10_but_at_smoke():
     assert found["quick"].train_images is None
     assert settings.images_of("quick", EXPERIMENT, "subset").source == "subset"
     assert settings.images_of("quick", load("sequential")).source == "subset"
+
+
+def test_a_claim_and_its_counterpart_point_the_same_way():
+    """Else an effect of the same sign would speak against one of them."""
+    there = {claim.id: claim for claim in EXPERIMENT.claims}
+    for claim in (claim for name in NAMES for claim in load(name).claims if claim.strong):
+        other = there[claim.strong]
+        assert (claim.kind, claim.side, bool(claim.lower)) == (other.kind, other.side, bool(other.lower)), claim.id

@@ -160,15 +160,16 @@ CLAIMS = [
     ),
     Claim(
         "Q11", "Label smoothing raises accuracy", source="Composer's card",
-        metric="test_accuracy", higher="label_smoothing", than="none",
+        metric="test_accuracy", higher="label_smoothing", than="none", strong="B9",
     ),
     Claim(
         "Q12", "Cutout adds little on top of augmentation", said="Cutout adds little on a well-tuned baseline",
         source="Composer's card", metric="test_accuracy", equal=("with_cutout", "augmentation"), side="above",
+        strong="B7",
     ),
     Claim(
         "Q13a", "An exponential moving average of the weights raises accuracy", source="Composer's card",
-        metric="test_accuracy", higher="averaged", than="none",
+        metric="test_accuracy", higher="averaged", than="none", strong="B12",
     ),
 ]  # fmt: skip
 

@@ -52,6 +52,7 @@ CLAIMS = [
     Claim(
         "O8a", "Exponential decay ends above a constant rate", said="Exponential decay fine-tunes the model",
         source="ours, on TF's advice", metric="test_accuracy", higher="exponential", than="constant",
+        strong="B4",
     ),
     Claim(
         "O8b", "Inverse-time decay ends above a constant rate",
@@ -60,6 +61,7 @@ CLAIMS = [
     Claim(
         "O8c", "Decay to zero along a cosine, or a line after a warm-up, ends above a constant rate",
         source="ours", metric="test_accuracy", higher=("cosine", "warmup_linear"), than="constant",
+        strong="B3",
     ),
     Claim(
         "O9", "ReduceLROnPlateau ends above a constant rate",

@@ -156,8 +156,9 @@ def unsupported(summary: Summary) -> str:
         if claim.strongest.verdict in against:
             which = claim.id if summary.resting[claim.id] else f"the contrary of {claim.id}"
             return f"The answer rests on {which}, and it reads {claim.strongest.verdict}. Write another answer."
-        # The first effect is the one that supports the claim least.
-        turned = first is not last and _turned(claim, first.effects[0], last.effects[0])
+        # Counterparts compare other variants, and each is to say the same.
+        both = itertools.product(first.effects, last.effects) if first is not last else ()
+        turned = any(_turned(claim, a, b) for a, b in both)
         if turned or (not last.few and first.verdict not in (last.verdict, "undecided")):
             what = "has the opposite sign" if turned else f"is {last.verdict}"
             return (
