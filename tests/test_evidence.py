@@ -16,7 +16,6 @@ from lab.evidence.schemas import Evidence, Trial, TuningSweep, pack_bits, unpack
 from lab.execute import invocation
 from lab.experiments import NAMES
 from lab.report.published import RESULTS
-from lab.report.report import kind_of
 from tests.toys import made_up
 
 
@@ -152,8 +151,8 @@ def test_all_that_is_published_is_read():
 
 def test_a_kind_of_machine_is_named_by_what_it_is_and_can_do():
     zen = structs.replace(made_up.MACHINE, cpu="Zen", abilities=["AVX-512", "AVX512-BF16"])
-    assert kind_of(zen) == "Zen (AVX-512, AVX512-BF16)"
-    assert kind_of(structs.replace(zen, gpus=["H100"], abilities=[])) == "H100 (abilities unknown)"
+    assert zen.kind == "Zen (AVX-512, AVX512-BF16)"
+    assert structs.replace(zen, gpus=["H100"], abilities=[]).kind == "H100 (abilities unknown)"
 
 
 def test_abilities_are_read_from_the_processors_flags(monkeypatch, tmp_path):

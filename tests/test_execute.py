@@ -256,7 +256,7 @@ def test_a_folder_that_another_process_works_in_is_named_and_one_that_was_killed
 
 
 def test_invocations_of_the_same_second_have_folders_of_their_own(tmp_path):
-    assert len({invocation._new_folder(tmp_path) for _ in range(20)}) == 20
+    assert len({invocation.new_folder(tmp_path) for _ in range(20)}) == 20
 
 
 def test_code_that_was_changed_at_the_end_leaves_no_evidence(started, capsys, monkeypatch, tmp_path):

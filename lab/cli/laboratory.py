@@ -4,6 +4,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import tyro
+
 from lab.cli.cookbook import LOGS, Commands, Names, dispatch, known, run_all, run_command
 from lab.experiments import NAMES, load
 
@@ -11,7 +13,7 @@ from lab.experiments import NAMES, load
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code, as `lab.cli.exits` has it."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    commands: Commands = {"status": status, "publish": publish, "attest": attest, "floors": floors}
+    commands: Commands = {"status": status, "publish": publish, "attest": attest, "floors": floors, "join": join}
     return run_command(lambda: dispatch("python -m lab", __doc__, commands, arguments or ["--help"]))
 
 
@@ -70,6 +72,32 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
             code = exits.say(error) or code
     publishing.publish_front()
     return code
+
+
+def join(files: tyro.conf.Positional[tuple[Path, ...]], /, logdir: Path = LOGS) -> int:
+    """Make one file of several that were measured in turn or on several machines: logs/NAME/, for `publish` to find.
+
+    Args:
+        files: evidence with other seeds each, or tuning sweeps with other variants each.
+        logdir: where the result goes.
+    """
+    from lab.cli import exits
+    from lab.evidence.records import EvidenceError, write_json
+    from lab.evidence.schemas import Evidence
+    from lab.execute.invocation import new_folder
+    from lab.report.joining import joined
+
+    try:
+        found = joined(files)
+    except EvidenceError as error:
+        return exits.say(error) or 1
+    name, of = "tuning.json", f"{len(found.variants)} variants"
+    if isinstance(found, Evidence):
+        name, of = "evidence.json", f"{of} at {len(found.seeds)} seeds"
+    path = new_folder(logdir.expanduser() / found.recipe) / name
+    write_json(path, found)
+    print(f"{path}: {of}.")
+    return 0
 
 
 def floors(names: Names = (), /, logdir: Path = LOGS, resume: bool = False) -> int:

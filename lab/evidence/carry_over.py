@@ -44,6 +44,7 @@ def carry_over(experiment: Experiment, say: Say, results: Path | None = None) ->
     now, before = _clean(commit()), _clean(found.carried or found.commit)
     chosen = drawn(found, now, together=experiment.compare is not None)
     here = found.machine == machine() and found.versions == versions() and found.environment == environment()
+    here = here and not found.elsewhere
     with checked_out(before) as old:
         _check_code(old, experiment, found)
         new_runs = _run(ROOT, experiment, found.budget, chosen, say)

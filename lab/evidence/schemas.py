@@ -93,6 +93,11 @@ class Machine(Fields, frozen=True, kw_only=True):
     system: str
     abilities: list[str] = []
 
+    @property
+    def kind(self) -> str:
+        """In words: the processor, or the GPUs, and what it can do."""
+        return f"{', '.join(self.gpus) or self.cpu} ({', '.join(self.abilities) or 'abilities unknown'})"
+
 
 class Images(Fields, frozen=True, kw_only=True, omit_defaults=False):
     """Which images were trained on and scored: see `pipelines.sources.Request`."""
@@ -134,12 +139,16 @@ class Origin(Fields, frozen=True, kw_only=True):
 
 
 class Evidence(Origin, frozen=True, kw_only=True):
-    """`evidence.json`: all runs of a finished comparison. `elapsed_seconds` is None where only a part of it was run."""
+    """`evidence.json`: all runs of a finished comparison. `elapsed_seconds` is None where only a part of it was run.
+
+    `elsewhere` are the seeds that other machines than `machine` measured, by their kind.
+    """
 
     variants: list[str]
     seeds: list[Count]
     elapsed_seconds: Number | None
     records: list[Record]
+    elsewhere: dict[str, list[Count]] = {}
 
     def __post_init__(self) -> None:
         for name in ("variants", "seeds"):

@@ -68,7 +68,7 @@ class Invocation:
             table=experiment.table.digest(experiment.name) if experiment.table and not sweep else "",
         )
         home = settings.home / experiment.name
-        folder = _find(home, header) if settings.resume else _new_folder(home)
+        folder = _find(home, header) if settings.resume else new_folder(home)
         lock = locked(folder)
         if not settings.resume:
             write_json(folder / "invocation.json", header)
@@ -168,7 +168,7 @@ def _find(home: Path, header: Origin) -> Path:
     )
 
 
-def _new_folder(home: Path) -> Path:
+def new_folder(home: Path) -> Path:
     """A folder named after this second, or the next that is free: the newest is the last by name."""
     home.mkdir(parents=True, exist_ok=True)
     when = datetime.now()

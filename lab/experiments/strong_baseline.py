@@ -77,8 +77,8 @@ def exponential(strength, rate, decay, steps, **_):
 
 
 def averaged(strength, rate, decay, steps, callbacks, **_):
-    """A moving average of the weights takes their place."""
-    optimizer = muon(line(rate, steps), decay, use_ema=True, ema_momentum=strength)
+    """A moving average of the weights, over that share of the steps, takes their place."""
+    optimizer = muon(line(rate, steps), decay, use_ema=True, ema_momentum=1 - 1 / (1 + strength * steps))
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
     return {"optimizer": optimizer, "callbacks": [swap, *callbacks]}
 
@@ -173,13 +173,13 @@ BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "nesterov": (0.2, "decay", 0.005),
     "constant": (0.005, "decay", DECAY),
     "exponential": (0.02, "strength", 0.01),
-    "averaged": (0.02, "strength", 0.99),
+    "averaged": (0.02, "strength", 0.1),
     "cutout": (0.02, "strength", 0.06),
     "mixup": (0.02, "strength", 0.2),
     "dropout": (0.02, "strength", 0.1),
     "l2": (0.02, "strength", 1e-4),
 }
-TRIED = {"exponential": (0.1, 0.001), "averaged": (0.97, 0.997)}
+TRIED = {"exponential": (0.1, 0.001), "averaged": (0.03, 0.3)}
 STEPS = {"no_decay": (-1, -0.5, 0, 0.5, 1)}  # Nothing else is tuned, so that there are more rates: five trials, as all.
 GRIDS = {
     name: tuple(round(begin[0] * 2**step, 4) for step in STEPS.get(name, (-1, 0, 1))) for name, begin in BEGIN.items()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from lab.evidence.schemas import ClaimSummary, Finding, Machine, Summary
+from lab.evidence.schemas import ClaimSummary, Evidence, Finding, Machine, Summary
 from lab.report.pages import (
     counted,
     duration,
@@ -48,6 +48,7 @@ def markdown(
         with_figure=with_figure,
         stale_tuning=stale_tuning,
         named=_named,
+        elsewhere=_elsewhere,
         notes=notes(report),
         trained=trained(report),
         settings=_settings(report),
@@ -109,6 +110,11 @@ def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
 
 def _named(machine: Machine) -> str:
     return f"{', '.join(machine.gpus) or counted(machine.cores, 'CPU core')} ({machine.cpu})"
+
+
+def _elsewhere(found: Evidence) -> str:
+    """Where the seeds come from that another machine measured."""
+    return "".join(f"; of seeds {', '.join(map(str, seeds))}: {kind}" for kind, seeds in found.elsewhere.items())
 
 
 def trained(report: Report) -> str:

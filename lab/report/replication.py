@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy import special
 
 from lab.evidence.records import values_of
-from lab.report.report import Report, kind_of
+from lab.report.report import Report
 
 ERROR = 0.01  # How likely it is that runs of the same code are said to differ, over all variants and metrics.
 
@@ -32,7 +32,7 @@ def agreement(ours: Report, theirs: Report) -> list[Agreement]:
     standard deviation times the root of 1/n + 1/k. Published seeds, which a plain run has, agree more often than that.
     """
     claimed = (claim.metric for claim in theirs.experiment.claims if claim.metric and not claim.from_tuning)
-    elsewhere = kind_of(ours.found.machine) != kind_of(theirs.found.machine)
+    elsewhere = ours.found.machine.kind != theirs.found.machine.kind
     apart = theirs.experiment.timed if elsewhere else set()  # Times and memory are those of one kind of machine.
     found = []
     for metric in (name for name in dict.fromkeys(["test_accuracy", *claimed]) if name not in apart):

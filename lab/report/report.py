@@ -16,7 +16,7 @@ from msgspec import structs
 from lab.claims import Claim, families
 from lab.evidence import occasions
 from lab.evidence.records import finished, values_of
-from lab.evidence.schemas import LOOKS, ClaimSummary, Effect, Evidence, Finding, Machine, Record, Summary, TuningSweep
+from lab.evidence.schemas import LOOKS, ClaimSummary, Effect, Evidence, Finding, Record, Summary, TuningSweep
 from lab.evidence.schemas import unpack_bits as unpacked
 from lab.experiment import BUDGETS, Experiment
 from lab.panels import Sweep
@@ -187,7 +187,7 @@ class Report:
             few=any(0 < comparison.n < least for comparison in judgement.comparisons),
             over="occasion" if self._is_timing(claim) else "seed",
             stale=stale,
-            machine=kind_of(self.found.machine) if claim.metric in self.experiment.timed else None,
+            machine=self.found.machine.kind if claim.metric in self.experiment.timed else None,
             level=judgement.level,
             smallest=smallest,
             effects=[] if lacking else [self._effect(judgement, comparison) for comparison in ordered],
@@ -304,11 +304,6 @@ class Report:
     def fingerprint(self) -> str:
         """A hash of what the figure is drawn from; it is stored in it."""
         return hashlib.sha256(msgspec.json.encode([self.records, self.tuning])).hexdigest()
-
-
-def kind_of(machine: Machine) -> str:
-    """A kind of machine in words: its processor, or its GPUs, and what it can do."""
-    return f"{', '.join(machine.gpus) or machine.cpu} ({', '.join(machine.abilities) or 'abilities unknown'})"
 
 
 def weakest(judgement: Judgement) -> Sequence[Comparison]:

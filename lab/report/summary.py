@@ -16,7 +16,7 @@ from lab.evidence.records import printable, values_of
 from lab.evidence.schemas import LOOKS, Record, SearchTrial, TuningSweep
 from lab.report import replication
 from lab.report.published import STALE, Published
-from lab.report.report import Report, kind_of
+from lab.report.report import Report
 from lab.settings import LOGS, Settings, Tuner, default_config, flag
 from lab.tensorboard.profile import words_in
 from lab.tuning import Tuning
@@ -46,7 +46,7 @@ def say_measured(
         _say_once(f"\nThe published results do not apply: {why_not}.", console, said)
     elif published.evidence is not None:
         theirs = Report(report.experiment, published.evidence, published.tuning)
-        console.print(f"\nPublished, from {len(theirs.found.seeds)} seeds on {kind_of(theirs.found.machine)}:")
+        console.print(f"\nPublished, from {len(theirs.found.seeds)} seeds on {theirs.found.machine.kind}:")
         if report.experiment.answer:  # `publish` keeps it in the docstring, below the question.
             console.print(" ".join(report.experiment.docstring.split("\n\n")[1].split()))
         agreeing = replication.words(replication.agreement(report, theirs), theirs)

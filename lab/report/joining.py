@@ -1,0 +1,89 @@
+"""`python -m lab join`: make one file of evidence of several, which were measured one after another or on machines."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import structs
+
+from lab.evidence.records import EvidenceError, read
+from lab.evidence.schemas import Evidence, Origin, TuningSweep
+from lab.execute.invocation import SAME, same
+from pipelines.errors import UsageError
+
+SAME_ANYWHERE = (*SAME, "recipe", "schema", "versions", "keras", "environment")
+
+
+def joined(paths: Sequence[Path]) -> Evidence | TuningSweep:
+    """The runs of several files of evidence, or the trials of several tuning sweeps, as one.
+
+    All runs of a seed, and all trials of a variant, come from one of them, and so from one machine.
+
+    Raises:
+        EvidenceError: they are not of the same code, images, settings or versions, or two of them have the same seed or
+            the same variant of a sweep.
+    """
+    if not paths:
+        raise UsageError("Name the files to join.")
+    found: list[Evidence | TuningSweep] = []
+    for path in paths:
+        is_sweep = read(path, dict[str, Any]).get("kind") == "tuning"
+        found.append(read(path, TuningSweep) if is_sweep else read(path, Evidence))
+    for path, other in zip(paths[1:], found[1:], strict=True):
+        if unlike := [name for name in SAME_ANYWHERE if not same(found[0], other, [name])]:
+            raise EvidenceError(f"{path} and {paths[0]} differ in {', '.join(unlike)}: measure one of them again.")
+        if str(other.commit).endswith("+changes"):
+            raise EvidenceError(f"{path} was measured with code that is not committed: measure it again.")
+    return functools.reduce(_both, found)
+
+
+def _both(one: Any, other: Any) -> Any:
+    return _with_sweep(one, other) if isinstance(one, TuningSweep) else _with_evidence(one, other)
+
+
+def _with_evidence(one: Evidence, other: Evidence) -> Evidence:
+    """The runs of both, with the second one's machine noted for its seeds where it is another."""
+    _refuse("seeds", set(one.seeds) & set(other.seeds))
+    if set(one.variants) != set(other.variants):
+        raise EvidenceError("The files have other variants: each seed needs all of them.")
+    elsewhere = dict(one.elsewhere)
+    for place, seeds in _places(other).items():
+        if place != one.machine.kind:
+            elsewhere[place] = sorted([*elsewhere.get(place, []), *seeds])
+    return structs.replace(
+        one,
+        seeds=sorted([*one.seeds, *other.seeds]),
+        records=sorted([*one.records, *other.records], key=lambda record: record.seed),
+        elsewhere=elsewhere,
+        elapsed_seconds=None,
+        command=_command(one, other),
+    )
+
+
+def _places(found: Evidence) -> dict[str, list[int]]:
+    """A kind of machine -> the seeds that were measured there."""
+    here = set(found.seeds) - {seed for seeds in found.elsewhere.values() for seed in seeds}
+    return {found.machine.kind: sorted(here), **found.elsewhere}
+
+
+def _with_sweep(one: TuningSweep, other: TuningSweep) -> TuningSweep:
+    _refuse("variants", set(one.variants) & set(other.variants))
+    return structs.replace(
+        one,
+        variants=[*one.variants, *other.variants],
+        winners={**one.winners, **other.winners},
+        search=[*one.search, *other.search],
+        curve=[*one.curve, *other.curve],
+        worker_seconds=one.worker_seconds + other.worker_seconds,
+        command=_command(one, other),
+    )
+
+
+def _command(one: Origin, other: Origin) -> str:
+    return f"{one.command}; {other.command}"
+
+
+def _refuse(what: str, common: set) -> None:
+    if common:
+        raise EvidenceError(f"Two of the files have the same {what}: {', '.join(map(str, sorted(common)))}.")
