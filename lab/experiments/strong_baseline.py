@@ -169,8 +169,8 @@ CHANGES = {
 BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "batch_1024": (0.04, "decay", DECAY),
     "no_decay": (0.02,),
-    "adamw": (0.004, "decay", 0.05),
-    "nesterov": (0.2, "decay", 0.005),
+    "adamw": (0.008, "decay", 0.05),
+    "nesterov": (0.1, "decay", 0.005),
     "constant": (0.005, "decay", DECAY),
     "exponential": (0.02, "strength", 0.01),
     "averaged": (0.02, "strength", 0.1),
