@@ -150,6 +150,7 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
         seeds=list(invocation.settings.seeds),
         elapsed_seconds=invocation.elapsed(),
         records=records,
+        elsewhere=invocation.elsewhere,
     )
     write_json(folder / "evidence.json", found)
     published = Published.read(invocation.experiment)

@@ -25,7 +25,7 @@ def extend(invocation: Invocation, say: Say, watch: Watch) -> list[Record]:
     they are not, seeds are added look by look, up to `settings.to`.
 
     Raises:
-        UsageError: the published runs come from another machine, or the last occasion is too near.
+        UsageError: the published runs come from a machine that will not do, or the last occasion is too near.
     """
     evidence, tuning = _begin_with_the_published(invocation, say)
     if times_count(invocation.experiment):
@@ -105,25 +105,28 @@ def open_variants(experiment: Experiment, judgements: Sequence[Judgement]) -> li
 def _begin_with_the_published(invocation: Invocation, say: Say) -> tuple[Evidence | None, TuningSweep | None]:
     """Put the published records where finished runs are kept; return what of them is gone on with, and the sweep.
 
+    New seeds may come from another machine than those, unless times count.
+
     Raises:
-        UsageError: they come from another machine. All runs of a seed come from one.
+        UsageError: they come from one that will not do, or from other versions.
     """
     published = Published.read(invocation.experiment)
     tuning = None if published.stale_tuning else published.tuning
-    evidence, header = published.evidence, invocation.header
+    evidence, header, timed = published.evidence, invocation.header, times_count(invocation.experiment)
     if evidence is None:
         say("Nothing is published yet: measuring from the first seed.")
     elif published.stale or not same(evidence, header, SAME):
         say("What is published has other code, images or settings: measuring from the first seed.")
-    elif not same(evidence, header, SAME_PLACE):
+    elif not same(evidence, header, [name for name in SAME_PLACE if name != "machine" or timed]):
         raise UsageError(
-            "What is published was measured on another machine or with other versions, and all runs of a seed must "
-            f"come from one: measure {invocation.experiment.name} again from the start, with --seeds 10."
+            f"What is published was measured {'on another machine or ' if timed else ''}with other versions: measure "
+            f"{invocation.experiment.name} again from the start, with --seeds 10."
         )
     else:
         for record in evidence.records:
             put_away(str(invocation.folder), record)
         invocation.took_over = True
+        invocation.elsewhere = {kind: seeds for kind, seeds in evidence.places.items() if kind != header.machine.kind}
         say(f"Going on from the {len(evidence.seeds)} published seeds.")
         return evidence, tuning
     return None, tuning

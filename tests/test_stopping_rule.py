@@ -79,11 +79,23 @@ def test_what_a_plain_run_leaves_out_is_measured_from_the_first_seed_on(results,
     assert "Nothing is published yet" in capsys.readouterr().out
 
 
-def test_what_was_measured_elsewhere_is_not_gone_on_with(ten, results, tmp_path, capsys):
-    elsewhere = structs.replace(ten, machine=structs.replace(ten.machine, cpu="abacus"))
+def test_seeds_from_another_machine_are_gone_on_with_and_noted(ten, results, tmp_path):
+    elsewhere = structs.replace(ten, machine=structs.replace(ten.machine, cpu="abacus", abilities=["beads"]))
     write_json(results / "dice" / "evidence.json", elsewhere)
+    found = measured(tmp_path / "until", "extend", "--to", "80")
+    assert len(found.seeds) > 10
+    assert found.elsewhere == {"abacus (beads)": ten.seeds}
+    assert found.machine == ten.machine
+
+
+@pytest.mark.parametrize("other", ["machine", "versions"])
+def test_what_can_not_be_compared_is_not_gone_on_with(ten, results, tmp_path, capsys, monkeypatch, other):
+    """Times of another machine, and anything of other versions."""
+    changed = {"machine": structs.replace(ten.machine, cpu="abacus"), "versions": {**ten.versions, "keras": "2"}}
+    write_json(results / "dice" / "evidence.json", structs.replace(ten, **{other: changed[other]}))
+    monkeypatch.setattr(stopping_rule, "times_count", lambda _: other == "machine")
     assert commands.run(dice.EXPERIMENT, ["extend", "--no-log", "--logdir", str(tmp_path / "x")]) == 2
-    assert "another machine" in capsys.readouterr().err
+    assert ("on another machine" in capsys.readouterr().err) == (other == "machine")
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,12 @@ class Evidence(Origin, frozen=True, kw_only=True):
             if variant not in self.variants or seeds not in whole:
                 raise ValueError(f"`records` should have {said} of {variant}, which `variants` should name")
 
+    @property
+    def places(self) -> dict[str, list[int]]:
+        """A kind of machine -> the seeds that were measured there."""
+        here = set(self.seeds) - {seed for seeds in self.elsewhere.values() for seed in seeds}
+        return {self.machine.kind: sorted(here), **self.elsewhere}
+
 
 class TuningSweep(Origin, frozen=True, kw_only=True):
     """`tuning.json`: a tuning sweep or a table. `curve` is the sensitivity to the swept setting."""

@@ -40,6 +40,7 @@ class Invocation:
     lock: filelock.BaseFileLock | None = None
     started: float = dataclasses.field(default_factory=time.perf_counter)
     took_over: bool = False  # Runs that other commands have finished.
+    elsewhere: dict[str, list[int]] = dataclasses.field(default_factory=dict)  # See Evidence.
 
     @classmethod
     def begin(cls, experiment: Experiment, settings: Settings, config: Any, command: str) -> "Invocation":

@@ -48,7 +48,7 @@ def _with_evidence(one: Evidence, other: Evidence) -> Evidence:
     if set(one.variants) != set(other.variants):
         raise EvidenceError("The files have other variants: each seed needs all of them.")
     elsewhere = dict(one.elsewhere)
-    for place, seeds in _places(other).items():
+    for place, seeds in other.places.items():
         if place != one.machine.kind:
             elsewhere[place] = sorted([*elsewhere.get(place, []), *seeds])
     return structs.replace(
@@ -59,12 +59,6 @@ def _with_evidence(one: Evidence, other: Evidence) -> Evidence:
         elapsed_seconds=None,
         command=_command(one, other),
     )
-
-
-def _places(found: Evidence) -> dict[str, list[int]]:
-    """A kind of machine -> the seeds that were measured there."""
-    here = set(found.seeds) - {seed for seeds in found.elsewhere.values() for seed in seeds}
-    return {found.machine.kind: sorted(here), **found.elsewhere}
 
 
 def _with_sweep(one: TuningSweep, other: TuningSweep) -> TuningSweep:
