@@ -49,8 +49,8 @@ class Block(nn.Module):
         return self.layers(x)
 
 
-def norm(filters: int) -> nn.Module:
-    layer = nn.BatchNorm2d(filters, eps=1e-12, momentum=0.4)
+def norm(filters: int, epsilon: float = 1e-12) -> nn.Module:
+    layer = nn.BatchNorm2d(filters, eps=epsilon, momentum=0.4)
     layer.weight.requires_grad_(False)
     return layer
 
@@ -99,12 +99,12 @@ class Muon(torch.optim.Optimizer):
                 kernel.sub_(group["lr"] * update.view(kernel.shape))
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+def orthogonal(matrix: torch.Tensor, steps: int = 3) -> torch.Tensor:
     x = matrix.bfloat16()
     x = x / (x.norm() + 1e-7)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
-    for _ in range(3):
+    for _ in range(steps):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return x.T if tall else x

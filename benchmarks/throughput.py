@@ -1,18 +1,23 @@
-"""How fast the net of `optimizers` trains here, beside other ways to train the same net on the same images.
+"""How fast two nets train here, side by side with other ways to train the same nets on the same images.
 
-python -m recipes benchmark                       images/s on one core: ours, plain Keras, PyTorch if installed
+python -m recipes benchmark                       both nets on one core and on all: ten minutes on two cores
 python -m recipes benchmark --torch PYTHON        with the PyTorch of another environment's interpreter
+python -m recipes benchmark --nets small --cores 1
 python -m recipes benchmark --against CHECKOUT    whole commands here and in another checkout, in turn:
                                                   before and after a change, and where the time goes
 
-Each contestant is a process on one core with one thread. They train an epoch each, in turn and in a new order each
-round, with nothing beside them: what slows the machine for a while slows all alike.
+The nets are the small one of recipes/optimizers.py and the strong one of recipes/strong_baseline.py. Contestants are
+our training, plain Keras, PyTorch eager, and PyTorch compiled by torch.compile, which needs a C++ compiler. Each is a
+process with as many threads as cores. They train an epoch each, in turn and in a new order each round, with nothing
+beside them: what slows the machine for a while slows all alike. Tracing and compiling come before, and do not count.
 """
 
 import contextlib
 import json
+import math
 import os
 import random
+import re
 import shlex
 import shutil
 import statistics
@@ -20,163 +25,67 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.contestants import KERAS, NETS, TORCH
 from pipelines.errors import MachineError, UsageError
 
 ROOT = Path(__file__).parents[1]
-BATCH = 128
-Epoch = Callable[[], None]
-
-
-# What each contestant does: a function that trains for one epoch.
-
-
-def ours() -> Epoch:
-    """The recipe's model and its feed, with a schedule and validation left out."""
-    import keras
-
-    from pipelines import batches, sources
-    from recipes import optimizers
-
-    data = sources.load()
-    model = optimizers.build_model(data.train.images.shape[1:], len(data.classes))
-    optimizer = optimizers.build_optimizer("momentum", 0.1, None)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["accuracy"], steps_per_execution=16)
-    feed = batches.training(data.train, BATCH, seed=1)
-    return lambda: model.fit(feed, epochs=1, shuffle=False, verbose=0)
-
-
-def keras_map() -> Epoch:
-    """What a user would write: the same model, shifts and flips image by image in a parallel map."""
-    import tensorflow as tf
-
-    def augment(image, label):
-        image = tf.pad(image, [[2, 2], [2, 2], [0, 0]], "REFLECT")
-        return tf.image.random_flip_left_right(tf.image.random_crop(image, (32, 32, 3))), label
-
-    model, train = _plain_keras()
-    feed = tf.data.Dataset.from_tensor_slices((train.images, train.labels)).shuffle(len(train))
-    feed = feed.map(augment, tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return lambda: model.fit(feed, epochs=1, verbose=0)
-
-
-def _plain_keras():
-    import keras
-
-    from pipelines import sources
-    from recipes import optimizers
-
-    data = sources.load()
-    model = optimizers.build_model(data.train.images.shape[1:], len(data.classes))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), loss, metrics=["accuracy"])
-    return model, data.train
-
-
-def torch_eager() -> Epoch:
-    """The same net and augmentation in PyTorch, from arrays in memory; needs no package of ours."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(1)
-    folder = Path(os.environ["BENCHMARK_IMAGES"])
-    images = torch.from_numpy(np.load(folder / "images.npy")).permute(0, 3, 1, 2).contiguous()
-    labels = torch.from_numpy(np.load(folder / "labels.npy")).long()
-    padded = nn.functional.pad(images.float(), (2, 2, 2, 2), mode="reflect").to(torch.uint8)
-
-    def block(inside: int, filters: int, strides: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(inside, filters, 3, strides, padding=1, bias=False)
-        return [convolution, nn.MaxPool2d(2), nn.BatchNorm2d(filters, momentum=0.2), nn.ReLU()]
-
-    model: nn.Module = nn.Sequential(*block(3, 24, 2), *block(24, 64, 1), nn.Flatten(), nn.Linear(1024, 10))
-    model = model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-
-    def epoch() -> None:
-        order = torch.randperm(len(labels))
-        for start in range(0, len(labels) - BATCH + 1, BATCH):
-            index = order[start : start + BATCH]
-            down, right = torch.randint(0, 5, (2, BATCH, 1))
-            rows, columns = (
-                (down + torch.arange(32))[:, :, None],
-                (right + torch.arange(32))[:, None, :],
-            )
-            batch = padded[index[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
-            batch = torch.where((torch.rand(BATCH) < 0.5)[:, None, None, None], batch.flip(3), batch)
-            logits = model((batch.float() / 64 - 2).contiguous(memory_format=torch.channels_last))
-            loss = nn.functional.cross_entropy(logits, labels[index])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-
-    return epoch
-
-
-KERAS = {"ours": ours, "plain Keras": keras_map}
-TORCH = {"PyTorch": torch_eager}
-
-
-def contestant(name: str) -> None:
-    """Be one contestant: train an epoch for each line that is read, and answer with its seconds."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    if name in KERAS:
-        import tensorflow as tf
-
-        import pipelines  # noqa: F401  Quiets TensorFlow.
-
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    epoch = (KERAS | TORCH)[name]()
-    epoch()  # Traces, compiles.
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        epoch()
-        print(time.perf_counter() - start, flush=True)
 
 
 @contextlib.contextmanager
-def processes(names: dict[str, str]) -> Iterator[dict[str, subprocess.Popen]]:
-    """A process for each contestant, name -> interpreter.
+def processes(names: dict[str, str], net: str, cores: int) -> Iterator[dict[str, subprocess.Popen]]:
+    """A process for each contestant, name -> interpreter, once it has trained an epoch.
+
+    Whichever does not start, other than ours, is left out, and why is printed.
 
     Raises:
-        MachineError: one did not start.
+        MachineError: ours did not start, or another trains another number of weights.
     """
     running: dict[str, subprocess.Popen] = {}
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    weights: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as folder:
         _write_images(Path(folder))
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
+        # Else processes that compile would stay beside the contestants.
+        variables = {**os.environ, **threads, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        variables |= {"BENCHMARK_IMAGES": folder, "PYTHONPATH": str(ROOT)}
         try:
             for name, interpreter in names.items():
                 errors = Path(folder, f"{name}.txt")
-                start = [interpreter, str(Path(__file__)), "--contestant", name]
-                variables = {
-                    **os.environ,
-                    **threads,
-                    "BENCHMARK_IMAGES": folder,
-                    "PYTHONPATH": str(ROOT),
-                }
+                start = [interpreter, "-m", "benchmarks.contestants", name, net, str(cores)]
                 with errors.open("w") as stderr:
                     process = subprocess.Popen(
                         start, env=variables, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
                     )
-                if process.stdout and process.stdout.readline() == "ready\n":
-                    running[name] = process
-                else:
-                    process.wait()
-                    why = (errors.read_text(errors="replace").strip() or f"exit code {process.returncode}").splitlines()
-                    raise MachineError(f"{name} did not start: {why[-1]}")
+                running[name] = process
+                ready = next((line for line in process.stdout or [] if line.startswith("ready ")), "")
+                if ready:
+                    weights[name] = ready.split()[1]
+                    continue
+                code = running.pop(name).wait()
+                why = _last_error(errors.read_text(errors="replace")) or f"exit code {code}"
+                if name == "ours":
+                    raise MachineError(f"ours did not start: {why}")
+                print(f"\n{name} is left out of the {_shown(net, cores)}, since it did not start: {why}", flush=True)
+            if len(set(weights.values())) > 1:
+                counts = ", ".join(f"{count} of {name}" for name, count in weights.items())
+                raise MachineError(f"The contestants train different nets, by the number of weights: {counts}.")
             yield running
         finally:
             for process in running.values():
                 process.kill()
                 process.wait()
+
+
+def _last_error(printed: str) -> str:
+    """The line of a traceback that names the error, or the last line of anything else."""
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (errors or lines or [""])[-1]
 
 
 def _write_images(folder: Path) -> None:
@@ -187,17 +96,21 @@ def _write_images(folder: Path) -> None:
     np.save(folder / "labels.npy", train.labels)
 
 
-def race(rounds: int, torch_python: str) -> dict[str, list[float]]:
-    """Seconds of each round's epoch by contestant."""
+def interpreters(torch_python: str) -> dict[str, str]:
+    """Whose Python runs which contestant. Without PyTorch, its contestants are left out, and why is printed."""
     names = dict.fromkeys(KERAS, sys.executable)
     if shutil.which(torch_python) is None:
         raise UsageError(f"--torch: {torch_python} is no Python interpreter.")
     if subprocess.run([torch_python, "-c", "import torch"], capture_output=True).returncode == 0:
-        names |= dict.fromkeys(TORCH, torch_python)
-    else:
-        print(f"PyTorch is left out: {torch_python} can't import torch. Name another interpreter with --torch.")
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    with processes(names) as running:
+        return names | dict.fromkeys(TORCH, torch_python)
+    print(f"PyTorch is left out: {torch_python} can't import torch. Name another interpreter with --torch.")
+    return names
+
+
+def race(rounds: int, names: dict[str, str], net: str, cores: int) -> dict[str, list[float]]:
+    """Seconds of each round's epoch by contestant."""
+    with processes(names, net, cores) as running:
+        seconds: dict[str, list[float]] = {name: [] for name in running}
         for _ in range(rounds):
             for name, process in random.sample(list(running.items()), len(running)):
                 assert process.stdin is not None
@@ -208,16 +121,42 @@ def race(rounds: int, torch_python: str) -> dict[str, list[float]]:
                 if not (answer := process.stdout.readline()):
                     raise MachineError(f"{name} ended in the middle: start the benchmark again.")
                 seconds[name].append(float(answer))
-    return {name: times for name, times in seconds.items() if times}
+    return seconds
 
 
-def report_race(seconds: dict[str, list[float]]) -> None:
-    images = 8000 // BATCH * BATCH
+def report_race(seconds: dict[str, list[float]], net: str, cores: int) -> None:
+    """Print the table of one net on so many cores."""
+    size = NETS[net]
+    images = size.images // size.batch * size.batch
+    print(f"\n{_shown(net, cores)}, {images:,} images a round")
     for name, times in seconds.items():
+        spread = f"({images / max(times):,.0f} to {images / min(times):,.0f})"
+        speed = f"{name:>16} {images / statistics.median(times):>8,.0f} images/s {spread:<18}"
         ratios = [theirs / mine for mine, theirs in zip(seconds["ours"], times, strict=True)]
-        beside = f", ours is {statistics.median(ratios):.2f} times as fast" if name != "ours" else ""
-        spread = f"{images / max(times):,.0f} to {images / min(times):,.0f}"
-        print(f"{name:>20}: {images / statistics.median(times):>8,.0f} images/s ({spread}){beside}")
+        low, high = interval(ratios)
+        compared = f"  ours is {statistics.median(ratios):.2f} times as fast ({low:.2f} to {high:.2f})"
+        print(speed.rstrip() if name == "ours" else speed + compared, flush=True)
+
+
+def _shown(net: str, cores: int) -> str:
+    return f"{net} net on {cores} {'core' if cores == 1 else 'cores'}"
+
+
+def interval(ratios: list[float]) -> tuple[float, float]:
+    """Between which two of the ratios their true median lies, with 95 % confidence if there are at least six.
+
+    Each ratio is above the median with probability one half, so the number of those above it is binomial.
+    """
+    count, left_out = len(ratios), 0
+    while 2 * sum(math.comb(count, above) for above in range(left_out + 2)) <= 0.05 * 2**count:
+        left_out += 1
+    ordered = sorted(ratios)
+    return ordered[left_out], ordered[-1 - left_out]
+
+
+def available() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compare(checkout: Path, flags: str, rounds: int) -> int:
@@ -279,6 +218,8 @@ FLAGS = "--variants sgd momentum rmsprop adam adamw muon --epochs 5 --seeds 2"
 def benchmark(
     rounds: int | None = None,
     torch: str = sys.executable,
+    nets: tuple[str, ...] = tuple(NETS),
+    cores: tuple[int, ...] = (),
     against: Path | None = None,
     flags: str = FLAGS,
 ) -> int:
@@ -287,18 +228,29 @@ def benchmark(
     Args:
         rounds: by default 11 epochs, or 3 whole commands.
         torch: a Python interpreter that has PyTorch.
+        nets: which nets to train, of small and strong.
+        cores: on how many cores; by default on one, and then on all that there are.
         against: another checkout, such as one before a change: whole commands are timed there and here, in turn.
         flags: those of recipes.optimizers, with --against, as in --flags='--seeds 2'.
     """
+    most = available()
+    cores = cores or (1, most)
     if rounds is not None and rounds < 1:
         raise UsageError(f"--rounds must be at least 1, not {rounds}.")
+    for net in nets:
+        if net not in NETS:
+            raise UsageError(f"--nets: there is no net {net!r}, use any of {', '.join(NETS)}.")
+    for count in cores:
+        if not 1 <= count <= most:
+            raise UsageError(f"--cores must be from 1 to {most}, which is all that there are, not {count}.")
     if against is None:
-        report_race(race(rounds or 11, torch))
+        names = interpreters(torch)
+        pairs = list(dict.fromkeys((net, count) for net in nets or NETS for count in cores))
+        for net, count in pairs:
+            report_race(race(rounds or 11, names, net, count), net, count)
+        beside = "the range" if rounds and rounds < 6 else "a 95 % interval"
+        print(f"\nMedians over rounds, in brackets the range. A ratio is the median of each round's, with {beside}.")
         return 0
     if not (against / "recipes" / "optimizers.py").is_file():
         raise UsageError(f"--against: {against} is no checkout of this project, since it has no recipes/optimizers.py.")
     return compare(against.resolve(), flags, rounds or 3)
-
-
-if __name__ == "__main__":
-    contestant(sys.argv[sys.argv.index("--contestant") + 1])

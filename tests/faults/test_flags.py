@@ -114,6 +114,7 @@ def nothing_done():
         patched.setattr(publishable, "find", lambda *_: (None, []))
         for name in ("publish", "publish_front", "status_of"):
             patched.setattr(publish, name, lambda *_: "done")
+        patched.setattr(throughput, "interpreters", lambda *_: {})
         patched.setattr(throughput, "race", lambda *_: [])
         patched.setattr(throughput, "report_race", lambda *_: None)
         for name in ("start", "wait"):
