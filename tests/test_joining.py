@@ -6,8 +6,8 @@ from msgspec import structs
 from lab.cli import laboratory
 from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import Evidence, TuningSweep
+from lab.execute.joining import joined
 from lab.report.card import markdown
-from lab.report.joining import joined
 from lab.report.report import Report
 from tests.toys import dice, made_up
 

@@ -201,6 +201,7 @@ def test_listing_the_recipes_needs_no_tensorflow():
     assert done.stdout.strip() == "False", done.stderr
 
 
+@pytest.mark.processes
 def test_with_two_processes_the_tests_of_a_file_stay_in_one(tmp_path, pytestconfig):
     """Else what they share is made twice. (pytest 9.2 takes no notice of xdist's groups, and nothing says so.)"""
     test = "import os, pathlib, pytest\n\n\n@pytest.mark.parametrize('number', range(8))\ndef test_it(number):\n"

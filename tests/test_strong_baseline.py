@@ -96,10 +96,13 @@ def test_its_muon_makes_the_steps_of_kerass():
         np.testing.assert_allclose(ours, theirs, atol=3e-4)  # Rounding; of tall matrices it is 1e-6.
 
 
-def test_training_leaves_the_whitening_as_it_was_set():
-    model = recipe.train(few(), None, 10, epochs=2)
+def test_training_leaves_the_whitening_as_it_was_set_and_so_the_policy_of_the_process():
+    model = recipe.train(few(), None, 10, epochs=2, width=0.125)
     net = model.layers[-1].layer
     np.testing.assert_allclose(net.get_layer("whitening").kernel, recipe.whitening(few()), rtol=1e-4, atol=1e-4)
+    assert keras.config.dtype_policy().name == "float32"
+    assert net.layers[4].compute_dtype == "bfloat16"
+    assert model.predict(few(), verbose=0).dtype == np.float32
 
 
 def test_an_image_and_its_mirror_image_get_the_same_answer_outside_training():
@@ -116,7 +119,20 @@ def test_an_image_and_its_mirror_image_get_the_same_answer_outside_training():
 # Training
 
 
-def test_augmentation_mirrors_and_shifts_by_whole_pixels():
+@pytest.fixture
+def seen(monkeypatch):
+    """What `fit` was called with, and the model, of each training."""
+    calls = []
+
+    def fit(model, feed, **how):
+        calls.append((model, feed, how))
+        return keras.callbacks.History()
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    return calls
+
+
+def test_augmentation_mirrors_and_shifts_by_whole_pixels(seen):
     model = recipe.train(few(), None, 10, epochs=1, shift=2)
     augment = keras.Sequential([keras.Input((32, 32, 3)), *model.layers[:-1]])
     image = DATA.train.images[:1].astype("float32")
@@ -134,7 +150,7 @@ def test_augmentation_mirrors_and_shifts_by_whole_pixels():
     np.testing.assert_array_equal(augment(image, training=False), image)
 
 
-def test_without_mirroring_nothing_is_flipped_and_nothing_averaged():
+def test_without_mirroring_nothing_is_flipped_and_nothing_averaged(seen):
     model = recipe.train(few(), None, 10, epochs=1, mirror=False, shift=0)
     assert len(model.layers) == 1
     assert not isinstance(model.layers[-1], recipe.FlipAveraged)
@@ -146,13 +162,6 @@ def test_a_model_of_your_own_needs_no_whitening():
 
     model = recipe.train(few(), few(), 10, epochs=1, build_model=build_model)
     assert model.predict(few(), verbose=0).shape == (60, 10)
-
-
-def test_the_policy_of_the_process_stays_as_it_was():
-    model = recipe.train(few(), None, 10, epochs=1)
-    assert keras.config.dtype_policy().name == "float32"
-    assert model.layers[-1].layer.layers[4].compute_dtype == "bfloat16"
-    assert model.predict(few(), verbose=0).dtype == np.float32
 
 
 def test_the_width_multiplies_all_filters():
@@ -168,19 +177,6 @@ def test_the_width_multiplies_all_filters():
 
 
 # The experiment
-
-
-@pytest.fixture
-def seen(monkeypatch):
-    """What `fit` was called with, and the model, of each training."""
-    calls = []
-
-    def fit(model, feed, **how):
-        calls.append((model, feed, how))
-        return keras.callbacks.History()
-
-    monkeypatch.setattr(keras.Model, "fit", fit)
-    return calls
 
 
 def trained(variant, seen, **config):
@@ -224,23 +220,33 @@ EXPECTED = {
 }
 
 
+@functools.cache
+def usual():
+    """The settings of the recipe's own optimizer."""
+    return recipe.train(few(), None, 10, epochs=1).optimizer.get_config()
+
+
 def is_muon(model):
     """Whether the optimizer is the baseline's, but for its schedule and averaging."""
-    keras.utils.set_random_seed(1)
-    usual = recipe.train(few(), None, 10, epochs=1).optimizer.get_config()
-    mine = model.optimizer.get_config()
-    but = {"learning_rate", "use_ema", "ema_momentum", "name"}
-    return {k: v for k, v in mine.items() if k not in but} == {k: v for k, v in usual.items() if k not in but}
+    mine, but = model.optimizer.get_config(), {"learning_rate", "use_ema", "ema_momentum", "name"}
+    return {k: v for k, v in mine.items() if k not in but} == {k: v for k, v in usual().items() if k not in but}
 
 
 def net_of(model):
     return getattr(model.layers[-1], "layer", model.layers[-1])
 
 
+@pytest.fixture(scope="module")
+def baseline():
+    with pytest.MonkeyPatch.context() as patched:
+        calls = []
+        patched.setattr(keras.Model, "fit", lambda *given, **how: calls.append((*given, how)))
+        return trained("baseline", calls)[0]
+
+
 @pytest.mark.parametrize("variant", EXPECTED)
-def test_each_variant_has_its_change_and_the_baseline_has_none(variant, seen):
+def test_each_variant_has_its_change_and_the_baseline_has_none(variant, seen, baseline):
     model, *_ = trained(variant, seen)
-    baseline, *_ = trained("baseline", seen)
     assert EXPECTED[variant](model)
     assert not EXPECTED[variant](baseline)
 

@@ -85,7 +85,7 @@ def join(files: tyro.conf.Positional[tuple[Path, ...]], /, logdir: Path = LOGS) 
     from lab.evidence.records import EvidenceError, write_json
     from lab.evidence.schemas import Evidence
     from lab.execute.invocation import new_folder
-    from lab.report.joining import joined
+    from lab.execute.joining import joined
 
     try:
         found = joined(files)

@@ -5,6 +5,8 @@ from tests.breaks.row import of
 CLUSTER = "tests/test_distributed.py"
 
 MACHINE = "tests/faults/test_machine.py"
+JOINING = "tests/test_joining.py"
+
 ROWS = [
     *of(
         "lab/execute/invocation.py",
@@ -77,5 +79,13 @@ ROWS = [
     *of(
         "lab/execute/invocation.py",
         (', "environment")', ")", "tests/test_evidence.py::test_runs_with_other_switches"),
+    ),
+    *of(
+        "lab/execute/joining.py",
+        ("if place != one.machine.kind:", "if True:", f"{JOINING}::test_seeds_are_put_together"),
+        ("elsewhere = dict(one.elsewhere)", "elsewhere = {}", f"{JOINING}::test_seeds_are_put_together"),
+        ("set(one.seeds) & set(other.seeds)", "set()", f"{JOINING}::test_what_does_not_belong"),
+        ('if str(other.commit).endswith("+changes")', "if False", f"{JOINING}::test_what_does_not_belong"),
+        ("{**one.winners, **other.winners}", "{**other.winners}", f"{JOINING}::test_the_variants_of_sweeps"),
     ),
 ]

@@ -3,7 +3,7 @@
 from tests.breaks.row import of
 
 ADVICE, CHAIN = "tests/test_advice.py", "tests/test_chain.py"
-JOINING, PUBLISHED, REPORT = "tests/test_joining.py", "tests/test_published.py", "tests/test_report.py"
+PUBLISHED, REPORT = "tests/test_published.py", "tests/test_report.py"
 
 ROWS = [
     *of(
@@ -175,14 +175,6 @@ ROWS = [
         ("return sides[0] * sides[1] < 0", "a.mean * b.mean < 0", f"{ADVICE}::test_a_ratio_turns"),
         ("not last.few and first.verdict", "first.verdict", f"{ADVICE}::test_an_answer_must_not"),
         ("command=without_folder(found.command)", "command=found.command", f"{PUBLISHED}::test_evidence_becomes"),
-    ),
-    *of(
-        "lab/report/joining.py",
-        ("if place != one.machine.kind:", "if True:", f"{JOINING}::test_seeds_are_put_together"),
-        ("elsewhere = dict(one.elsewhere)", "elsewhere = {}", f"{JOINING}::test_seeds_are_put_together"),
-        ("set(one.seeds) & set(other.seeds)", "set()", f"{JOINING}::test_what_does_not_belong"),
-        ('if str(other.commit).endswith("+changes")', "if False", f"{JOINING}::test_what_does_not_belong"),
-        ("{**one.winners, **other.winners}", "{**other.winners}", f"{JOINING}::test_the_variants_of_sweeps"),
     ),
     *of(
         "lab/report/replication.py",
