@@ -607,7 +607,7 @@ ROWS = [
         ('"reflect", "nearest"', '"reflect", "bilinear"', f"{STRONG}::test_augmentation_mirrors"),
         ("(shift + 0.5) / side", "shift / side", f"{STRONG}::test_augmentation_mirrors"),
         ("FlipAveraged(net) if mirror else net", "FlipAveraged(net)", f"{STRONG}::test_without_mirroring"),
-        ("with dtype_policy(policy):", "with dtype_policy(None):", f"{STRONG}::test_the_policy_of_the_process"),
+        ("with dtype_policy(policy):", "with dtype_policy(None):", f"{STRONG}::test_training_leaves"),
         ("label_smoothing=smoothing", "label_smoothing=0.2", f"{STRONG}::test_each_variant_has"),
     ),
     *of(
