@@ -10,7 +10,15 @@ from rich.console import Console
 from lab.cli import live_table, validate
 from lab.execute.invocation import Invocation
 from lab.experiment import BudgetName, Experiment
-from lab.measurement import Measured, MeasurementError, conclude, found, run_comparison, say_about_model, say_what_listens
+from lab.measurement import (
+    Measured,
+    MeasurementError,
+    conclude,
+    found,
+    run_comparison,
+    say_about_model,
+    say_what_listens,
+)
 from lab.settings import LOGS, Settings, default_config, images_of
 from pipelines.errors import UsageError
 

@@ -84,7 +84,7 @@ def apart(what: str, work: Callable[..., Result], *arguments: object, gpus: int 
         context = worker_context(gpus)
         pool = pebble.ProcessPool(max_workers=1, initializer=_prepare, initargs=(scratch, gpus), context=context)
         try:
-            return pool.schedule(work, args=arguments).result()  # type: ignore[no-any-return]
+            return pool.schedule(work, args=arguments).result()
         except pebble.ProcessExpired as error:
             raise UsageError(f"{what}: the process that tried it ended ({_cause_of_death(error.exitcode)}).") from error
         finally:

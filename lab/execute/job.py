@@ -35,8 +35,8 @@ class Job:
 
     `variants` holds one name for a recipe of `train`, and all of them for a recipe of `compare`. `code` is the hash of
     the code that is meant, `data_digest` that of the images and `model_digest` that of `model_files`, which make up
-    `model`, a reader's own as "FILE.py:FUNCTION"; where one is empty it is not compared. What is done `alone` has all of the machine's
-    threads, and everything else one. `log` is the file that a local worker prints to.
+    `model`, a reader's own as "FILE.py:FUNCTION"; where one is empty it is not compared. What is done `alone` has all
+    of the machine's threads, and everything else one. `log` is the file that a local worker prints to.
     """
 
     module: str

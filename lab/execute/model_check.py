@@ -47,16 +47,18 @@ def check_own_model(where: str, images: np.ndarray, classes: int, save: bool = F
         usual, function = _settings(), own_model(where)
         try:
             if isinstance(function, keras.Model):
-                raise TypeError("it is a model, and should be a function of shape and classes that returns one")
+                raise UsageError("it is a model, and should be a function of shape and classes that returns one")
             remarks = list(_look(function, tf.constant(images), classes))
             changed = [f"{name} to {now}" for name, now in _settings().items() if now != usual[name]]
             if changed:
                 remarks.append(f"it sets {' and '.join(changed)}, which then holds for all of each run")
             if save:
                 remarks += _save(function(tf.TensorShape(images.shape[1:]), classes), images)
+        except UsageError as error:
+            raise UsageError(f"--model {where!r}: {error}.") from error
         except (Exception, SystemExit) as error:
-            said = f"the model can't be trained on images {images.shape[1:]} ({explain(error)})"
-            raise UsageError(f"--model {where!r}: {said}.") from error
+            said = f"the model could not be built for images {images.shape[1:]} and called with {len(images)} of them"
+            raise UsageError(f"--model {where!r}: {said} ({explain(error)}).") from error
         files = model_files(where)
         return Checked(files, model_digest(files), tuple(f"--model {where!r}: {remark}." for remark in remarks))
 
@@ -76,7 +78,11 @@ def _settings() -> dict[str, Any]:
 
 
 def _look(function: Callable[..., Any], images: Any, classes: int) -> Iterator[str]:
-    """Raise what is wrong with a model, and yield what looks wrong."""
+    """Yield what looks wrong with a model.
+
+    Raises:
+        UsageError: it can't be trained.
+    """
     import tensorflow as tf
 
     from lab.core.scoring import digest_of
@@ -86,15 +92,16 @@ def _look(function: Callable[..., Any], images: Any, classes: int) -> Iterator[s
     for seed in (1, 2):
         set_seed(seed)
         model = _checked(function(tf.TensorShape(images.shape[1:]), classes))
+        model(images)  # Builds it, where that has not been done.
         with _calls() as calls:
             output = model(images, training=False)
         _check_output(output, (len(images), classes))
         weights.append(digest_of(model))
         models.append(model)
     if models[0] is models[1]:
-        raise ValueError("it returns the same model each time, and should build a new one")
+        raise UsageError("the function returns the same model each time, and should build a new one")
     if not model.trainable_variables:
-        raise ValueError("it has no weights to train")
+        raise UsageError("the model has no weights to train")
     tf.function(lambda: model(images, training=True), autograph=False)()  # Training calls it as a graph.
     if weights[0] == weights[1]:
         yield (
@@ -112,10 +119,10 @@ def _checked(model: Any) -> Any:
     if not isinstance(model, keras.Model):
         kind = type(model)
         name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__name__}"
-        raise TypeError(f"the function returned a {name}, and should return a keras.Model")
+        raise UsageError(f"the function returned a {name}, and should return a keras.Model")
     inputs = getattr(model, "inputs", None) or [None]  # A subclassed model does not know its own.
     if len(inputs) != 1:
-        raise ValueError(f"it has {len(inputs)} inputs, and should have one: the images")
+        raise UsageError(f"the model has {len(inputs)} inputs, and should have one: the images")
     return model
 
 
@@ -125,12 +132,12 @@ def _check_output(output: Any, wanted: tuple[int, int]) -> None:
     if not tf.is_tensor(output):
         several = f" of {', '.join(map(str, output))}" if isinstance(output, dict) else ""
         several = several or (f" of {len(output)}" if isinstance(output, (list, tuple)) else "")
-        raise TypeError(f"its output is a {type(output).__name__}{several}, and should be the logits alone")
+        raise UsageError(f"the model's output is a {type(output).__name__}{several}, and should be the logits alone")
     if tuple(output.shape) != wanted:
-        said = f"for {wanted[0]} images its output has the shape {tuple(output.shape)}"
-        raise ValueError(f"{said}, and should have {wanted}: a logit for each class")
+        said = f"for {wanted[0]} images the model's output has the shape {tuple(output.shape)}"
+        raise UsageError(f"{said}, and should have {wanted}: a logit for each class")
     if not output.dtype.is_floating:
-        raise TypeError(f"its output is {output.dtype.name}, and should be logits: numbers that can be trained")
+        raise UsageError(f"the model's output is {output.dtype.name}, and should be logits: floating-point numbers")
 
 
 @dataclass
@@ -162,11 +169,10 @@ def _calls() -> Iterator[list[_Call]]:
 def _remarks_on_scale(calls: list[_Call], images: Any) -> Iterator[str]:
     """Whether the first layer with weights gets pixels that nobody has scaled, or that were scaled twice."""
     import keras
-    import tensorflow as tf
 
     # `Normalization` has weights, but only scales: until it is adapted, it does nothing.
     weighted = [call for call in calls if call.layer.weights and not isinstance(call.layer, keras.layers.Normalization)]
-    if not weighted or not tf.is_tensor(weighted[0].taken) or isinstance(weighted[0].layer, keras.layers.Embedding):
+    if not weighted or not hasattr(weighted[0].taken, "numpy") or isinstance(weighted[0].layer, keras.layers.Embedding):
         return
     first, taken = weighted[0].layer, np.asarray(weighted[0].taken, np.float64)
     spread, of_pixels = taken.std(), np.asarray(images, np.float64).std()

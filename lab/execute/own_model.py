@@ -1,4 +1,4 @@
-"""A reader's own model in the place of a recipe's, `--model FILE.py:FUNCTION`: how its file is run, and what it uses."""
+"""A reader's own model in the place of a recipe's: how the file of `--model FILE.py:FUNCTION` is run."""
 
 import hashlib
 import importlib.util
@@ -42,7 +42,8 @@ def own_model(where: str) -> Callable[..., Any]:
     importlib.invalidate_caches()
     name = path.stem if _is_free(path) else f"own_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # Where Keras looks up a layer's class when it saves and loads.
     try:
@@ -52,7 +53,7 @@ def own_model(where: str) -> Callable[..., Any]:
     function = getattr(module, where.rpartition(":")[2], None)
     if not callable(function):
         raise UsageError(f"--model {where!r}: there is no function {where.rpartition(':')[2]!r} in {str(path)!r}.")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _run(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
