@@ -83,6 +83,7 @@ def _look(function: Callable[..., Any], images: Any, classes: int) -> Iterator[s
     Raises:
         UsageError: it can't be trained.
     """
+    import keras
     import tensorflow as tf
 
     from lab.core.scoring import digest_of
@@ -90,6 +91,7 @@ def _look(function: Callable[..., Any], images: Any, classes: int) -> Iterator[s
 
     weights, models = [], []
     for seed in (1, 2):
+        keras.utils.clear_session(free_memory=False)  # Layers have the names that they have in a run.
         set_seed(seed)
         model = _checked(function(tf.TensorShape(images.shape[1:]), classes))
         model(images)  # Builds it, where that has not been done.

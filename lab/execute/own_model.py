@@ -78,21 +78,22 @@ def _is_free(path: Path) -> bool:
     return spec is None or spec.origin == str(path)
 
 
-def _imported_from(folder: Path) -> dict[str, Path]:
-    """The modules of this process that were imported from a folder, by name, and their files."""
+def _imported_from(folder: Path) -> dict[str, str | None]:
+    """The modules of this process that were imported from a folder: name -> file, None of a folder of modules."""
     found = {}
     for name, module in list(sys.modules.items()):
-        file = vars(module).get("__file__") if isinstance(module, ModuleType) else None
-        place = folder.joinpath(*name.split("."))
-        if file in (f"{place}.py", str(place / "__init__.py")) and name.partition(".")[0] not in OURS:
-            found[name] = Path(file)
+        content = vars(module) if isinstance(module, ModuleType) else {}
+        file, place = content.get("__file__"), str(folder.joinpath(*name.split(".")))
+        is_folder = file is None and place in content.get("__path__", ())
+        if name.partition(".")[0] not in OURS and (is_folder or file in (f"{place}.py", f"{place}/__init__.py")):
+            found[name] = file
     return found
 
 
 def model_files(where: str) -> tuple[str, ...]:
     """The file that was run, and the files beside it that were imported meanwhile or since."""
     path = model_file(where)
-    return tuple(sorted({str(path), *map(str, _imported_from(path.parent).values())}))
+    return tuple(sorted({str(path), *filter(None, _imported_from(path.parent).values())}))
 
 
 def model_digest(files: Iterable[str]) -> str:
