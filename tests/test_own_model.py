@@ -59,6 +59,10 @@ def model(tmp_path):
     return write
 
 
+def as_id(case):
+    return case.replace(",", "").replace(" ", "_")
+
+
 def check(where, save=False):
     return model_check.check_own_model(where, IMAGES, 3, save)
 
@@ -113,7 +117,8 @@ FINE = {
     "batch normalization second": sequential("layers.Conv2D(4, 3)", "layers.BatchNormalization()", FLAT),
     "scaled as the recipes do": sequential("layers.Rescaling(1 / 64, offset=-2)", FLAT),
     "logarithms of probabilities": sequential(SCALED, "layers.Flatten()", "layers.Dense(classes, 'log_softmax')"),
-    "no hidden size but zeros": sequential(
+    "logits that add up": sequential(SCALED, FLAT, "layers.Lambda(lambda x: x - tf.reduce_sum(x, 1, True) / 3 + 1 / 3)"),
+    "a hidden activation": sequential(SCALED, "layers.Flatten()", "layers.Dense(8, 'relu')", "layers.Dense(classes)"),
         SCALED, "layers.Flatten()", "layers.Dense(classes, bias_initializer='ones')"
     ),
     "compiled": GOOD.replace("return keras", "m = keras") + "    m.compile('adam', 'mse')\n    return m\n",
@@ -126,7 +131,7 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("case", FINE)
+@pytest.mark.parametrize("case", FINE, ids=as_id)
 def test_a_model_that_is_fine(case, model):
     assert check(model(FINE[case])).remarks == ()
 
@@ -181,7 +186,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", REFUSED, ids=as_id)
 def test_a_model_that_is_refused(case, model):
     content, words = REFUSED[case]
     where = model(content)
@@ -206,6 +211,10 @@ REMARKED = {
     "float16": (sequential(SCALED, FLAT[:-1] + ", dtype='float16')"), "its output is float16"),
     "NaN": (sequential(SCALED, FLAT, "layers.Rescaling(np.nan)"), "is not finite"),
     "not scaled": (sequential(FLAT), f"{GETS} 0 to 255 for pixels from 0 to 255"),
+    "not scaled, and normalized late": (
+        sequential("layers.Flatten()", *2 * ["layers.Dense(8)"], "layers.BatchNormalization()", "layers.Dense(classes)"),
+        f"{GETS} 0 to 255",
+    ),
     "scaled twice": (sequential(SCALED, SCALED, FLAT), f"{GETS} 0 to 0.00392 for pixels"),
     "scaled twice with an offset": (sequential(*2 * [CENTERED], FLAT), f"{GETS} -1.01 to"),
     "scaled twice before batch normalization": (
@@ -221,7 +230,7 @@ REMARKED = {
 }
 
 
-@pytest.mark.parametrize("case", REMARKED)
+@pytest.mark.parametrize("case", REMARKED, ids=as_id)
 def test_a_model_that_is_remarked_upon(case, model):
     content, words = REMARKED[case]
     remarks = check(model(content)).remarks
@@ -230,12 +239,21 @@ def test_a_model_that_is_remarked_upon(case, model):
     assert all(remark.endswith(".") for remark in remarks)
 
 
+def test_dark_images_are_not_said_to_be_scaled_twice(model):
+    assert model_check.check_own_model(model(GOOD), IMAGES // 100, 3).remarks == ()
+
+
 LAMBDA = sequential(SCALED, "layers.Lambda(lambda x: 2 * x)", FLAT)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(GOOD, ""), (SUBCLASSED, "it can't be saved"), (POSITIONS, "can't be loaded again (TypeError"), (LAMBDA, "can't be loaded again (ValueError")],
+    [
+        (GOOD, ""),
+        (SUBCLASSED, "it can't be saved"),
+        (POSITIONS, "can't be loaded again (TypeError"),
+        (LAMBDA, "can't be loaded again (ValueError"),
+    ],
 )
 def test_what_save_would_leave_is_said_before(content, words, model):
     where = model(content)
@@ -343,7 +361,11 @@ def test_remarks_are_printed_and_by_products_that_fail_are_noted(started, model,
     monkeypatch.setattr(comparison, "write_finished", broken)
     (tmp_path / "save").mkdir()
     (tmp_path / "save" / "momentum-seed-301.keras").write_text("of an earlier command")
-    where = model(SUBCLASSED.replace("1 / 255", "1"))
+    where = model(
+        POSITIONS.replace("1 / 255", "1")
+        .replace("def __init__(self)", "def __init__(self, units)")
+        .replace("Positions()", "Positions(object())")
+    )
     assert run(where, tmp_path / "logs", "--save", str(tmp_path / "save")) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert f"--model {where!r}: its first layer with weights" in printed
@@ -354,17 +376,10 @@ def test_remarks_are_printed_and_by_products_that_fail_are_noted(started, model,
     assert "Models " not in printed
     assert "Figure " not in printed
     assert not list((tmp_path / "save").iterdir())
+    assert "No gradients" not in printed  # Those of the embedding are of the rows that were looked up.
     (record,) = evidence_in(tmp_path / "logs")["records"]
     assert record["status"] == "finished"
     assert record["metrics"]["test_accuracy"] > 0
-
-
-def test_gradients_of_an_embedding_are_logged(started, model, tmp_path):
-    assert run(model(POSITIONS), tmp_path / "logs") == 0
-    (record,) = evidence_in(tmp_path / "logs")["records"]
-    assert record["status"] == "finished"
-    notes = [line for path in tmp_path.rglob(NOTES) for line in path.read_text().splitlines()]
-    assert not [line for line in notes if "gradients" in line]
 
 
 def test_a_changed_helper_is_another_model(started, model, tmp_path, capsys):
