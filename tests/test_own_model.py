@@ -9,7 +9,6 @@ import pytest
 
 from lab.cli import commands
 from lab.core.state import known_state
-from lab.evidence.records import NOTES
 from lab.execute import executor, model_check
 from lab.execute import own_model as own_model_module
 from lab.execute.own_model import model_digest, own_model
@@ -117,10 +116,8 @@ FINE = {
     "batch normalization second": sequential("layers.Conv2D(4, 3)", "layers.BatchNormalization()", FLAT),
     "scaled as the recipes do": sequential("layers.Rescaling(1 / 64, offset=-2)", FLAT),
     "logarithms of probabilities": sequential(SCALED, "layers.Flatten()", "layers.Dense(classes, 'log_softmax')"),
-    "logits that add up": sequential(SCALED, FLAT, "layers.Lambda(lambda x: x - tf.reduce_sum(x, 1, True) / 3 + 1 / 3)"),
+    "logits that add up": sequential(SCALED, FLAT, "layers.Lambda(lambda x: x - tf.reduce_mean(x, 1, True) + 1 / 3)"),
     "a hidden activation": sequential(SCALED, "layers.Flatten()", "layers.Dense(8, 'relu')", "layers.Dense(classes)"),
-        SCALED, "layers.Flatten()", "layers.Dense(classes, bias_initializer='ones')"
-    ),
     "compiled": GOOD.replace("return keras", "m = keras") + "    m.compile('adam', 'mse')\n    return m\n",
     "a seed": GOOD.replace("def build", "keras.utils.set_random_seed(1)\n\ndef build"),
     "another folder": f"import os\nos.chdir('/')\n{GOOD}",
@@ -212,7 +209,7 @@ REMARKED = {
     "NaN": (sequential(SCALED, FLAT, "layers.Rescaling(np.nan)"), "is not finite"),
     "not scaled": (sequential(FLAT), f"{GETS} 0 to 255 for pixels from 0 to 255"),
     "not scaled, and normalized late": (
-        sequential("layers.Flatten()", *2 * ["layers.Dense(8)"], "layers.BatchNormalization()", "layers.Dense(classes)"),
+        sequential("layers.Flatten()", "layers.Dense(8)", "layers.Dense(8), layers.BatchNormalization()", FLAT),
         f"{GETS} 0 to 255",
     ),
     "scaled twice": (sequential(SCALED, SCALED, FLAT), f"{GETS} 0 to 0.00392 for pixels"),

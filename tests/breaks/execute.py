@@ -78,7 +78,7 @@ ROWS = [
         ('"fit", fit)', '"feet", fit, create=True)', f"{MODEL}::test_a_model_that_is_refused[training"),
         ("except (Exception, SystemExit)", "except Exception", "tests/faults/test_formats.py::test_a_model_whose_file"),
         ("is_folder or file in", "file in", f"{MODEL}::test_helpers_beside"),
-        (' and name.partition(".")[0] not in OURS', "", f"{MODEL}::test_of_the_checkout"),
+        ('name.partition(".")[0] not in OURS and ', "", f"{MODEL}::test_of_the_checkout"),
         ("Path(file).read_bytes()", 'b""', f"{MODEL}::test_helpers_beside"),
     ),
     *of(
