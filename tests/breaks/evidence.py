@@ -25,7 +25,7 @@ ROWS = [
         (
             "    except Exception as error:\n",
             "    except OSError as error:\n",
-            "tests/test_dashboard.py::test_what_can_not_be_logged",
+            "tests/test_board.py::test_what_can_not_be_logged",
         ),
         (
             'record.status != "failed"]',
