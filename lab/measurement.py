@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from msgspec import structs
 
-from lab.evidence.records import read, write_json
+from lab.evidence.records import NOTES, by_product, read, write_json
 from lab.evidence.schemas import LOOKS, Evidence, Record, Summary, Trial, TuningSweep
 from lab.execute.invocation import Invocation
 from lab.execute.job import Job
@@ -123,8 +123,10 @@ def say_what_listens(invocation: Invocation, say: Say) -> None:
         say(f"Ray's {everywhere} knows the token that is made for this command. They end with the runs.")
 
 
-def say_left_out(invocation: Invocation, say: Say) -> None:
-    """Say which variants a reader's model can't stand in for, and so are not compared with it."""
+def say_about_model(invocation: Invocation, say: Say) -> None:
+    """Say what looks wrong with a reader's model, and which variants it can't stand in for."""
+    for remark in invocation.model.remarks:
+        say(remark)
     experiment = invocation.experiment
     if invocation.settings.model and (without := [n for n in experiment.names if not experiment.takes_model(n)]):
         say(f"Left out, since they are about models of their own: {', '.join(without)}.")
@@ -157,14 +159,18 @@ def conclude(invocation: Invocation, records: list[Record]) -> Measured:
     report = Report(invocation.experiment, found)
     if not published.stale_tuning and not not_applying(report, published, invocation.settings):
         report = Report(invocation.experiment, found, published.tuning)
-    report.write_figure(folder)
-    (folder / "card.md").write_text(markdown(report), encoding="utf-8")
+    (folder / NOTES).unlink(missing_ok=True)  # Of an earlier attempt.
+    with by_product(folder, "figure"):
+        report.write_figure(folder)
+    with by_product(folder, "card"):
+        (folder / "card.md").write_text(markdown(report), encoding="utf-8")
     if invocation.settings.log:
-        from lab.tensorboard import comparison
+        with by_product(folder, "comparison for TensorBoard"):
+            from lab.tensorboard import comparison
 
-        data = sources.load(invocation.settings.data)
-        card = markdown(report, with_figure=False)
-        comparison.write_finished(folder, report, card, data, samples_of(invocation, data))
+            data = sources.load(invocation.settings.data)
+            card = markdown(report, with_figure=False)
+            comparison.write_finished(folder, report, card, data, samples_of(invocation, data))
     return Measured(report, folder, published)
 
 

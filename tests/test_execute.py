@@ -280,9 +280,10 @@ def test_code_that_was_changed_at_the_end_leaves_no_evidence(started, capsys, mo
     ],
 )
 def test_a_run_of_other_code_images_or_model_than_was_meant_fails(tmp_path, what, words):
-    (tmp_path / "mine.py").write_text("def f(shape, classes): ...")
-    meant = {"data_digest": sources.load().digest, "model": f"{tmp_path / 'mine.py'}:f"}
-    meant["model_digest"] = own_model.model_digest(meant["model"])
+    mine = tmp_path / "mine.py"
+    mine.write_text("def f(shape, classes): ...")
+    meant = {"data_digest": sources.load().digest, "model": f"{mine}:f", "model_files": (str(mine),)}
+    meant["model_digest"] = own_model.model_digest(meant["model_files"])
     meant[what] = "another"
     one = job.Job("tests.toys.guess", ("fair",), 1, {}, sources.Request(), str(tmp_path), **meant, alone=True)
     (record,) = run_job(one)

@@ -1,4 +1,4 @@
-"""A reader's own images and model: scikit-learn's digits written out as PNGs, and folders and models that won't do."""
+"""A reader's own images and model: scikit-learn's digits written out as PNGs, and folders that won't do."""
 
 import dataclasses
 import json
@@ -43,18 +43,6 @@ def loud(shape, classes):
     for _ in range(2):
         x = layers.Conv2D(16, 3, padding="same", activation="relu")(x)
     return keras.Model(images, layers.Dense(classes)(layers.Flatten()(x)))
-
-def three_outputs(shape, classes):
-    return keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(3)])
-
-def divides(shape, classes):
-    return 1 / 0
-
-def no_model(shape, classes):
-    return "a model"
-
-def other_images(shape, classes):
-    return keras.Sequential([keras.Input((7, 7, 1)), layers.Flatten(), layers.Dense(classes)])
 """
 
 
@@ -346,35 +334,3 @@ def test_a_folder_that_will_not_do(fault, tmp_path, capsys):
     (sentence,) = capsys.readouterr().err.strip().splitlines()
     assert [name for name in names if name not in sentence] == []
     assert not list((tmp_path / "logs").rglob("record.json"))
-
-
-@pytest.mark.parametrize(
-    ("function", "sentence"),
-    [
-        ("three_outputs", "its output has the shape (1, 3), and should have (1, 10)"),
-        ("divides", "ZeroDivisionError: division by zero"),
-        ("no_model", "it returned str, and should return a keras.Model"),
-        ("other_images", "could not be built for images (32, 32, 3)"),
-        ("nowhere", "there is no function 'nowhere'"),
-    ],
-)
-def test_a_model_that_will_not_do(my_model, function, sentence, tmp_path, capsys):
-    flags = ["--budget", "smoke", "--model", f"{my_model}:{function}", "--logdir", str(tmp_path)]
-    assert commands.run(load("optimizers"), flags) == 2
-    printed = capsys.readouterr()
-    assert sentence in printed.err
-    assert f"{my_model}:{function}" in printed.err
-    assert len(printed.err.strip().splitlines()) == 1
-
-
-@pytest.mark.parametrize("where", ["nowhere.py:f", "mine.py", "pyproject.toml:f", "syntax.py:f"])
-def test_a_file_that_is_none(where, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pyproject.toml").write_text("")
-    (tmp_path / "syntax.py").write_text("def (")
-    assert (
-        commands.run(load("optimizers"), ["--budget", "smoke", "--model", where, "--logdir", str(tmp_path / "l")]) == 2
-    )
-    printed = capsys.readouterr().err
-    assert f"--model {where!r}" in printed
-    assert "Traceback" not in printed

@@ -87,7 +87,7 @@ def _do(invocation: Invocation, console: Console, said: set[str]) -> int:
         console.print(printable(text))
 
     measurement.say_what_listens(invocation, say)
-    measurement.say_left_out(invocation, say)
+    measurement.say_about_model(invocation, say)
     if action == "search":
         from lab.search.search import search  # Imports KerasTuner, which only searches need.
 

@@ -10,7 +10,15 @@ from rich.console import Console
 from lab.cli import live_table, validate
 from lab.execute.invocation import Invocation
 from lab.experiment import BudgetName, Experiment
-from lab.measurement import Measured, MeasurementError, conclude, found, run_comparison, say_left_out, say_what_listens
+from lab.measurement import (
+    Measured,
+    MeasurementError,
+    conclude,
+    found,
+    run_comparison,
+    say_about_model,
+    say_what_listens,
+)
 from lab.settings import LOGS, Settings, default_config, images_of
 from pipelines.errors import UsageError
 
@@ -67,7 +75,7 @@ def measure(
     try:
         validate.check_with_images(experiment, settings, its_config)
         say_what_listens(invocation, console.print)
-        say_left_out(invocation, console.print)
+        say_about_model(invocation, console.print)
         records = run_comparison(invocation, console.print, live_table.watcher(console))
         if all(record.status == "failed" for record in records):
             cause, log_file = records[0].cause, invocation.folder / "workers.log"

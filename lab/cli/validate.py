@@ -7,7 +7,7 @@ from typing import Any
 
 from lab.evidence.provenance import cores
 from lab.evidence.schemas import LOOKS
-from lab.execute.own_model import check_own_model, own_model
+from lab.execute.own_model import model_file
 from lab.experiment import BUDGETS, BudgetName, Experiment
 from lab.settings import Settings, flag
 from pipelines import sources
@@ -93,7 +93,7 @@ def check(experiment: Experiment, settings: Settings, config: Any) -> None:
     if settings.model and not any(map(experiment.takes_model, settings.variants)):
         raise UsageError(f"The question of {experiment.name} is about its own models: leave --model out.")
     if settings.model:
-        own_model(settings.model)
+        model_file(settings.model)
     check_folder("--logdir", str(settings.logdir))
     check_folder("--save", settings.save)
     sources.check_request(settings.data)
@@ -135,5 +135,3 @@ def check_with_images(experiment: Experiment, settings: Settings, config: Any) -
         raise UsageError(
             f"There are {images:,} training images, fewer than a batch of {batch_size:,}: add --batch-size {fits}."
         )
-    if settings.model:
-        check_own_model(settings.model, data)

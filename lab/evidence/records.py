@@ -1,10 +1,11 @@
 """Records on disk: a JSON file a run, an `evidence.json` an invocation."""
 
+import contextlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from lab.evidence.schemas import Trial
 
 Kind = TypeVar("Kind")
 AnyRecord = TypeVar("AnyRecord", bound=Trial)
+NOTES = "notes.txt"  # In the folder of a run or an invocation: which by-products could not be made, and why.
 
 
 def write_json(path: Path, content: Any, *, durable: bool = True) -> None:
@@ -98,3 +100,19 @@ def explain(error: BaseException) -> str:
         return f"out of memory ({name})"
     text = printable(str(error))
     return f"{name}: {text[:300]}" if text else name
+
+
+@contextlib.contextmanager
+def by_product(folder: Path, name: str) -> Iterator[None]:
+    """Whatever fails in making a by-product is noted in the run's folder, and the run goes on without it."""
+    try:
+        yield
+    except Exception as error:
+        with contextlib.suppress(OSError), (folder / NOTES).open("a", encoding="utf-8") as file:
+            file.write(f"No {name}: {explain(error)}\n")
+
+
+def notes_in(folder: Path) -> list[str]:
+    """What is noted in a folder and those below it, each sentence once."""
+    paths = sorted(folder.rglob(NOTES))
+    return list(dict.fromkeys(line for path in paths for line in path.read_text(encoding="utf-8").splitlines()))

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TypeVar
 
 import filelock
 import pebble
@@ -20,12 +21,13 @@ from lab.evidence.records import explain
 from lab.evidence.schemas import Record
 from lab.execute.job import Job, failed, run_job
 from lab.execute.start import worker_context
-from pipelines.errors import MachineError
+from pipelines.errors import MachineError, UsageError
 
 RUNS_PER_WORKER = 12  # Each `fit` leaves 12 to 39 MB behind in its process, whatever is cleared.
 NO_SHARED_MEMORY = "There is no room in /dev/shm, through which processes talk: make some (in a container: --shm-size)."
 
 Outcome = tuple[Job, list[Record]]
+Result = TypeVar("Result")
 Started = Callable[[Job], None]
 
 
@@ -66,6 +68,25 @@ def side_by_side(work: list[Job], workers: int, gpus: int, started: Started) -> 
             if error.errno == errno.ENOSPC and error.filename is None:  # Of a semaphore.
                 raise MachineError(NO_SHARED_MEMORY) from error
             raise
+        finally:
+            pool.stop()
+            pool.join()
+
+
+def apart(what: str, work: Callable[..., Result], *arguments: object, gpus: int = 0) -> Result:
+    """Call a function of a module in a worker process of its own, which then ends; what it prints is not shown.
+
+    Raises:
+        UsageError: the process ended before the function did; the sentence begins with `what`.
+        Exception: whatever the function raised.
+    """
+    with tempfile.TemporaryDirectory(prefix="workers-", ignore_cleanup_errors=True) as scratch:
+        context = worker_context(gpus)
+        pool = pebble.ProcessPool(max_workers=1, initializer=_prepare, initargs=(scratch, gpus), context=context)
+        try:
+            return pool.schedule(work, args=arguments).result()
+        except pebble.ProcessExpired as error:
+            raise UsageError(f"{what}: the process that tried it ended ({_cause_of_death(error.exitcode)}).") from error
         finally:
             pool.stop()
             pool.join()

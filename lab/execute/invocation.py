@@ -11,13 +11,15 @@ from typing import Any
 
 import filelock
 import msgspec
+import numpy as np
 
 from lab.evidence import code_hash
-from lab.evidence.provenance import stamp
+from lab.evidence.provenance import gpus, stamp
 from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import SWITCHES, Images, Origin, Record
+from lab.execute import executor
 from lab.execute.job import Job
-from lab.execute.own_model import model_digest
+from lab.execute.model_check import IMAGES, Checked, check_own_model
 from lab.experiment import Experiment
 from lab.settings import Settings
 from pipelines import sources
@@ -37,6 +39,7 @@ class Invocation:
     config: Any
     folder: Path
     header: Origin
+    model: Checked
     lock: filelock.BaseFileLock | None = None
     started: float = dataclasses.field(default_factory=time.perf_counter)
     took_over: bool = False  # Runs that other commands have finished.
@@ -44,13 +47,15 @@ class Invocation:
 
     @classmethod
     def begin(cls, experiment: Experiment, settings: Settings, config: Any, command: str) -> "Invocation":
-        """Check the data and open a new folder, or to resume the newest one of the same settings; lock it.
+        """Check the data and the reader's model, and open a new folder, or to resume the newest one of the same
+        settings; lock it.
 
         Raises:
-            UsageError: nothing to resume, or it is being worked on.
+            UsageError: the model will not do, there is nothing to resume, or it is being worked on.
             DataError: the data are missing or broken.
         """
         data = sources.verify(settings.data)
+        model = _checked(settings, data) if settings.model else Checked()
         sweep = experiment.sweep if settings.action == "tune" else None
         header = Origin(
             **stamp(),
@@ -65,7 +70,7 @@ class Invocation:
             code=experiment.code,
             parts=experiment.parts,
             command=command,
-            model=f"{settings.model} {model_digest(settings.model)}" if settings.model else "",
+            model=f"{settings.model} {model.digest}" if settings.model else "",
             table=experiment.table.digest(experiment.name) if experiment.table and not sweep else "",
         )
         home = settings.home / experiment.name
@@ -73,7 +78,7 @@ class Invocation:
         lock = locked(folder)
         if not settings.resume:
             write_json(folder / "invocation.json", header)
-        return cls(experiment, settings, config, folder, header, lock)
+        return cls(experiment, settings, config, folder, header, model, lock)
 
     def end(self) -> None:
         """Give the folder free."""
@@ -102,7 +107,8 @@ class Invocation:
             code=self.experiment.code,
             data_digest=self.header.data_digest,
             model=self.settings.model,
-            model_digest=self.header.model.rpartition(" ")[2],
+            model_files=self.model.files,
+            model_digest=self.model.digest,
             logging=self.settings.log and folder == self.folder,
             profile=self.settings.profile,
             save=self.settings.save,
@@ -143,6 +149,17 @@ class Invocation:
                 f"The code of {self.experiment.name} is not the one that the command began with, so no evidence is "
                 f"written: run it again. The runs are in {self.folder}."
             )
+
+
+def _checked(settings: Settings, data: sources.Data) -> Checked:
+    """The reader's model, looked at in a process of its own.
+
+    Raises:
+        UsageError: it will not do, or it ended the process.
+    """
+    images = data.train.take(np.arange(min(IMAGES, len(data.train)))).images[:]
+    arguments = settings.model, images, len(data.classes), bool(settings.save)
+    return executor.apart(f"--model {settings.model!r}", check_own_model, *arguments, gpus=len(gpus()))
 
 
 # What must be the same where runs are to be taken over.

@@ -21,7 +21,7 @@ from lab.core.perform import perform, record_of, settle_threads
 from lab.core.run import Run
 from lab.core.state import known_state
 from lab.evidence import occasions
-from lab.evidence.records import explain
+from lab.evidence.records import by_product, explain
 from lab.evidence.schemas import Record
 from lab.execute.own_model import model_digest, own_model
 from lab.experiment import Experiment
@@ -34,9 +34,9 @@ class Job:
     """What one process is to do: all of it is names and numbers, so that it travels to any worker.
 
     `variants` holds one name for a recipe of `train`, and all of them for a recipe of `compare`. `code` is the hash of
-    the code that is meant, `data_digest` that of the images and `model_digest` that of the file of `model`, a reader's
-    own as "FILE.py:FUNCTION"; where one is empty it is not compared. What is done `alone` has all of the machine's
-    threads, and everything else one. `log` is the file that a local worker prints to.
+    the code that is meant, `data_digest` that of the images and `model_digest` that of `model_files`, which make up
+    `model`, a reader's own as "FILE.py:FUNCTION"; where one is empty it is not compared. What is done `alone` has all
+    of the machine's threads, and everything else one. `log` is the file that a local worker prints to.
     """
 
     module: str
@@ -48,12 +48,33 @@ class Job:
     code: str = ""
     data_digest: str = ""
     model: str = ""
+    model_files: tuple[str, ...] = ()
     model_digest: str = ""
     logging: bool = True
     profile: bool = False
     save: str = ""
     alone: bool = False
     log: str = os.devnull
+
+
+class _Run(Run):
+    """A run whose saved model is a by-product: where it can't be saved, that is noted, and the numbers are kept."""
+
+    def scores(self, model: Any, *given: Any, **named: Any) -> dict[str, float]:
+        save, self.save = self.save, None
+        metrics = super().scores(model, *given, **named)
+        self.save = save
+        if save and not self.diverged:
+            part = save.with_name(f"{save.stem}.part.keras")
+            with by_product(self.folder, f"saved model {save.name}"):
+                save.parent.mkdir(parents=True, exist_ok=True)
+                save.unlink(missing_ok=True)  # Of an earlier command.
+                try:
+                    model.save(part)
+                    part.replace(save)
+                finally:
+                    part.unlink(missing_ok=True)
+        return metrics
 
 
 def run_job(job: Job) -> list[Record]:
@@ -109,8 +130,8 @@ def _check_same(job: Job, experiment: Experiment) -> None:
         raise RuntimeError("the code changed while the command ran: run it again")
     if job.data_digest and sources.load(job.data).digest != job.data_digest:
         raise RuntimeError("the images are not the ones that the command began with")
-    if job.model_digest and model_digest(job.model) != job.model_digest:
-        raise RuntimeError("the file of --model is not the one that the command began with")
+    if job.model_digest and model_digest(job.model_files) != job.model_digest:
+        raise RuntimeError("the file of --model, or one that it imports, is not the one that the command began with")
 
 
 def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
@@ -123,4 +144,4 @@ def _new_run(job: Job, variant: str, config: Any, start: float) -> Run:
         from lab.tensorboard.log import TensorBoardLog
 
         log = TensorBoardLog(folder, job.profile)
-    return Run(variant, job.seed, job.data, config, folder, log, save, Stopwatch(start))
+    return _Run(variant, job.seed, job.data, config, folder, log, save, Stopwatch(start))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lab.evidence.records import printable, values_of
+from lab.evidence.records import notes_in, printable, values_of
 from lab.evidence.schemas import LOOKS, Record, SearchTrial, TuningSweep
 from lab.report import replication
 from lab.report.published import STALE, Published
@@ -57,8 +57,10 @@ def say_measured(
     _say_remarks(report, settings, console, said)
     if why_not or seeds >= LOOKS[0]:
         console.print("\n".join(report.verdict_lines()))
-    console.print(f"\nFigure       {folder / 'figure.png'}\nEvidence     {folder / 'evidence.json'}")
-    if settings.save:
+    figure = f"Figure       {folder / 'figure.png'}\n" if (folder / "figure.png").exists() else ""
+    console.print(f"\n{figure}Evidence     {folder / 'evidence.json'}")
+    saved = [Path(settings.save) / f"{record.variant}-seed-{record.seed}.keras" for record in report.records]
+    if settings.save and any(path.exists() for path in saved):
         console.print(f"Models       {settings.save}")
     if settings.log:
         where = [] if settings.logdir == LOGS else ["--logdir", str(settings.logdir)]
@@ -66,6 +68,8 @@ def say_measured(
         console.print(f"TensorBoard  {board}")
     if settings.log and settings.profile:
         say_profiled(report.experiment.name, report.found.variants, folder, console)
+    for note in notes_in(folder):
+        console.print(f"Left out     {printable(note)}")
     say_unfinished(report.records, console)
 
 

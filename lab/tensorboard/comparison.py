@@ -15,7 +15,7 @@ from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.graph import keras_util
 from tensorboard.plugins.text.summary_v2 import text_pb
 
-from lab.evidence.records import finished, read, values_of
+from lab.evidence.records import finished, notes_in, read, values_of
 from lab.evidence.schemas import Record
 from lab.report.figure import band_of
 from lab.report.pages import markdown_table
@@ -114,9 +114,7 @@ def write_finished(
                     run.add(_pictures(own, data))
                 if samples and variant in samples:
                     run.add([events.image_pb("trained on, a sample", pictures.tiles(samples[variant]))])
-            notes = "".join(path.read_text(encoding="utf-8") for path in sorted(own.glob(f"seed-*/**/{events.NOTES}")))
-            left_out = "\n".join(dict.fromkeys(notes.splitlines()))
-            texts = {"profile": words_in(own), "left out": left_out}
+            texts = {"profile": words_in(own), "left out": "\n".join(notes_in(own))}
             run.add([text_pb(name, words) for name, words in texts.items() if words])
         _write_means(folder, variant, report)
     files = {"figure": folder / "figure.png"}

@@ -13,11 +13,11 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.util import tensor_util
 
-from lab.evidence.records import explain
+from lab.evidence.records import NOTES as NOTES
+from lab.evidence.records import by_product as by_product
 from lab.evidence.schemas import Record
 
 FILES = "events.out.tfevents.*"
-NOTES = "notes.txt"  # In a run's folder: which by-products could not be made, and why.
 # What a run leaves for the comparison: some of its rates, its model, and the classes that it predicts for test images.
 RATES, MODEL, PREDICTED = "rates.json", "model.json", "predicted.npy"
 
@@ -56,16 +56,6 @@ def written(folder: Path, *, anew: bool = False) -> Iterator[Events]:
         yield events
     for path in older:
         path.unlink()
-
-
-@contextlib.contextmanager
-def by_product(folder: Path, name: str) -> Iterator[None]:
-    """Whatever fails in making a by-product is noted in the run's folder, and the run goes on without it."""
-    try:
-        yield
-    except Exception as error:
-        with contextlib.suppress(OSError), (folder / NOTES).open("a", encoding="utf-8") as file:
-            file.write(f"No {name}: {explain(error)}\n")
 
 
 def write_settings(folder: Path, of: Path, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:

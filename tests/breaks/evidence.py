@@ -23,6 +23,11 @@ ROWS = [
     *of(
         "lab/evidence/records.py",
         (
+            "    except Exception as error:\n",
+            "    except OSError as error:\n",
+            "tests/test_board.py::test_what_can_not_be_logged",
+        ),
+        (
             'record.status != "failed"]',
             'record.status == "finished"]',
             "tests/test_evidence.py::test_a_failed_run_has_no_value",

@@ -4,9 +4,7 @@ from tests.breaks.row import of
 
 CLUSTER = "tests/test_distributed.py"
 
-MACHINE = "tests/faults/test_machine.py"
-JOINING = "tests/test_joining.py"
-
+JOINING, MACHINE, MODEL = "tests/test_joining.py", "tests/faults/test_machine.py", "tests/test_own_model.py"
 ROWS = [
     *of(
         "lab/execute/invocation.py",
@@ -71,6 +69,79 @@ ROWS = [
         "lab/execute/scheduler.py",
         ("problem = _another_run(record, variant, job)", 'problem = ""', "tests/test_execute.py::test_a_record_that"),
         ("return 1  # Times are", "return 2  # Times are", "tests/test_execute.py::test_what_measures_times_has"),
+    ),
+    *of(
+        "lab/execute/own_model.py",
+        ("        del sys.modules[name]\n", "        pass\n", f"{MODEL}::test_a_helper_is_run_anew"),
+        ("sys.path.append(", "sys.path.insert(0, ", f"{MODEL}::test_helpers_beside"),
+        ("if _is_free(path) else", "if True else", f"{MODEL}::test_a_file_may_be_called"),
+        ('"fit", fit)', '"feet", fit, create=True)', f"{MODEL}::test_a_model_that_is_refused[training"),
+        ("except (Exception, SystemExit)", "except Exception", "tests/faults/test_formats.py::test_a_model_whose_file"),
+        ("is_folder or file in", "file in", f"{MODEL}::test_helpers_beside"),
+        ('name.partition(".")[0] not in OURS and ', "", f"{MODEL}::test_of_the_checkout"),
+        ("Path(file).read_bytes()", 'b""', f"{MODEL}::test_helpers_beside"),
+    ),
+    *of(
+        "lab/execute/model_check.py",
+        ("(Exception, SystemExit)", "Exception", f"{MODEL}::test_a_model_that_is_refused[an_end"),
+        ("if model is another:", "if False:", f"{MODEL}::test_a_model_that_is_refused[the_same_model"),
+        ("if not model.trainable_variables:", "if False:", f"{MODEL}::test_a_model_that_is_refused[nothing_to"),
+        ("if len(inputs) != 1:", "if False:", f"{MODEL}::test_a_model_that_is_refused[two_inputs"),
+        ("if not output.dtype.is_floating:", "if False:", f"{MODEL}::test_a_model_that_is_refused[whole"),
+        (
+            "        model(images)  # Some",
+            "        pass  # Some",
+            f"{MODEL}::test_a_model_that_is_remarked_upon[not_scaled_s",
+        ),
+        ("training=True), autograph=False)()", "training=True))", f"{MODEL}::test_a_model_that_is_refused[no_graph"),
+        ("set_seed(seed)", "set_seed(1)", f"{MODEL}::test_a_model_that_is_fine[plain"),
+        (
+            "not isinstance(call.layer, keras.layers.Normalization)",
+            "True",
+            f"{MODEL}::test_a_model_that_is_remarked_upon[not_ad",
+        ),
+        ("weighted[:2]", "weighted[:1]", f"{MODEL}::test_a_model_that_is_fine[batch_normalization_second"),
+        ("weighted[:2]", "weighted", f"{MODEL}::test_a_model_that_is_remarked_upon[not_scaled_and"),
+        (
+            "(spread > LARGE and not normalizes)",
+            "(spread > LARGE)",
+            f"{MODEL}::test_a_model_that_is_fine[batch_normalization_first",
+        ),
+        ("spread < TWICE * of_pixels", "spread < 0.02", f"{MODEL}::test_dark_images"),
+        (
+            "or spread < TWICE",
+            "or not normalizes and spread < TWICE",
+            f"{MODEL}::test_a_model_that_is_remarked_upon[scaled_twice_before",
+        ),
+        ("(rows >= 0).all() and ", "", f"{MODEL}::test_a_model_that_is_fine[logits_that_add_up"),
+        (
+            '{"linear", "log_softmax", "softmax"}',
+            '{"linear", "softmax"}',
+            f"{MODEL}::test_a_model_that_is_fine[logarithms",
+        ),
+        ("if call.output is output]", "]", f"{MODEL}::test_a_model_that_is_fine[a_hidden_activation"),
+        ("if output.dtype.size < 4:", "if False:", f"{MODEL}::test_a_model_that_is_remarked_upon[float16"),
+        ("if now != usual[name]", "if False", f"{MODEL}::test_a_model_that_is_remarked_upon[eager"),
+        (
+            "sources.test_set(closed=True)",
+            "sources.test_set(closed=False)",
+            f"{MODEL}::test_a_model_that_is_refused[the_test",
+        ),
+    ),
+    *of(
+        "lab/execute/job.py",
+        ("save, self.save = self.save, None", "save = self.save", f"{MODEL}::test_remarks_are_printed"),
+        ("save.unlink(missing_ok=True)", "pass", f"{MODEL}::test_remarks_are_printed"),
+        ("part.unlink(missing_ok=True)", "pass", f"{MODEL}::test_remarks_are_printed"),
+        ("if job.model_digest and model_digest", "if False and model_digest", f"{MODEL}::test_a_helper_that_changes"),
+    ),
+    *of(
+        "lab/execute/executor.py",
+        (
+            "except pebble.ProcessExpired as error:\n            raise UsageError",
+            "except ZeroDivisionError as error:\n            raise UsageError",
+            f"{MODEL}::test_what_a_file_does",
+        ),
     ),
     *of(
         "lab/execute/invocation.py",
