@@ -25,7 +25,9 @@ def candidates() -> list[tuple[str, str, int]]:
     found = []
     for name in NAMES:
         experiment, evidence = load(name), Published.read(load(name)).evidence
-        if evidence is None or Published.read(experiment).stale or experiment.images == "full":  # Not in this repository.
+        if (
+            evidence is None or Published.read(experiment).stale or experiment.images == "full"
+        ):  # Not in this repository.
             continue
         found += [
             (name, record.variant, record.seed)

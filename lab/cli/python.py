@@ -25,6 +25,7 @@ def measure(
     train_images: int | None = None,
     split_seed: int | None = None,
     image_size: int | None = None,
+    skip_bad: bool = False,
     model: str = "",
     save: str | Path = "",
     logdir: str | Path = LOGS,
@@ -38,7 +39,8 @@ def measure(
         experiment: the recipe's name, such as "optimizers", or your own `Experiment`.
         variants: which; by default those of a plain run, and all of them with ["all"].
         seeds: how many, from the recipe's first one on, or which.
-        data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
+        data: "subset", "full", "folder:PATH", "csv:FILE" or "tfds:NAME"; the default is the budget's.
+        skip_bad: leave out files that can't be used as images.
         model: your own function in place of the recipe's `build_model`, as "FILE.py:FUNCTION".
         save: a folder for the trained models, one `.keras` file per run.
         config: fields of the recipe's Config.
@@ -51,7 +53,7 @@ def measure(
     experiment, console = found(experiment), Console()
     if experiment.module == "__main__":
         raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
-    images = images_of(budget, experiment, data, train_images, split_seed, image_size)
+    images = images_of(budget, experiment, data, train_images, split_seed, image_size, skip_bad)
     chosen = validate.seeds_of(experiment, budget, seeds)
     names = validate.variants_of(experiment, budget, variants, own_model=bool(model))
     asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
