@@ -205,7 +205,7 @@ def verify(request: Request) -> Data:
 @functools.cache
 def say_once(report: str) -> None:
     """Print a report; several recipes of one command may ask for the same images."""
-    print(report, flush=True)
+    print(report, end="\n\n", flush=True)
 
 
 @functools.lru_cache(maxsize=2)

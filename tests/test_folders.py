@@ -1,6 +1,7 @@
 """Folders and tables of a reader's own images: what is read, what is said of the rest, and what is refused."""
 
 import io
+import json
 import os
 import shutil
 import struct
@@ -11,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lab import measure
 from lab.cli import commands
 from lab.experiments import load
 from pipelines import decoding, image_cache, sources, walking
-from pipelines.errors import RequestError
+from pipelines.errors import RequestError, UsageError
 from pipelines.sources import Request
+from tests.toys import guess
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +184,24 @@ def test_a_thousand_classes_are_a_short_report(tmp_path, capsys):
     said = capsys.readouterr().out.splitlines()
     assert len(said) < 30
     assert "and 50 more classes, with 3 to 4 train, 1 to 1 validation, 1 to 1 test images each" in "\n".join(said)
+
+
+@pytest.mark.usefixtures("started")
+def test_the_report_comes_before_training_and_the_classes_lie_beside_the_models(tmp_path, capsys):
+    for number in (10, 9):
+        fill(tmp_path / "photos" / str(number))
+    save = tmp_path / "models"
+    how = {"budget": "smoke", "data": f"folder:{tmp_path / 'photos'}", "save": save, "logdir": tmp_path / "logs"}
+    for _ in range(2):  # A cell of a notebook that is run again.
+        measure(guess.EXPERIMENT, **how, variants=["fair"], log=False)
+        said = capsys.readouterr().out
+        assert 0 <= said.find("0  9 ") < said.find("1  10") < said.find("fair")
+    assert json.loads((save / "classes.json").read_text(encoding="utf-8")) == ["9", "10"]
+    (save / "fair-seed-1.keras").write_bytes(b"")
+    fill(tmp_path / "photos" / "11")
+    with pytest.raises(UsageError, match="models of other classes"):
+        measure(guess.EXPERIMENT, **how, variants=["fair"], log=False)
+    assert json.loads((save / "classes.json").read_text(encoding="utf-8")) == ["9", "10"]
 
 
 # What will not do: one sentence that says what was found, and exit code 2

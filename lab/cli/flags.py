@@ -33,7 +33,7 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "train_images": (int | None, None, "How many training images, the same number of each class."),
     "split_seed": (int | None, None, "Which split of the training images into a training and a validation part."),
     "model": (str, "", "Your own function in place of the recipe's build_model, as FILE.py:FUNCTION. The file is run."),
-    "save": (str, "", "A folder for the trained models, one .keras file per run."),
+    "save": (str, "", "A folder for the trained models, one .keras file per run, and their classes in classes.json."),
     "profile": (bool, False, "Profile some early steps of each training, for TensorBoard's Profile page."),
     "log": (bool, True, "Write TensorBoard files."),
     "jobs": (int | None, None, "Runs at a time. Default: one per GPU, or one per core."),

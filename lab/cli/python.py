@@ -12,6 +12,7 @@ from lab.execute.invocation import Invocation
 from lab.experiment import BudgetName, Experiment
 from lab.measurement import Measured, MeasurementError, conclude, found, run_comparison, say_left_out, say_what_listens
 from lab.settings import LOGS, Settings, default_config, images_of
+from pipelines import sources
 from pipelines.errors import UsageError
 
 
@@ -42,7 +43,7 @@ def measure(
         data: "subset", "full", "folder:PATH", "csv:FILE" or "tfds:NAME"; the default is the budget's.
         skip_bad: leave out files that can't be used as images.
         model: your own function in place of the recipe's `build_model`, as "FILE.py:FUNCTION".
-        save: a folder for the trained models, one `.keras` file per run.
+        save: a folder for the trained models, one `.keras` file per run, and their classes in `classes.json`.
         config: fields of the recipe's Config.
 
     Raises:
@@ -63,6 +64,7 @@ def measure(
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
     validate.check(experiment, settings, its_config)
+    sources.say_once.cache_clear()  # A cell of a notebook may be run again.
     invocation = Invocation.begin(
         experiment, settings, its_config, f"measure({experiment.name!r}, budget={budget!r}, …)"
     )

@@ -46,10 +46,12 @@ class Invocation:
         """Check the data and open a new folder, or to resume the newest one of the same settings; lock it.
 
         Raises:
-            UsageError: nothing to resume, or it is being worked on.
+            UsageError: nothing to resume, or it is being worked on, or `--save` names models of other classes.
             DataError: the data are missing or broken.
         """
         data = sources.verify(settings.data)
+        if settings.save:
+            write_classes(Path(settings.save), data.classes)
         sweep = experiment.sweep if settings.action == "tune" else None
         header = Origin(
             **stamp(),
@@ -142,6 +144,21 @@ class Invocation:
                 f"The code of {self.experiment.name} is not the one that the command began with, so no evidence is "
                 f"written: run it again. The runs are in {self.folder}."
             )
+
+
+def write_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Write the names of the classes, in the order of a model's outputs, beside the models that are saved there.
+
+    Raises:
+        UsageError: models of other classes are there already.
+    """
+    path, content = folder / "classes.json", json.dumps(list(classes), ensure_ascii=False, indent=1) + "\n"
+    if any(folder.glob("*.keras")) and path.exists() and path.read_text(encoding="utf-8") != content:
+        raise UsageError(
+            f"--save {folder} holds models of other classes, as its classes.json says: name another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
 
 
 # What must be the same where runs are to be taken over.
