@@ -164,23 +164,29 @@ def decode_all(
     return images, bad, tuple(f"Images {kind}: {number:,}." for kind, number in kinds.items())
 
 
-def settle_bad(bad: dict[int, str], names: Sequence[str], skip_bad: bool, where: str) -> tuple[str, ...]:
-    """A sentence on bad files where they are to be left out.
+def bad_files(bad: dict[int, str], names: Sequence[str]) -> np.ndarray:
+    """A text for each bad file: its name and what is wrong with it."""
+    return np.array([f"{names[place]!r} {why}" for place, why in sorted(bad.items())], dtype=str)
+
+
+def settle(arrays: image_cache.Arrays, where: str, skip_bad: bool) -> image_cache.Arrays:
+    """Arrays that were read, with a note on the files that are left out of them.
 
     Raises:
-        RequestError: there are some, and they are not.
+        RequestError: there are some, and they are not to be skipped.
     """
-    if not bad:
-        return ()
-    listed = "; ".join(f"{names[place]!r} {why}" for place, why in itertools.islice(sorted(bad.items()), LISTED))
-    listed += f"; and {len(bad) - LISTED:,} more" * (len(bad) > LISTED)
-    counted = f"{len(bad):,} of {len(names):,} files"
-    if skip_bad:
-        return (f"Left out, since they can't be used, are {counted}: {listed}.",)
-    raise RequestError(
-        f"In {where} {counted} can't be used: {listed}. Mend them or take them out, or add --skip-bad (in Python "
-        "skip_bad=True) to go on without them."
-    )
+    bad = arrays["notes_bad"]
+    if not len(bad):
+        return arrays
+    listed = "; ".join(bad[:LISTED]) + f"; and {len(bad) - LISTED:,} more" * (len(bad) > LISTED)
+    total = len(bad) + sum(len(array) for name, array in arrays.items() if name.endswith("_ids"))
+    if not skip_bad:
+        raise RequestError(
+            f"In {where} {len(bad):,} of {total:,} files can't be used: {listed}. Mend them or take them out, or add "
+            "--skip-bad (in Python skip_bad=True) to go on without them."
+        )
+    note = f"Left out, since they can't be used, are {len(bad):,} of {total:,} files: {listed}."
+    return {**arrays, "notes": np.array([*arrays["notes"], note], dtype=str)}
 
 
 def keep_only(images: np.ndarray, places: np.ndarray) -> np.ndarray:

@@ -43,28 +43,39 @@ def fingerprint(found: Listing) -> str:
     return whole.hexdigest()
 
 
-def read(found: Listing, size: int, skip_bad: bool = False) -> dict[str, np.ndarray]:
+def read(found: Listing, size: int) -> dict[str, np.ndarray]:
     """All images, resized to `size` × `size`: for each part images uint8 (n, size, size, 3), labels int32 (n,), ids.
 
-    "notes" are sentences on files that were converted, and on bad ones that were left out.
-
-    Raises:
-        RequestError: files can't be used and are not to be skipped, or too few are left.
+    "notes" are sentences on files that were converted, and "notes_bad" is about those that can't be used.
     """
     files = [one for of_part in found.parts.values() for one in of_part]
-    names, where = found.names(), shown(found.root)
+    names = found.names()
     images, bad, notes = decoding.decode_all((path for path, _ in files), len(files), size)
-    notes += decoding.settle_bad(bad, names, skip_bad, where)
     good = np.array([place for place in range(len(files)) if place not in bad], dtype=int)
     images = decoding.keep_only(images, good)
     labels = np.array([label for _, label in files], dtype=np.int32)[good]
     ids = np.array(names)[good]
-    if lost := np.setdiff1d(np.arange(len(found.classes)), labels).tolist():
-        raise RequestError(f"In {where} no image of the class {found.classes[lost[0]]!r} can be used. {notes[-1]}")
-    check_count(found.root, len(good))
     arrays: dict[str, np.ndarray] = {"classes": np.array(found.classes), "notes": np.array(notes, dtype=str)}
+    arrays["notes_bad"] = decoding.bad_files(bad, names)
     part_of = np.repeat(np.arange(len(found.parts)), [len(of_part) for of_part in found.parts.values()])[good]
     for number, part in enumerate(found.parts):
         places = slice(*np.searchsorted(part_of, [number, number + 1]))
         arrays |= {f"{part}_images": images[places], f"{part}_labels": labels[places], f"{part}_ids": ids[places]}
     return arrays
+
+
+def settle(found: Listing, arrays: dict[str, np.ndarray], skip_bad: bool) -> dict[str, np.ndarray]:
+    """What was read of a listing, with all of its notes.
+
+    Raises:
+        RequestError: files can't be used and are not to be skipped, or too few are left.
+    """
+    arrays = decoding.settle(arrays, shown(found.root), skip_bad)
+    labels = np.concatenate([arrays[f"{part}_labels"] for part in found.parts])
+    if lost := np.setdiff1d(np.arange(len(found.classes)), labels).tolist():
+        raise RequestError(
+            f"In {shown(found.root)} no image of the class {shown(found.classes[lost[0]])} can be used. "
+            f"{arrays['notes'][-1]}"
+        )
+    check_count(found.root, len(labels))
+    return {**arrays, "notes": np.array([*found.notes, *arrays["notes"]], dtype=str)}

@@ -240,16 +240,16 @@ def _load(request: Request) -> Data:
 def _decoded(source: str, size: int, skip_bad: bool) -> tuple[image_cache.Arrays, str]:
     """Arrays by name, such as "train_images", "test_labels" and "classes", and a hash of them, whatever the split."""
     kind, _, rest = source.partition(":")
-    made_by = f"{kind} {decoding.VERSION} {size} {skip_bad}"
+    made_by = f"{kind} {decoding.VERSION} {size}"
     if kind in ("folder", "csv"):
         path = source_names.path_of(source)
         files = folders.listing(path) if kind == "folder" else tables.listing(path, skip_bad)
-        key = f"{made_by} {listed.fingerprint(files)}"
-        arrays, digest = image_cache.get(key, lambda: listed.read(files, size, skip_bad))
-        return {**arrays, "notes": np.array([*files.notes, *arrays["notes"]], dtype=str)}, digest
+        arrays, digest = image_cache.get(f"{made_by} {listed.fingerprint(files)}", lambda: listed.read(files, size))
+        return listed.settle(files, arrays, skip_bad), digest
     if kind == "tfds":
         key = f"{made_by} {tfds_source.fingerprint(rest)}"
-        return image_cache.get(key, lambda: tfds_source.read(rest, size, skip_bad))
+        arrays, digest = image_cache.get(key, lambda: tfds_source.read(rest, size))
+        return decoding.settle(arrays, repr(rest), skip_bad), digest
     version = cifar10.SUMS_DIGEST if source == "subset" else cifar10.full_builder().info.full_name
     return image_cache.get(f"{source} {version}", lambda: cifar10.read(source))
 

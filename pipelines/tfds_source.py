@@ -34,11 +34,11 @@ def fingerprint(name: str) -> str:
     return f"{builder.info.full_name} {hashlib.sha256(found.encode()).hexdigest()}"
 
 
-def read(name: str, size: int, skip_bad: bool = False) -> dict[str, np.ndarray]:
+def read(name: str, size: int) -> dict[str, np.ndarray]:
     """All images, resized to `size` × `size`: for each part images uint8 (n, size, size, 3), labels int32 (n,), ids.
 
     Classes without an image are dropped, and parts without labels left out; "notes" says so, and which splits are not
-    used.
+    used. "notes_bad" is about images that can't be read.
 
     Raises:
         RequestError: as `fingerprint`, or the training images have no labels.
@@ -50,6 +50,7 @@ def read(name: str, size: int, skip_bad: bool = False) -> dict[str, np.ndarray]:
     unread = dict.fromkeys(sizes, "")
     labels: dict[str, np.ndarray] = {}
     notes: list[str] = []
+    all_bad: list[str] = []
     for part, names in PARTS.items():
         split = next((split for name in names for split in sizes if split.casefold() == name and sizes[split]), None)
         if split is None:
@@ -59,7 +60,8 @@ def read(name: str, size: int, skip_bad: bool = False) -> dict[str, np.ndarray]:
         if without := int(np.sum(classes < 0)):  # tensorflow-datasets marks missing labels by -1.
             unread[split] = f", {without:,} without a label"
             continue
-        notes += [*said, *decoding.settle_bad(bad, ids.tolist(), skip_bad, f"{name!r}")]
+        notes += said
+        all_bad += decoding.bad_files(bad, ids.tolist()).tolist()
         good = np.setdiff1d(np.arange(len(ids)), list(bad))
         del unread[split]
         labels[part] = classes[good]
@@ -78,7 +80,8 @@ def read(name: str, size: int, skip_bad: bool = False) -> dict[str, np.ndarray]:
         notes.append(
             f"Classes of {name} without an image are dropped: {', '.join(map(repr, all_names[unused].tolist()))}."
         )
-    return {**arrays, "classes": all_names[used], "notes": np.array(notes, dtype=str)}
+    texts = {"notes": np.array(notes, dtype=str), "notes_bad": np.array(all_bad, dtype=str)}
+    return {**arrays, "classes": all_names[used], **texts}
 
 
 def _listed(sizes: dict[str, int], which: dict[str, str]) -> str:
@@ -168,7 +171,8 @@ def decode(builder: Any, split: str, size: int, *keys: str) -> list[np.ndarray]:
         DataError: the files can't be read.
     """
     images, bad, _, others = _decoded(builder, split, size, *keys)
-    decoding.settle_bad(bad, list(map(str, range(len(images)))), False, str(builder.data_path))
+    if bad:
+        raise DataError(f"The set in {builder.data_path} has {len(bad)} images that can't be read: prepare it again.")
     return [images, *others]
 
 
