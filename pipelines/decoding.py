@@ -150,7 +150,7 @@ def decode_all(
     console, numbered = Console(stderr=True), enumerate(files)
     with (
         warnings.catch_warnings(),
-        Progress(console=console, transient=True, disable=not console.is_interactive) as shown,
+        Progress(console=console, transient=True, disable=not (console.is_interactive or console.is_jupyter)) as shown,
         ThreadPoolExecutor(min(MOST_THREADS, _cores())) as threads,
     ):
         warnings.simplefilter("ignore")  # Of broken EXIF data, and of sizes above a limit that is higher than ours.

@@ -11,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from lab import measure
 from lab.cli import commands
@@ -489,6 +490,15 @@ def test_a_phones_pictures_with_a_second_one_inside_are_jpegs():
     assert said == ()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_formats_without_loss_are_turned_too(kind):
+    image, exif = square(noise("RGB")), Image.Exif()
+    exif[0x0112] = 6
+    options = {"lossless": True} if kind == "WEBP" else {}
+    pixels, _ = decoded(image.transpose(Image.Transpose.ROTATE_90), kind, exif=exif, **options)
+    assert np.array_equal(pixels, np.asarray(image))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_turned_as_their_exif_data_say(orientation):
     """What a phone stores on its side is the same as what it shows, for JPEGs that are and are not decoded in part."""
@@ -550,7 +560,9 @@ def test_all_bad_files_are_listed_at_once_and_can_be_left_out(photos, refused, c
         assert f"{place!r} {words}" in sentence
     assert sentence.endswith("or add --skip-bad (in Python skip_bad=True) to go on without them.")
 
-    data = verified(photos, skip_bad=True)
+    with pytest.MonkeyPatch.context() as patched:  # What was decoded is kept.
+        patched.setattr(decoding, "decode", lambda *_: pytest.fail("It is decoded again."))
+        data = verified(photos, skip_bad=True)
     assert sum(sizes(data)) == 60
     said = capsys.readouterr().out
     assert "Left out, since they can't be used, are 12 of 72 files: 'a/bad00.png' is no image" in said
@@ -582,6 +594,16 @@ def test_a_new_decoder_reads_anew(photos, monkeypatch):
     assert verified(photos).train.images.max() < 30  # From what is kept.
     monkeypatch.setattr(decoding, "VERSION", decoding.VERSION + 1)
     assert verified(photos).train.images.max() == 99
+
+
+def test_a_terminal_shows_how_far_decoding_has_come(photos, monkeypatch, capsys):
+    verified(photos)
+    assert capsys.readouterr().err == ""
+    screen = io.StringIO()
+    monkeypatch.setattr(decoding, "Console", lambda **_: Console(file=screen, force_terminal=True, width=80))
+    fill(photos / "a", 1)
+    verified(photos)
+    assert "Decoding images" in screen.getvalue()
 
 
 # Tables

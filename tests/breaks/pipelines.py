@@ -143,6 +143,8 @@ ROWS = [
         ("    for to, place in enumerate(places):\n", "    for to, place in ():\n", f"{FOLDERS}::test_all_bad_files"),
         (">> 8)", ">> 7)", f"{FOLDERS}::test_sixteen_bits"),
         ("!= (255, 255):", "is None:", f"{FOLDERS}::test_opaque_alpha"),
+        ("if not skip_bad:", "if False:", f"{FOLDERS}::test_all_bad_files"),
+        ("disable=not (", "disable=bool(", f"{FOLDERS}::test_a_terminal_shows"),
         ('";16" in', '"never" in', f"{FOLDERS}::test_sixteen_bits"),
     ),
     *of(
