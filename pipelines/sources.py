@@ -33,6 +33,7 @@ from pipelines import (
     tfds_source,
 )
 from pipelines.errors import RequestError
+from pipelines.names import name_of
 
 PARTS = ("train", "validation", "test")
 IMAGE_SIZE = 32  # Where nothing else is said.
@@ -232,7 +233,9 @@ def _load(request: Request) -> Data:
         made = [part for part in PARTS if part not in given]
         notes = [str(note) for note in found.get("notes", ())]
         notes += accounts.on_the_split(made, request.split_seed, len(train), available)
-        report = accounts.report(request.source, size, classes, {part: parts[part].labels for part in PARTS}, notes)
+        report = accounts.report(
+            name_of(request.source), size, classes, {part: parts[part].labels for part in PARTS}, notes
+        )
     return Data(train, parts["validation"], parts["test"], classes, digest, report)
 
 

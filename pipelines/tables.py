@@ -10,6 +10,7 @@ from pipelines.decoding import LISTED
 from pipelines.errors import RequestError
 from pipelines.listed import Listing, check_count
 from pipelines.names import check_names, in_order, name_of, shown
+from pipelines.walking import is_file, is_folder
 
 COLUMNS = ("path", "label")
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -34,17 +35,17 @@ def listing(table: Path, skip_bad: bool = False) -> Listing:
             continue
         named, label = cells
         path = root / named
-        try:
-            real, is_file = path.resolve(), path.is_file()
-        except (OSError, ValueError, RuntimeError):  # A name that no file can have, or a loop of links.
-            real, is_file = path, False
-        if is_file and not real.is_relative_to(home):
+        there = is_file(path)
+        real = path.resolve() if there else path
+        if there and not real.is_relative_to(home):
             raise RequestError(
                 f"Row {row} of {shown(table)} leads out of the table's folder, to {shown(real)}: put the table above "
                 "all images that it names."
             )
-        if not is_file:
-            bad.append(f"row {row} names {name_of(named)!r}, {'a folder' if real.is_dir() else 'which is not there'}")
+        if not there:
+            bad.append(
+                f"row {row} names {name_of(named)!r}, {'a folder' if is_folder(path) else 'which is no file there'}"
+            )
         elif re.fullmatch(r"-[0-9]+(\.0*)?", label):
             bad.append(f"row {row} has the label {label}, and a class has no negative number")
         else:
@@ -88,12 +89,14 @@ def _settle(table: Path, bad: list[str], skip_bad: bool) -> list[str]:
 def _rows(table: Path, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
     """The number of each row, as a spreadsheet counts, with its path and label."""
     here = shown(table)
+    if not is_file(table):
+        raise RequestError(f"There is no table {here}: name a file, as csv:FILE.")
     try:
         text = table.read_text(encoding="utf-8-sig")  # With or without the mark that Excel begins a file with.
     except UnicodeDecodeError as error:
         raise RequestError(f"{here} is not written in UTF-8: save it as CSV UTF-8.") from error
-    except (OSError, ValueError) as error:
-        raise RequestError(f"There is no table {here} that can be read: name a file, as csv:FILE.") from error
+    except OSError as error:
+        raise RequestError(f"The table {here} can't be read ({error.strerror}).") from error
     first = text.partition("\n")[0]
     separator = max(SEPARATORS, key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)

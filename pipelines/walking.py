@@ -135,3 +135,11 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except (OSError, ValueError):
         return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether it is a file, and no device or pipe, which may have no end."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False

@@ -361,6 +361,8 @@ NAMES_OF_NOTHING = [
     ("folder:photos/a/00.png", "it is a file, so name a folder"),
     ("csv:photos", "write folder:photos"),
     ("csv:nowhere.csv", "There is no table 'nowhere.csv'"),
+    ("csv:/dev/zero", "There is no table '/dev/zero'"),
+    (f"csv:{'x' * 5000}", "There is no table"),
     ("csv:table.xlsx", "is a workbook"),
     ("https://example.org/photos.zip", "is an address, and nothing is downloaded"),
     ("folder:http://example.org/photos", "is an address, and nothing is downloaded"),
@@ -568,9 +570,24 @@ def test_all_bad_files_are_listed_at_once_and_can_be_left_out(photos, refused, c
     assert "Left out, since they can't be used, are 12 of 72 files: 'a/bad00.png' is no image" in said
     assert {*data.train.ids, *data.validation.ids, *data.test.ids}.isdisjoint(places)
     for part in (data.train, data.validation, data.test):
+        assert [data.classes[label] for label in part.labels] == [name[0] for name in part.ids]
         for image, name in zip(part.images, part.ids, strict=True):
             assert image[0, 0, 0] == int(name[2:4])
     refused(f"folder:{photos}")  # What was kept does not hide them.
+
+
+def test_a_file_that_cannot_be_opened_is_bad(tmp_path):
+    with pytest.raises(decoding.BadImageError, match=r"can't be opened \(Is a directory\)"):
+        decoding.decode(tmp_path, 8)
+
+
+def test_what_a_terminal_would_obey_is_escaped_in_the_report(tmp_path, capsys):
+    for name in ("a\x1b[2J", "b\r"):
+        fill(tmp_path / "c\x1b]0;d\x07" / name, 10)
+        (tmp_path / "c\x1b]0;d\x07" / name / "e\x1b.t\x1b").write_bytes(b"")
+    data = verified(tmp_path / "c\x1b]0;d\x07")
+    assert data.classes == (r"a\x1b[2J", r"b\r")
+    assert {*capsys.readouterr().out} & {"\x1b", "\r", "\x07"} == set()
 
 
 def test_a_class_of_bad_files_alone_does_not_vanish(photos):
@@ -640,14 +657,14 @@ def test_a_row_that_is_there_twice_counts_once_and_is_said(table, capsys):
 
 
 ROWS = {
-    "a/nowhere.png,a": "row 62 names 'a/nowhere.png', which is not there",
+    "a/nowhere.png,a": "row 62 names 'a/nowhere.png', which is no file there",
     "a,a": "row 62 names 'a', a folder",
     "a/00.png,b": "'a/00.png' has several labels, 'a' (row 2) and 'b' (row 62)",
     "a/00.png,": "row 62 lacks a path or a label",
     ",a": "row 62 lacks a path or a label",
     "a/00.png": "row 62 lacks a path or a label",
     "a/00.png,a,b": "row 62 has too many cells",
-    "a/0.png,-1": "row 62 names 'a/0.png', which is not there",
+    "a/0.png,-1": "row 62 names 'a/0.png', which is no file there",
     "c.png,-1": "row 62 has the label -1, and a class has no negative number",
     "c.png,a|b": "'c.png' has several labels, 'a|b' (row 62)",
 }
