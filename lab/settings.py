@@ -68,13 +68,14 @@ def images_of(
     train_images: int | None = None,
     split_seed: int | None = None,
     image_size: int | None = None,
+    skip_bad: bool = False,
 ) -> sources.Request:
     """The images of a budget, but for what was asked for; of another source than the budget's, all of them."""
     usual = experiment.budget(budget)
     source = source or usual.source
     if train_images is None and source == usual.source:
         train_images = usual.train_images
-    return sources.Request(source, train_images, split_seed, image_size)
+    return sources.Request(source, train_images, split_seed, image_size, skip_bad)
 
 
 def default_config(experiment: Experiment, budget: str, data: sources.Request) -> Any:

@@ -5,25 +5,37 @@
 subset        the bundled part of CIFAR-10: 10,000 training and 4,000 test images; nothing is downloaded
 full          all of CIFAR-10, downloaded once by tensorflow-datasets
 folder:PATH   images of your own, a folder for each class
-tfds:NAME     any image classification set of tensorflow-datasets
+csv:FILE      images of your own, in a table of paths and labels
+tfds:NAME     any image classification set of tensorflow-datasets, also as NAME/CONFIG:VERSION
 
 What was decoded once is kept (`image_cache`), so that the next process has it at once. A set too large for memory
 stays there, and is read from it batch by batch.
 """
 
 import functools
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines import cifar10, folders, image_cache, splits, tfds_source
+from pipelines import (
+    accounts,
+    cifar10,
+    decoding,
+    folders,
+    image_cache,
+    listed,
+    source_names,
+    splits,
+    tables,
+    tfds_source,
+)
 from pipelines.errors import RequestError
+from pipelines.names import name_of
 
+PARTS = ("train", "validation", "test")
 IMAGE_SIZE = 32  # Where nothing else is said.
 SIZES = range(8, 513)
 VALIDATION_SHARE = {"full": 0.1}
@@ -36,19 +48,20 @@ class Request:
     """Which images: `train_images` None means all there are; validation and test parts are always whole.
 
     `split_seed` decides which images are for validation and which for training. None means that each seed of a recipe
-    has a split of its own; `load` takes it for 0. `image_size` is the height and width that images of a folder or of
-    `tfds:` are resized to; None means 32.
+    has a split of its own; `load` takes it for 0. `image_size` is the height and width that images of other sources
+    than CIFAR-10 are resized to; None means 32. `skip_bad` leaves out files that can't be used.
     """
 
     source: str = "subset"
     train_images: int | None = None
     split_seed: int | None = None
     image_size: int | None = None
+    skip_bad: bool = False
 
     @property
     def is_cifar10(self) -> bool:
         """Whether it is of the images that recipes are tuned on."""
-        return self.source in ("subset", "full")
+        return self.source in source_names.BUNDLED
 
 
 class OnDisk:
@@ -102,7 +115,7 @@ class Data:
     _test: Any  # The test part, and from then on a function that returns it.
     classes: tuple[str, ...]
     digest: str  # Of all images and labels before they were split.
-    notes: tuple[str, ...] = ()  # Sentences for the user about what was left out.
+    report: str = ""  # What was read of images other than CIFAR-10, what was left out, and how it was divided.
 
     @property
     def test(self) -> Split:
@@ -163,12 +176,11 @@ def load(request: Request | None = None) -> Data:
 
 def check_request(request: Request) -> None:
     """Raise RequestError where `request` asks for what can't be; reads no image."""
-    kind, _, rest = request.source.partition(":")
-    if not (request.is_cifar10 or (kind in ("folder", "tfds") and rest)):
-        known = "'subset', 'full', 'folder:PATH' or 'tfds:NAME'"
-        raise RequestError(f"There is no data source {request.source!r}: use {known}.")
+    source_names.check(request.source)
     if request.image_size is not None and request.is_cifar10:
         raise RequestError(f"Images of {request.source!r} are 32 × 32: leave the image size out.")
+    if request.skip_bad and request.is_cifar10:
+        raise RequestError(f"Images of {request.source!r} are whole: leave --skip-bad out.")
     if request.image_size is not None and request.image_size not in SIZES:
         raise RequestError(f"The image size must be from {SIZES[0]} to {SIZES[-1]} pixels, not {request.image_size}.")
     if request.is_cifar10:
@@ -186,22 +198,23 @@ def verify(request: Request) -> Data:
     _decoded.cache_clear()
     _load.cache_clear()
     data = load(request)
-    for note in data.notes:
-        _say_once(note)
+    if data.report:
+        say_once(data.report)
     return data
 
 
 @functools.cache
-def _say_once(note: str) -> None:
-    """Several recipes of one command may ask for the same images."""
-    print(note, file=sys.stderr)
+def say_once(report: str) -> None:
+    """Print a report; several recipes of one command may ask for the same images."""
+    print(report, end="\n\n", flush=True)
 
 
 @functools.lru_cache(maxsize=2)
 def _load(request: Request) -> Data:
-    found, digest = _decoded(request.source, request.image_size or IMAGE_SIZE)
+    size = request.image_size or IMAGE_SIZE
+    found, digest = _decoded(request.source, size, request.skip_bad)
     split_seed = request.split_seed or 0
-    given = {part: _split_of(found, part) for part in ("train", "validation", "test") if f"{part}_images" in found}
+    given = {part: _split_of(found, part) for part in PARTS if f"{part}_images" in found}
     parts = dict(given)
     classes = tuple(str(name) for name in found["classes"])
     train = parts["train"]
@@ -210,24 +223,36 @@ def _load(request: Request) -> Data:
     if "validation" not in parts:
         train, parts["validation"] = splits.split(train, _validation_share(request), split_seed)
     _check_parts(request, {**parts, "train": train}, classes, given)
+    available = len(train)
     if request.train_images is not None:
         of_the_rarest = int(np.bincount(train.labels, minlength=len(classes)).min())
         _check_train_images(request, of_the_rarest * len(classes), len(classes))
         train = train.take(splits.first_of_each_class(train, request.train_images, len(classes), split_seed))
-    notes = tuple(str(note) for note in found.get("notes", ()))
-    return Data(train, parts["validation"], parts["test"], classes, digest, notes)
+    parts["train"], report = train, ""
+    if not request.is_cifar10:
+        made = [part for part in PARTS if part not in given]
+        notes = [str(note) for note in found.get("notes", ())]
+        notes += accounts.on_the_split(made, request.split_seed, len(train), available)
+        report = accounts.report(
+            name_of(request.source), size, classes, {part: parts[part].labels for part in PARTS}, notes
+        )
+    return Data(train, parts["validation"], parts["test"], classes, digest, report)
 
 
 @functools.lru_cache(maxsize=1)
-def _decoded(source: str, size: int) -> tuple[image_cache.Arrays, str]:
+def _decoded(source: str, size: int, skip_bad: bool) -> tuple[image_cache.Arrays, str]:
     """Arrays by name, such as "train_images", "test_labels" and "classes", and a hash of them, whatever the split."""
     kind, _, rest = source.partition(":")
-    if kind == "folder":
-        folder = Path(rest).expanduser()
-        key = f"folder {size} {folders.fingerprint(folders.listing(folder))}"
-        return image_cache.get(key, lambda: folders.read(folder, size))
+    made_by = f"{kind} {decoding.VERSION} {size}"
+    if kind in ("folder", "csv"):
+        path = source_names.path_of(source)
+        files = folders.listing(path) if kind == "folder" else tables.listing(path, skip_bad)
+        arrays, digest = image_cache.get(f"{made_by} {listed.fingerprint(files)}", lambda: listed.read(files, size))
+        return listed.settle(files, arrays, skip_bad), digest
     if kind == "tfds":
-        return image_cache.get(f"tfds {size} {tfds_source.fingerprint(rest)}", lambda: tfds_source.read(rest, size))
+        key = f"{made_by} {tfds_source.fingerprint(rest)}"
+        arrays, digest = image_cache.get(key, lambda: tfds_source.read(rest, size))
+        return decoding.settle(arrays, repr(rest), skip_bad), digest
     version = cifar10.SUMS_DIGEST if source == "subset" else cifar10.full_builder().info.full_name
     return image_cache.get(f"{source} {version}", lambda: cifar10.read(source))
 
@@ -258,8 +283,10 @@ def _check_parts(request: Request, parts: dict[str, Split], classes: tuple[str, 
     for part, split_ in parts.items():
         missing = np.flatnonzero(np.bincount(split_.labels, minlength=len(classes)) == 0)
         if len(missing):
-            counts = ", ".join(f"{np.sum(of.labels == missing[0])} in {name}" for name, of in given.items())
+            name = classes[missing[0]]
+            counts = ", ".join(f"{np.sum(of.labels == missing[0])} in {part_}" for part_, of in given.items())
+            divided = "five are needed of a class that is divided"
             raise RequestError(
-                f"{request.source!r} has too few images of class {classes[missing[0]]!r} ({counts}): none is left for "
-                f"the {part} part. Add images: a class needs one in every part, and five in one that is split."
+                f"{request.source!r} has too few images of the class {name!r} ({counts}): none is left for the {part} "
+                f"part. {'Put some there, or take the class out' if part in given else f'Add some: {divided}'}."
             )

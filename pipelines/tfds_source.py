@@ -5,18 +5,18 @@ found in its data folder: `TFDS_DATA_DIR`, or else ~/tensorflow_datasets.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
-from pipelines import image_cache
+from pipelines import decoding
 from pipelines.errors import DataError, RequestError
+from pipelines.walking import PARTS
 
 ANSWERS = 5.0  # Seconds within which a host must answer. tensorflow-datasets itself would try for minutes.
-BATCH = 500
-SPLITS = {"train": ("train",), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 
 def fingerprint(name: str) -> str:
@@ -38,7 +38,7 @@ def read(name: str, size: int) -> dict[str, np.ndarray]:
     """All images, resized to `size` × `size`: for each part images uint8 (n, size, size, 3), labels int32 (n,), ids.
 
     Classes without an image are dropped, and parts without labels left out; "notes" says so, and which splits are not
-    used.
+    used. "notes_bad" is about images that can't be read.
 
     Raises:
         RequestError: as `fingerprint`, or the training images have no labels.
@@ -47,35 +47,46 @@ def read(name: str, size: int) -> dict[str, np.ndarray]:
     builder = _builder(name)
     arrays: dict[str, np.ndarray] = {}
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
-    unread = dict(sizes)
+    unread = dict.fromkeys(sizes, "")
     labels: dict[str, np.ndarray] = {}
-    for part, names in SPLITS.items():
-        split = next((split for split in names if sizes.get(split)), None)
+    notes: list[str] = []
+    all_bad: list[str] = []
+    for part, names in PARTS.items():
+        split = next((split for name in names for split in sizes if split.casefold() == name and sizes[split]), None)
         if split is None:
             continue
-        images, classes = decode(builder, split, size, "label")
-        if (classes < 0).any():  # tensorflow-datasets marks missing labels by -1.
+        ids = np.array([f"{part}_{i:07}" for i in range(sizes[split])])
+        images, bad, said, (classes,) = _decoded(builder, split, size, "label")
+        if without := int(np.sum(classes < 0)):  # tensorflow-datasets marks missing labels by -1.
+            unread[split] = f", {without:,} without a label"
             continue
+        notes += said
+        all_bad += decoding.bad_files(bad, ids.tolist()).tolist()
+        good = np.setdiff1d(np.arange(len(ids)), list(bad))
         del unread[split]
-        labels[part] = classes
-        arrays[f"{part}_images"] = images
-        arrays[f"{part}_ids"] = np.array([f"{part}_{i:07}" for i in range(len(images))])
+        labels[part] = classes[good]
+        arrays[f"{part}_images"] = decoding.keep_only(images, good)
+        arrays[f"{part}_ids"] = ids[good]
     if "train" not in labels:
-        raise RequestError(f"The set {name!r} has no training images with labels, but the splits {_listed(sizes)}.")
+        there = _listed(sizes, dict.fromkeys(sizes, "") | unread)
+        raise RequestError(f"The set {name!r} has no training images with labels, but the splits {there}.")
     all_names = np.array(builder.info.features["label"].names)
     used = np.unique(np.concatenate(list(labels.values())))
     arrays |= {f"{part}_labels": np.searchsorted(used, found).astype(np.int32) for part, found in labels.items()}
     unused = np.setdiff1d(np.arange(len(all_names)), used)
-    notes = [f"Not used of {name}: {_listed(unread)}."] if unread else []
+    if unread:
+        notes.append(f"Not used of {name}: {_listed(sizes, unread)}.")
     if len(unused):
         notes.append(
             f"Classes of {name} without an image are dropped: {', '.join(map(repr, all_names[unused].tolist()))}."
         )
-    return {**arrays, "classes": all_names[used], "notes": np.array(notes, dtype=str)}
+    texts = {"notes": np.array(notes, dtype=str), "notes_bad": np.array(all_bad, dtype=str)}
+    return {**arrays, "classes": all_names[used], **texts}
 
 
-def _listed(sizes: dict[str, int]) -> str:
-    return ", ".join(f"{split} ({count:,} images)" for split, count in sizes.items())
+def _listed(sizes: dict[str, int], which: dict[str, str]) -> str:
+    """The splits that are keys of `which`, with their sizes and what is said of them there."""
+    return ", ".join(f"{split} ({sizes[split]:,} images{said})" for split, said in which.items())
 
 
 def _builder(name: str) -> Any:
@@ -159,34 +170,34 @@ def decode(builder: Any, split: str, size: int, *keys: str) -> list[np.ndarray]:
     Raises:
         DataError: the files can't be read.
     """
+    images, bad, _, others = _decoded(builder, split, size, *keys)
+    if bad:
+        raise DataError(f"The set in {builder.data_path} has {len(bad)} images that can't be read: prepare it again.")
+    return [images, *others]
+
+
+def _decoded(builder: Any, split: str, size: int, *keys: str) -> Any:
+    """What `decoding.decode_all` finds in a split, and an array (n,) for each of `keys`."""
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    def prepared(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        image = tf.io.decode_image(example["image"], channels=3, expand_animations=False)
-        fits = tf.reduce_all(tf.shape(image)[:2] == size)
-        image = tf.cond(
-            fits,
-            lambda: image,
-            lambda: tf.cast(tf.round(tf.image.resize(image, (size, size), antialias=True)), tf.uint8),
-        )
-        return image, *(example[key] for key in keys)
+    others: list[tuple[Any, ...]] = []
 
-    count = builder.info.splits[split].num_examples
-    images, others, start = image_cache.room_for((count, size, size, 3)), [], 0
+    def encoded() -> Iterator[bytes]:
+        for example in builder.as_dataset(
+            split=split, decoders={"image": tfds.decode.SkipDecoding()}
+        ).as_numpy_iterator():
+            others.append(tuple(example[key] for key in keys))
+            yield example["image"]
+
     try:
-        # Decoding in a parallel map is twice as fast as tensorflow-datasets' own.
-        examples = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-        for batch, *rest in examples.map(prepared, tf.data.AUTOTUNE).batch(BATCH).as_numpy_iterator():
-            images[start : start + len(batch)] = batch
-            start += len(batch)
-            others.append(rest)
+        found = decoding.decode_all(encoded(), builder.info.splits[split].num_examples, size)
     except (tf.errors.OpError, NotImplementedError) as error:  # The latter for array_record files.
         raise DataError(
             f"The set in {builder.data_path} can't be read ({type(error).__name__}: {_first_line(error)}): delete that "
             "folder, and prepare it again."
         ) from error
-    return [images, *map(np.concatenate, zip(*others, strict=True))]
+    return *found, [np.array(column) for column in zip(*others, strict=True)]
 
 
 def _first_line(error: Exception) -> str:

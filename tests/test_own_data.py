@@ -1,12 +1,10 @@
-"""A reader's own images and model: scikit-learn's digits written out as PNGs, and folders that won't do."""
+"""A reader's own images and model: scikit-learn's digits written out as PNGs."""
 
 import dataclasses
 import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 
 import keras
 import numpy as np
@@ -18,7 +16,7 @@ from lab import measure
 from lab.cli import commands
 from lab.execute.job import Job, run_job
 from lab.experiments import NAMES, load
-from pipelines import encoded, folders, sources
+from pipelines import decoding, encoded, sources
 from pipelines.sources import Request
 from tests.conftest import ROOT, evidence_in
 from tests.toys import guess
@@ -73,7 +71,7 @@ def test_a_folder_is_split_stratified_and_resized(digits):
     assert len(set.union(*ids)) == sum(map(len, ids)) == 1797
     for part, share in zip(parts, (0.64, 0.16, 0.2), strict=True):
         assert np.bincount(part.labels) / np.bincount(load_digits().target) == pytest.approx(share, abs=0.01)
-    picture = folders.decode(digits / data.train.ids[0], 16)
+    picture, _ = decoding.decode(digits / data.train.ids[0], 16)
     assert np.array_equal(data.train.images[0], picture)
     assert data.train.ids[0].startswith(data.classes[data.train.labels[0]])
 
@@ -234,103 +232,3 @@ def test_measuring_what_cannot_be_is_a_sentence(arguments, words, tmp_path):
     with pytest.raises(Exception, match=words) as error:
         measure(load("sequential"), budget="smoke", logdir=tmp_path, **arguments)
     assert type(error.value).__name__ in ("UsageError", "RequestError")
-
-
-# What will not do: one sentence that names it, and exit code 2
-
-
-def png(mode: str, folder, name="bad.png", **options):
-    Image.new(mode, (8, 8)).save(folder / "a" / name, **options)
-
-
-def sixteen_bits(folder):
-    """A PNG of 16 bits a channel, RGB, by hand: Pillow does not write them."""
-    rows = b"".join(b"\0" + bytes(8 * 6) for _ in range(8))
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    head = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
-    whole = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (folder / "a" / "bad.png").write_bytes(whole)
-
-
-def truncate(folder):
-    path = next((folder / "a").iterdir())
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(path)
-    path.write_bytes(path.read_bytes()[:500])
-    path.rename(folder / "a" / "bad.png")
-
-
-def one_class(folder):
-    for path in (folder / "b").iterdir():
-        path.unlink()
-
-
-def two_images(folder):
-    for name in ("a", "b"):
-        for path in sorted((folder / name).iterdir())[1:]:
-            path.unlink()
-
-
-def few_of_one(folder):
-    for path in sorted((folder / "b").iterdir())[2:]:
-        path.unlink()
-
-
-def renamed(ending):
-    return lambda folder: [path.rename(path.with_suffix(ending)) for path in folder.rglob("*.png")]
-
-
-def without_subfolders(folder):
-    for path in sorted(folder.rglob("*.png")):
-        path.rename(folder / f"{path.parent.name}{path.name}")
-
-
-def content(begins: bytes):
-    return lambda folder: (folder / "a" / "bad.png").write_bytes(begins)
-
-
-FAULTS = {  # What is done to a folder of 30 images of "a" and as many of "b", and what is said of it.
-    "missing": (None, ["nowhere"]),
-    "empty": (lambda f: [path.unlink() for path in f.rglob("*.png")], ["in 'a' no files", "in 'b' no files"]),
-    "another format": (renamed(".webp"), ["in 'a' 30 .webp"]),
-    "loose": (without_subfolders, ["60 .png", "in 'a' no files"]),
-    "one class": (one_class, ["'a'", "in 'b' no files"]),
-    "two images": (two_images, ["2 images"]),
-    "two of one class": (few_of_one, ["'b' (2 in train)"]),
-    "no image": (content(b"text"), ["bad.png'", "b'text'"]),
-    "empty file": (content(b""), ["bad.png' is empty"]),
-    "GIF": (content(b"GIF89a"), ["bad.png' is a GIF"]),
-    "HTML": (content(b"\n<!DOCTYPE HTML>"), ["bad.png' is a HTML"]),
-    "pointer": (content(b"version https://git-lfs.github.com/spec/v1"), ["bad.png' is a Git LFS pointer"]),
-    "truncated": (truncate, ["bad.png'", "PNG", "truncated"]),
-    "palette": (lambda f: png("P", f), ["bad.png'", "palette"]),
-    "alpha": (lambda f: png("RGBA", f), ["bad.png'", "alpha"]),
-    "transparent": (lambda f: png("RGB", f, transparency=(0, 0, 0)), ["bad.png'", "transparent"]),
-    "16 bit gray": (lambda f: png("I;16", f), ["bad.png'", "I;16"]),
-    "16 bit": (sixteen_bits, ["bad.png'", "16 bits"]),
-    "CMYK": (lambda f: png("CMYK", f, "bad.jpg"), ["bad.jpg'", "CMYK"]),
-    "newline in a file": (lambda f: png("RGB", f, "bad\nname.png"), [r"bad\nname.png"]),
-    "newline in a class": (lambda f: (f / "a").rename(f / "a\nb"), [r"a\nb"]),
-    "folder as file": (lambda f: (f / "a" / "bad.png").mkdir(), ["bad.png' is a folder"]),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_folder_that_will_not_do(fault, tmp_path, capsys):
-    folder = tmp_path / "images"
-    for name in ("a", "b"):
-        (folder / name).mkdir(parents=True)
-        for number in range(30):
-            Image.new("RGB", (9, 9), (number, 0, 0)).save(folder / name / f"{number:02}.png")
-    spoil, names = FAULTS[fault]
-    asked = folder if spoil else tmp_path / "nowhere"
-    if spoil:
-        assert sources.load(Request(f"folder:{folder}"))
-        spoil(folder)
-    flags = ["--budget", "smoke", "--data", f"folder:{asked}", "--logdir", str(tmp_path / "logs")]
-    assert commands.run(load("shuffling"), flags) == 2
-    (sentence,) = capsys.readouterr().err.strip().splitlines()
-    assert [name for name in names if name not in sentence] == []
-    assert not list((tmp_path / "logs").rglob("record.json"))

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
-from pipelines import sources, tfds_source
+from pipelines import decoding, sources
 from pipelines.errors import DataError, RequestError
 from pipelines.sources import Request
 from tests.conftest import ROOT
@@ -21,11 +22,12 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path))
     monkeypatch.setenv("KERAS_RECIPES_CACHE", str(tmp_path / "kept"))
-    monkeypatch.setattr(tfds_source, "BATCH", 7)
+    monkeypatch.setattr(decoding, "AT_A_TIME", 7)
+    sources.say_once.cache_clear()
     return tmp_path
 
 
-def write(home, name, splits, *, names=("blue", "green", "red"), channels=3, image="image", dtype=np.uint8):
+def write(home, name, splits, *, names=("blue", "green", "red"), channels=3, image="image", dtype=np.uint8, **options):
     """Prepare a set as tensorflow-datasets does: `splits` maps a name to labels, whose images show them."""
     draw = np.random.default_rng(0)
 
@@ -45,6 +47,7 @@ def write(home, name, splits, *, names=("blue", "green", "red"), channels=3, ima
         data_dir=home,
         file_format="tfrecord",
         disable_shuffling=True,
+        **options,
     )
     return {split: np.stack([example[image] for _, example in of]) for split, of in written.items()}
 
@@ -59,16 +62,24 @@ def unreachable(monkeypatch):
 EACH = [0, 1, 2]
 
 
-@pytest.mark.parametrize(("validation", "channels"), [("val", 1), ("valid", 3), ("validation", 4), (None, 3)])
+def shown(images):
+    """Images as they are trained on: gray ones have three equal channels, and transparency shows white."""
+    if images.shape[-1] < 4:
+        return np.broadcast_to(images, (*images.shape[:-1], 3))
+    white = Image.new("RGBA", images.shape[1:3], "white")
+    return np.stack([Image.alpha_composite(white, Image.fromarray(image)).convert("RGB") for image in images])
+
+
+@pytest.mark.parametrize(("validation", "channels"), [("val", 1), ("Valid", 3), ("validation", 4), (None, 3)])
 def test_a_set_is_read_as_it_was_written(home, validation, channels):
     splits = {"train": EACH * 10, "test": EACH * 2} | ({validation: EACH * 3} if validation else {})
     images = write(home, "flags", splits, channels=channels)
     data = sources.verify(Request("tfds:flags", image_size=12))
     assert data.classes == ("blue", "green", "red")
-    assert np.array_equal(data.test.images, np.broadcast_to(images["test"][..., :3], (6, 12, 12, 3)))
+    assert np.array_equal(data.test.images, shown(images["test"]))
     assert data.test.labels.tolist() == splits["test"]
     if validation:
-        assert np.array_equal(data.validation.images, np.broadcast_to(images[validation][..., :3], (9, 12, 12, 3)))
+        assert np.array_equal(data.validation.images, shown(images[validation]))
         assert len(data.train) == 30
     else:
         assert (len(data.train), len(data.validation)) == (24, 6)
@@ -79,20 +90,52 @@ def test_a_class_without_an_image_is_dropped_and_said(home, capsys):
     data = sources.verify(Request("tfds:two_of_three"))
     assert data.classes == ("blue", "red")
     assert data.test.labels.tolist() == [1, 0]
-    said = capsys.readouterr().err
-    assert "'green'" in said
-    assert "'red'" not in said
+    said = capsys.readouterr().out
+    assert "without an image are dropped: 'green'." in said
     sources.verify(Request("tfds:two_of_three"))
-    assert capsys.readouterr().err == ""  # Once for a command, which may ask for the images of many recipes.
+    assert capsys.readouterr().out == ""  # Once for a command, which may ask for the images of many recipes.
 
 
 def test_splits_that_are_not_used_are_said(home, capsys):
     write(home, "contest", {"train": EACH * 10, "test": [-1] * 4, "extra": EACH})
     data = sources.verify(Request("tfds:contest"))
     assert (len(data.train), len(data.validation), len(data.test)) == (18, 6, 6)
-    said = capsys.readouterr().err
-    assert "test (4 images)" in said
+    said = capsys.readouterr().out
+    assert "test (4 images, 4 without a label)" in said
     assert "extra (3 images)" in said
+
+
+def test_bad_images_are_listed_and_can_be_left_out(home, monkeypatch, capsys):
+    """Whatever the set's own code has let through."""
+    write(home, "flags", {"train": EACH * 10, "test": EACH * 2})
+    real, seen = decoding.decode, []
+
+    def decode(file, size):
+        seen.append(file)
+        if len(seen) in (1, 31):
+            raise decoding.BadImageError("is empty")
+        return real(file, size)
+
+    monkeypatch.setattr(decoding, "decode", decode)
+    monkeypatch.setattr(decoding, "MOST_THREADS", 1)
+    with pytest.raises(RequestError, match="'train_0000000' is empty"):
+        sources.verify(Request("tfds:flags", image_size=12))
+    seen.clear()
+    data = sources.verify(Request("tfds:flags", image_size=12, skip_bad=True))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [23, 6, 5]
+    for part in (data.train, data.validation, data.test):
+        assert part.images.mean(axis=(1, 2)).argmax(axis=1).tolist() == part.labels.tolist()
+    said = capsys.readouterr().out
+    assert "'train_0000000' is empty" in said
+    assert "'test_0000000' is empty" in said
+
+
+def test_a_configuration_and_a_version_are_read_by_name(home):
+    write(home, "flags", {"train": EACH * 10, "test": EACH * 2}, config="small")
+    for name in ("flags/small", "flags/small:1.0.0"):
+        assert len(sources.verify(Request(f"tfds:{name}")).test) == 6
+    with pytest.raises(RequestError, match="no set 'flags/large'"):
+        sources.load(Request("tfds:flags/large"))
 
 
 def test_a_set_that_was_written_again_is_read_again(home):
@@ -107,7 +150,7 @@ def test_a_set_that_was_written_again_is_read_again(home):
     ("what", "names"),
     [
         ({"splits": {"test": EACH * 9}}, "test (27 images)"),
-        ({"splits": {"train": [-1] * 9}}, "train (9 images)"),
+        ({"splits": {"train": [-1] * 9}}, "train (9 images, 9 without a label)"),
         ({"splits": {"train": EACH * 9}, "image": "photo"}, "photo"),
         ({"splits": {"train": EACH * 9}, "dtype": np.uint16}, "uint16"),
         ({"splits": {"train": [1] * 30}}, "'green'"),

@@ -23,12 +23,17 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "variants": (tuple[str, ...], (), "Which variants, or all. Default: all but those that a plain run leaves out."),
     "trials": (int, 12, "How many trials. Hyperband gets the epochs of as many, and at least one round."),
     "to": (int, 40, "How many seeds at most: 10, 20, 40 or 80."),
-    "data": (str | None, None, "The images: subset, full, folder:PATH (a folder for each class) or tfds:NAME."),
-    "image_size": (int | None, None, "Height and width that images of a folder or of tfds are resized to."),
+    "data": (
+        str | None,
+        None,
+        "The images: subset, full, folder:PATH (a folder for each class), csv:FILE or tfds:NAME.",
+    ),
+    "image_size": (int | None, None, "Height and width that your images are resized to. Default: 32."),
+    "skip_bad": (bool, False, "Leave out files that can't be used as images. They are listed."),
     "train_images": (int | None, None, "How many training images, the same number of each class."),
     "split_seed": (int | None, None, "Which split of the training images into a training and a validation part."),
     "model": (str, "", "Your own function in place of the recipe's build_model, as FILE.py:FUNCTION. The file is run."),
-    "save": (str, "", "A folder for the trained models, one .keras file per run."),
+    "save": (str, "", "A folder for the trained models, one .keras file per run, and their classes in classes.json."),
     "profile": (bool, False, "Profile some early steps of each training, for TensorBoard's Profile page."),
     "log": (bool, True, "Write TensorBoard files."),
     "jobs": (int | None, None, "Runs at a time. Default: one per GPU, or one per core."),
@@ -40,7 +45,7 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "logdir": (Path, LOGS, "Where TensorBoard's files and the evidence go."),
     "resume": (bool, False, "Keep the finished runs of the newest invocation with the same settings, and do the rest."),
 }
-IMAGES = {"budget", "variants", "data", "image_size", "train_images", "split_seed", "model"}
+IMAGES = {"budget", "variants", "data", "image_size", "skip_bad", "train_images", "split_seed", "model"}
 EVERYWHERE = {"jobs", "backend", "logdir", "resume"}
 ACTIONS = {
     "run": IMAGES | {"seeds", "first_seed", "save", "profile", "log"} | EVERYWHERE,
@@ -131,7 +136,7 @@ def _settings(experiment: Experiment, action: Any, flags: dict[str, Any]) -> Set
     values = {name: value for name, value in flags.items() if name in Settings.__dataclass_fields__}
     budget = values.setdefault("budget", "quick")
     images = {name: flags.get(name) for name in ("train_images", "split_seed", "image_size")}
-    values["data"] = images_of(budget, experiment, flags.get("data"), **images)
+    values["data"] = images_of(budget, experiment, flags.get("data"), **images, skip_bad=flags.get("skip_bad", False))
     possible = {"tune": experiment.swept, "search": experiment.searched}.get(action)
     values["variants"] = validate.variants_of(
         experiment, budget, flags.get("variants", ()), possible, bool(flags.get("model"))

@@ -20,6 +20,7 @@ from lab.measurement import (
     say_what_listens,
 )
 from lab.settings import LOGS, Settings, default_config, images_of
+from pipelines import sources
 from pipelines.errors import UsageError
 
 
@@ -33,6 +34,7 @@ def measure(
     train_images: int | None = None,
     split_seed: int | None = None,
     image_size: int | None = None,
+    skip_bad: bool = False,
     model: str = "",
     save: str | Path = "",
     logdir: str | Path = LOGS,
@@ -46,9 +48,10 @@ def measure(
         experiment: the recipe's name, such as "optimizers", or your own `Experiment`.
         variants: which; by default those of a plain run, and all of them with ["all"].
         seeds: how many, from the recipe's first one on, or which.
-        data: "subset", "full", "folder:PATH" or "tfds:NAME"; the default is the budget's.
+        data: "subset", "full", "folder:PATH", "csv:FILE" or "tfds:NAME"; the default is the budget's.
+        skip_bad: leave out files that can't be used as images.
         model: your own function in place of the recipe's `build_model`, as "FILE.py:FUNCTION".
-        save: a folder for the trained models, one `.keras` file per run.
+        save: a folder for the trained models, one `.keras` file per run, and their classes in `classes.json`.
         config: fields of the recipe's Config.
 
     Raises:
@@ -59,7 +62,7 @@ def measure(
     experiment, console = found(experiment), Console()
     if experiment.module == "__main__":
         raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
-    images = images_of(budget, experiment, data, train_images, split_seed, image_size)
+    images = images_of(budget, experiment, data, train_images, split_seed, image_size, skip_bad)
     chosen = validate.seeds_of(experiment, budget, seeds)
     names = validate.variants_of(experiment, budget, variants, own_model=bool(model))
     asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
@@ -69,6 +72,7 @@ def measure(
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
     validate.check(experiment, settings, its_config)
+    sources.say_once.cache_clear()  # A cell of a notebook may be run again.
     invocation = Invocation.begin(
         experiment, settings, its_config, f"measure({experiment.name!r}, budget={budget!r}, …)"
     )

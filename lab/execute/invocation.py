@@ -51,11 +51,14 @@ class Invocation:
         settings; lock it.
 
         Raises:
-            UsageError: the model will not do, there is nothing to resume, or it is being worked on.
+            UsageError: the model will not do, there is nothing to resume, it is being worked on, or `--save` names
+                models of other classes.
             DataError: the data are missing or broken.
         """
         data = sources.verify(settings.data)
         model = _checked(settings, data) if settings.model else Checked()
+        if settings.save:
+            write_classes(Path(settings.save), data.classes)
         sweep = experiment.sweep if settings.action == "tune" else None
         header = Origin(
             **stamp(),
@@ -160,6 +163,21 @@ def _checked(settings: Settings, data: sources.Data) -> Checked:
     images = data.train.take(np.arange(min(IMAGES, len(data.train)))).images[:]
     arguments = settings.model, images, len(data.classes), bool(settings.save)
     return executor.apart(f"--model {settings.model!r}", check_own_model, *arguments, gpus=len(gpus()))
+
+
+def write_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Write the names of the classes, in the order of a model's outputs, beside the models that are saved there.
+
+    Raises:
+        UsageError: models of other classes are there already.
+    """
+    path, content = folder / "classes.json", json.dumps(list(classes), ensure_ascii=False, indent=1) + "\n"
+    if any(folder.glob("*.keras")) and path.exists() and path.read_text(encoding="utf-8") != content:
+        raise UsageError(
+            f"--save {folder} holds models of other classes, as its classes.json says: name another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
 
 
 # What must be the same where runs are to be taken over.

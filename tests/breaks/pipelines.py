@@ -2,6 +2,7 @@
 
 from tests.breaks.row import of
 
+FOLDERS = "tests/test_folders.py"
 MACHINE = "tests/faults/test_machine.py"
 
 ROWS = [
@@ -79,44 +80,102 @@ ROWS = [
         ("_sum(array) == sums[name]", "array", "tests/test_data.py::test_damage_to_what_is_kept"),
     ),
     *of(
-        "pipelines/folders.py",
-        ("if _bits(path) > 8:", "if False:", "tests/test_own_data.py::test_a_folder_that_will_not_do"),
+        "pipelines/walking.py",
         (
-            "        _check_links(folder, files)\n",
-            "        pass\n",
+            "if not leads.is_relative_to(self.home):",
+            "if False:",
             "tests/faults/test_hostile.py::test_no_link_leads_out",
         ),
+        ("            if leads in above:\n", "            if False:\n", f"{FOLDERS}::test_loops_of_links_end"),
+        ("self.links += stat.S_ISDIR(mode)", "pass", f"{FOLDERS}::test_links_that_multiply"),
+        ("self.counts[kind] += count", "self.counts[kind] = count", f"{FOLDERS}::test_the_report_accounts"),
+        ("os.walk(folder))", "[(0, 0, os.listdir(folder))])", f"{FOLDERS}::test_the_report_accounts"),
+        ("path.suffix.lower() in ENDINGS", "path.suffix in ENDINGS", f"{FOLDERS}::test_endings"),
+        ("for inside in self.folders for", "for inside in () for", f"{FOLDERS}::test_the_report_accounts"),
+        ('"valid", "dev")', '"dev")', f"{FOLDERS}::test_a_layout_is_read"),
+    ),
+    *of(
+        "pipelines/names.py",
+        ('unicodedata.normalize("NFC", ', "str(", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("return int(word) if", "return word if", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("name.casefold(), name)", "name, name)", f"{FOLDERS}::test_a_folder_that_will_not_do"),
+    ),
+    *of(
+        "pipelines/folders.py",
+        (
+            "            passed.add(OUTSIDE, path)\n        return",
+            "            pass\n        return",
+            f"{FOLDERS}::test_the_report",
+        ),
+        ("    if lost := [", "    if False and [", f"{FOLDERS}::test_a_folder_that_will_not_do"),
+        ("folder.name.casefold()):\n", "folder.name):\n", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+    ),
+    *of(
+        "pipelines/listed.py",
+        ("dtype=np.int32)[good]", "dtype=np.int32)[: len(good)]", f"{FOLDERS}::test_all_bad_files"),
+        (
+            "for number, part in enumerate(found.parts)",
+            "for number, part in enumerate(sorted(found.parts))",
+            f"{FOLDERS}::test_a_layout",
+        ),
+        ("if lost := np.setdiff1d", "if lost := 0 * np.setdiff1d", f"{FOLDERS}::test_a_class_of_bad_files"),
+    ),
+    *of(
+        "pipelines/decoding.py",
         (
             "if image.width * image.height > MOST_PIXELS:",
             "if False:",
             "tests/faults/test_hostile.py::test_a_small_file_with_a_large_image",
         ),
         (
-            "Image.open(path, formats=FORMATS)",
-            "Image.open(path)",
+            "else file, formats=FORMATS)",
+            "else file)",
             "tests/faults/test_hostile.py::test_of_other_formats",
         ),
+        (
+            '    return image.convert("RGB")',
+            '    return Image.merge("RGB", image.convert("RGB").split()[::-1])',
+            "tests/test_wiring.py::test_a_red_image",
+        ),
+        ("    if not head:", "    if False:", f"{FOLDERS}::test_all_bad_files"),
+        ("image.draft(None, ", "(None, ", f"{FOLDERS}::test_a_large_jpeg"),
+        ("ImageOps.exif_transpose(image, in_place=True)", "pass", f"{FOLDERS}::test_pictures_are_turned"),
+        ("    for to, place in enumerate(places):\n", "    for to, place in ():\n", f"{FOLDERS}::test_all_bad_files"),
+        (">> 8)", ">> 7)", f"{FOLDERS}::test_sixteen_bits"),
+        ("!= (255, 255):", "is None:", f"{FOLDERS}::test_opaque_alpha"),
+        ("if not skip_bad:", "if False:", f"{FOLDERS}::test_all_bad_files"),
+        ("disable=not (", "disable=bool(", f"{FOLDERS}::test_a_terminal_shows"),
+        ('";16" in', '"never" in', f"{FOLDERS}::test_sixteen_bits"),
     ),
     *of(
-        "pipelines/folders.py",
+        "pipelines/tables.py",
+        ("if there and not real.is_relative_to(home):", "if False:", f"{FOLDERS}::test_a_table_that_will_not_do"),
+        ('"utf-8-sig"', '"utf-8"', f"{FOLDERS}::test_a_table_is_read"),
+        ("            again += label in of_file\n", "", f"{FOLDERS}::test_a_row_that_is_there_twice"),
+        ("if len(of_file) > 1 or several:", "if several:", f"{FOLDERS}::test_a_row_that_will_not_do"),
+    ),
+    *of(
+        "pipelines/source_names.py",
+        ("address.lower().startswith(ADDRESSES)", "False", f"{FOLDERS}::test_a_source_that_is_none"),
+        ("or zipfile.is_zipfile(path)", "", f"{FOLDERS}::test_a_source_that_is_none"),
+    ),
+    *of(
+        "pipelines/accounts.py",
         (
-            "not homes[path.parent]",
-            "False and homes[path.parent]",
-            "tests/faults/test_hostile.py::test_no_link_leads_out",
+            "for of in counts.values())\n            for",
+            "for of in [*counts.values()][::-1])\n            for",
+            f"{FOLDERS}::test_the_report",
         ),
-        ("    if not head:", "    if False:", "tests/test_own_data.py::test_a_folder_that_will_not_do"),
-        ("head.lstrip().lower()", "head", "tests/test_own_data.py::test_a_folder_that_will_not_do"),
     ),
     *of(
         "pipelines/sources.py",
-        ("@functools.cache\ndef _say_once", "def _say_once", "tests/test_tfds.py::test_a_class_without_an_image"),
+        ("@functools.cache\ndef say_once", "def say_once", "tests/test_tfds.py::test_a_class_without_an_image"),
     ),
     *of(
         "pipelines/tfds_source.py",
-        ('("validation", "val", "valid")', '("validation", "val")', "tests/test_tfds.py::test_a_set_is_read"),
+        ("split.casefold() == name", "split == name", "tests/test_tfds.py::test_a_set_is_read"),
         ("np.searchsorted(used, found)", "found", "tests/test_tfds.py::test_a_class_without_an_image"),
-        ("if (classes < 0).any():", "if False:", "tests/test_tfds.py::test_splits_that_are_not_used"),
-        ("channels=3, expand", "channels=0, expand", "tests/test_tfds.py::test_a_set_is_read"),
+        ("if without := int(np.sum(classes < 0)):", "if False:", "tests/test_tfds.py::test_splits_that_are_not_used"),
         ("if image.np_dtype != np.uint8:", "if False:", "tests/test_tfds.py::test_a_set_that_will_not_do"),
         ("hexdigest()}", "digest_size}", "tests/test_tfds.py::test_a_set_that_was_written_again"),
         (
@@ -125,7 +184,7 @@ ROWS = [
             "tests/test_tfds.py::test_without_a_network",
         ),
         ('(by_hand / (info.filename or "-")).exists()', "False", "tests/test_tfds.py::test_a_file_that_was_put"),
-        ("start += len(batch)", "start += 0", "tests/test_tfds.py::test_a_set_is_read"),
+        ("classes[good]", "classes[: len(good)]", "tests/test_tfds.py::test_bad_images"),
     ),
     *of(
         "pipelines/no_exit_hooks.py",
@@ -165,14 +224,6 @@ ROWS = [
             "        _closed.pop()\n",
             "        _closed.clear()\n",
             "tests/test_wiring.py::test_no_name_leads",
-        ),
-    ),
-    *of(
-        "pipelines/folders.py",
-        (
-            'whole = image.convert("RGB")',
-            'whole = Image.merge("RGB", image.convert("RGB").split()[::-1])',
-            "tests/test_wiring.py::test_a_red_image",
         ),
     ),
 ]

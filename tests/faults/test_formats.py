@@ -24,8 +24,8 @@ from lab.execute import cluster
 from lab.execute.own_model import own_model
 from lab.report.card import markdown
 from lab.report.report import Report
-from pipelines import cifar10, folders, image_cache
-from pipelines.errors import DataError, RequestError, UsageError
+from pipelines import cifar10, decoding, image_cache
+from pipelines.errors import DataError, UsageError
 from tests.conftest import examples
 from tests.faults.spoiling import altered, anything, spoiled, spoiled_bytes, texts
 from tests.toys import dice, made_up
@@ -80,6 +80,7 @@ WHOLE: dict[str, tuple[Any, Any]] = {
 OPTIONAL = [
     "abilities",
     "image_size",
+    "skip_bad",
     "environment",
     "parts",
     "machine",
@@ -201,8 +202,8 @@ def test_what_is_kept_of_images_is_what_was_decoded_or_made_anew(tmp_path_factor
 def pictures(tmp_path_factory) -> list[bytes]:
     place, found = tmp_path_factory.mktemp("pictures"), []
     pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    for name, image in (("a.png", pixels), ("b.jpg", pixels), ("c.png", pixels[..., 0])):
-        Image.fromarray(image).save(place / name)
+    for name in ("a.png", "b.jpg", "c.webp", "d.bmp", "e.gif", "f.tif"):
+        Image.fromarray(pixels).save(place / name)
         found.append((place / name).read_bytes())
     return found
 
@@ -211,8 +212,8 @@ def pictures(tmp_path_factory) -> list[bytes]:
 def test_any_file_is_an_image_or_a_sentence(file, pictures, data):
     path = file.with_name("image.png")
     path.write_bytes(data.draw(spoiled_bytes(data.draw(st.sampled_from(pictures)))))
-    with contextlib.suppress(RequestError):
-        found = folders.decode(path, 8)
+    with contextlib.suppress(decoding.BadImageError):
+        found, _ = decoding.decode(path, 8)
         assert (found.shape, found.dtype) == ((8, 8, 3), np.uint8)
 
 

@@ -105,7 +105,7 @@ def test_no_link_leads_out_of_a_folder(images, tmp_path, what):
             (images / part).symlink_to(secret)
     with pytest.raises(RequestError) as error:
         folders.listing(images)
-    assert str(secret / "c" / "secret.png") in str(error.value)
+    assert str(secret) in str(error.value)
 
 
 def test_links_inside_a_folder_and_to_it_are_followed(images, tmp_path):
@@ -118,10 +118,10 @@ def test_a_small_file_with_a_large_image_is_refused(images):
     Image.new("L", (10_000, 10_000)).save(images / "a" / "bomb.png")
     assert (images / "a" / "bomb.png").stat().st_size < 200_000
     with pytest.raises(RequestError, match=r"bomb\.png"):
-        folders.read(images, 8)
+        sources.load(Request(f"folder:{images}"))
     Image.new("L", (14_000, 14_000)).save(images / "a" / "bomb.png")  # Pillow's own limit.
     with pytest.raises(RequestError, match=r"bomb\.png"):
-        folders.read(images, 8)
+        sources.load(Request(f"folder:{images}"))
 
 
 def test_of_other_formats_no_program_is_started(monkeypatch, images, tmp_path):
@@ -135,7 +135,7 @@ def test_of_other_formats_no_program_is_started(monkeypatch, images, tmp_path):
     header = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
     (images / "a" / "program.png").write_bytes(header + b"showpage\n" * 20)
     with pytest.raises(RequestError, match=r"program\.png"):
-        folders.read(images, 8)
+        sources.load(Request(f"folder:{images}"))
     assert not (tmp_path / "started").exists()
 
 

@@ -1,0 +1,202 @@
+"""Image files to arrays: the one decoder and the one resize, for folders, tables and sets of tensorflow-datasets."""
+
+import io
+import itertools
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, TiffImagePlugin, WebPImagePlugin  # noqa: F401  Pillow loads the last two when asked.
+from rich.console import Console
+from rich.progress import Progress
+
+from pipelines import image_cache
+from pipelines.errors import RequestError
+
+VERSION = 2  # Of the pixels that this module makes of a file. What is kept of an older version is not used.
+# Those that Pillow reads by code of its own and of the libraries in it. It hands some others to programs. A phone's MPO
+# file is a JPEG with more pictures after it.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
+MOST_PIXELS = 50_000_000  # A small file can hold a large image.
+MOST_THREADS = 8  # Each may hold an image of that size several times over.
+AT_A_TIME = 1_000  # Files that wait for a thread.
+LISTED = 100  # Bad files in one sentence.
+BACKGROUND = "white"
+ORIENTATION = 0x0112  # The tag of EXIF.
+BEGINNINGS = {  # What files are by their first bytes, in lower case.
+    b"\x89png\r\n\x1a\n": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"gif8": "GIF",
+    b"bm": "BMP",
+    b"ii*\0": "TIFF",
+    b"mm\0*": "TIFF",
+    b"%pdf": "PDF",
+    b"%!ps": "PostScript",
+    b"8bps": "PSD",
+    b"pk\3\4": "zip",
+    b"<svg": "SVG",
+    b"<html": "HTML",
+    b"<!doctype html": "HTML",
+    b"version https://git-lfs": "Git LFS pointer",
+}
+
+
+class BadImageError(Exception):
+    """A file that can't be used, in words that go on after its name."""
+
+
+def decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """An image uint8 (size, size, 3), resized bilinearly, and what was done to it that a reader may want to know.
+
+    `file` is where it is, or its content.
+
+    Raises:
+        BadImageError: it can't be used.
+    """
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise BadImageError(
+                    f"has {image.width:,} × {image.height:,} pixels, and {MOST_PIXELS:,} are the most that are read"
+                )
+            done = _what_is_lost(image)
+            image.draft(None, (2 * size, 2 * size))  # A JPEG is decoded at a half to an eighth of its size.
+            if image.getexif().get(ORIENTATION, 1) != 1:
+                ImageOps.exif_transpose(image, in_place=True)
+                done.append("turned as their EXIF data say")
+            whole = _rgb(image, done)
+            whole = whole if whole.size == (size, size) else whole.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(whole), tuple(done)
+    except (BadImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadImageError(f"has too many pixels: {MOST_PIXELS:,} are the most that are read") from error
+    except Exception as error:  # Pillow raises many kinds for files that are not what their names say.
+        if isinstance(error, OSError) and error.errno:
+            raise BadImageError(f"can't be opened ({error.strerror})") from error
+        raise BadImageError(_what_it_is(file, error)) from error
+
+
+def _what_is_lost(image: Image.Image) -> list[str]:
+    """What of an image does not get into 8 bits a channel of one picture, as far as its header says."""
+    lost = []
+    if ";16" in repr(getattr(image, "tile", "")) or image.mode.startswith("I;16"):
+        lost.append("reduced from 16 to 8 bits a channel")
+    if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False):
+        lost.append("with several pages or pictures, of which the first is used")
+    return lost
+
+
+def _rgb(image: Image.Image, done: list[str]) -> Image.Image:
+    sixteen = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if image.mode in ("I", "F") and not sixteen:
+        raise BadImageError(f"has pixels of kind {image.mode}, whose largest value is not known: save it with 8 bits")
+    if sixteen:
+        if "transparency" in image.info:
+            raise BadImageError("has 16 bits and a transparent gray: save it with 8 bits")
+        return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "CMYK":
+        done.append("converted from CMYK without a color profile")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            done.append(f"with transparency, put on {BACKGROUND}")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image)
+    return image.convert("RGB")
+
+
+def _what_it_is(file: Path | bytes, error: Exception) -> str:
+    """What is known of a file that Pillow has refused, by its first bytes."""
+    head = file[:64] if isinstance(file, bytes) else file.open("rb").read(64)
+    if not head:
+        return "is empty"
+    start = head.lstrip().lower() if head.lstrip()[:1] == b"<" else head.lower()
+    kind = next((kind for begin, kind in BEGINNINGS.items() if start.startswith(begin)), "")
+    if start[:4] == b"riff" and start[8:12] == b"webp":
+        kind = "WEBP"
+    if start[4:8] == b"ftyp":
+        kind = "AVIF" if start[8:11] == b"avi" else "HEIC" if start[8:10] == b"he" else "MP4 or HEIF"
+    if kind in FORMATS:
+        said = (str(error).strip().splitlines() or [""])[0][:100]
+        return f"begins as a {kind} file, but can't be decoded ({type(error).__name__}: {said})"
+    return (
+        f"is a {kind}{'' if 'pointer' in kind else ' file'}" if kind else f"is no image, but begins with {head[:12]!r}"
+    )
+
+
+def decode_all(
+    files: Iterable[Path | bytes], count: int, size: int
+) -> tuple[np.ndarray, dict[int, str], tuple[str, ...]]:
+    """Decode on all cores: images uint8 (count, size, size, 3), why some places hold none, and sentences on the others.
+
+    A terminal or a notebook shows how far it has come.
+    """
+    images = image_cache.room_for((count, size, size, 3))
+    bad: dict[int, str] = {}
+    kinds: Counter[str] = Counter()
+
+    def one(numbered: tuple[int, Path | bytes]) -> tuple[int, tuple[str, ...], str]:
+        place, file = numbered
+        try:
+            images[place], done = decode(file, size)
+        except BadImageError as error:
+            return place, (), str(error)
+        return place, done, ""
+
+    console, numbered = Console(stderr=True), enumerate(files)
+    with (
+        warnings.catch_warnings(),
+        Progress(console=console, transient=True, disable=not (console.is_interactive or console.is_jupyter)) as shown,
+        ThreadPoolExecutor(min(MOST_THREADS, _cores())) as threads,
+    ):
+        warnings.simplefilter("ignore")  # Of broken EXIF data, and of sizes above a limit that is higher than ours.
+        task = shown.add_task("Decoding images", total=count)
+        while some := list(itertools.islice(numbered, AT_A_TIME)):
+            for place, done, why in threads.map(one, some):
+                kinds.update(done)
+                if why:
+                    bad[place] = why
+                shown.advance(task)
+    return images, bad, tuple(f"Images {kind}: {number:,}." for kind, number in kinds.items())
+
+
+def bad_files(bad: dict[int, str], names: Sequence[str]) -> np.ndarray:
+    """A text for each bad file: its name and what is wrong with it."""
+    return np.array([f"{names[place]!r} {why}" for place, why in sorted(bad.items())], dtype=str)
+
+
+def settle(arrays: image_cache.Arrays, where: str, skip_bad: bool) -> image_cache.Arrays:
+    """Arrays that were read, with a note on the files that are left out of them.
+
+    Raises:
+        RequestError: there are some, and they are not to be skipped.
+    """
+    bad = arrays["notes_bad"]
+    if not len(bad):
+        return arrays
+    listed = "; ".join(bad[:LISTED]) + f"; and {len(bad) - LISTED:,} more" * (len(bad) > LISTED)
+    total = len(bad) + sum(len(array) for name, array in arrays.items() if name.endswith("_ids"))
+    if not skip_bad:
+        raise RequestError(
+            f"In {where} {len(bad):,} of {total:,} files can't be used: {listed}. Mend them or take them out, or add "
+            "--skip-bad (in Python skip_bad=True) to go on without them."
+        )
+    note = f"Left out, since they can't be used, are {len(bad):,} of {total:,} files: {listed}."
+    return {**arrays, "notes": np.array([*arrays["notes"], note], dtype=str)}
+
+
+def keep_only(images: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """The images at `places`, which ascend, moved to the front of the same memory or file."""
+    if len(places) == len(images):
+        return images
+    for to, place in enumerate(places):
+        images[to] = images[place]
+    return images[: len(places)]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
