@@ -19,6 +19,7 @@ from lab.experiments import load
 from pipelines import decoding, image_cache, sources, walking
 from pipelines.errors import RequestError, UsageError
 from pipelines.sources import Request
+from tests.conftest import evidence_in
 from tests.toys import guess
 
 
@@ -203,6 +204,14 @@ def test_the_report_comes_before_training_and_the_classes_lie_beside_the_models(
     with pytest.raises(UsageError, match="models of other classes"):
         measure(guess.EXPERIMENT, **how, variants=["fair"], log=False)
     assert json.loads((save / "classes.json").read_text(encoding="utf-8")) == ["9", "10"]
+
+
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize("flags", [[], ["--skip-bad"]])
+def test_evidence_says_whether_bad_files_were_skipped(photos, tmp_path, flags):
+    own = ["--budget", "smoke", "--data", f"folder:{photos}", "--logdir", str(tmp_path / "logs"), "--no-log", *flags]
+    assert commands.run(guess.EXPERIMENT, [*own, "--variants", "fair"]) == 0
+    assert evidence_in(tmp_path / "logs")["data"].get("skip_bad", False) == bool(flags)
 
 
 # What will not do: one sentence that says what was found, and exit code 2

@@ -106,7 +106,7 @@ class Images(Fields, frozen=True, kw_only=True, omit_defaults=False):
     train_images: Count | None
     split_seed: Count | None
     image_size: Count | None = None
-    skip_bad: bool = False
+    skip_bad: bool | msgspec.UnsetType = msgspec.UNSET  # Evidence from before there was this choice stays as it is.
 
 
 class Origin(Fields, frozen=True, kw_only=True):

@@ -66,7 +66,7 @@ class Invocation:
             kind="tuning" if sweep else "comparison",
             budget=settings.budget,
             config={} if sweep and experiment.table else dataclasses.asdict(config),
-            data=Images(**dataclasses.asdict(settings.data)),
+            data=Images(**dataclasses.asdict(settings.data) | {"skip_bad": settings.data.skip_bad or msgspec.UNSET}),
             data_digest=data.digest,
             test_images=len(data.test),
             classes=len(data.classes),

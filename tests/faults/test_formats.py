@@ -80,7 +80,6 @@ WHOLE: dict[str, tuple[Any, Any]] = {
 OPTIONAL = [
     "abilities",
     "image_size",
-    "skip_bad",
     "environment",
     "parts",
     "machine",
