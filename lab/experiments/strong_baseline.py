@@ -168,8 +168,9 @@ CHANGES = {
 # are tried with. Then a quarter of that value and four times it are tried, unless TRIED says otherwise.
 BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "batch_1024": (0.04, "decay", DECAY),
+    "no_augmentation": (0.04, "decay", DECAY),
     "no_decay": (0.02,),
-    "adamw": (0.008, "decay", 0.05),
+    "adamw": (0.016, "decay", 0.05),
     "nesterov": (0.1, "decay", 0.005),
     "constant": (0.005, "decay", DECAY),
     "exponential": (0.02, "strength", 0.01),
