@@ -122,7 +122,7 @@ def test_every_command_is_understood(words, monkeypatch, tmp_path):
     assert importlib.util.find_spec(module) is not None
     if module in ("recipes", "lab"):
         called = []  # All that comes after the flags have been understood.
-        for name in ("run_all", "show", "board", "benchmark", "status", "publish", "attest", "floors"):
+        for name in ("run_all", "show", "board", "benchmark", "status", "publish", "attest", "floors", "join"):
             for front in (cookbook, laboratory):
                 if hasattr(front, name):
                     monkeypatch.setattr(front, name, stand_in(getattr(front, name), called))

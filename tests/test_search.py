@@ -59,7 +59,7 @@ def replay(variant: str, table: dict, seed: int) -> list:
     return search(table, seed, math.ceil(trials))
 
 
-@pytest.mark.parametrize("variant", [*QUICK, "bayesian"])
+@pytest.mark.parametrize("variant", [*QUICK, pytest.param("bayesian", marks=pytest.mark.processes)])
 def test_a_replay_repeats_with_its_seed_and_only_with_it(variant):
     """Of a toy table whose seeds all say the same, so that nothing but the settings can differ."""
     table = {setting: np.full((4, EPOCHS), float(place)) for place, setting in enumerate(SETTINGS)}

@@ -182,6 +182,7 @@ def test_an_experiment_has_one_form():
     assert Experiment(bound, bound.VARIANTS, [], compare=compare).partials == {}
 
 
+@pytest.mark.processes
 def test_a_sweep_tunes_an_argument(started, tmp_path):
     from lab.evidence.schemas import TuningSweep
 

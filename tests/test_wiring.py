@@ -75,6 +75,7 @@ def test_a_search_scores_its_trials_by_validation(started, tmp_path):
     assert trials[0].score == max(trial.score for trial in trials)
 
 
+@pytest.mark.processes
 def test_a_sweeps_winner_and_the_metrics_of_its_trials_are_those_of_what_was_trained(started, tmp_path):
     grids, seeds = {"linear": (0.001, 0.004, 0.016), "hidden": (0.002, 0.003, 0.008)}, (SEED, 802)
     limits = {variant: (min(rates), max(rates)) for variant, rates in grids.items()}  # No winner widens its grid.

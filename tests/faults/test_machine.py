@@ -140,7 +140,7 @@ def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path, started):
     mine.write_text(
         "import keras, numpy, pathlib\n"
         "def build(shape, classes):\n"
-        "    for name in ('checked', 'first run'):\n"
+        "    for name in ('checked', 'checked again', 'first run'):\n"
         "        try:\n"
         "            (pathlib.Path(__file__).parent / name).touch(exist_ok=False)\n"
         "            break\n"
