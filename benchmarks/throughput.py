@@ -1,6 +1,6 @@
 """How fast two nets train here, side by side with other ways to train the same nets on the same images.
 
-python -m recipes benchmark                       both nets on one core and on all: ten minutes on two cores
+python -m recipes benchmark                       both nets on one core and on all
 python -m recipes benchmark --torch PYTHON        with the PyTorch of another environment's interpreter
 python -m recipes benchmark --nets small --cores 1
 python -m recipes benchmark --against CHECKOUT    whole commands here and in another checkout, in turn:
@@ -50,7 +50,7 @@ def processes(names: dict[str, str], net: str, cores: int) -> Iterator[dict[str,
     with tempfile.TemporaryDirectory() as folder:
         _write_images(Path(folder))
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(cores))
-        # Else processes that compile would stay beside the contestants.
+        # Without this, torch.compile leaves processes running that would disturb the others.
         variables = {**os.environ, **threads, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         variables |= {"BENCHMARK_IMAGES": folder, "PYTHONPATH": str(ROOT)}
         try:
@@ -248,8 +248,8 @@ def benchmark(
         pairs = list(dict.fromkeys((net, count) for net in nets or NETS for count in cores))
         for net, count in pairs:
             report_race(race(rounds or 11, names, net, count), net, count)
-        beside = "the range" if rounds and rounds < 6 else "a 95 % interval"
-        print(f"\nMedians over rounds, in brackets the range. A ratio is the median of each round's, with {beside}.")
+        interval = "the range" if rounds and rounds < 6 else "a 95 % interval"
+        print(f"\nSpeeds are medians over the rounds, with the range. Ratios are medians over them, with {interval}.")
         return 0
     if not (against / "recipes" / "optimizers.py").is_file():
         raise UsageError(f"--against: {against} is no checkout of this project, since it has no recipes/optimizers.py.")

@@ -12,10 +12,10 @@ from keras.optimizers import schedules
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lab.core.callbacks import Stopwatch
+from lab.evidence.records import NOTES
 from lab.execute.job import Job, run_job
 from lab.experiments import load
 from lab.tensorboard import callback
-from lab.tensorboard.events import NOTES
 from pipelines import sources
 
 EPOCHS, BATCH = 2, 50

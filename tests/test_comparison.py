@@ -24,7 +24,7 @@ from tensorboard.plugins import base_plugin
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-from lab.evidence.records import write_json
+from lab.evidence.records import NOTES, write_json
 from lab.execute.job import Job, run_job
 from lab.report import published
 from lab.report.report import Report
@@ -220,7 +220,7 @@ def test_when_all_is_done_there_is_a_run_for_each_variant_and_one_with_the_answe
     (tmp_path / "sgd" / "seed-1" / events.MODEL).write_text(
         '{"class_name": "Own", "config": {"layers": [{"config": 3}]}}'
     )
-    (tmp_path / "sgd" / "seed-2" / events.NOTES).write_text("No graph of the model: TypeError.\n")
+    (tmp_path / "sgd" / "seed-2" / NOTES).write_text("No graph of the model: TypeError.\n")
     finish(tmp_path, records, samples={"adam": np.zeros((3, 8, 8, 3), np.uint8)})
     runs = tmp_path / "compare"
     assert {path.name for path in runs.glob("*/")} == {"adam", "sgd", "means", "answer"}
@@ -232,7 +232,7 @@ def test_when_all_is_done_there_is_a_run_for_each_variant_and_one_with_the_answe
     names = [node.name for node in tf.compat.v1.GraphDef.FromString(adam.Graph().SerializeToString()).node]
     assert names[-1] == "head"
     # A model that has no graph of layers is left out, and said.
-    assert "graph of sgd" in (tmp_path / events.NOTES).read_text()
+    assert "graph of sgd" in (tmp_path / NOTES).read_text()
     assert text(runs / "sgd", "left out") == "No graph of the model: TypeError."
     assert all(f"| {variant} |" in text(runs / "answer") for variant in ("adam", "sgd"))
     assert text(runs / "answer", "card") == "# A card"

@@ -75,10 +75,10 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
 
 
 def join(files: tyro.conf.Positional[tuple[Path, ...]], /, logdir: Path = LOGS) -> int:
-    """Make one file of several that were measured in turn or on several machines: logs/NAME/, for `publish` to find.
+    """Put evidence that was measured in parts into one file, where `publish` finds it.
 
     Args:
-        files: evidence with other seeds each, or tuning sweeps with other variants each.
+        files: evidence of different seeds, or tuning sweeps of different variants.
         logdir: where the result goes.
     """
     from lab.cli import exits

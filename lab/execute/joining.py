@@ -1,4 +1,4 @@
-"""`python -m lab join`: make one file of evidence of several, which were measured one after another or on machines."""
+"""`python -m lab join`: put evidence that was measured in parts, perhaps on several machines, into one file."""
 
 import functools
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 
-from lab.evidence.records import write_json
+from lab.evidence.records import by_product, write_json
 from lab.tensorboard import events
 from lab.tensorboard.profile import STEP, WORDS, read_profile
 from pipelines import sources
@@ -57,7 +57,7 @@ class Board(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         self._begun = self._steps_done()
         if type(self.model).__name__ in ("Sequential", "Functional"):  # Others have no graph of layers.
-            with self.timing("logging"), events.by_product(self.folder, "graph of the model"):
+            with self.timing("logging"), by_product(self.folder, "graph of the model"):
                 (self.folder / events.MODEL).write_text(self.model.to_json(), encoding="utf-8")
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -66,7 +66,7 @@ class Board(keras.callbacks.Callback):
             self._rates.append((self._steps_done(), float(keras.ops.convert_to_numpy(rate))))
         if self.profile and self._calls in PROFILED:
             if self._calls == PROFILED[0]:
-                with events.by_product(self.folder, "profile"):
+                with by_product(self.folder, "profile"):
                     tf.profiler.experimental.start(str(self.folder / "train"))
             # The number of the step, which no other one has: `batch` begins anew with each epoch.
             self._mark = tf.profiler.experimental.Trace(STEP, step_num=self._steps_done(), _r=1)
@@ -77,13 +77,13 @@ class Board(keras.callbacks.Callback):
             self._mark.__exit__(None, None, None)
             self._mark = None
             if self._calls == PROFILED[-1]:
-                with events.by_product(self.folder, "profile"):
+                with by_product(self.folder, "profile"):
                     tf.profiler.experimental.stop()
         self._calls += 1
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self._epoch = epoch
-        with self.timing("logging"), events.by_product(self.folder, "curves"):
+        with self.timing("logging"), by_product(self.folder, "curves"):
             for name, value in (logs or {}).items():
                 part = "validation" if name.startswith("val_") else "train"
                 self._file(part).add([scalar_pb(f"epoch_{name.removeprefix('val_')}", float(value))], epoch)
@@ -96,14 +96,14 @@ class Board(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         if self._probed < self._epoch:
             self._write_probe()
-        with self.timing("logging"), events.by_product(self.folder, "learning rates"):
+        with self.timing("logging"), by_product(self.folder, "learning rates"):
             if rates := self._rates_by_step():
                 self._file("train").add_curve("learning_rate/by_step", *zip(*rates, strict=True))
                 write_json(self.folder / events.RATES, rates, durable=False)
             for file in self._files.values():
                 file.close()
         if self.profile and self._calls > PROFILED[0]:
-            with self.timing("logging"), events.by_product(self.folder, "words on the profile"):
+            with self.timing("logging"), by_product(self.folder, "words on the profile"):
                 self._leave_profile()
 
     def _file(self, part: str) -> events.Events:
@@ -136,7 +136,7 @@ class Board(keras.callbacks.Callback):
     def _write_probe(self) -> None:
         self._probed = self._epoch
         what = f"gradients and activations of epoch {self._epoch + 1}"
-        with self.timing("logging"), events.by_product(self.folder, what):
+        with self.timing("logging"), by_product(self.folder, what):
             self._file("train").add(self._summaries(*self.probe()), self._epoch)
             self._file("train").flush()
 

@@ -15,7 +15,7 @@ from tensorboard.plugins.custom_scalar import metadata as custom_scalar_metadata
 from tensorboard.plugins.graph import keras_util
 from tensorboard.plugins.text.summary_v2 import text_pb
 
-from lab.evidence.records import finished, notes_in, read, values_of
+from lab.evidence.records import by_product, finished, notes_in, read, values_of
 from lab.evidence.schemas import Record
 from lab.report.figure import band_of
 from lab.report.pages import markdown_table
@@ -75,7 +75,7 @@ def _write_curves(run: events.Events, curves: Curves) -> None:
 
 def refresh(folder: Path, records: Sequence[Record], variant: str) -> None:
     """Write the curves of a variant anew, while other runs go on."""
-    with events.by_product(folder, "comparison while runs go on"):
+    with by_product(folder, "comparison while runs go on"):
         found = curves_of(records, folder)
         if variant in found:
             with events.written(folder / FOLDER / variant, anew=True) as run:
@@ -106,10 +106,10 @@ def write_finished(
                 values = sorted(values_of(report.records, metric).get(variant, {}).items())
                 tag = f"by seed/{report.experiment.unit(metric).words}"
                 run.add_curve(tag, (seed for seed, _ in values), (value for _, value in values))
-            with events.by_product(folder, f"graph of {variant}"):
+            with by_product(folder, f"graph of {variant}"):
                 for path in sorted(own.glob(f"seed-*/**/{events.MODEL}"))[:1]:
                     run.write(graph_def=graph_of(path.read_text(encoding="utf-8")))
-            with events.by_product(folder, f"pictures of {variant}"):
+            with by_product(folder, f"pictures of {variant}"):
                 if data is not None:
                     run.add(_pictures(own, data))
                 if samples and variant in samples:

@@ -13,8 +13,6 @@ from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb
 from tensorboard.util import tensor_util
 
-from lab.evidence.records import NOTES as NOTES
-from lab.evidence.records import by_product as by_product
 from lab.evidence.schemas import Record
 
 FILES = "events.out.tfevents.*"

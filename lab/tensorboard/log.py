@@ -8,6 +8,7 @@ import numpy as np
 from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
 from lab.core.log import Log, Timing
+from lab.evidence.records import by_product
 from lab.evidence.schemas import Record
 from lab.tensorboard import callback, events
 from pipelines import sources
@@ -25,22 +26,22 @@ class TensorBoardLog(Log):
         return [callback.Board(self.folder / part, timing, train, profile=self.profile, prepare=prepare)]
 
     def curve(self, name: str, values: Sequence[float]) -> None:
-        with events.by_product(self.folder, f"curve {name}"), events.written(self.folder) as own:
+        with by_product(self.folder, f"curve {name}"), events.written(self.folder) as own:
             own.add_curve(name, range(len(values)), values)
 
     def histogram(self, name: str, values: Sequence[float]) -> None:
         """Of those values that are finite."""
         finite = np.asarray(values, np.float64)
-        with events.by_product(self.folder, f"histogram {name}"), events.written(self.folder) as own:
+        with by_product(self.folder, f"histogram {name}"), events.written(self.folder) as own:
             own.add([histogram_pb(name, finite[np.isfinite(finite)])])
 
     def predictions(self, logits: np.ndarray) -> None:
         """Leave the predicted classes for the comparison's pictures."""
-        with events.by_product(self.folder, "predictions"):
+        with by_product(self.folder, "predictions"):
             np.save(self.folder / events.PREDICTED, logits.argmax(axis=1).astype(np.uint16))
 
     def finished(self, record: Record) -> None:
         """Write the run's settings and final metrics as a row of the HParams page."""
         settings = {"variant": record.variant, "seed": record.seed, **events.settings_of(record)}
-        with events.by_product(self.folder, "row of HParams"):
+        with by_product(self.folder, "row of HParams"):
             events.write_settings(self.folder / "final", self.folder, settings, record.metrics)
