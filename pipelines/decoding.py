@@ -169,6 +169,11 @@ def bad_files(bad: dict[int, str], names: Sequence[str]) -> np.ndarray:
     return np.array([f"{names[place]!r} {why}" for place, why in sorted(bad.items())], dtype=str)
 
 
+def in_a_list(bad: Sequence[str] | np.ndarray) -> str:
+    """What is wrong, in one sentence that does not get too long."""
+    return "; ".join(bad[:LISTED]) + f"; and {len(bad) - LISTED:,} more" * (len(bad) > LISTED)
+
+
 def settle(arrays: image_cache.Arrays, where: str, skip_bad: bool) -> image_cache.Arrays:
     """Arrays that were read, with a note on the files that are left out of them.
 
@@ -178,7 +183,7 @@ def settle(arrays: image_cache.Arrays, where: str, skip_bad: bool) -> image_cach
     bad = arrays["notes_bad"]
     if not len(bad):
         return arrays
-    listed = "; ".join(bad[:LISTED]) + f"; and {len(bad) - LISTED:,} more" * (len(bad) > LISTED)
+    listed = in_a_list(bad)
     total = len(bad) + sum(len(array) for name, array in arrays.items() if name.endswith("_ids"))
     if not skip_bad:
         raise RequestError(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.decoding import LISTED
+from pipelines.decoding import in_a_list
 from pipelines.errors import RequestError
 from pipelines.listed import Listing, check_count
 from pipelines.names import check_names, in_order, name_of, shown
@@ -77,7 +77,7 @@ def listing(table: Path, skip_bad: bool = False) -> Listing:
 def _settle(table: Path, bad: list[str], skip_bad: bool) -> list[str]:
     if not bad:
         return []
-    listed = "; ".join(bad[:LISTED]) + f"; and {len(bad) - LISTED:,} more" * (len(bad) > LISTED)
+    listed = in_a_list(bad)
     if skip_bad:
         return [f"Left out of the table, since they can't be used: {listed}."]
     raise RequestError(
