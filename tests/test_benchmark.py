@@ -21,7 +21,8 @@ RECIPES = {"small": optimizers, "strong": strong_baseline}
 # Contestants
 
 
-@pytest.mark.parametrize("net", ["small", pytest.param("strong", marks=pytest.mark.processes)])
+@pytest.mark.variants
+@pytest.mark.parametrize("net", ["small", "strong"])
 @pytest.mark.parametrize("name", contestants.KERAS)
 def test_an_epoch_of_a_contestant_trains_the_recipes_net_on_each_image_once(monkeypatch, name, net):
     seen = []

@@ -87,6 +87,7 @@ def dense() -> keras.Model:
     return keras.Sequential(layers)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "schedule",
     [

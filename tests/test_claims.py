@@ -597,6 +597,7 @@ def test_a_report_judges_times_by_occasions_and_memory_by_seeds():
 # How often a verdict is false, and how often there is one.
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("effect", [0.0, 1.0, -1.0])
 @pytest.mark.parametrize("noise", [0.5, 2.0])
 def test_a_recipe_has_a_false_verdict_in_at_most_5_percent_all_looks_included(effect, noise):

@@ -182,6 +182,7 @@ def check_saved(tried, row: str) -> None:
     assert after["finite"]
 
 
+@slow
 @each
 @trial("folder")
 def test_a_copy_trains_on_a_folder_of_images(tried, row):

@@ -61,6 +61,7 @@ def by_fit() -> np.ndarray:
     return experiment.weights_after("fit", types.SimpleNamespace(batch_size=16, same_steps=STEPS), 1, DATA)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("variant", [name for name in experiment.VARIANTS if name != "fit"])
 def test_twenty_steps_lead_to_the_weights_of_fit(by_fit, variant):
     config = types.SimpleNamespace(batch_size=16, same_steps=STEPS)
@@ -72,6 +73,7 @@ def test_twenty_steps_lead_to_the_weights_of_fit(by_fit, variant):
     assert keras.config.floatx() == "float32"
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", BY_HAND)
 def test_a_penalty_and_a_smaller_last_batch_count_as_under_fit(how):
     build = partial(small_model, penalty=keras.regularizers.L2(0.1))
@@ -82,6 +84,7 @@ def test_a_penalty_and_a_smaller_last_batch_count_as_under_fit(how):
     assert np.abs(without.get_weights()[0] - other.get_weights()[0]).max() > 1e-3
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", BY_HAND)
 def test_float16_scales_the_loss_as_fit_does(how):
     """Gradients of 1e-9 are zero in float16 unless the loss is multiplied before they are taken."""
@@ -103,6 +106,7 @@ def test_float16_scales_the_loss_as_fit_does(how):
     assert np.allclose(moved["fit"], moved[how], atol=0.02 * np.abs(moved["fit"]).max())
 
 
+@pytest.mark.variants
 def test_parts_take_dense_and_sparse_gradients_and_weights_without_one():
     def build(shape, classes, kind=keras.Model):
         images = keras.Input(shape)
@@ -193,6 +197,7 @@ class Diary(keras.callbacks.Callback):
         self.note("end")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", BY_HAND)
 @pytest.mark.parametrize("stop_at", [None, ("epoch ends", 1), ("batch ends", 0)])
 def test_callbacks_are_told_what_fit_tells_them_and_can_stop(how, stop_at):
@@ -208,6 +213,7 @@ def test_callbacks_are_told_what_fit_tells_them_and_can_stop(how, stop_at):
     assert epochs[0][2] == ("accuracy", "loss", "val_accuracy", "val_loss")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", BY_HAND)
 def test_what_is_validated_on_is_the_validation_set(how):
     other = tf.data.Dataset.from_tensor_slices((255 - images_and_labels()[0], images_and_labels()[1])).batch(7)
@@ -221,6 +227,7 @@ def test_what_is_validated_on_is_the_validation_set(how):
     assert history.history["val_loss"][-1] == pytest.approx(float(np.mean(of_each)), rel=1e-5)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", BY_HAND)
 def test_averaged_weights_are_there_at_the_end_as_under_fit(how, monkeypatch):
     averaging = partial(keras.optimizers.SGD, use_ema=True, ema_momentum=0.5)
@@ -264,6 +271,7 @@ def test_two_replicas_report_the_loss_of_the_whole_batch():
 # What is compiled
 
 
+@pytest.mark.variants
 def test_what_is_compiled_is_what_the_name_says(monkeypatch):
     calls, walked = [], []
     real, walk = recipe.gradients_of, tf.data.Dataset.__iter__

@@ -101,6 +101,7 @@ def with_penalty(shape, classes):
     return keras.Model(images, keras.layers.Dense(classes, kernel_regularizer=penalty)(keras.layers.Flatten()(x)))
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("build", [recipe.build_model, with_penalty])
 def test_one_device_trains_the_model_of_fit_and_tells_callbacks_the_same(build):
     """A smaller last batch and a penalty included."""
@@ -141,6 +142,7 @@ def test_normalization_is_synchronized_where_it_says_so(synchronized):
     assert found == [synchronized] * 2
 
 
+@pytest.mark.variants
 def test_a_training_in_two_parts_comes_to_the_same_bits(tmp_path):
     def train(folder, epochs):
         train_set = batches.training(DATA.train.take(range(144)), 48, seed=1)  # Another order in each epoch.

@@ -60,6 +60,7 @@ def tags(folder: Path) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.variants
 def test_a_training_of_others_is_logged_as_fully_as_fit(tmp_path):
     curves, logged, seconds = {}, {}, {}
     for train in (by_fit, by_others):

@@ -93,6 +93,7 @@ def test_norms_are_noted_before_they_are_clipped_and_in_each_fit_anew():
     assert norms.norms.dtype == np.float32
 
 
+@pytest.mark.variants
 def test_noting_norms_changes_no_weight_and_leaves_the_model_as_it_was():
     weights = []
     for callbacks in ([], [recipe.GradientNorms()]):
@@ -245,6 +246,7 @@ def test_one_batch_an_epoch_is_spoiled_and_the_others_are_not(monkeypatch):
             assert np.array_equal(spoiled[1], clean[1])
 
 
+@pytest.mark.variants
 def test_a_nudge_is_kept_where_the_loss_falls_and_taken_back_where_it_does_not():
     inputs = keras.Input((2,))
     model = experiment.Nudged(inputs, layers.Dense(1, use_bias=False)(inputs))
@@ -308,6 +310,7 @@ def test_shares_and_lengths_of_steps_by_hand():
     assert noted([math.nan]) == noted([1.0, 1e30], diverged=True) == ({}, {})
 
 
+@pytest.mark.variants
 def test_clipping_most_steps_and_the_rate_that_it_is_compared_with_make_steps_of_the_same_length():
     """On few images: as published, the record says it."""
     found = {}

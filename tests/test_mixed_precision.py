@@ -30,6 +30,7 @@ def trained(policy, **settings) -> keras.Model:
     return recipe.train(small_set(), small_set(), 10, policy, **{"epochs": 1, **settings})
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("policy", recipe.POLICIES)
 def test_layers_compute_in_the_policys_type_and_keep_float32_weights(policy):
     model = trained(policy)
@@ -63,6 +64,7 @@ def test_without_a_policy_the_one_that_is_set_holds():
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.variants
 def test_all_policies_train_about_the_same_model():
     start = trained("float32", rate=0.0).get_weights()
     moved = {}
@@ -204,6 +206,7 @@ def test_the_rate_ends_at_zero_and_a_schedule_is_taken_as_it_is():
 # What is measured
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("variant", experiment.VARIANTS)
 def test_a_step_is_one_of_the_variant(variant, monkeypatch):
     made, compiled = [], recipe.compile_model
@@ -218,6 +221,7 @@ def test_a_step_is_one_of_the_variant(variant, monkeypatch):
     assert model.layers[2].filters == {"small": 16, "large": 32}[size]
 
 
+@pytest.mark.variants
 def test_a_variant_has_its_own_rate_time_and_memory(monkeypatch):
     names = tuple(experiment.VARIANTS)
     asked = {}

@@ -188,6 +188,7 @@ def test_a_slow_feed_is_told_from_a_slow_model(slow):
     assert waiting > 0.8 if which == "feed" else waiting < 0.2
 
 
+@pytest.mark.variants
 def test_ready_batches_save_the_time_of_a_slow_feed_and_not_that_of_a_slow_model(slow):
     which, _, _, model, images = slow
     saved = recipe.saved_by_ready_batches(model, images, steps=12)

@@ -93,6 +93,7 @@ def test_shuffling_changes_no_parameter_count():
     assert counts[0] == counts[1]
 
 
+@pytest.mark.variants
 def test_the_model_standardizes_numbers_by_training_images_alone():
     """Validation images of another brightness have no say in it."""
     bright = tf.data.Dataset.from_tensor_slices((np.full((20, 32, 32, 3), 255, "uint8"), np.zeros(20, int))).batch(10)
@@ -105,6 +106,7 @@ def test_the_model_standardizes_numbers_by_training_images_alone():
         assert np.allclose(scaled.std(axis=0), 1, atol=1e-2)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("weight", [0.3, 1.0])
 def test_the_loss_is_the_weighted_sum_of_the_outputs_losses(weight):
     """By hand, from the weights that a training at rate zero does not move."""
@@ -137,6 +139,7 @@ def test_the_explained_share_by_hand():
     assert experiment.explained(Model(), test) == pytest.approx(1 - (1 + 25) / 2)
 
 
+@pytest.mark.variants
 def test_names_lead_through_fit_predict_save_and_load(tmp_path):
     config = experiment.EXPERIMENT.config(epochs=2, batch_size=50)
     (tmp_path / "run").mkdir()

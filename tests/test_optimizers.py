@@ -56,6 +56,7 @@ def in_process(tmp_path, variant, **config):
     return run_job(job)[0]
 
 
+@pytest.mark.variants
 def test_with_shuffled_labels_it_stays_at_chance(tmp_path, monkeypatch):
     real = sources.load
 

@@ -147,6 +147,7 @@ def test_no_module_imports_in_a_circle():
         visit(name, ())
 
 
+@pytest.mark.processes
 def test_only_searches_import_keras_tuner():
     searching = {"recipes.search", "lab.experiments.search"}
     for name, path in MODULES.items():
@@ -183,6 +184,7 @@ def test_the_constraints_pin_what_is_installed_and_name_no_address():
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^ ]+( ; .+)?", line) for line in lines)
 
 
+@pytest.mark.processes
 def test_importing_tensorflow_is_silent():
     done = subprocess.run(
         [sys.executable, "-c", "import recipes, keras, tensorflow; print('done')"],

@@ -171,6 +171,7 @@ def test_with_smoothed_labels_accuracy_is_still_of_whole_number_labels():
     assert model.evaluate(few(), verbose=0)[1] == pytest.approx(right.mean())
 
 
+@pytest.mark.variants
 def test_the_weights_of_the_epoch_that_was_watched_are_put_back():
     """Of a training that overfits at once, so that the best epoch is not the last."""
     for stop_on, best in (("val_loss", np.min), ("val_accuracy", np.max)):
@@ -304,6 +305,7 @@ def test_weights_are_counted_by_hand(tmp_path):
     assert run.curves["gap"] == [0.25, 0.5]
 
 
+@pytest.mark.variants
 def test_the_model_that_is_scored_is_that_of_the_best_epoch(tmp_path):
     request = sources.Request(train_images=500)
     config = EXPERIMENT.config(images=100, epochs=6, rate=5e-3, patience=2)

@@ -119,6 +119,7 @@ def test_a_training_moves_both_paths_and_the_stem_and_reports_the_deep_ones_accu
     assert all((getattr(model, part).get_weights()[0] != weights).any() for part, weights in before.items())
 
 
+@pytest.mark.variants
 def test_a_trained_model_is_calibrated_on_the_validation_images(images, labels):
     train_set, validation_set = set_of(images, labels, 16), set_of(images[:40], labels[:40], 16)
     model = recipe.train(train_set, validation_set, 10, share=0.25, epochs=1)
@@ -128,6 +129,7 @@ def test_a_trained_model_is_calibrated_on_the_validation_images(images, labels):
     }
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("gate", [recipe.Routed, experiment.ByVariance, experiment.ByChance, experiment.WholeBatches])
 def test_every_gate_answers_under_predict_in_batches_of_any_size(images, gate):
     model = routed(gate)
@@ -146,6 +148,7 @@ def test_a_saved_model_predicts_the_same(images, labels, tmp_path):
     assert np.array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
 
 
+@pytest.mark.variants
 def test_a_routed_model_learns():
     """On the images of a smoke run, and better than its short path alone."""
     keras.utils.set_random_seed(1)
@@ -224,6 +227,7 @@ def test_an_auc_by_hand():
     assert experiment.auc(deep, deep, scores) == {}
 
 
+@pytest.mark.variants
 def test_gates_are_calibrated_and_trained_at_the_rate_that_is_given(monkeypatch):
     rates, train = [], recipe.train
 

@@ -59,6 +59,7 @@ def replay(variant: str, table: dict, seed: int) -> list:
     return search(table, seed, math.ceil(trials))
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("variant", [*QUICK, pytest.param("bayesian", marks=pytest.mark.processes)])
 def test_a_replay_repeats_with_its_seed_and_only_with_it(variant):
     """Of a toy table whose seeds all say the same, so that nothing but the settings can differ."""
@@ -135,6 +136,7 @@ def test_grids_begin_anywhere():
     assert lowest == set(SPACE["rate"][:4])
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("variant", QUICK)
 def test_all_spend_as_many_epochs_and_try_no_setting_twice(variant):
     toy = {setting: np.full((4, EPOCHS), float(place)) for place, setting in enumerate(SETTINGS)}
@@ -147,6 +149,7 @@ def test_all_spend_as_many_epochs_and_try_no_setting_twice(variant):
     assert max(Counter(score for _, score, _ in log).values()) == 1
 
 
+@pytest.mark.variants
 def test_bayesian_optimization_begins_as_is_said(table):
     """By default with nine random trials of three hyperparameters: random search's with the same seed."""
     kinds = {name: experiment.SEARCHES[name][0].keywords for name in ("bayesian", "bayesian_default")}
@@ -387,6 +390,7 @@ def train(folder, train_set=None, validation_set=None, **settings):
     return recipe.train(train_set or sets(), validation_set or sets(30, seed=1), 3, **given)
 
 
+@pytest.mark.variants
 def test_the_best_settings_are_trained_once_more_and_a_second_call_trains_only_that(tmp_path, monkeypatch):
     class Seen(keras.callbacks.Callback):
         def on_train_begin(self, logs=None):
@@ -409,6 +413,7 @@ def test_the_best_settings_are_trained_once_more_and_a_second_call_trains_only_t
     assert fits[1] == fits[0]
 
 
+@pytest.mark.variants
 def test_a_search_ends_in_a_model_that_has_learned(tmp_path):
     data = sources.load(sources.Request(train_images=1000))
     pair = batches.training(data.train, 50, seed=1), batches.evaluation(data.validation)
@@ -417,6 +422,7 @@ def test_a_search_ends_in_a_model_that_has_learned(tmp_path):
     assert model.evaluate(pair[1], verbose=0, return_dict=True)["accuracy"] > 0.2
 
 
+@pytest.mark.variants
 def test_trials_are_scored_by_the_validation_images(tmp_path):
     """Labels that no model can tell, in the validation images alone."""
     images, labels = next(iter(sets(30).unbatch().batch(30)))
@@ -434,6 +440,7 @@ def good(hp, shape, classes):
     return model
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("objective", ["val_loss", "val_accuracy", kt.Objective("val_loss", "max")])
 def test_an_objective_has_its_own_direction(tmp_path, monkeypatch, objective):
     def run_trial(self, trial, *_, **__):
@@ -459,6 +466,7 @@ def test_of_equally_good_trials_the_first_is_the_best_of_a_search_that_goes_on_t
     assert again.get_best_hyperparameters()[0].values != first.get_best_hyperparameters()[0].values
 
 
+@pytest.mark.variants
 def test_a_search_knows_its_images(tmp_path):
     def folders(**changed):
         train(tmp_path, trials=1, epochs=1, **changed)

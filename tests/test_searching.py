@@ -240,6 +240,7 @@ def stopped_after(number, tmp_path, monkeypatch, flags):
     return rates
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("tuner", "trials"), [("grid", 3), ("random", 5), ("bayesian", 6)])
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_interrupted_search_ends_as_one_that_was_not(started, monkeypatch, tmp_path, tuner, trials, jobs):

@@ -155,6 +155,7 @@ def extended(results, logs) -> Evidence:
     return found
 
 
+@pytest.mark.variants
 def test_each_extension_adds_an_occasion_of_all_variants_until_there_are_four(results, tmp_path, started, at, capsys):
     for number, when in enumerate(("2026-11-01T08:00", "2026-11-01T12:00", "2026-11-02T08:00", "2026-11-03T08:00"), 1):
         at(when)
@@ -174,6 +175,7 @@ def test_each_extension_adds_an_occasion_of_all_variants_until_there_are_four(re
     assert not started
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     ("when", "name", "code"), [("2026-11-01T09:59", "a", 2), ("2026-11-01T10:01", "a", 0), ("2026-11-01T08:30", "b", 0)]
 )

@@ -96,6 +96,7 @@ def test_its_muon_makes_the_steps_of_kerass():
         np.testing.assert_allclose(ours, theirs, atol=3e-4)  # Rounding; of tall matrices it is 1e-6.
 
 
+@pytest.mark.variants
 def test_training_leaves_the_whitening_as_it_was_set_and_so_the_policy_of_the_process():
     model = recipe.train(few(), None, 10, epochs=2, width=0.125)
     net = model.layers[-1].layer

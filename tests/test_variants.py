@@ -218,6 +218,7 @@ def test_hyperband_knows_how_long_a_variant_trains():
     assert variants.given_or_own(None, config, "epochs") is None
 
 
+@pytest.mark.variants
 def test_a_search_by_hyperband_runs_on_partial_functions(started, tmp_path):
     flags = ["search", "hyperband", "--trials", "3", "--variants", "linear", "--no-log", "--logdir", str(tmp_path)]
     three = dataclasses.replace(EXPERIMENT, space={"decay": (0.0, 0.001, 0.01)})

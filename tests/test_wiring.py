@@ -34,6 +34,7 @@ def carried_out(name: str, variants: tuple[str, ...], folder, *, request=SMALL, 
 # A toy of each kind
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("module", [tiny, tiny_pair], ids=["train", "compare"])
 def test_a_comparison_says_of_its_models_what_they_are(started, tmp_path, module):
     with recomputing.watch(SMALL, 1) as watched:
@@ -50,6 +51,7 @@ def test_a_comparison_says_of_its_models_what_they_are(started, tmp_path, module
     assert ("0.0 points" if shown in ("+0.0", "−0.0") else f"{shown} points") in card
 
 
+@pytest.mark.variants
 def test_a_table_holds_the_validation_of_each_epoch(started, tmp_path):
     with recomputing.watch(SMALL, 1) as watched:
         assert commands.run(tiny_table.EXPERIMENT, ["tune", "--logdir", str(tmp_path), *FEW]) == 0
@@ -61,6 +63,7 @@ def test_a_table_holds_the_validation_of_each_epoch(started, tmp_path):
         assert record.metrics["epoch_2"] == recomputing.close_to(done.validation["val_accuracy"])
 
 
+@pytest.mark.variants
 def test_a_search_scores_its_trials_by_validation(started, tmp_path):
     flags = ["search", "grid", "--trials", "2", "--variants", "hidden", "--no-log", "--logdir", str(tmp_path)]
     with recomputing.watch(SMALL, SEED) as watched:

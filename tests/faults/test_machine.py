@@ -135,6 +135,7 @@ def test_no_room_in_shared_memory_is_a_sentence(with_disks, tmp_path):
 # Memory, clocks, ports, homes
 
 
+@pytest.mark.processes
 def test_a_worker_without_memory_fails_its_own_run_alone(tmp_path, started):
     mine = tmp_path / "greedy.py"
     mine.write_text(
