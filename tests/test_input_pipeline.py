@@ -230,7 +230,6 @@ def test_files_sorted_by_class_are_mixed_and_what_is_no_image_is_no_class(tmp_pa
     ]
 
 
-@pytest.mark.variants
 def test_a_model_learns_from_the_chain(files):
     keras.utils.set_random_seed(1)
     feed = recipe.build_feed(files, 30, load=experiment.decode)

@@ -18,7 +18,7 @@ from lab.evidence.records import write_json
 from lab.experiments import monitoring as experiment
 from lab.report import summary
 from lab.tensorboard.profile import NEXT_BATCH, STEP, WORDS, Profile, read_profile, words_in
-from pipelines import encoded, sources
+from pipelines import batches, encoded, sources
 from recipes import monitoring as recipe
 from tests.conftest import ROOT
 
@@ -254,11 +254,13 @@ def test_activations_of_a_sequential_model_and_of_one_with_a_model_inside(tmp_pa
     assert names == {layer.name for layer in model.layers if layer is not inside}
 
 
-def test_a_training_leaves_curves_histograms_and_a_marked_profile(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (160, 8, 8, 3)).astype("uint8")
-    batches = tf.data.Dataset.from_tensor_slices((images, images[:, 0, 0, 0] // 128)).batch(16)
-    model = recipe.train(batches, batches, 2, folder=tmp_path, rate=0.001, epochs=4)
-    assert model.optimizer.iterations == 40
+def test_a_training_learns_and_leaves_curves_histograms_and_a_marked_profile(tmp_path):
+    data = sources.load(sources.Request(train_images=2000))
+    validation_set = batches.evaluation(data.validation)
+    keras.utils.set_random_seed(1)
+    model = recipe.train(batches.training(data.train, 50, seed=1), validation_set, 10, folder=tmp_path, epochs=2)
+    assert model.evaluate(validation_set, verbose=0, return_dict=True)["accuracy"] > 0.17
+    assert model.optimizer.iterations == 80
     assert 0 <= recipe.waiting(tmp_path) < 1
     assert read_profile(tmp_path).batches == 20  # From the eleventh to the thirtieth.
     shown = {tag for path in tmp_path.rglob("events.*") for tag in events(path.parent).Tags()["tensors"]}

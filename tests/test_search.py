@@ -413,7 +413,6 @@ def test_the_best_settings_are_trained_once_more_and_a_second_call_trains_only_t
     assert fits[1] == fits[0]
 
 
-@pytest.mark.variants
 def test_a_search_ends_in_a_model_that_has_learned(tmp_path):
     data = sources.load(sources.Request(train_images=1000))
     pair = batches.training(data.train, 50, seed=1), batches.evaluation(data.validation)
