@@ -144,13 +144,21 @@ CLAIMS = [
         lower="muon_race",
         than=("adam_race", "sgd_race", "momentum_race"),
     ),
-    Claim(
-        "O6b",
-        "After the same number of steps Muon beats AdamW, Adam with L2, and SGD with momentum, each with a tuned decay",
-        source="ours",
-        metric="test_accuracy",
-        higher="muon",
-        than=("adamw", "adam_l2", "momentum"),
+    *(
+        Claim(
+            f"O6{letter}",
+            f"After the same number of steps Muon beats {printed}, each with a tuned decay",
+            source="ours",
+            metric="test_accuracy",
+            higher="muon",
+            than=name,
+            strong=strong,
+        )
+        for letter, name, printed, strong in (
+            ("b", "adamw", "AdamW", "B1"),
+            ("c", "momentum", "SGD with momentum", "B2"),
+            ("d", "adam_l2", "Adam with L2", ""),
+        )
     ),
     *(
         Claim(

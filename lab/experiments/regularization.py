@@ -126,11 +126,11 @@ CLAIMS = [
     ),
     Claim(
         "G4", "Augmentation beats every weight penalty on images", source="DL",
-        metric="test_accuracy", higher="augmentation", than=("l2", "l1", "weight_decay"),
+        metric="test_accuracy", higher="augmentation", than=("l2", "l1", "weight_decay"), strong="B18",
     ),
     Claim(
-        "G4c", "Augmentation raises test accuracy on a small training set", source="DL",
-        metric="test_accuracy", higher="augmentation", than="none", family="augmentation alone",
+        "G4c", "Augmentation raises test accuracy", source="DL",
+        metric="test_accuracy", higher="augmentation", than="none", family="augmentation alone", strong="B5",
     ),
     Claim(
         "G4b", "Keras's layers, which shift by parts of a pixel, augment as well as shifts by whole pixels in tf.data",
