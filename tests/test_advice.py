@@ -519,6 +519,35 @@ def test_the_last_rows_of_the_picture_are_kept_for_what_did_not_hold_at_most_one
     assert texts == [*["large 8"] * 4, *["large 7"] * 3, "not so", "level 0", "level 0"]
 
 
+def test_the_picture_shows_first_what_the_strong_baseline_says_and_none_of_it_twice():
+    """The largest effects, and some that did not hold. What else there is has half of the rows."""
+    gains = [claim(text=f"gain {size}", mean=float(size)) for size in range(2, 10)]
+    level = [claim("no real difference", 0.1 * size, text=f"level {size}") for size in range(5)]
+    both = claim(text="Measured twice", mean=9.0)
+    both = structs.replace(both, findings=both.findings * 2)
+    found = {
+        "optimizers": summary(both, *(claim(text=f"elsewhere {size}", mean=float(size)) for size in range(2, 9))),
+        "strong_baseline": summary(*gains, *level, claim("undecided", 8.0)),
+    }
+    rows = picture.on_strong(found)
+    assert [one.text for one, _ in rows] == [
+        *(f"gain {size}" for size in (9, 8, 7, 6, 5)),
+        "level 4",
+        "level 3",
+        "level 2",
+    ]
+    others = picture.chosen(found)
+    assert [one.text for one, _ in others] == [f"elsewhere {size}" for size in (8, 7, 6, 5)]
+    drawn = picture.figure_of(others, rows)
+    assert [axes.get_xlabel() for axes in drawn.axes] == [picture.AXES["strong"], picture.AXES["points"]]
+    means = [mean for mean, *_ in rows_of(drawn)]
+    assert means[:5] == [5.0] * 5  # Arrows at the edge, where an axis ends.
+    assert means[5:8] == pytest.approx([0.4, 0.3, 0.2])
+    found["strong_baseline"] = summary(*gains, stale=True)
+    assert picture.on_strong(found) == []
+    assert "Measured twice" in [one.text for one, _ in picture.chosen(found)]
+
+
 def test_a_picture_names_the_evidence_that_it_was_drawn_from(tmp_path):
     found = {"optimizers": summary(claim("undecided"))}
     picture.write(found, tmp_path / "a.png")  # Of nothing that is decided.

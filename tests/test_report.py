@@ -193,6 +193,7 @@ def test_with_a_strong_baseline_the_card_gives_both_and_follows_what_has_seeds_e
     assert row.split(" | ")[3].startswith("supported, +10.0 \\[+9.")
     numbers = [line.split(" | ")[3] for line in page.splitlines() if line.startswith(("| C |", "| C, strong"))]
     assert numbers == ["1 point", "0.5 points"]
+    assert "A difference below 1 point counts as none (strong baseline: 0.5 points)." in page
     alone = of_two([dataclasses.replace(claim, strong="")], quick, full, [there])
     assert "strong baseline" not in alone
     few = of_two([claim], quick, {name: values[:5] for name, values in full.items()}, [there])
@@ -361,6 +362,21 @@ def test_bars_over_a_variant_show_the_paired_gain():
     assert axes.get_xlabel() == "test accuracy, gain over b (points)"
     (segment,) = axes.collections[0].get_segments()
     assert segment[:, 0] == pytest.approx(stats.t.interval(0.95, 1, 15.0, 5.0))
+
+
+@pytest.mark.parametrize("count", [3, 13])
+def test_gains_are_sorted_and_have_one_color_where_there_are_more_than_colors(count):
+    scores = {f"v{number}": [0.5 + 0.01 * number, 0.51 + 0.01 * number] for number in range(count)}
+    claim = Claim("C", "…", "…", "test_accuracy", higher="v1", than="v0")
+    report = reported(claim, scores, panels=(Bars("test_accuracy", over="v0"),))
+    (axes,) = report.figure().axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        f"v{number}" for number in range(count - 1, 0, -1)
+    ]
+    points = [line for line in axes.lines if line.get_marker() == "o"]
+    means = [point.get_xdata()[0] for point in points]
+    assert means == sorted(means, reverse=True)
+    assert len({point.get_color() for point in points}) == (1 if count > len(figure.COLORS) + 1 else count - 1)
 
 
 @pytest.mark.parametrize(

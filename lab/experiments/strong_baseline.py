@@ -171,7 +171,7 @@ BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "no_augmentation": (0.04, "decay", DECAY),
     "no_decay": (0.02,),
     "adamw": (0.016, "decay", 0.05),
-    "nesterov": (0.1, "decay", 0.005),
+    "nesterov": (0.2, "decay", 0.02),
     "constant": (0.005, "decay", DECAY),
     "exponential": (0.02, "strength", 0.01),
     "averaged": (0.02, "strength", 0.1),

@@ -105,7 +105,9 @@ def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
     least = smallest_text(usual[0].findings[0].smallest, unit)
     what = {"points": "Percentage points of", "×": "Ratios of"}.get(unit, f"{unit.capitalize()} of" if unit else "Of")
     less = f"ratio within {least} of 1" if unit == "×" else f"difference below {least}"
-    return f"{what} {measure}: mean and deciding interval over {over}. A {less} counts as none."
+    there = {smallest_text(other.smallest, unit) for claim in usual for other in claim.findings[1:]} - {least}
+    there_too = f" (strong baseline: {', '.join(sorted(there))})" if there else ""
+    return f"{what} {measure}: mean and deciding interval over {over}. A {less} counts as none{there_too}."
 
 
 def _named(machine: Machine) -> str:

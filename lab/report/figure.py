@@ -23,6 +23,7 @@ COLORS = (
     "#44AA99",
 )  # fmt: skip
 OTHER = "#888888"
+ALL = "#4b5563"  # Of more rows than there are colors.
 MOST_LINES = 6
 GAP = 0.07  # Between two names, as a share of the axes' height.
 MOST_MARKED = 20  # Points of a curve that are marked.
@@ -215,9 +216,13 @@ def _label_points(
 def draw_bars(panel: Bars, axes: Any, report: "Report", color: Mapping[str, str]) -> None:
     found = values(report, panel.metric, panel.over)
     found = {name: mine for name, mine in found.items() if name in (panel.variants or found)}
+    if panel.over:  # The largest gain on top.
+        found = dict(sorted(found.items(), key=lambda item: -item[1].mean()))
+    one_color = len(found) > len(COLORS)  # Else some would have a color of their own and others not.
     for place, (name, mine) in enumerate(found.items()):
         mean, half = _spread(mine)
-        axes.errorbar(mean, place, xerr=half, fmt="o", markersize=6, elinewidth=2.5, color=color[name])
+        its = ALL if one_color else color[name]
+        axes.errorbar(mean, place, xerr=half, fmt="o", markersize=6, elinewidth=2.5, color=its)
     axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found], fontsize=9)
     if found:  # An empty axis can't be logarithmic.
         axes.set_ylim(len(found) - 0.5, -0.5)

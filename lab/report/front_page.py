@@ -25,6 +25,7 @@ CHAPTERS = {
     "Searching": ("search",),
 }  # fmt: skip
 PARTS = ("totals", "code", "recipes", "surprises", "strong")
+STRONG = "strong_baseline"  # The experiment whose claims are counterparts of others'.
 SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.
 MOST_SHOWN = 5  # Surprises, and verdicts that changed on the strong baseline.
 MOST_OF_ONE = 2  # Surprises of one recipe, while others have some.

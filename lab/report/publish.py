@@ -30,7 +30,6 @@ README = ROOT / "README.md"
 CARD = "README.md"  # So that GitHub shows it with the folder.
 SUMMARY = "summary.json"
 PICTURE = "advice.png"
-STRONG = "strong_baseline"  # The experiment whose claims are counterparts of others'.
 MOST_CHANGED = 10
 RESTORE = "restore it from git, or measure again"
 
@@ -92,7 +91,7 @@ def strong_of(experiment: Experiment, results: Path | None = None) -> tuple[Repo
     """What was measured on the strong baseline, and whether it is stale; None where no claim is tested there."""
     if not any(claim.strong for claim in experiment.claims):
         return None
-    strong = load(STRONG)
+    strong = load(front_page.STRONG)
     published = Published.read(strong, results)
     return (Report(strong, published.evidence, None), bool(published.stale)) if published.evidence else None
 

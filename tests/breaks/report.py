@@ -88,6 +88,8 @@ ROWS = [
         ),
         ("* panel.every", "", f"{REPORT}::test_values_of_a_line"),
         ("if name in (panel.variants or found)}", "}", f"{REPORT}::test_bars_are_of"),
+        ("key=lambda item: -item[1].mean()", "key=lambda item: item[1].mean()", f"{REPORT}::test_gains_are_sorted"),
+        ("its = ALL if one_color else", "its =", f"{REPORT}::test_gains_are_sorted"),
         ("np.ptp(heights_of_ends) < 0.01", "np.ptp(heights_of_ends) < -0.01", f"{REPORT}::test_lines_that_end"),
     ),
     *of(
@@ -140,9 +142,12 @@ ROWS = [
         ("min(max(end, low), high)", "max(end, low)", f"{ADVICE}::test_the_picture_draws"),
         ("(claim.strongest.stale, claim.id", "(False, claim.id", f"{ADVICE}::test_the_picture_takes"),
         ("(row[0], place, *row[1:])", "(row[0], 0, *row[1:])", f"{ADVICE}::test_the_picture_takes"),
+        ("name == STRONG or len(claim.findings) > 1", "name == STRONG", f"{ADVICE}::test_the_picture_shows_first"),
+        ("and not claim.strongest.stale]", "]", f"{ADVICE}::test_the_picture_shows_first"),
+        ("][: ON_STRONG - len(refuted)]", "][:ON_STRONG]", f"{ADVICE}::test_the_picture_shows_first"),
         ('one.strongest.verdict != "contradicted", large', '"", large', f"{ADVICE}::test_the_last_rows"),
         (
-            "for *_, claim, effect in refuted[:NOT_SO]",
+            "for *_, claim, effect in refuted[:not_so]",
             "for *_, claim, effect in refuted",
             f"{ADVICE}::test_the_last_rows",
         ),
