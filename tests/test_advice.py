@@ -529,7 +529,7 @@ def test_the_picture_shows_first_what_the_strong_baseline_says_and_none_of_it_tw
         "optimizers": summary(both, *(claim(text=f"elsewhere {size}", mean=float(size)) for size in range(2, 9))),
         "strong_baseline": summary(*gains, *level, claim("undecided", 8.0)),
     }
-    rows = picture.on_strong(found)
+    rows = picture.strong_rows(found)
     assert [one.text for one, _ in rows] == [
         *(f"gain {size}" for size in (9, 8, 7, 6, 5)),
         "level 4",
@@ -544,7 +544,7 @@ def test_the_picture_shows_first_what_the_strong_baseline_says_and_none_of_it_tw
     assert means[:5] == [5.0] * 5  # Arrows at the edge, where an axis ends.
     assert means[5:8] == pytest.approx([0.4, 0.3, 0.2])
     found["strong_baseline"] = summary(*gains, stale=True)
-    assert picture.on_strong(found) == []
+    assert picture.strong_rows(found) == []
     assert "Measured twice" in [one.text for one, _ in picture.chosen(found)]
 
 

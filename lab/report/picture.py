@@ -38,7 +38,7 @@ def chosen(found: Summaries) -> list[Row]:
     second one before every recipe had one. The last rows are kept for what did not hold, at most one of a recipe.
     What the strong baseline shows is not shown twice.
     """
-    rated, refuted, strong = [], [], bool(on_strong(found))
+    rated, refuted, strong = [], [], bool(strong_rows(found))
     most, not_so = (BESIDE, 1) if strong else (MOST, NOT_SO)
     for name, summary in found.items():
         mine = [
@@ -64,7 +64,7 @@ def chosen(found: Summaries) -> list[Row]:
     return others[: most - len(kept)] + kept
 
 
-def on_strong(found: Summaries) -> list[Row]:
+def strong_rows(found: Summaries) -> list[Row]:
     """The strong baseline's decided claims, those with the largest effects, some that did not hold among them.
 
     There are none while its numbers are of earlier code.
@@ -163,4 +163,4 @@ def _draw_part(axes: Any, part: str, rows: Sequence[Row]) -> None:
 
 def write(found: Summaries, path: Path) -> None:
     """Draw it into a PNG that holds the hash of the summaries that it was drawn from."""
-    write_png(figure_of(chosen(found), on_strong(found)), path, fingerprint(found))
+    write_png(figure_of(chosen(found), strong_rows(found)), path, fingerprint(found))
