@@ -4,6 +4,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -20,11 +21,13 @@ class Table:
     """Results of every combination of the `fields`' values at every seed: `measure(setting, run)`, its metrics.
 
     `measure` is a function of the recipe's module. Its runs are of variant "setting", and their config is the setting.
+    Where the table is `optional`, the experiment measures something without it too.
     """
 
     measure: Callable[[Config, Any], dict[str, float]]
     fields: Mapping[str, tuple[Any, ...]]
     seeds: tuple[int, ...]
+    optional: bool = False
 
     VARIANT = "setting"
 
@@ -54,11 +57,13 @@ class Table:
         return {setting: np.array([found[(*setting, seed)] for seed in self.seeds]) for setting in self._settings()}
 
     def digest(self, experiment: str) -> str:
-        """A hash of the published table, for the evidence of what was looked up.
+        """A hash of the published table, for the evidence of what was looked up; empty if it is optional and missing.
 
         Raises:
             EvidenceError: it is missing or broken.
         """
+        if self.optional and not self._path(experiment).exists():
+            return ""
         return hashlib.sha256(msgspec.json.encode(self._published(experiment))).hexdigest()[:16]
 
     def _settings(self) -> list[tuple[Any, ...]]:
@@ -66,4 +71,8 @@ class Table:
 
     @staticmethod
     def _published(experiment: str) -> list[Trial]:
-        return read(ROOT / "results" / experiment / "tuning.json", TuningSweep).search
+        return read(Table._path(experiment), TuningSweep).search
+
+    @staticmethod
+    def _path(experiment: str) -> Path:
+        return ROOT / "results" / experiment / "tuning.json"

@@ -79,8 +79,9 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
     budget: Any = given(arguments, "--budget", "quick")
     images = images_of(budget if budget in BUDGETS else "quick", experiment, given(arguments, "--data", ""))
     usual = config = default_config(experiment, budget, images)
-    # More seeds decide nothing where results are looked up in a table.
-    without = {"tune": not experiment.sweep, "search": not experiment.searched, "extend": bool(experiment.table)}
+    # More seeds decide nothing where all results are looked up in a table.
+    looked_up = bool(experiment.table) and not experiment.compare
+    without = {"tune": not experiment.sweep, "search": not experiment.searched, "extend": looked_up}
     possible = [action for action in ACTIONS if not without.get(action)]
     if arguments[0] in ACTIONS and arguments[0] not in possible:
         raise UsageError(f"{experiment.name} has no subcommand {arguments[0]!r}: use one of {', '.join(possible)}.")
