@@ -211,6 +211,7 @@ TABLE: dict[str, Row] = {
     "regularization/changed": Row({"mirror": True, "translate": 0.1, "cutout": 0.2, "dropout": 0.3}, random=True),
     "strong_baseline": Row({"mirror": False, "shift": 0}),
     "strong_baseline/whole": Row(random=True),
+    "speedrun": Row({"epochs": 2}, random=True),
     "shuffling": Row({"buffer": 0.0}, train=examples_one_by_one),
     "shuffling/whole": Row(train=examples_one_by_one, random=True),  # Two devices draw another order.
     "distributed": Row({"rate": 0.005}, train=on_devices, still=None),  # Synchronized statistics.

@@ -34,9 +34,12 @@ LAYERS = [
 NAMED_AS_TYPED = ("lab.cli.", "lab.experiments.")
 # Clipping and noise are tried on a network that is stuck: functional_skip's without its additions.
 OF_STRONG = {"recipes.mixed_precision", "recipes.optimizers", "recipes.regularization", "recipes.schedules"}
+OF_SPEEDRUN = {f"recipes.{name}" for name in ("mixed_precision", "regularization", "schedules", "strong_baseline")}
 BUILDS_ON: dict[str, set[str]] = {
     "lab.experiments.gradients": {"recipes.functional_skip"},
+    "lab.experiments.speedrun": {"recipes.input_pipeline"},
     "lab.experiments.strong_baseline": {"recipes.schedules"},
+    "recipes.speedrun": OF_SPEEDRUN,
     "recipes.strong_baseline": OF_STRONG,
 }
 # Still the wrong way round.

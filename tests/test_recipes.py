@@ -78,7 +78,8 @@ CONVERGE = {
 }
 
 
-LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "search", "subclassed_routing"}  # In tests of their own.
+# In tests of their own.
+LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "search", "speedrun", "subclassed_routing"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARN_ALONE])
@@ -169,7 +170,9 @@ def test_a_recipe_is_read_from_top_to_bottom_by_someone_who_knows_keras(name):
     assert docstring[2].strip(), "the answer comes second"
     *body, main = tree.body
     assert ast.unparse(main).startswith("if __name__ == '__main__':")
-    builds_on_others = {"recipes"} if name == "strong_baseline" else set()  # Which ones: tests/test_project.py.
+    builds_on_others = (
+        {"recipes"} if name in ("speedrun", "strong_baseline") else set()
+    )  # Which ones: tests/test_project.py.
     assert set(imported(node for statement in body for node in ast.walk(statement))) <= KNOWN | builds_on_others
     assert imported(ast.walk(main)) == ["lab"]
 

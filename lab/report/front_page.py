@@ -21,7 +21,7 @@ CHAPTERS = {
     ),
     "Optimizing": ("optimizers", "schedules", "gradients"),
     "Generalizing": ("regularization", "strong_baseline"),
-    "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed"),
+    "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed", "speedrun"),
     "Searching": ("search",),
 }  # fmt: skip
 PARTS = ("totals", "code", "recipes", "surprises", "strong")

@@ -1,0 +1,264 @@
+"""Each rung of the ladder changes one thing, and a time is the epochs that are needed times what they take."""
+
+import inspect
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lab.core import run as of_run
+from lab.core.timing import Blocks
+from lab.experiments import speedrun as experiment
+from pipelines import batches, encoded, sources
+from recipes import speedrun as recipe
+from recipes.strong_baseline import FlipAveraged, GramMuon
+
+DATA = sources.load(sources.Request(train_images=1000))
+VARIANTS = experiment.VARIANTS
+
+
+def few(count=60) -> tf.data.Dataset:
+    chosen = DATA.train.take(np.arange(count))
+    return tf.data.Dataset.from_tensor_slices((chosen.images, chosen.labels)).batch(20)
+
+
+# The recipe
+
+
+def test_it_learns():
+    keras.utils.set_random_seed(1)
+    train_set = batches.training(DATA.train, 50, seed=1, augment=False)
+    validation_set = batches.evaluation(DATA.validation)
+    model = recipe.train(train_set, validation_set, 10, epochs=4, small=16)
+    assert model.evaluate(validation_set, verbose=0, return_dict=True)["accuracy"] > 0.3
+    assert model.optimizer.iterations == 4 * 20
+    assert isinstance(model.layers[-1], FlipAveraged)
+    assert model.input_shape == (None, 32, 32, 3)
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The calls of `fit`, which train nothing: model, and arguments by name."""
+    calls = []
+    monkeypatch.setattr(keras.Model, "fit", lambda model, *_, **how: calls.append((model, how)))
+    return calls
+
+
+def sides_of(model) -> int:
+    return next((layer.height for layer in model.layers if isinstance(layer, keras.layers.Resizing)), 32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stages"),
+    [
+        ({"epochs": 5}, [(24, 0, 2), (32, 2, 5)]),
+        ({"epochs": 4, "small": 16}, [(16, 0, 2), (32, 2, 4)]),
+        ({"epochs": 1}, [(32, 0, 1)]),
+        ({"epochs": 3, "small": None}, [(32, 0, 3)]),
+    ],
+)
+def test_half_of_the_epochs_are_small_and_the_last_model_takes_whole_images(fits, settings, stages):
+    returned = recipe.train(few(), None, 10, **settings)
+    assert [(sides_of(model), how["initial_epoch"], how["epochs"]) for model, how in fits] == stages
+    assert fits[-1][0] is returned
+    assert all(model.optimizer is returned.optimizer for model, _ in fits)  # Its momentum goes on.
+    assert len({id(model.layers[-1].layer.layers[-1]) for model, _ in fits}) == 1  # And so do the weights.
+
+
+def test_images_are_shifted_by_as_many_pixels_at_any_size(fits):
+    recipe.train(few(), None, 10, epochs=2, small=16, shift=3)
+    for model, side in zip((model for model, _ in fits), (16, 32), strict=True):
+        (shift,) = (layer for layer in model.layers if isinstance(layer, keras.layers.RandomTranslation))
+        assert 3 < shift.height_upper * side < 4
+
+
+def test_the_plain_training_is_adam_at_one_rate_and_the_fast_one_muon_on_a_ramp(fits):
+    plain = recipe.train(few(), None, 10, muon=False, averaged=False, rate=0.003).optimizer
+    fast = recipe.train(few(), None, 10, rate=0.003, decay=0.1).optimizer
+    assert type(plain) is keras.optimizers.Adam
+    assert (float(plain.learning_rate), plain.use_ema) == (pytest.approx(0.003), False)
+    assert isinstance(fast, GramMuon)
+    assert (fast.weight_decay, fast.adam_weight_decay, fast.exclude_layers) == (0.1, 0.1, ["head"])
+    assert [round(float(fast._learning_rate(step)), 6) for step in (1, 9)] == [0.003, 0.0]
+    assert fast.ema_momentum == pytest.approx(1 - 1 / 1.9)
+
+
+@pytest.mark.variants
+def test_the_averaged_weights_are_those_of_the_model_at_the_end():
+    keras.utils.set_random_seed(1)
+    model = recipe.train(few(), few(), 10, epochs=3)
+    for weight, average in zip(
+        model.optimizer._trainable_variables, model.optimizer._model_variables_moving_average, strict=True
+    ):
+        assert np.array_equal(weight, average)
+
+
+def test_the_text_follows_the_seven_steps_in_their_order():
+    source = inspect.getsource(recipe)
+    steps = ("Profile", "Precision", "Batch size and data loading", "Distributed", "Memory", "Utilization", "Monitor")
+    places = [source.index(f"# {number}. {step}") for number, step in enumerate(steps, 1)]
+    assert places == sorted(places)
+
+
+# What is compared
+
+
+def test_each_rung_adds_one_technique_and_each_is_tried_alone_and_left_out():
+    rungs = [VARIANTS[name] for name in experiment.RUNGS]
+    assert [len(rung) for rung in rungs] == list(range(7))
+    assert all(rung == rungs[-1][: len(rung)] for rung in rungs)
+    for name in experiment.LADDER:
+        assert VARIANTS[f"only_{name}"] == (name,)
+        without = "up_to_resizing" if name == "averaging" else f"all_but_{name}"
+        assert set(experiment.LADDER) - set(VARIANTS[without]) == {name}
+    assert {experiment.name_of(techniques) for techniques in VARIANTS.values()} <= set(experiment.TRAININGS)
+
+
+def test_each_technique_changes_what_its_name_says():
+    plain = {"muon": False, "small": None, "averaged": False, "batch_size": 64}
+    changes = {
+        "input_pipeline": {}, "precision": {}, "batch_size": {"batch_size": 250}, "muon": {"muon": True},
+        "resizing": {"small": 24}, "averaging": {"averaged": True},
+    }  # fmt: skip
+    assert experiment.settings_of(()) == plain
+    for name, change in changes.items():
+        assert experiment.settings_of((name,)) == plain | change
+    names = {experiment.name_of((name,)) for name in changes}
+    assert len(names) == 5  # The first two are trainings like the plain one.
+    assert experiment.name_of(experiment.LADDER) == "muon 250 resized averaged"
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "first", "epochs", "reached", "tried"),
+    [
+        ([0.7, 0.8, 0.89, 0.9], 3, 2 + 7 / 9, True, [3, 2]),
+        ([0.7, 0.8, 0.83, 0.86, 0.88], 3, 4.5, True, [3, 4, 5]),
+        ([0.88, 0.9, 0.9], 3, 77 / 78, True, [3, 2, 1]),
+        ([0.87, 0.5, 0.9], 3, 2 + 37 / 40, True, [3, 2]),
+        ([0.5] * 16, 14, 16.0, False, [14, 15, 16]),
+    ],
+)
+def test_the_epochs_that_are_needed_lie_between_two_lengths(accuracies, first, epochs, reached, tried):
+    asked = []
+
+    def accuracy_after(length: int) -> float:
+        asked.append(length)
+        return accuracies[length - 1]
+
+    assert experiment.epochs_needed(accuracy_after, first) == (pytest.approx(epochs), reached)
+    assert asked == tried
+
+
+def test_a_time_counts_small_epochs_as_such():
+    assert experiment.seconds_of(2.5, 10.0, 20.0, resized=False) == 50
+    assert experiment.seconds_of(3.0, 10.0, 20.0, resized=True) == 10 + 40
+    assert experiment.seconds_of(3.5, 10.0, 20.0, resized=True) == pytest.approx(50 + 0.5 * (60 - 50))
+
+
+def test_one_seed_chooses_the_rate_and_others_count():
+    """At the chooser the first rate is best, at all others the second."""
+    for occasion in range(20):
+        table = {}
+        chooser = np.random.default_rng(occasion).integers(4)
+        for training in experiment.TRAININGS:
+            for step, (at_chooser, elsewhere) in {-1: (1.0, 9.0), 0: (5.0, 2.0), 1: (7.0, 7.0)}.items():
+                values = np.full((4, 3), elsewhere)
+                values[chooser] = at_chooser
+                table[training, step] = values
+        assert set(experiment.drawn_epochs(table, occasion).values()) == {9.0}
+
+
+def test_the_draw_differs_from_occasion_to_occasion_and_not_between_variants():
+    rows = {
+        (name, step): np.array([[1.0], [2.0], [3.0], [4.0]]) for name in experiment.TRAININGS for step in (-1, 0, 1)
+    }
+    draws = [experiment.drawn_epochs(rows, occasion) for occasion in range(8)]
+    assert all(len(set(draw.values())) == 1 for draw in draws)
+    assert len({draw["adam 64"] for draw in draws}) > 3
+
+
+def test_a_table_entry_trains_at_its_rate_and_length(monkeypatch):
+    calls = []
+
+    def train(train_set, validation_set, classes, *, rate, epochs, callbacks, **given):
+        calls.append((len(train_set), rate, epochs, given))
+        reached = 0.861 + 0.01 * (epochs - 3)
+        history = {
+            "val_accuracy": [min(0.8 + 0.03 * epoch, reached) for epoch in range(epochs)],
+            "loss": [1.0] * epochs,
+        }
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.History):
+                callback.history = history
+
+    monkeypatch.setattr(recipe, "train", train)
+    run = of_run.Run("setting", 801, sources.Request(train_images=1000), None, None)
+    found = experiment.measure({"training": "muon 250 averaged", "step": 1}, run)
+    assert [(rate, epochs) for _, rate, epochs, _ in calls] == [(0.04, 3), (0.04, 4)]
+    assert calls[0][0] == 4  # Batches of 250.
+    assert calls[0][3] == {"muon": True, "small": None, "averaged": True}
+    assert found == {"epochs": pytest.approx(3.9), "reached": 1.0, "accuracy": pytest.approx(0.871)}
+    calls.clear()
+    found = experiment.measure({"training": experiment.IN_FLOAT32, "step": -1}, run)
+    ((steps, rate, epochs, given),) = calls
+    assert (steps, rate, epochs) == (15, 0.001, experiment.MOST)
+    assert given["policy"] == "float32"
+    assert found["reached"] == 1.0
+    assert found["epochs"] == pytest.approx(3 + 1 / 3)
+
+
+@pytest.mark.variants
+def test_a_timed_step_has_the_variants_feed_policy_and_optimizer():
+    files = encoded.read(sources.Request()).take(250).apply(tf.data.experimental.assert_cardinality(250))
+    found = {}
+    for name in ("plain", "all_six"):
+        seen = []
+        step = experiment.build_step(VARIANTS[name], 24, files, DATA, 1)
+        model, train_on_batch = step.train_on_batch.__self__, step.train_on_batch
+        step.train_on_batch = lambda *batch, seen=seen, work=train_on_batch: seen.append(batch) or work(*batch)
+        step()
+        net = getattr(model.layers[-1], "layer", model.layers[-1])
+        conv = next(layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D) and layer.trainable)
+        found[name] = (len(seen[0][0]), conv.compute_dtype, type(model.optimizer).__name__, sides_of(model))
+    assert found == {"plain": (64, "float32", "Adam", 24), "all_six": (250, "bfloat16", "GramMuon", 24)}
+
+
+def test_only_the_ready_input_pipeline_caches_maps_in_parallel_and_prefetches(monkeypatch):
+    given = []
+
+    def build_feed(files, batch_size, **how):
+        given.append((batch_size, how["cache"], how["parallel"], how["prefetch"]))
+        return few()
+
+    monkeypatch.setattr(experiment.input_pipeline, "build_feed", build_feed)
+    for name in ("only_batch_size", "only_input_pipeline"):
+        experiment.build_step(VARIANTS[name], 32, None, DATA, 1)
+    assert given == [(250, False, False, False), (64, True, True, True)]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_the_time_to_the_target_is_looked_up_where_the_table_is_there(monkeypatch, tmp_path, published):
+    names = ("plain", "all_six")
+    seconds = {"plain 32": 1.0, "all_six 24": 2.0, "all_six 32": 4.0}
+
+    class Timed(of_run.Run):
+        def interleaved(self, steps, **shape):
+            assert set(steps) == set(seconds)
+            return Blocks({name: np.array([seconds[name]]) for name in steps}, 1, [])
+
+    monkeypatch.setattr(experiment, "build_step", lambda *_: lambda: None)
+    rows = {(name, step): np.full((4, 1), 3.0) for name in experiment.TRAININGS for step in (-1, 0, 1)}
+    monkeypatch.setattr(experiment.Table, "digest", lambda *_: "there" * published)
+    monkeypatch.setattr(experiment.Table, "read", lambda *_: rows)
+    request = sources.Request(train_images=1000)
+    runs = {name: Timed(name, 301, request, None, tmp_path) for name in names}
+    found = experiment.compare(experiment.EXPERIMENT.config(images=250, steps=11), runs)
+    assert found["plain"]["epoch_seconds"] == pytest.approx(1000 / 64)
+    assert found["all_six"]["epoch_seconds"] == pytest.approx(4 * 4.0)
+    if published:  # Two epochs of three are of whole images.
+        assert found["all_six"]["seconds"] == pytest.approx(4 * (2.0 + 2 * 4.0))
+        assert found["plain"]["log_seconds"] == pytest.approx(math.log(3 * 1000 / 64))
+    else:
+        assert "seconds" not in found["plain"]
