@@ -18,40 +18,39 @@ from recipes.regularization import SmoothedCrossentropy
 from recipes.schedules import build_rate
 from recipes.strong_baseline import FlipAveraged, GramMuon, build_model, whitening
 
-# Seven steps, in the order in which they pay for the search that they take:
+# Seven steps to a faster training, each with the recipe or the measurement behind it:
 #
-# 1. Profile first. recipes/monitoring.py tells a training that waits for its input from one that computes.
-#    Speed up only what takes the time.
-# 2. Precision. Ask recipes/mixed_precision.py for the fastest policy of your machine; train(policy=) sets it.
-# 3. Batch size and data loading. Make batches of image_dataset_from_directory as large as still learns
-#    (here 250, not 64), and cache, map in parallel and prefetch as recipes/input_pipeline.py does.
-# 4. Distributed training. With several GPUs or machines see recipes/distributed.py. On the cores of one
-#    processor it gains nothing: TensorFlow uses all of them already.
-# 5. Memory. bfloat16 makes room for larger batches, and so does accumulating gradients
-#    (recipes/custom_loop.py). Take larger batches only while they make an epoch faster.
-# 6. Utilization. Count the arithmetic of each layer and compare it with the machine's matrix product:
-#    python -m benchmarks.strong_layers does that. Layers that run at a tenth of the peak have to go.
-# 7. Monitor and adjust. Compare the time to an accuracy, not the time of a step: `python -m recipes board`.
+# 1. Profile. recipes/monitoring.py tells whether a training waits for its input or computes. Speed up
+#    only what takes the time.
+# 2. Precision. Ask fastest_policy in recipes/mixed_precision.py what your machine is fastest with.
+# 3. Batch size and data loading. Use the largest batch that still learns as well, and tune the rate
+#    again. Cache, map in parallel and prefetch, as recipes/input_pipeline.py does.
+# 4. Distributed training. recipes/distributed.py is for several GPUs or machines. TensorFlow uses all
+#    cores of one processor without it.
+# 5. Memory. bfloat16 makes room for a larger batch, and gradient_accumulation_steps replaces one
+#    (recipes/custom_loop.py).
+# 6. Utilization. `python -m benchmarks.strong_layers` counts each layer's arithmetic and compares its
+#    speed with the machine's peak. Replace what runs at a tenth of it.
+# 7. Monitor and adjust. Compare the time to an accuracy, and not the time of a step:
+#    `python -m recipes.speedrun`.
 
 
-def build_optimizer(muon, rate, decay, steps, averaged):
-    """Muon on a ramp to zero, or Adam at a constant rate. Averages are over the last tenth of the steps."""
+def build_optimizer(muon, rate, decay, steps, averaged, head="head"):
+    """Muon with linear decay to zero, or Adam at a constant rate. An average is over a tenth of the steps."""
     average = {"use_ema": True, "ema_momentum": 1 - 1 / (1 + 0.1 * steps)} if averaged else {}
     if not muon:
         return optimizers.Adam(rate, **average)
     schedule = build_rate("linear", rate, steps, warmup=0.2)
     decays = {"weight_decay": decay, "adam_weight_decay": decay}
-    return GramMuon(schedule, momentum=0.9, exclude_layers=["head"], **decays, **average)
+    return GramMuon(schedule, momentum=0.9, exclude_layers=[head], **decays, **average)
 
 
 def view(net, shape, side, shift, averaged):
     """A model that shows augmented images to `net`, at `side` pixels in height and width."""
-    share = [(shift + 0.5) / length for length in (side, side)]
+    share = (shift + 0.5) / side
     prepare = [] if side == shape[0] else [layers.Resizing(side, side, dtype="float32")]
-    prepare += [
-        layers.RandomFlip("horizontal"),
-        layers.RandomTranslation(*share, "reflect", "nearest", dtype="float32"),
-    ]
+    prepare.append(layers.RandomFlip("horizontal"))
+    prepare.append(layers.RandomTranslation(share, share, "reflect", "nearest", dtype="float32"))
     return keras.Sequential([keras.Input(shape), *prepare, FlipAveraged(net) if averaged else net])
 
 
@@ -68,8 +67,9 @@ def train(
     shape, steps = train_set.element_spec[0].shape[1:], epochs * len(train_set)
     with dtype_policy(policy):
         net = build_model((None, None, shape[-1]), classes)  # For any height and width.
-    net.get_layer("whitening").kernel.assign(whitening(train_set.take(20)))
-    optimizer = build_optimizer(muon, rate, decay, steps, averaged)
+    if "whitening" in [layer.name for layer in net.layers]:  # A model of your own has none.
+        net.get_layer("whitening").kernel.assign(whitening(train_set.take(20)))
+    optimizer = build_optimizer(muon, rate, decay, steps, averaged, head=net.layers[-1].name)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaged else []
     begun = epochs // 2 if small else 0
     stages = [(small, 0, begun), (shape[0], begun, epochs)] if begun else [(shape[0], 0, epochs)]

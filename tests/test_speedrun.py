@@ -85,6 +85,15 @@ def test_the_plain_training_is_adam_at_one_rate_and_the_fast_one_muon_on_a_ramp(
     assert fast.ema_momentum == pytest.approx(1 - 1 / 1.9)
 
 
+def test_a_model_of_ones_own_needs_no_whitening_and_any_name_for_its_head(fits):
+    def build(shape, classes):
+        images = keras.Input(shape)
+        return keras.Model(images, keras.layers.Dense(classes, name="mine")(keras.layers.GlobalMaxPooling2D()(images)))
+
+    model = recipe.train(few(), None, 10, epochs=2, build_model=build)
+    assert model.optimizer.exclude_layers == ["mine"]
+
+
 @pytest.mark.variants
 def test_the_averaged_weights_are_those_of_the_model_at_the_end():
     keras.utils.set_random_seed(1)
