@@ -5,6 +5,7 @@ from tests.breaks.row import of
 GRADIENTS = "tests/test_gradients.py"
 ROUTING = "tests/test_routing.py"
 SKIP = "tests/test_functional_skip.py"
+SPEEDRUN = "tests/test_speedrun.py"
 STRONG = "tests/test_strong_baseline.py"
 
 ROWS = [
@@ -609,6 +610,33 @@ ROWS = [
         ("FlipAveraged(net) if mirror else net", "FlipAveraged(net)", f"{STRONG}::test_without_mirroring"),
         ("with dtype_policy(policy):", "with dtype_policy(None):", f"{STRONG}::test_training_leaves"),
         ("label_smoothing=smoothing", "label_smoothing=0.2", f"{STRONG}::test_each_variant_has"),
+    ),
+    *of(
+        "recipes/speedrun.py",
+        ("epochs // 2 if small", "epochs - 1 if small", f"{SPEEDRUN}::test_half_of_the_epochs"),
+        ('"initial_epoch": first', '"initial_epoch": 0', f"{SPEEDRUN}::test_half_of_the_epochs"),
+        ("(shift + 0.5) / side", "(shift + 0.5) / shape[0]", f"{SPEEDRUN}::test_images_are_shifted"),
+        ("optimizers.Adam(rate", "optimizers.SGD(rate", f"{SPEEDRUN}::test_the_plain_training"),
+        ("0.1 * steps", "steps", f"{SPEEDRUN}::test_the_plain_training"),
+        ("head=net.layers[-1].name", 'head="head"', f"{SPEEDRUN}::test_a_model_of_ones_own"),
+    ),
+    *of(
+        "lab/experiments/speedrun.py",
+        ('"muon": "muon" in techniques', '"muon": bool(techniques)', f"{SPEEDRUN}::test_each_technique_changes"),
+        (
+            "if other != name) for name in LADDER[:-1]",
+            "if other == name) for name in LADDER[:-1]",
+            f"{SPEEDRUN}::test_each_rung",
+        ),
+        ("(TARGET - low) / (high - low)", "(high - TARGET) / (high - low)", f"{SPEEDRUN}::test_the_epochs_that_are"),
+        ("else length - 1", "else length + 1", f"{SPEEDRUN}::test_the_epochs_that_are"),
+        ('2.0 ** setting["step"]', '2.0 ** -setting["step"]', f"{SPEEDRUN}::test_a_table_entry"),
+        ("if seed != chooser]", "]", f"{SPEEDRUN}::test_one_seed_chooses"),
+        ("epochs[chooser])", "epochs.mean())", f"{SPEEDRUN}::test_one_seed_chooses"),
+        ("default_rng(occasion)", "default_rng(0)", f"{SPEEDRUN}::test_the_draw_differs"),
+        ("cache=ready", "cache=True", f"{SPEEDRUN}::test_only_the_ready"),
+        ("count // 2 if resized", "count if resized", f"{SPEEDRUN}::test_a_time_counts"),
+        ("len(data.train) / size", "len(data.train)", f"{SPEEDRUN}::test_the_time_to_the_target"),
     ),
     *of(
         "lab/experiments/strong_baseline.py",
