@@ -66,11 +66,28 @@ def test_the_variants_of_sweeps_are_put_together(written):
     assert found.winners == {"a": {"rate": 1}, "b": {"rate": 1}}
 
 
+def widened(*rates, machine=made_up.MACHINE) -> TuningSweep:
+    """Trials of a variant at some rates. The higher the rate, the better, but for the highest of all."""
+    trials = [
+        made_up.record("constant", 801, config={"rate": rate, "decay": 0.2, "held_out": 1},
+                       metrics={"validation_accuracy": 0.5 if rate > 0.02 else 0.8 + rate})
+        for rate in rates
+    ]  # fmt: skip
+    return made_up.sweep(variants=["constant"], search=trials, recipe="strong_baseline", machine=machine)
+
+
+def test_trials_of_a_grid_that_was_widened_are_all_kept_and_the_best_of_them_wins(written):
+    found = joined(written(widened(0.005, 0.01), widened(0.01, 0.02, 0.04)))
+    assert [trial.config["rate"] for trial in found.search] == [0.005, 0.01, 0.02, 0.04]
+    assert found.variants == ["constant"]
+    assert found.winners == {"constant": {"rate": 0.02, "decay": 0.2, "validation_accuracy": pytest.approx(0.82)}}
+
+
 @pytest.mark.parametrize(
     ("others", "said"),
     [
         ((runs(2, 3), runs(3, 4)), "have the same seeds: 3"),
-        ((sweep("a", 1), sweep("a", 1)), "have the same variants: a"),
+        ((widened(0.1), widened(0.2, machine=ZEN)), "The trials of constant come from two machines"),
         ((runs(1), runs(2, code="1")), "differ in code"),
         ((runs(1), runs(2, versions={"keras": "4"})), "differ in versions"),
         ((runs(1), runs(2, config={"epochs": 2})), "differ in config"),

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import structs
 
 from lab.evidence.records import EvidenceError, read
-from lab.evidence.schemas import Evidence, Origin, TuningSweep
+from lab.evidence.schemas import Evidence, Origin, Trial, TuningSweep
 from lab.execute.invocation import SAME, same
+from lab.experiments import load
+from lab.report.publishable import winners_of
 from pipelines.errors import UsageError
 
 SAME_ANYWHERE = (*SAME, "recipe", "schema", "versions", "keras", "environment")
@@ -18,11 +21,11 @@ SAME_ANYWHERE = (*SAME, "recipe", "schema", "versions", "keras", "environment")
 def joined(paths: Sequence[Path]) -> Evidence | TuningSweep:
     """The runs of several files of evidence, or the trials of several tuning sweeps, as one.
 
-    All runs of a seed, and all trials of a variant, come from one of them, and so from one machine.
+    All runs of a seed come from one of them, and all runs of a seed and all trials of a variant from one machine.
 
     Raises:
-        EvidenceError: they are not of the same code, images, settings or versions, or two of them have the same seed or
-            the same variant of a sweep.
+        EvidenceError: they are not of the same code, images, settings or versions, two of them have the same seed, or
+            trials of a variant come from two machines.
     """
     if not paths:
         raise UsageError("Name the files to join.")
@@ -62,16 +65,28 @@ def _with_evidence(one: Evidence, other: Evidence) -> Evidence:
 
 
 def _with_sweep(one: TuningSweep, other: TuningSweep) -> TuningSweep:
-    _refuse("variants", set(one.variants) & set(other.variants))
+    """The trials of both, each once. Where both have some of a variant, as of a widened grid, the best wins."""
+    common, places = set(one.variants) & set(other.variants), {one.machine.kind, other.machine.kind}
+    if common and len(places) > 1:
+        raise EvidenceError(f"The trials of {', '.join(sorted(common))} come from two machines: measure them on one.")
+    done = {_what(trial) for trial in one.search}
+    search = [*one.search, *(trial for trial in other.search if _what(trial) not in done)]
+    winners = {**one.winners, **other.winners}
+    if common:
+        winners = winners_of(load(one.recipe), search, one.budget)
     return structs.replace(
         one,
-        variants=[*one.variants, *other.variants],
-        winners={**one.winners, **other.winners},
-        search=[*one.search, *other.search],
+        variants=list(dict.fromkeys([*one.variants, *other.variants])),
+        winners=winners,
+        search=search,
         curve=[*one.curve, *other.curve],
         worker_seconds=one.worker_seconds + other.worker_seconds,
         command=_command(one, other),
     )
+
+
+def _what(trial: Trial) -> tuple[str, int, bytes]:
+    return trial.variant, trial.seed, msgspec.json.encode(trial.config, order="sorted")
 
 
 def _command(one: Origin, other: Origin) -> str:

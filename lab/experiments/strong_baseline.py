@@ -172,7 +172,7 @@ BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "no_decay": (0.02,),
     "adamw": (0.016, "decay", 0.05),
     "nesterov": (0.2, "decay", 0.02),
-    "constant": (0.005, "decay", DECAY),
+    "constant": (0.005, "decay", 0.05),
     "exponential": (0.02, "strength", 0.01),
     "averaged": (0.02, "strength", 0.1),
     "cutout": (0.02, "strength", 0.06),

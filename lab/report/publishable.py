@@ -1,6 +1,7 @@
 """Why evidence may not be published: it is stale, not whole, or not what its budget asks for."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from msgspec import structs
 from lab.evidence.lineage import read_followed
 from lab.evidence.provenance import is_commit
 from lab.evidence.records import EvidenceError, read
-from lab.evidence.schemas import Evidence, Images, TuningSweep, check_recipe
+from lab.evidence.schemas import Evidence, Images, Trial, TuningSweep, check_recipe
 from lab.evidence.staleness import as_read_back, set_otherwise, staleness
-from lab.experiment import Experiment
+from lab.experiment import BudgetName, Experiment
 
 SUBSET_DIGEST = "d8817bbd963782f8"  # Of the bundled images and labels, decoded.
 FULL_DIGEST = "e0fb09a180fee78d"  # Of all of CIFAR-10's.
@@ -56,9 +57,7 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
         runs = [*found.search, *found.curve]
         lacking = set() if experiment.table else set(experiment.swept) - set(found.variants)
         if experiment.tuning:
-            defaults = as_read_back(vars(experiment.config_at(found.budget)))
-            whole = [structs.replace(trial, config={**defaults, **trial.config}) for trial in found.search]
-            won = experiment.tuning.winners(whole)
+            won = winners_of(experiment, found.search, found.budget)
             problems["Its winners are not those of its own trials."] = found.winners != won
     else:
         runs = list(found.records)
@@ -69,6 +68,14 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
     problems[f"It lacks some of the variants: {', '.join(sorted(lacking))}."] = bool(lacking)
     problems["It has failed runs: repeat its command with --resume."] = any(run.status == "failed" for run in runs)
     return [sentence for sentence, is_so in problems.items() if is_so]
+
+
+def winners_of(experiment: Experiment, trials: Sequence[Trial], budget: BudgetName) -> dict[str, dict[str, Any]]:
+    """variant -> the winning settings of a sweep's trials as a file holds them, and the mean that they reached."""
+    assert experiment.tuning is not None
+    defaults = as_read_back(vars(experiment.config_at(budget)))
+    whole = [structs.replace(trial, config={**defaults, **trial.config}) for trial in trials]
+    return experiment.tuning.winners(whole)
 
 
 def _of_origin(experiment: Experiment, found: Evidence | TuningSweep) -> dict[str, bool]:
