@@ -55,6 +55,7 @@ class Unit:
 
 UNITS = {
     "test_accuracy": Unit("test accuracy", 100, "points"),
+    "balanced_accuracy": Unit("balanced accuracy", 100, "points"),
     "strong_accuracy": Unit("test accuracy", 100, "points"),
     "val_accuracy": Unit("validation accuracy", 100, "points"),
     "validation_accuracy": Unit("validation accuracy", 100, "points"),

@@ -31,6 +31,7 @@ class Settings:
         log: write TensorBoard files.
         tuner, trials: which tuner a search has, and how many trials.
         to: how many seeds `extend` goes up to.
+        fits_batch: use a smaller batch size than the recipe's where that is too large for the reader's images.
     """
 
     budget: BudgetName
@@ -49,6 +50,7 @@ class Settings:
     tuner: Tuner = "random"
     trials: int = 12
     to: int = 40
+    fits_batch: bool = False
 
     @property
     def home(self) -> Path:

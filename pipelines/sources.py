@@ -15,7 +15,7 @@ stays there, and is read from it batch by batch.
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipelines import (
     folders,
     image_cache,
     listed,
+    remarks,
     source_names,
     splits,
     tables,
@@ -116,6 +117,8 @@ class Data:
     classes: tuple[str, ...]
     digest: str  # Of all images and labels before they were split.
     report: str = ""  # What was read of images other than CIFAR-10, what was left out, and how it was divided.
+    remarks: tuple[str, ...] = ()  # What makes numbers on them mislead. Only `verify` looks.
+    mirrored: str = ""  # Which of their classes look like one another when they are mirrored.
 
     @property
     def test(self) -> Split:
@@ -198,8 +201,12 @@ def verify(request: Request) -> Data:
     _decoded.cache_clear()
     _load.cache_clear()
     data = load(request)
-    if data.report:
-        say_once(data.report)
+    if not request.is_cifar10:
+        found = _remarks(request, data.digest)
+        warned = [f"Careful: {remark}" for remark in found.warnings]
+        report = "\n".join([data.report, *found.notes, *warned])
+        data = replace(data, report=report, remarks=found.warnings, mirrored=found.mirrored)
+        say_once(report)
     return data
 
 
@@ -207,6 +214,17 @@ def verify(request: Request) -> Data:
 def say_once(report: str) -> None:
     """Print a report; several recipes of one command may ask for the same images."""
     print(report, end="\n\n", flush=True)
+
+
+@functools.lru_cache(maxsize=1)
+def _remarks(request: Request, digest: str) -> remarks.Remarks:
+    given, _ = _decoded(request.source, request.image_size or IMAGE_SIZE, request.skip_bad)
+    varying: set[str] = set()
+    if request.split_seed is None and "validation_images" not in given:
+        varying |= {"training", "validation"}
+    if request.split_seed is None and request.train_images is not None:
+        varying |= set(remarks.PARTS)
+    return remarks.of(load(request), varying)
 
 
 @functools.lru_cache(maxsize=2)

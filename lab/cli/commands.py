@@ -57,7 +57,7 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None, said: se
         words = [argument for argument in arguments if argument != "--resume"]
         command = shlex.join(["python", "-m", experiment.command, *words])
         invocation = Invocation.begin(experiment, settings, config, command)
-        validate.check_with_images(experiment, settings, config)
+        validate.check_with_images(experiment, settings, invocation.config)
         return _do(invocation, console, set() if said is None else said)
     except KeyboardInterrupt as interruption:
         if invocation:

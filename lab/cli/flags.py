@@ -101,6 +101,8 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
     ]:
         raise UsageError(f"`{arguments[0]}` chooses {flag(given_away[0])} itself: leave it out.")
     settings = _settings(experiment, arguments[0], vars(parsed))
+    if not any(argument.partition("=")[0].replace("_", "-") == flag("batch_size") for argument in arguments):
+        settings = dataclasses.replace(settings, fits_batch=True)
     validate.check(experiment, settings, config)
     return settings, config
 

@@ -1,6 +1,7 @@
 """`lab.measure`: what a recipe's command does, called from Python or a notebook."""
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 from lab.cli import live_table, validate
 from lab.execute.invocation import Invocation
 from lab.experiment import BudgetName, Experiment
+from lab.experiments import NAMES
 from lab.measurement import (
     Measured,
     MeasurementError,
@@ -59,6 +61,7 @@ def measure(
         DataError: the images are missing or broken.
         MeasurementError: every run failed.
     """
+    given = {name: value for name, value in locals().items() if name not in ("experiment", "config")}
     experiment, console = found(experiment), Console()
     if experiment.module == "__main__":
         raise UsageError("An Experiment of a notebook or script can't be sent to other processes: put it in a module.")
@@ -66,18 +69,16 @@ def measure(
     chosen = validate.seeds_of(experiment, budget, seeds)
     names = validate.variants_of(experiment, budget, variants, own_model=bool(model))
     asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
-    settings = Settings(budget, chosen, names, images, **asked)
+    settings = Settings(budget, chosen, names, images, **asked, fits_batch="batch_size" not in config)
     try:
         its_config = dataclasses.replace(default_config(experiment, budget, images), **config)
     except TypeError as error:
         raise UsageError(f"{experiment.name} has no such setting ({error}).") from error
     validate.check(experiment, settings, its_config)
     sources.say_once.cache_clear()  # A cell of a notebook may be run again.
-    invocation = Invocation.begin(
-        experiment, settings, its_config, f"measure({experiment.name!r}, budget={budget!r}, …)"
-    )
+    invocation = Invocation.begin(experiment, settings, its_config, _call(experiment, {**given, **config}))
     try:
-        validate.check_with_images(experiment, settings, its_config)
+        validate.check_with_images(experiment, settings, invocation.config)
         say_what_listens(invocation, console.print)
         say_about_model(invocation, console.print)
         records = run_comparison(invocation, console.print, live_table.watcher(console))
@@ -87,3 +88,12 @@ def measure(
         return conclude(invocation, records)
     finally:
         invocation.end()
+
+
+def _call(experiment: Experiment, given: dict[str, Any]) -> str:
+    """The call of `measure`, with all arguments that have not their default."""
+    usual = {name: parameter.default for name, parameter in inspect.signature(measure).parameters.items()}
+    plain = {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+    said = [f"{name}={value!r}" for name, value in plain.items() if repr(value) != repr(usual.get(name, plain))]
+    name = experiment.name if experiment.name in NAMES else experiment.module
+    return f"measure({', '.join([repr(name), *said])})"

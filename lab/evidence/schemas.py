@@ -109,11 +109,26 @@ class Images(Fields, frozen=True, kw_only=True, omit_defaults=False):
     skip_bad: bool | msgspec.UnsetType = msgspec.UNSET  # Evidence from before there was this choice stays as it is.
 
 
+class Own(Fields, frozen=True, kw_only=True):
+    """What is kept of images other than CIFAR-10: the names of the classes, the labels of the test images as uint16
+    (little-endian), and what makes numbers on them mislead.
+    """
+
+    names: list[str]
+    labels: bytes
+    remarks: list[str] = []
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The labels of the test images, uint16 (n,)."""
+        return np.frombuffer(self.labels, "<u2")
+
+
 class Origin(Fields, frozen=True, kw_only=True):
     """What was asked for, of which code, and where it was done.
 
     `code` is a hash of the hashes in `parts`. `carried` is the commit up to which the evidence was carried over (see
-    `lineage`); no file holds it.
+    `lineage`); no file holds it. `own` is there for images other than CIFAR-10.
     """
 
     schema: Literal[3]
@@ -137,6 +152,17 @@ class Origin(Fields, frozen=True, kw_only=True):
     table: str = ""
     until_decided: Count | None = None
     carried: str | None = None
+    own: Own | None = None
+
+    def __post_init__(self) -> None:
+        if self.own is None:
+            return
+        if len(self.own.names) != self.classes:
+            raise ValueError(f"`names` of `own` should be of {self.classes:,} classes")
+        if self.test_images == 0 or len(self.own.labels) != 2 * self.test_images:
+            raise ValueError(f"`labels` of `own` should be of {self.test_images:,} images")
+        if self.own.truth.max() >= self.classes:
+            raise ValueError(f"`labels` of `own` has one that is none of {self.classes:,} classes")
 
 
 class Evidence(Origin, frozen=True, kw_only=True):
@@ -152,6 +178,7 @@ class Evidence(Origin, frozen=True, kw_only=True):
     elsewhere: dict[str, list[Count]] = {}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("variants", "seeds"):
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"`{name}` names one twice")
@@ -184,6 +211,7 @@ class TuningSweep(Origin, frozen=True, kw_only=True):
     curve: list[Trial]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if any(isinstance(value, (list, dict)) for one in (*self.search, *self.curve) for value in one.config.values()):
             raise ValueError("`config` of a trial should have single values")
 
@@ -333,6 +361,15 @@ def check_recipe(found: Origin, recipe: str, variants: Collection[str] = ()) -> 
     if found.recipe != recipe:
         return f"it is of recipe {found.recipe!r}"
     return f"the recipe has no variant {unknown[0]!r}" if unknown else ""
+
+
+def recall_of(correct: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """The share of each class that was classified correctly, (classes,); NaN of one without an image.
+
+    `correct` is bool (n,), and `labels` are the true ones.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    return np.divide(np.bincount(labels, correct, classes), counts, out=np.full(classes, np.nan), where=counts > 0)
 
 
 def pack_bits(bits: np.ndarray) -> bytes:

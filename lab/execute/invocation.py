@@ -20,6 +20,7 @@ from lab.evidence.schemas import SWITCHES, Images, Origin, Record
 from lab.execute import executor
 from lab.execute.job import Job
 from lab.execute.model_check import IMAGES, Checked, check_own_model
+from lab.execute.own_images import look
 from lab.experiment import Experiment
 from lab.settings import Settings
 from pipelines import sources
@@ -48,7 +49,7 @@ class Invocation:
     @classmethod
     def begin(cls, experiment: Experiment, settings: Settings, config: Any, command: str) -> "Invocation":
         """Check the data and the reader's model, and open a new folder, or to resume the newest one of the same
-        settings; lock it.
+        settings; lock it. Its `config` may have a smaller batch size than was asked for.
 
         Raises:
             UsageError: the model will not do, there is nothing to resume, it is being worked on, or `--save` names
@@ -56,6 +57,7 @@ class Invocation:
             DataError: the data are missing or broken.
         """
         data = sources.verify(settings.data)
+        config, own = (config, None) if settings.data.is_cifar10 else look(experiment, settings, config, data)
         model = _checked(settings, data) if settings.model else Checked()
         if settings.save:
             write_classes(Path(settings.save), data.classes)
@@ -75,6 +77,7 @@ class Invocation:
             command=command,
             model=f"{settings.model} {model.digest}" if settings.model else "",
             table=experiment.table.digest(experiment.name) if experiment.table and not sweep else "",
+            own=own,
         )
         home = settings.home / experiment.name
         folder = _find(home, header) if settings.resume else new_folder(home)

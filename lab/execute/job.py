@@ -22,7 +22,7 @@ from lab.core.run import Run
 from lab.core.state import known_state
 from lab.evidence import occasions
 from lab.evidence.records import by_product, explain
-from lab.evidence.schemas import Record
+from lab.evidence.schemas import Record, recall_of
 from lab.execute.own_model import model_digest, own_model
 from lab.experiment import Experiment
 from lab.table import Table
@@ -58,12 +58,18 @@ class Job:
 
 
 class _Run(Run):
-    """A run whose saved model is a by-product: where it can't be saved, that is noted, and the numbers are kept."""
+    """A run whose saved model is a by-product: where it can't be saved, that is noted, and the numbers are kept.
 
-    def scores(self, model: Any, *given: Any, **named: Any) -> dict[str, float]:
+    On images other than CIFAR-10, whose classes may differ in size, it has a balanced accuracy as well.
+    """
+
+    def scores(self, model: Any, data: sources.Data, **named: Any) -> dict[str, float]:
         save, self.save = self.save, None
-        metrics = super().scores(model, *given, **named)
+        metrics = super().scores(model, data, **named)
         self.save = save
+        if not self.data.is_cifar10 and self.correct is not None:
+            recalls = recall_of(self.correct, self.open_test_set(data).labels, len(data.classes))
+            metrics["balanced_accuracy"] = float(recalls.mean())
         if save and not self.diverged:
             part = save.with_name(f"{save.stem}.part.keras")
             with by_product(self.folder, f"saved model {save.name}"):
@@ -75,6 +81,11 @@ class _Run(Run):
                 finally:
                     part.unlink(missing_ok=True)
         return metrics
+
+    def worst(self, data: sources.Data) -> dict[str, float]:
+        """What a diverged run counts as."""
+        found = super().worst(data)
+        return found if self.data.is_cifar10 else {**found, "balanced_accuracy": found["test_accuracy"]}
 
 
 def run_job(job: Job) -> list[Record]:

@@ -3,8 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from lab.evidence.schemas import ClaimSummary, Evidence, Finding, Machine, Summary
+import numpy as np
+
+from lab.evidence.schemas import LOOKS, ClaimSummary, Evidence, Finding, Machine, Summary
 from lab.report.pages import (
+    class_name,
+    code,
     counted,
     duration,
     effects_text,
@@ -15,10 +19,12 @@ from lab.report.pages import (
     shown,
     smallest_text,
     verdict_text,
+    with_seeds,
 )
 from lab.report.report import Report
 
 NONE = (None, "no", 0)
+MOST_CLASSES = 50  # With a row of their own.
 ASKING = {"what", "which", "how", "does", "do", "can", "is", "are", "why", "when", "where", "who", "should", "will"}
 
 
@@ -52,6 +58,8 @@ def markdown(
         notes=notes(report),
         trained=trained(report),
         settings=_settings(report),
+        repeated=_repeated(report),
+        recalls=_recalls(report),
         takes=duration(summary.quick_seconds),
     )
     return f"{page}\n"
@@ -152,6 +160,44 @@ def notes(report: Report) -> str:
         again = sum(block.again for block in blocks)
         text.append(f"{again} of {len(blocks)} timed blocks were repeated because other processes disturbed them.")
     return " ".join(text)
+
+
+def _repeated(report: Report) -> str:
+    """How to repeat runs on images or with a model of the reader's own, as Markdown; empty for the published ones."""
+    found = report.found
+    if found.own is None and not found.model:
+        return ""
+    in_time = f" in {duration(report.elapsed)}" if report.elapsed else ""
+    same = f"{code(found.command)} repeats it{in_time}"
+    if len(found.seeds) >= LOOKS[0]:
+        return f"{same}."
+    try:
+        ten = code(with_seeds(found.command, LOOKS[0]))
+    except ValueError:  # It is a call of `measure`.
+        return f"{same}, and with `seeds={LOOKS[0]}` it takes the ten seeds that a verdict needs."
+    return f"{same}, and {ten} takes the ten seeds that a verdict needs."
+
+
+def _recalls(report: Report) -> tuple[list[str], list[list[str]]] | None:
+    """Header and rows: each class of the reader's own with its recall by each variant; of many classes the lowest."""
+    own, recalls = report.found.own, report.recalls
+    if own is None or not recalls:
+        return None
+    counts = np.bincount(own.truth, minlength=len(own.names))
+    table = np.array(list(recalls.values()))
+    order = np.argsort(np.nanmin(table, axis=0), kind="stable")
+    kept, rest = np.sort(order[:MOST_CLASSES]), order[MOST_CLASSES:]
+    rows = [
+        [escaped(class_name(own.names[c])[1:-1]), f"{counts[c]:,}", *(_percent(of[c]) for of in table)] for c in kept
+    ]
+    if len(rest):
+        ranges = [f"{_percent(np.nanmin(of[rest]))} to {_percent(np.nanmax(of[rest]))}" for of in table]
+        rows.append([f"and {len(rest):,} more classes", f"{counts[rest].sum():,}", *ranges])
+    return ["class", "test images", *map(escaped, recalls)], rows
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}" if share == share else "–"
 
 
 def _setting(name: str, value: float) -> str:

@@ -4,6 +4,7 @@ import functools
 import html
 import math
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,6 +59,34 @@ def shown(value: object) -> str:
 def from_to(counts: Sequence[int]) -> str:
     """ "10", or where they are not all the same "10 to 40"."""
     return " to ".join(str(count) for count in sorted({min(counts, default=0), max(counts, default=0)}))
+
+
+def class_name(name: str) -> str:
+    """The name of a reader's class in quotation marks, shortened."""
+    name = printable(name)
+    return f"'{name if len(name) <= 40 else name[:39] + '…'}'"
+
+
+def with_seeds(command: str, seeds: int) -> str:
+    """A recipe's command with so many seeds, and all its other flags but `--resume` and `--save`.
+
+    Raises:
+        ValueError: it is no command.
+    """
+    words, kept, leaves = shlex.split(command), [], False
+    if words[:2] != ["python", "-m"]:
+        raise ValueError(f"{command} is no command")
+    for word in words:
+        if word.startswith("--"):
+            leaves = word.partition("=")[0] in ("--resume", "--save", "--seeds")
+        if not leaves:
+            kept.append(word)
+    return shlex.join([*kept, "--seeds", str(seeds)])
+
+
+def always(name: str, share: float) -> str:
+    """The accuracy that a model must beat."""
+    return f"Always answering {class_name(name)} would be right for {100 * share:.1f} % of the test images."
 
 
 def is_ratio(metric: str) -> bool:
@@ -131,7 +160,7 @@ def _environment() -> Any:
     made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters |= {"escaped": escaped, "code": code, "prose": prose, "counted": counted}
     made.globals |= {"table": markdown_table, "effects": effects_text, "verdict": verdict_text}
-    made.globals |= {"effect_text": effect_text, "smallest": smallest_text}
+    made.globals |= {"effect_text": effect_text, "smallest": smallest_text, "always": always}
     return made
 
 

@@ -16,16 +16,23 @@ from msgspec import structs
 from lab.claims import Claim, families
 from lab.evidence import occasions
 from lab.evidence.records import finished, values_of
-from lab.evidence.schemas import LOOKS, ClaimSummary, Effect, Evidence, Finding, Record, Summary, TuningSweep
+from lab.evidence.schemas import LOOKS, ClaimSummary, Effect, Evidence, Finding, Record, Summary, TuningSweep, recall_of
 from lab.evidence.schemas import unpack_bits as unpacked
 from lab.experiment import BUDGETS, Experiment
 from lab.panels import Sweep
 from lab.report import figure
-from lab.report.pages import MOST_SHOWN, effect_text, is_ratio, smallest_text, times
+from lab.report.pages import MOST_SHOWN, class_name, effect_text, is_ratio, smallest_text, times
 from lab.statistics import OCCASIONS, Comparison, Judgement, expected_false_verdicts, judge
 from lab.tuning import good_decades
 
-TABLE = ("test_accuracy", "generalization_gap", "epochs_to_target", "seconds_to_target", "images_per_second")
+TABLE = (
+    "test_accuracy",
+    "balanced_accuracy",
+    "generalization_gap",
+    "epochs_to_target",
+    "seconds_to_target",
+    "images_per_second",
+)
 TEST = ("test_accuracy", "strong_accuracy")  # The same number: on the strong baseline smaller effects matter.
 ACCURACIES = (*TEST, "train_accuracy")
 NOT_MEASURED = "not measured"
@@ -59,7 +66,7 @@ class Report:
                 sizes.get((claim.check, claim.family), 0),
                 looks,
                 correct=self.correct if claim.metric in TEST else None,
-                chance=1 / self.found.classes if claim.metric in ACCURACIES else 0.0,
+                chance=self.guess if claim.metric in ACCURACIES else 0.0,
                 occasions=occasions.occasions_of(self.records) if self._is_timing(claim) else None,
             )
             for claim in claims
@@ -73,6 +80,43 @@ class Report:
             if record.correct is not None:
                 found.setdefault(record.variant, {})[record.seed] = unpacked(record.correct, self.found.test_images)
         return found
+
+    @property
+    def largest_class(self) -> tuple[str, float] | None:
+        """The name of the class that most test images are of, and their share; None for CIFAR-10."""
+        if self.found.own is None:
+            return None
+        counts = np.bincount(self.found.own.truth)
+        return self.found.own.names[counts.argmax()], float(counts.max() / counts.sum())
+
+    @property
+    def guess(self) -> float:
+        """The test accuracy of the best guess: always the largest class."""
+        return self.largest_class[1] if self.largest_class else 1 / self.found.classes
+
+    @functools.cached_property
+    def recalls(self) -> dict[str, np.ndarray]:
+        """variant -> the recall of each class of the reader's own, mean over the seeds that all variants have."""
+        own = self.found.own
+        if own is None:
+            return {}
+        found = {
+            name: [
+                recall_of(right, own.truth, self.found.classes)
+                for seed, right in by_seed.items()
+                if seed in self.shared
+            ]
+            for name, by_seed in self.correct.items()
+        }
+        return {name: np.mean(of_seeds, axis=0) for name, of_seeds in found.items() if of_seeds}
+
+    def lowest_recall(self, variant: str) -> str:
+        """Which class of the reader's a variant knows least, such as "'cat' 62.0 %", or "'cat' and 2 more 0.0 %"."""
+        assert self.found.own is not None
+        recalls = self.recalls[variant]
+        lowest = np.flatnonzero(recalls == np.nanmin(recalls))
+        more = f" and {len(lowest) - 1:,} more" if len(lowest) > 1 else ""
+        return f"{class_name(self.found.own.names[lowest[0]])}{more} {100 * recalls[lowest[0]]:.1f} %"
 
     def _is_timing(self, claim: Claim) -> bool:
         return claim.metric in occasions.timings(self.experiment.timed)

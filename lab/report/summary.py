@@ -15,6 +15,7 @@ from rich.text import Text
 from lab.evidence.records import notes_in, printable, values_of
 from lab.evidence.schemas import LOOKS, Record, SearchTrial, TuningSweep
 from lab.report import replication
+from lab.report.pages import always
 from lab.report.published import STALE, Published
 from lab.report.report import Report
 from lab.settings import LOGS, Settings, Tuner, default_config, flag
@@ -54,6 +55,7 @@ def say_measured(
     seeds = len(report.found.seeds)
     console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")
     console.print(_table(*report.table()))
+    _say_classes(report, console)
     _say_remarks(report, settings, console, said)
     if why_not or seeds >= LOOKS[0]:
         console.print("\n".join(report.verdict_lines()))
@@ -111,12 +113,21 @@ def _say_once(text: str, console: Console, said: set[str]) -> None:
         console.print(text)
 
 
+def _say_classes(report: Report, console: Console) -> None:
+    """How good the best guess would be on the reader's own images, and which class each variant knows least."""
+    if report.largest_class:
+        console.print(printable(always(*report.largest_class)))
+    lowest = [f"{variant} {report.lowest_recall(variant)}" for variant in report.recalls]
+    if lowest:
+        console.print(printable(f"Lowest recall of a class: {'; '.join(lowest)}."))
+
+
 def _say_remarks(report: Report, settings: Settings, console: Console, said: set[str]) -> None:
     """What a reader should know of numbers on images or of a model of the reader's own."""
     experiment, sweep, found = report.experiment, report.experiment.sweep, report.found
     if not settings.is_own or not isinstance(sweep, Tuning):
         return
-    guess = 1 / found.classes
+    guess = report.guess
     guess += 3 * (guess * (1 - guess) / found.test_images) ** 0.5  # Three standard errors above it.
     accuracies = values_of(found.records, "test_accuracy").items()
     stuck = [name for name, by_seed in accuracies if statistics.mean(by_seed.values()) <= guess]
