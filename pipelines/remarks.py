@@ -55,7 +55,7 @@ def _on_copies(data: "Data", varying: Collection[str]) -> tuple[tuple[str, ...],
             )
     wrong = np.flatnonzero(labels != labels[first])
     if len(wrong):
-        both = [(place, first[place]) for place in wrong[:EXAMPLES]]
+        both = [(first[place], place) for place in wrong[:EXAMPLES]]
         pairs = [
             " and ".join(f"{shown(ids[place])} of class {shown(data.classes[labels[place]])}" for place in two)
             for two in both
@@ -96,7 +96,7 @@ def _on_mirrors(train: "Split", classes: Sequence[str]) -> str:
     small = np.concatenate([_averaged(some) for some in part.chunks()])
     there: dict[tuple[int, int], int] = {}
     back: dict[tuple[int, int], int] = {}
-    for own in (0, 1):
+    for own in (0, 1) if half.any() else ():
         means = _Means(small[half == own], part.labels[half == own], len(classes))
         others = small[half != own]
         for label, before, after in zip(
@@ -136,9 +136,11 @@ def _place_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def _averaged(images: np.ndarray) -> np.ndarray:
-    """Images as sums over areas, float32 (n, SIDE, SIDE, 3)."""
+    """Images as sums over areas, float32 (n, SIDE, SIDE, 3), with the brightness and the contrast of each taken out."""
     height, width = ((np.arange(SIDE) * size) // SIDE for size in images.shape[1:3])
-    return np.add.reduceat(np.add.reduceat(images, height, axis=1, dtype=np.float32), width, axis=2)
+    sums = np.add.reduceat(np.add.reduceat(images, height, axis=1, dtype=np.float32), width, axis=2)
+    sums -= sums.mean(axis=(1, 2, 3), keepdims=True)
+    return sums / np.maximum(sums.std(axis=(1, 2, 3), keepdims=True), 1)
 
 
 class _Means:

@@ -42,6 +42,7 @@ RECORD = made_up.record(
     weights="00ff",
     blocks=[schemas.Block(variant="fair", others=0.0, again=1)],
 )
+OWN = schemas.Own(names=[*"abcdefghi", "<script>"], labels=np.arange(10).astype("<u2").tobytes(), remarks=["<script>"])
 TRIAL = schemas.Trial(variant="fair", seed=1, config={"rate": 1.0}, status="failed", cause="none", metrics={"m": 1.0})
 ORIGIN = {
     "recipe": "dice",
@@ -69,7 +70,10 @@ FLOORS = schemas.Floors(
 SEARCHED = schemas.SearchTrial(trial="0", settings={"rate": 1.0}, epochs=1, score=0.5, status="completed")
 WHOLE: dict[str, tuple[Any, Any]] = {
     "record": (schemas.Record, RECORD),
-    "evidence": (schemas.Evidence, made_up.evidence([RECORD], **ORIGIN, variants=["fair"], config={"noise": 0.02})),
+    "evidence": (
+        schemas.Evidence,
+        made_up.evidence([RECORD], **ORIGIN, variants=["fair"], config={"noise": 0.02}, own=OWN),
+    ),
     "tuning": (schemas.TuningSweep, SWEEP),
     "summary": (schemas.Summary, schemas.Summary(**SUMMARY)),
     "attested": (list[schemas.Link], [LINK]),
@@ -92,7 +96,7 @@ OPTIONAL = [
     "level",
     "smallest",
 ]
-OPTIONAL += ["digits", "effects", "low", "high", "rests_on", "expected_false"]
+OPTIONAL += ["own", "remarks", "digits", "effects", "low", "high", "rests_on", "expected_false"]
 NAMED = ["settings", "config", "versions", "keras", "environment", "parts", "winners", "floors", "found", "metrics"]
 NAMED += ["seconds", "curves"]
 
