@@ -376,9 +376,9 @@ def test_a_warning_is_printed_before_training_and_stands_on_the_card(photos, tmp
 # Few images
 
 
-def looked_at(images, name="sequential", flags=(), variants=(), tests=2_000):
+def looked_at(images, experiment="sequential", flags=(), variants=(), tests=2_000):
     """The batch size of a run on so many training images, and what is said of it."""
-    experiment = load(name)
+    experiment = load(experiment) if isinstance(experiment, str) else experiment
     settings, config = commands.parse(experiment, ["--data", "folder:x", *flags])
     settings = dataclasses.replace(settings, variants=tuple(variants) or settings.variants)
     train, test = (Split(np.zeros(n), np.zeros(n, np.int32), np.zeros(n)) for n in (images, tests))
@@ -414,7 +414,8 @@ def test_a_variants_own_batches_and_images_count_too(capsys):
     assert looked_at(1_500, "strong_baseline", variants=["baseline", "batch_1024"]) == 128
     assert "So does batch_1024, whose own batches are too large as well." in capsys.readouterr().out
     assert looked_at(3_000, "strong_baseline", variants=["batch_1024"]) == 250
-    assert looked_at(30_000, "optimizers", variants=["adam_overfit"]) == 128  # It takes 2,000 of them.
+    fewer = dataclasses.replace(load("optimizers"), own_flags={"adam": {"images": 200}})
+    assert [looked_at(30_000, fewer, variants=[name]) for name in ("adam", "muon")] == [16, 128]
     assert looked_at(30_000, "optimizers", ["--images", "100"], ["adam_overfit"]) == 8
 
 
