@@ -169,7 +169,7 @@ CHANGES = {
 BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "batch_1024": (0.04, "decay", DECAY),
     "no_augmentation": (0.04, "decay", DECAY),
-    "no_decay": (0.02,),
+    "no_decay": (0.04,),
     "adamw": (0.016, "decay", 0.05),
     "nesterov": (0.2, "decay", 0.02),
     "constant": (0.005, "decay", 0.05),
