@@ -338,6 +338,20 @@ def test_symmetric_images_have_no_mirrors():
     assert remarks._on_mirrors(part(whole, np.arange(100) % 2), ["a", "b"]) == ""
 
 
+def test_a_few_images_that_change_sides_are_no_mirrored_classes():
+    """Sure to be no chance, and too few to matter: 16 of 200 in each class."""
+    half = noise(368, 32)
+    half[:, :, :16] = half[:, :, 31:15:-1]  # Symmetric, which no mirror changes.
+    images = np.concatenate([half, *([arrow(left) for _ in range(16)] for left in (True, False))])
+    labels = np.concatenate([np.arange(368) % 2, np.repeat([0, 1], 16)])
+    assert remarks._on_mirrors(part(images, labels), ["left", "right"]) == ""
+
+
+def test_the_nearest_mean_is_nearest_and_not_the_longest():
+    means = remarks._Means(np.array([[[1.0, 0.0]], [[10.0, 0.0]]], np.float32), np.array([0, 1]), 3)
+    assert means.nearest(np.array([[[2.0, 0.0]], [[9.0, 0.0]]], np.float32)) == [0, 1]
+
+
 FLIPS = [  # An experiment, flags, and what is said of flips.
     ("optimizers", (), "Training images are mirrored here: add --flip no."),
     ("optimizers", ("--flip", "no"), None),
@@ -364,8 +378,12 @@ def test_what_to_do_about_mirrors(name, flags, words):
 
 @pytest.mark.usefixtures("started")
 def test_a_warning_is_printed_before_training_and_stands_on_the_card(photos, tmp_path, capsys):
-    assert run(photos(**arrows(30)), tmp_path) == 0
+    pictures = arrows(30)
+    pictures["left"] += pictures["left"][:15]
+    assert run(photos(**pictures), tmp_path) == 0
     said = capsys.readouterr().out
+    copies = next(line for line in said.splitlines() if "are also among" in line)
+    assert copies.removeprefix("Careful: ") in evidence_in(tmp_path / "logs")["own"]["remarks"]
     warning = said[said.index("Mirrored, images of 'left'") :].splitlines()[0]
     assert said.index(warning) < said.index("fair seed 1")
     assert "guess may mirror training images" in warning

@@ -4,6 +4,7 @@ from tests.breaks.row import of
 
 CLUSTER = "tests/test_distributed.py"
 
+NUMBERS = "tests/test_own_numbers.py"
 JOINING, MACHINE, MODEL = "tests/test_joining.py", "tests/faults/test_machine.py", "tests/test_own_model.py"
 ROWS = [
     *of(
@@ -69,6 +70,15 @@ ROWS = [
         "lab/execute/scheduler.py",
         ("problem = _another_run(record, variant, job)", 'problem = ""', "tests/test_execute.py::test_a_record_that"),
         ("return 1  # Times are", "return 2  # Times are", "tests/test_execute.py::test_what_measures_times_has"),
+    ),
+    *of(
+        "lab/execute/own_images.py",
+        ("images // BATCHES", "images", f"{NUMBERS}::test_a_batch_size_that_fits"),
+        ("if not settings.fits_batch or not usual:", "if not usual:", f"{NUMBERS}::test_a_batch_size_that_was_given"),
+        ("half <= FEW * counts", "half <= counts", f"{NUMBERS}::test_what_few_test_images"),
+        ('.flip == "yes" for', '.flip != "yes" for', f"{NUMBERS}::test_what_to_do_about_mirrors"),
+        ("[*data.remarks, *remarks]", "[*remarks]", f"{NUMBERS}::test_a_warning_is_printed"),
+        ('.astype("<u2")', '.astype("<u4")', f"{NUMBERS}::test_a_warning_is_printed"),
     ),
     *of(
         "lab/execute/own_model.py",

@@ -4,6 +4,7 @@ from tests.breaks.row import of
 
 FOLDERS = "tests/test_folders.py"
 MACHINE = "tests/faults/test_machine.py"
+NUMBERS = "tests/test_own_numbers.py"
 
 ROWS = [
     *of(
@@ -229,5 +230,16 @@ ROWS = [
             "        _closed.clear()\n",
             "tests/test_wiring.py::test_no_name_leads",
         ),
+    ),
+    *of(
+        "pipelines/remarks.py",
+        ("(part_of[first] < number)", "(part_of[first] <= number)", f"{NUMBERS}::test_copies_among_training"),
+        ("labels != labels[first]", "labels != labels", f"{NUMBERS}::test_two_copies"),
+        ("image.tobytes(), digest", "image.tobytes()[:1], digest", f"{NUMBERS}::test_nothing_is_said"),
+        ("others[:, :, ::-1]", "others[:, ::-1]", f"{NUMBERS}::test_arrows_mirror"),
+        ("self.means.T - self.offset", "self.means.T", f"{NUMBERS}::test_the_nearest_mean"),
+        ("pairs * _sign_test(more, less) < ERROR", "True", f"{NUMBERS}::test_noise_and_classes"),
+        ("share >= SHARE and ", "", f"{NUMBERS}::test_a_few_images_that"),
+        ("small[half == own]", "small[half != own]", f"{NUMBERS}::test_noise_and_classes"),
     ),
 ]
