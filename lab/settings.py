@@ -74,7 +74,7 @@ def images_of(
 ) -> sources.Request:
     """The images of a budget, but for what was asked for; of another source than the budget's, all of them."""
     usual = experiment.budget(budget)
-    source = source or usual.source
+    source = usual.source if source is None else source
     if train_images is None and source == usual.source:
         train_images = usual.train_images
     return sources.Request(source, train_images, split_seed, image_size, skip_bad)

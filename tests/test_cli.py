@@ -209,7 +209,29 @@ def test_a_batch_that_is_too_large_is_refused_with_one_that_works(capsys, tmp_pa
     assert 1 < fits <= images
     assert not list(tmp_path.rglob("record.json"))
     request, config = commands.parse(load("sequential"), [*flags, "--batch-size", str(fits)])
-    validate.check_with_images(load("sequential"), request, config)
+    invocation.check_with_images(load("sequential"), request, config)
+
+
+def test_more_images_than_there_are_are_refused(capsys, tmp_path):
+    flags = ["--train-images", "200", "--images", "500", "--logdir", str(tmp_path / "logs")]
+    assert commands.run(load("sequential"), flags) == 2
+    assert "There are 200 training images: --images 500 asks for more." in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()  # Nothing is left of what was refused.
+
+
+def test_an_empty_source_is_not_the_default(capsys, tmp_path):
+    """As of a variable of the shell that is not set."""
+    assert commands.run(load("sequential"), ["--data", "", "--logdir", str(tmp_path)]) == 2
+    assert "data source" in capsys.readouterr().err
+
+
+def test_of_several_recipes_a_refusal_names_its_own(capsys):
+    commands.run_all([guess.EXPERIMENT, dice.EXPERIMENT], ["--variants", "nobody"])
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("guess: There is no variant 'nobody'")
+    assert second.startswith("dice: There is no variant 'nobody'")
+    commands.run_all([guess.EXPERIMENT], ["--variants", "nobody"])
+    assert capsys.readouterr().err.startswith("There is no variant")
 
 
 # `measure`

@@ -163,6 +163,26 @@ REFUSED = {
     ),
     "an error": (f"{OTHERS}    return 1 / 0\n", "ZeroDivisionError: division by zero"),
     "an end": (f"import sys\n{OTHERS}    sys.exit(0)\n", "SystemExit: 0"),
+    "flags of its own": (
+        f"import argparse\np = argparse.ArgumentParser()\np.add_argument('--needed', required=True)\n"
+        f"p.parse_args([])\n{GOOD}",
+        "ends the process when it is run, as argparse does",
+    ),
+    "an error without words": (
+        f"class Mute(Exception):\n    def __str__(self): raise ValueError\n{OTHERS}    raise Mute\n",
+        "(Mute)",
+    ),
+    "pixels divided": (SUBCLASSED.replace(CALL, "self.out(self.flat(x / 255.0))"), "begin with layers.Rescaling"),
+    "no graph, but numpy": (
+        SUBCLASSED.replace(CALL, f"{CALL} * float(self.scale(x).numpy().mean() > -1)"),
+        "not in a graph, as `fit` calls it",
+    ),
+    "layers made outside": (
+        f"import keras\nfrom keras import layers\nbody = keras.Sequential([keras.Input((8, 8, 3)), {SCALED}, "
+        "layers.Flatten(), layers.Dense(4)])\n"
+        "def build(shape, classes): return keras.Sequential([body, layers.Dense(classes)])\n",
+        "the same 2 of its 4 weights, as those of layers that are made outside it",
+    ),
     "no graph": (
         SUBCLASSED.replace(CALL, f"{CALL} if tf.reduce_mean(self.scale(x)) > 0 else None"),
         "OperatorNotAllowedInGraphError",
@@ -331,14 +351,24 @@ def run(where, folder, *flags):
     )
 
 
-@pytest.mark.parametrize("where", ["nowhere.py:f", "mine.py", "pyproject.toml:f", "syntax.py:f", "a:b c"])
-def test_a_file_that_is_none(started, where, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("nowhere.py:f", "there is no file 'nowhere.py'."),
+        ("mine.py", "names no function in a file"),
+        ("pyproject.toml:f", "does not end in .py"),
+        ("syntax.py:f", "SyntaxError"),
+        ("a:b c", "names no function in a file"),
+    ],
+)
+def test_a_file_that_is_none(started, where, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("")
     (tmp_path / "syntax.py").write_text("def (")
     assert run(where, tmp_path / "logs") == 2
     (sentence,) = capsys.readouterr().err.strip().splitlines()
     assert sentence.startswith(f"--model {where!r}")
+    assert words in sentence
     assert not (tmp_path / "logs").exists()
 
 
@@ -410,8 +440,9 @@ def test_a_helper_that_changes_meanwhile_fails_the_run(started, model, tmp_path,
 @pytest.mark.processes
 def test_what_a_file_does_to_its_process_does_not_reach_the_command(model, tmp_path, capfd):
     """Not even where it ends it; and what it prints is not shown among the results."""
-    assert run(model("import os\nos._exit(3)\n"), tmp_path / "logs") == 2
-    assert "the process that tried it ended (exit code 3)" in capfd.readouterr().err
+    for code, said in ((3, 3), (0, 1)):
+        assert run(model(f"import os\nos._exit({code})\n"), tmp_path / "logs") == 2
+        assert f"the process that tried it ended (exit code {said})" in capfd.readouterr().err
     loud = f"import os, keras\nprint('hello')\nos.chdir('/')\nkeras.config.set_dtype_policy('mixed_bfloat16')\n{GOOD}"
     assert run(model(loud), tmp_path / "logs", "--no-log") == 0
     assert "hello" not in capfd.readouterr().out

@@ -18,7 +18,7 @@ from lab.evidence.schemas import Evidence, Own, pack_bits, recall_of
 from lab.execute import own_images
 from lab.execute.job import _Run
 from lab.experiments import load
-from lab.report import card
+from lab.report import card, summary
 from lab.report.pages import with_seeds
 from lab.report.report import Report
 from pipelines import remarks, sources
@@ -142,6 +142,7 @@ def test_a_table_has_balanced_accuracy_after_test_accuracy():
         (190, "fair, loaded", "Always answering 'a' would be right for 95.0 % of the test images."),
         (100, "fair", "Always answering 'a' would be right for 50.0 % of the test images."),
     ],
+    ids=["one_class", "two_classes"],
 )
 def test_a_guess_is_always_the_largest_class(photos, tmp_path, capsys, common, stuck, sentence):
     """The toy's coins are right half of the time, and for 80 %."""
@@ -150,6 +151,23 @@ def test_a_guess_is_always_the_largest_class(photos, tmp_path, capsys, common, s
     assert sentence in said
     assert sentence in the_card(tmp_path)
     assert f"{stuck}: no better than a guess here" in said
+
+
+@pytest.mark.usefixtures("started")
+def test_test_images_too_few_to_tell_from_a_guess_blame_no_rate(photos, tmp_path, capsys):
+    """Of eight images in two classes, a guess is right for all once in 256 times."""
+    assert run(photos(a=20, b=20), tmp_path, "--seeds", "1") == 0
+    said = capsys.readouterr().out
+    assert "8 test images are too few to tell any model from a guess." in said
+    assert "no better than a guess" not in said
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "guess", "images", "chance"),
+    [(1.0, 0.5, 8, 1 / 256), (0.0, 0.5, 8, 1.0), (0.5, 0.5, 2, 0.75), (1.0, 0.1, 3, 0.001)],
+)
+def test_how_often_a_guess_is_as_good(accuracy, guess, images, chance):
+    assert summary._by_guessing(accuracy, guess, images) == pytest.approx(chance)
 
 
 @pytest.mark.parametrize(("truth", "verdict"), [([0] * 19 + [1], "undecided"), ([0, 1] * 10, "supported")])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 
 from lab import measurement
-from lab.cli import exits, live_table, validate
+from lab.cli import exits, live_table
 from lab.cli.flags import parse as parse
 from lab.evidence.records import printable
 from lab.evidence.schemas import Record
@@ -33,7 +33,7 @@ def run_all(experiments: Sequence[Experiment], arguments: Sequence[str]) -> int:
     """
     worst, said = 0, set[str]()
     for number, experiment in enumerate(experiments, 1):
-        worst = max(worst, run(experiment, arguments, said))
+        worst = max(worst, run(experiment, arguments, said, f"{experiment.name}: " if len(experiments) > 1 else ""))
         if worst in (INTERRUPTED, ENDED):
             if rest := [one.name for one in experiments[number:]]:
                 print(f"and then\n  {shlex.join(['python', '-m', 'recipes', 'run', *rest, *arguments])}")
@@ -41,10 +41,16 @@ def run_all(experiments: Sequence[Experiment], arguments: Sequence[str]) -> int:
     return worst
 
 
-def run(experiment: Experiment, arguments: Sequence[str] | None = None, said: set[str] | None = None) -> int:
+def run(
+    experiment: Experiment,
+    arguments: Sequence[str] | None = None,
+    said: set[str] | None = None,
+    about: str = "",
+) -> int:
     """Parse the flags, do what they ask, print; return the exit code (`exits`). A failed or diverged run is a 1.
 
-    `said` holds the remarks that an earlier recipe of the same command has printed. They are not repeated.
+    `said` holds the remarks that an earlier recipe of the same command has printed. They are not repeated. A sentence
+    that says why nothing can be done begins with `about`.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     terminal = sys.stdout.isatty()  # Notebooks and CI ask for colors where there is no cursor to move.
@@ -57,7 +63,6 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None, said: se
         words = [argument for argument in arguments if argument != "--resume"]
         command = shlex.join(["python", "-m", experiment.command, *words])
         invocation = Invocation.begin(experiment, settings, config, command)
-        validate.check_with_images(experiment, settings, invocation.config)
         return _do(invocation, console, set() if said is None else said)
     except KeyboardInterrupt as interruption:
         if invocation:
@@ -66,7 +71,7 @@ def run(experiment: Experiment, arguments: Sequence[str] | None = None, said: se
             console.print("\nStopped.")
         return ENDED if isinstance(interruption, Ended) else INTERRUPTED
     except BaseException as error:
-        code = exits.say(error)
+        code = exits.say(error, about)
         if invocation and code != exits.USAGE and not isinstance(error, CodeChangedError):
             summary.say_where(invocation.folder, command, console, invocation.took_over)
         if code is None:  # A mistake of ours: its traceback is what helps.

@@ -31,11 +31,14 @@ def explanation(error: BaseException) -> tuple[int | None, str]:
     return None, ""
 
 
-def say(error: BaseException) -> int | None:
-    """Print the sentence for an error, if there is one, and return its exit code; None for a mistake of ours."""
+def say(error: BaseException, about: str = "") -> int | None:
+    """Print the sentence for an error, if there is one, and return its exit code; None for a mistake of ours.
+
+    The sentence begins with `about`.
+    """
     if isinstance(error, OSError) and say_lost_output():
         return FAILURE
     code, sentence = explanation(error)
     if sentence:
-        print(printable(sentence), file=sys.stderr)
+        print(printable(f"{about}{sentence}"), file=sys.stderr)
     return code

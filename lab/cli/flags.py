@@ -77,7 +77,7 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
         if now := OLD.get(argument.partition("=")[0]):
             raise UsageError(f"There is no flag {argument}: write `python -m {experiment.command} {now}`.")
     budget: Any = given(arguments, "--budget", "quick")
-    images = images_of(budget if budget in BUDGETS else "quick", experiment, given(arguments, "--data", ""))
+    images = images_of(budget if budget in BUDGETS else "quick", experiment, given(arguments, "--data", "") or None)
     usual = config = default_config(experiment, budget, images)
     # More seeds decide nothing where all results are looked up in a table.
     looked_up = bool(experiment.table) and not experiment.compare

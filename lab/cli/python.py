@@ -78,7 +78,6 @@ def measure(
     sources.say_once.cache_clear()  # A cell of a notebook may be run again.
     invocation = Invocation.begin(experiment, settings, its_config, _call(experiment, {**given, **config}))
     try:
-        validate.check_with_images(experiment, settings, invocation.config)
         say_what_listens(invocation, console.print)
         say_about_model(invocation, console.print)
         records = run_comparison(invocation, console.print, live_table.watcher(console))

@@ -118,20 +118,3 @@ def check_folder(name: str, path: str) -> None:
         raise UsageError(f"{name} {path!r} can't be looked at ({error.strerror}): name another folder.") from error
     if is_file:
         raise UsageError(f"{name} {path} is a file: name a folder.")
-
-
-def check_with_images(experiment: Experiment, settings: Settings, config: Any) -> None:
-    """Check a request against its images.
-
-    Raises:
-        UsageError: it can't be done.
-    """
-    data = sources.load(settings.data)
-    images, batch_size = len(data.train), getattr(config, "batch_size", 1)
-    if experiment.trains_on_batches:
-        images = min(images, config.images or images)
-    if batch_size > images:
-        fits = 2 ** (images.bit_length() - 1)
-        raise UsageError(
-            f"There are {images:,} training images, fewer than a batch of {batch_size:,}: add --batch-size {fits}."
-        )

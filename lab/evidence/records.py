@@ -98,7 +98,10 @@ def explain(error: BaseException) -> str:
     name = type(error).__name__
     if isinstance(error, MemoryError) or name == "ResourceExhaustedError":
         return f"out of memory ({name})"
-    text = printable(str(error))
+    try:
+        text = printable(str(error))
+    except Exception:  # An exception of a reader's own may fail here.
+        text = ""
     return f"{name}: {text[:300]}" if text else name
 
 

@@ -162,7 +162,8 @@ def _let_a_child_go_on() -> None:
 
 
 def _train_with_others(name: str) -> None:
-    from lab.cli import flags, validate
+    from lab.cli import flags
+    from lab.execute.invocation import check_with_images
 
     experiment = load(name)
     index, workers = own_task(os.environ["TF_CONFIG"])
@@ -179,7 +180,7 @@ def _train_with_others(name: str) -> None:
     )
     with loss_of_workers_noticed():
         strategy = experiment.recipe.build_strategy()  # Before anything else of TensorFlow, such as decoding images.
-        validate.check_with_images(experiment, asked, config)
+        check_with_images(experiment, asked, config)
         data = sources.load(asked.data)
         saved = sorted(file.name for file in folder.glob("epoch-*"))
         if not agree(strategy, json.dumps([meant, data.digest, saved])):

@@ -114,6 +114,9 @@ def _prepare(scratch: str, gpus: int) -> None:
     """Set a new worker up: end with the first process, print nothing yet, and see one GPU of its own at most."""
     tempfile.tempdir = os.environ["TMPDIR"] = scratch  # TensorFlow leaves files in it.
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    leave = os._exit
+    # Pebble would wait for ever for what a worker that ends with 0 was to do.
+    os._exit = lambda status: leave(status or 1)  # type: ignore[assignment]
     _print_to(os.devnull)
     if gpus:
         see_only(take_gpu(Path(scratch), gpus))

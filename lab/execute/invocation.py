@@ -58,6 +58,7 @@ class Invocation:
         """
         data = sources.verify(settings.data)
         config, own = (config, None) if settings.data.is_cifar10 else look(experiment, settings, config, data)
+        check_with_images(experiment, settings, config)
         model = _checked(settings, data) if settings.model else Checked()
         if settings.save:
             write_classes(Path(settings.save), data.classes)
@@ -155,6 +156,25 @@ class Invocation:
                 f"The code of {self.experiment.name} is not the one that the command began with, so no evidence is "
                 f"written: run it again. The runs are in {self.folder}."
             )
+
+
+def check_with_images(experiment: Experiment, settings: Settings, config: Any) -> None:
+    """Check a request against its images.
+
+    Raises:
+        UsageError: it can't be done.
+    """
+    data = sources.load(settings.data)
+    images, batch_size = len(data.train), getattr(config, "batch_size", 1)
+    if experiment.trains_on_batches:
+        if (config.images or 0) > images:
+            raise UsageError(f"There are {images:,} training images: --images {config.images} asks for more.")
+        images = min(images, config.images or images)
+    if batch_size > images:
+        fits = 2 ** (images.bit_length() - 1)
+        raise UsageError(
+            f"There are {images:,} training images, fewer than a batch of {batch_size:,}: add --batch-size {fits}."
+        )
 
 
 def _checked(settings: Settings, data: sources.Data) -> Checked:

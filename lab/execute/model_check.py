@@ -57,7 +57,10 @@ def check_own_model(where: str, images: np.ndarray, classes: int, save: bool = F
             raise UsageError(f"--model {where!r}: {error}.") from error
         except (Exception, SystemExit) as error:
             said = f"the model could not be built for images {images.shape[1:]} and called with {len(images)} of them"
-            raise UsageError(f"--model {where!r}: {said} ({explain(error)}).") from error
+            hint = ""
+            if "uint8" in explain(error):
+                hint = " Images are whole numbers from 0 to 255: begin with layers.Rescaling, or with ops.cast."
+            raise UsageError(f"--model {where!r}: {said} ({explain(error)}).{hint}") from error
         files = model_files(where)
         return Checked(files, model_digest(files), tuple(f"--model {where!r}: {remark}." for remark in remarks))
 
@@ -96,6 +99,12 @@ def _look(function: Callable[..., Any], images: Any, classes: int) -> Iterator[s
     model, another = built(seed=1), built(seed=2)
     if model is another:
         raise UsageError("the function returns the same model each time, and should build a new one")
+    if shared := {id(weight) for weight in model.weights} & {id(weight) for weight in another.weights}:
+        raise UsageError(
+            f"each model that the function builds has the same {len(shared)} of its {len(model.weights)} weights, as "
+            "those of layers that are made outside it. A run would begin with what another one has trained, so make "
+            "all layers in the function"
+        )
     with _calls() as calls:
         output = model(images, training=False)
     _check_output(output, (len(images), classes))
@@ -106,9 +115,22 @@ def _look(function: Callable[..., Any], images: Any, classes: int) -> Iterator[s
             "it begins with the same weights at seeds 1 and 2, so that runs at other seeds differ in little but the "
             "order of their images: fix no seed in the file"
         )
-    tf.function(lambda: model(images, training=True), autograph=False)()  # Training calls it as a graph.
+    _check_graph(model, images)
     yield from _remarks_on_scale(calls, images)
     yield from _remarks_on_output(calls, output)
+
+
+def _check_graph(model: Any, images: Any) -> None:
+    """Raise a UsageError if a model can't be called as a graph, as training does."""
+    import tensorflow as tf
+
+    try:
+        tf.function(lambda batch: model(batch, training=True), autograph=False)(images)
+    except Exception as error:
+        raise UsageError(
+            f"the model can be called, but not in a graph, as `fit` calls it ({explain(error)}). Values are not known "
+            "there: leave out `numpy()`, and Python's `if` on values"
+        ) from error
 
 
 def _checked(model: Any) -> Any:

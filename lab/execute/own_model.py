@@ -23,8 +23,12 @@ def model_file(where: str) -> Path:
     """
     file, _, name = where.rpartition(":")
     path = Path(file).expanduser()
-    if not name.isidentifier() or path.suffix != ".py" or not path.is_file():
-        raise UsageError(f"--model {where!r} names no function in a Python file: write it as FILE.py:FUNCTION.")
+    if not name.isidentifier() or not file:
+        raise UsageError(f"--model {where!r} names no function in a file: write it as FILE.py:FUNCTION.")
+    if path.suffix != ".py":
+        raise UsageError(f"--model {where!r}: {str(path)!r} does not end in .py, as a Python file has to.")
+    if not path.is_file():
+        raise UsageError(f"--model {where!r}: there is no file {str(path)!r}.")
     return path.resolve()
 
 
@@ -48,7 +52,12 @@ def own_model(where: str) -> Callable[..., Any]:
     sys.modules[name] = module  # Where Keras looks up a layer's class when it saves and loads.
     try:
         _run(spec.loader.exec_module, module)
-    except (Exception, SystemExit) as error:  # A script may end the process where it thinks that it was started.
+    except SystemExit as error:  # A script may end the process where it thinks that it was started.
+        raise UsageError(
+            f"--model {where!r}: {str(path)!r} ends the process when it is run, as argparse does on flags that it does "
+            "not know. Put that under `if __name__ == '__main__':`."
+        ) from error
+    except Exception as error:
         raise UsageError(f"--model {where!r}: running {str(path)!r} failed ({explain(error)}).") from error
     function = getattr(module, where.rpartition(":")[2], None)
     if not callable(function):

@@ -23,6 +23,7 @@ from lab.tensorboard.profile import words_in
 from lab.tuning import Tuning
 
 SHOWN_TRIALS = 10
+CHANCE = 0.001  # An accuracy that guessing comes to less often than that is better than a guess.
 # Flags that do not say under which conditions a run is made.
 OTHERWISE = {"seeds", "first_seed", "variants", "trials", "save", "profile", "log", "resume"}
 
@@ -107,6 +108,14 @@ def not_applying(report: Report, published: Published, settings: Settings) -> st
     return ""
 
 
+def _by_guessing(accuracy: float, guess: float, images: int) -> float:
+    """The chance that guesses which are right with the probability `guess` come to an accuracy or better."""
+    from scipy.special import bdtrc
+
+    right = round(accuracy * images)
+    return float(bdtrc(right - 1, images, guess)) if right else 1.0
+
+
 def _say_once(text: str, console: Console, said: set[str]) -> None:
     if text not in said:
         said.add(text)
@@ -127,11 +136,17 @@ def _say_remarks(report: Report, settings: Settings, console: Console, said: set
     experiment, sweep, found = report.experiment, report.experiment.sweep, report.found
     if not settings.is_own or not isinstance(sweep, Tuning):
         return
-    guess = report.guess
-    guess += 3 * (guess * (1 - guess) / found.test_images) ** 0.5  # Three standard errors above it.
     accuracies = values_of(found.records, "test_accuracy").items()
-    stuck = [name for name, by_seed in accuracies if statistics.mean(by_seed.values()) <= guess]
-    if stuck := [name for name in stuck if name not in experiment.fails]:
+    means = {name: statistics.mean(by_seed.values()) for name, by_seed in accuracies if name not in experiment.fails}
+    too_few = _by_guessing(1.0, report.guess, found.test_images) > CHANCE  # To tell the best of models from a guess.
+    stuck = [
+        name
+        for name, mean in means.items()
+        if mean <= report.guess or (not too_few and _by_guessing(mean, report.guess, found.test_images) > CHANCE)
+    ]
+    if too_few and len(stuck) < len(means):
+        _say_once(f"{found.test_images:,} test images are too few to tell any model from a guess.", console, said)
+    if stuck:
         too_high = f"{'its' if len(stuck) == 1 else 'their'} {sweep.swept} may be too high for your images or model"
         shown = f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it ({flag(sweep.swept)})."
         console.print(shown)

@@ -12,7 +12,6 @@ ROWS = [
         ("if not least <= value <= most:", "if value < least:", f"{FLAGS}::test_a_refusal_names"),
         ("or max(seeds) > LARGEST_SEED", "", f"{FLAGS}::test_a_refusal_names"),
         ("if not path.isprintable():", "if False:", f"{FLAGS}::test_a_refusal_names"),
-        ("fits = 2 ** (images.bit_length() - 1)", "fits = 2 ** images.bit_length()", f"{CLI}::test_a_batch_that_is"),
     ),
     *of(
         "lab/cli/flags.py",
@@ -27,7 +26,8 @@ ROWS = [
     ),
     *of(
         "lab/cli/commands.py",
-        ("worst = max(worst, run(experiment, arguments, said))", "worst = run(experiment, arguments)", OF_SEVERAL),
+        ("worst = max(worst, run(", "worst = (run(", OF_SEVERAL),
+        ("if len(experiments) > 1 else", "if False else", f"{CLI}::test_of_several_recipes"),
         ("if worst in (INTERRUPTED, ENDED):", "if False:", f"{CLI}::test_an_interruption_says"),
     ),
     *of(

@@ -4,11 +4,13 @@ from tests.breaks.row import of
 
 CLUSTER = "tests/test_distributed.py"
 
-NUMBERS = "tests/test_own_numbers.py"
+CLI, NUMBERS = "tests/test_cli.py", "tests/test_own_numbers.py"
 JOINING, MACHINE, MODEL = "tests/test_joining.py", "tests/faults/test_machine.py", "tests/test_own_model.py"
 ROWS = [
     *of(
         "lab/execute/invocation.py",
+        ("fits = 2 ** (images.bit_length() - 1)", "fits = 2 ** images.bit_length()", f"{CLI}::test_a_batch_that_is"),
+        ("if (config.images or 0) > images:", "if False:", f"{CLI}::test_more_images_than"),
         ("code_hash.parts_on_disk(", "code_hash.parts(", "tests/test_execute.py::test_code_that_was_changed_at"),
     ),
     *of(
@@ -86,7 +88,7 @@ ROWS = [
         ("sys.path.append(", "sys.path.insert(0, ", f"{MODEL}::test_helpers_beside"),
         ("if _is_free(path) else", "if True else", f"{MODEL}::test_a_file_may_be_called"),
         ('"fit", fit)', '"feet", fit, create=True)', f"{MODEL}::test_a_model_that_is_refused[training"),
-        ("except (Exception, SystemExit)", "except Exception", "tests/faults/test_formats.py::test_a_model_whose_file"),
+        ("except SystemExit as error:", "except KeyError as error:", f"{MODEL}::test_a_model_that_is_refused[flags_of"),
         ("is_folder or file in", "file in", f"{MODEL}::test_helpers_beside"),
         ('name.partition(".")[0] not in OURS and ', "", f"{MODEL}::test_of_the_checkout"),
         ("Path(file).read_bytes()", 'b""', f"{MODEL}::test_helpers_beside"),
@@ -103,7 +105,17 @@ ROWS = [
             "        pass  # Some",
             f"{MODEL}::test_a_model_that_is_remarked_upon[not_scaled_s",
         ),
-        ("training=True), autograph=False)()", "training=True))", f"{MODEL}::test_a_model_that_is_refused[no_graph"),
+        (
+            "training=True), autograph=False)(images)",
+            "training=True))",
+            f"{MODEL}::test_a_model_that_is_refused[no_graph",
+        ),
+        (
+            "lambda batch: model(batch,",
+            "lambda batch: model(images,",
+            f"{MODEL}::test_a_model_that_is_refused[no_graph_but",
+        ),
+        ("if shared := {", "if shared := set() and {", f"{MODEL}::test_a_model_that_is_refused[layers_made"),
         ("set_seed(seed)", "set_seed(1)", f"{MODEL}::test_a_model_that_is_fine[plain"),
         (
             "not isinstance(call.layer, keras.layers.Normalization)",

@@ -196,6 +196,8 @@ ROWS = [
         "lab/report/summary.py",
         ("    if settings.is_own:\n", "    if False:\n", "tests/test_own_data.py::test_tuning_on_your_own"),
         ("if done == 1 else", "if done else", "tests/test_execute.py::test_a_full_disk"),
+        ("bdtrc(right - 1, images", "bdtrc(right, images", "tests/test_own_numbers.py::test_how_often_a_guess"),
+        ("mean <= report.guess or (not too_few and", "(", "tests/test_own_numbers.py::test_test_images_too_few"),
         ("found.config.get(sweep.swept) == usual", "True", "tests/test_own_data.py::test_a_rate_that_is_given"),
         ("    if text not in said:\n", "    if text:\n", "tests/test_cli.py::test_a_sentence_that_holds_for_several"),
         ("keeps = name not in OTHERWISE and name", "keeps = name", "tests/test_cli.py::test_a_command_that_goes_on"),
