@@ -116,7 +116,7 @@ def _prepare(scratch: str, gpus: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     leave = os._exit
     # Pebble would wait for ever for what a worker that ends with 0 was to do.
-    os._exit = lambda status: leave(status or 1)  # type: ignore[assignment]
+    os._exit = lambda status: leave(status or 1)
     _print_to(os.devnull)
     if gpus:
         see_only(take_gpu(Path(scratch), gpus))

@@ -164,8 +164,8 @@ CHANGES = {
     "dropout": dropout,
     "l2": l2,
 }
-# Where the tuning begins: a rate, which is halved and doubled, and what else is tuned, with the value that all rates
-# are tried with. Then a quarter of that value and four times it are tried, unless TRIED says otherwise.
+# Where the tuning began, or began again where the best value lay at an edge: a rate, which is halved and doubled, and
+# what else is tuned, with the value that all rates are tried with. Then a quarter of that value and four times it are tried, unless TRIED says otherwise.
 BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "batch_1024": (0.04, "decay", DECAY),
     "no_augmentation": (0.04, "decay", DECAY),
@@ -173,14 +173,14 @@ BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "adamw": (0.016, "decay", 0.05),
     "nesterov": (0.2, "decay", 0.02),
     "constant": (0.005, "decay", 0.05),
-    "exponential": (0.02, "strength", 0.01),
+    "exponential": (0.02, "strength", 0.1),
     "averaged": (0.02, "strength", 0.1),
-    "cutout": (0.02, "strength", 0.06),
+    "cutout": (0.01, "strength", 0.06),
     "mixup": (0.02, "strength", 0.2),
     "dropout": (0.02, "strength", 0.1),
-    "l2": (0.02, "strength", 1e-4),
+    "l2": (0.01, "strength", 1e-4),
 }
-TRIED = {"exponential": (0.1, 0.001), "averaged": (0.03, 0.3)}
+TRIED = {"exponential": (0.3, 0.03), "averaged": (0.03, 0.3)}
 STEPS = {"no_decay": (-1, -0.5, 0, 0.5, 1)}  # Nothing else is tuned, so that there are more rates: five trials, as all.
 GRIDS = {
     name: tuple(round(begin[0] * 2**step, 4) for step in STEPS.get(name, (-1, 0, 1))) for name, begin in BEGIN.items()
