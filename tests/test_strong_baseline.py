@@ -231,9 +231,11 @@ def usual():
 
 
 def is_muon(model):
-    """Whether the optimizer is the baseline's, but for its schedule and averaging."""
-    mine, but = model.optimizer.get_config(), {"learning_rate", "use_ema", "ema_momentum", "name"}
-    return {k: v for k, v in mine.items() if k not in but} == {k: v for k, v in usual().items() if k not in but}
+    """Whether the optimizer is the baseline's, but for its schedule, averaging and the strength of its decay."""
+    mine = model.optimizer.get_config()
+    but = {"learning_rate", "use_ema", "ema_momentum", "name", "weight_decay", "adam_weight_decay"}
+    same = {k: v for k, v in mine.items() if k not in but} == {k: v for k, v in usual().items() if k not in but}
+    return same and mine["weight_decay"] == mine["adam_weight_decay"] > 0
 
 
 def net_of(model):

@@ -165,7 +165,8 @@ CHANGES = {
     "l2": l2,
 }
 # Where the tuning began, or began again where the best value lay at an edge: a rate, which is halved and doubled, and
-# what else is tuned, with the value that all rates are tried with. Then a quarter of that value and four times it are tried, unless TRIED says otherwise.
+# what else is tuned, with the value that all rates are tried with. Then a quarter of that value and four times it are
+# tried, unless TRIED says otherwise.
 BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "batch_1024": (0.04, "decay", DECAY),
     "no_augmentation": (0.04, "decay", DECAY),
