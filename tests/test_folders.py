@@ -128,6 +128,17 @@ def vehicles(folder):
         fill(folder / name, 10)
 
 
+def intel(folder):
+    """A folder in a folder of the same name, as the archive of Intel's scenes has them."""
+    train_and(**{"seg_train/seg_train": 20, "seg_test/seg_test": 6})(folder)
+    fill(folder / "seg_pred" / "seg_pred", 8)
+
+
+def objects(folder):
+    for name in ("train_station", "test_tube", "bottle"):
+        fill(folder / name / "more", 10)
+
+
 def merged(folder):
     """One name, as Linux and as macOS write it, and two that nobody can see."""
     for name in ("caf\u00e9", "cafe\u0301", "b\u200c\u00a0", "c\nd\udce9"):
@@ -144,6 +155,17 @@ LAYOUTS = {  # What makes the folder: classes, images in each part, and what is 
     "Kaggle": (train_and(Training=20, Testing=6), "ab", [32, 8, 12], "'Testing' is the test part"),
     "flat test": (flat_test, "ab", [26, 6, 8], "30  images in no folder of a class: test/00.png"),
     "beside": (beside, "ab", [32, 8, 10], "8  images in 'extra', beside the parts: extra/00.png"),
+    "Intel": (intel, "ab", [32, 8, 12], "8  images in 'seg_pred', beside the parts: seg_pred/seg_pred/00.png"),
+    "sets": (train_and(training_set=20, test_set=6), "ab", [32, 8, 12], "'test_set' is the test part."),
+    "years": (train_and(train2017=20, val2017=6), "ab", [32, 12, 8], "'val2017' is the validation part."),
+    "capitals": (train_and(TrainImages=20, TestData=6), "ab", [32, 8, 12], "'TestData' is the test part."),
+    "another part": (
+        train_and(train=20, test=6, test1=5),
+        "ab",
+        [32, 8, 12],
+        "10  images in 'test1', beside the parts",
+    ),
+    "words of parts": (objects, ["bottle", "test_tube", "train_station"], [18, 6, 6], "30 in 3 classes"),
     "numbers": (numbered, [f"class {n}" for n in range(12)], [72, 24, 24], "120 in 12 classes"),
     "a class called train": (vehicles, ["bus", "car", "train"], [18, 6, 6], "30 in 3 classes"),
     "odd names": (merged, [r"b\u200c\xa0", r"c\nd\udce9", "caf\u00e9"], [25, 7, 8], r"b\u200c\xa0"),
@@ -254,15 +276,16 @@ def twice_validation(folder):
     train_and(train=10, val=5, valid=5)(folder)
 
 
-def only_tests(folder):
-    for path in list(folder.iterdir()):
-        shutil.rmtree(path)
-    train_and(test=30)(folder)
+def anew_with(make):
+    def made(folder):
+        for path in list(folder.iterdir()):
+            shutil.rmtree(path)
+        make(folder)
+
+    return made
 
 
 def untested_class(folder):
-    for path in list(folder.iterdir()):
-        shutil.rmtree(path)
     train_and(train=30)(folder)
     fill(folder / "test" / "a", 10)
 
@@ -284,11 +307,24 @@ REFUSED = {  # What is done to a folder of 30 images of "a" and as many of "b", 
     "two of one class": (keep(2, "b"), ["'b' (2 in train)"]),
     "one of a class": (keep(1, "b"), ["'b' (1 in train)"]),
     "flat parts": (called(a="train", b="val"), ["straight in 'train' and 'val'"]),
+    "cats and dogs": (
+        called(a="train", b="test1"),
+        ["straight in 'train' and 'test1', so their classes are not known"],
+    ),
+    "folds": (anew_with(train_and(fold1=9, fold2=9)), ["both 'fold1' and 'fold2' hold the folders 'a' and 'b'"]),
+    "folds of a part": (
+        anew_with(train_and(**{"train/fold1": 9, "train/fold2": 9, "test": 9})),
+        ["/train' both 'fold1' and 'fold2' hold the folders 'a' and 'b'"],
+    ),
+    "a part in two folders": (
+        anew_with(train_and(train1=9, train2=9, test1=9)),
+        ["both 'train1' and 'train2' would be the train part"],
+    ),
     "folder in a folder": (moved_in, ["one folder, 'Pets'", "name it instead, as folder:"]),
     "case": (lambda f: fill(f / "A"), ["'A' and 'a' differ in case only"]),
     "a part twice": (twice_validation, ["'val' and 'valid' would be the validation part"]),
-    "no train": (only_tests, ["images in 'test', but no folder `train`"]),
-    "a class is not tested": (untested_class, ["'b' (30 in train, 0 in test)", "Put some there"]),
+    "no train": (anew_with(train_and(test=30)), ["images in 'test', but no folder `train`"]),
+    "a class is not tested": (anew_with(untested_class), ["'b' (30 in train, 0 in test)", "Put some there"]),
     "deep": (deep, ["more than 50 deep"]),
     "a link out": (lambda f: (f / "c").symlink_to("/usr"), ["is a link out of the folder, to '/usr'"]),
 }

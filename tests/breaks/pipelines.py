@@ -109,7 +109,12 @@ ROWS = [
             f"{FOLDERS}::test_the_report",
         ),
         ("    if lost := [", "    if False and [", f"{FOLDERS}::test_a_folder_that_will_not_do"),
-        ("folder.name.casefold()):\n", "folder.name):\n", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("folder.name.casefold()) ==", "folder.name) ==", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("named[part] or [", "[", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("if alike and len(", "if False and len(", f"{FOLDERS}::test_a_folder_that_will_not_do"),
+        ("alike = len(", "alike = 0 < len(", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("_unwrapped(folder) for", "folder for", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("        _check_folds(root)\n", "        pass\n", f"{FOLDERS}::test_a_folder_that_will_not_do"),
     ),
     *of(
         "pipelines/listed.py",
