@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.errors import RequestError
 from pipelines.listed import Listing, check_count
-from pipelines.names import check_names, in_order, name_of, shown
+from pipelines.names import check_names, equal_numbers, in_order, name_of, shown
 from pipelines.walking import PART_OF, PARTS, Found, Passed, Walk, is_folder, part_of
 
 OUTSIDE = "images in no folder of a class"
@@ -47,7 +47,7 @@ def listing(folder: Path) -> Listing:
     )[True]
     if deeper:
         notes.append(f"In folders within the folder of their class: {deeper:,} images.")
-    return Listing(folder, classes, parts, (*notes, *passed.table()))
+    return Listing(folder, classes, parts, (*notes, *equal_numbers(classes), *passed.table()))
 
 
 def _roots(top: Found, passed: Passed) -> tuple[dict[str, Found], list[str]]:

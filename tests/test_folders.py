@@ -151,6 +151,7 @@ LAYOUTS = {  # What makes the folder: classes, images in each part, and what is 
     "train and val": (train_and(train=20, val=10), "ab", [32, 20, 8], "'val' is the validation part"),
     "three": (train_and(train=20, valid=6, test=7), "ab", [40, 12, 14], "'test' is the test part."),
     "any case": (train_and(Train=20, VALIDATION=6, Test=7), "ab", [40, 12, 14], "'Train' is the train part"),
+    "any case alone": (train_and(TRAIN=30), "ab", [38, 10, 12], "'TRAIN' is the train part."),
     "dev": (train_and(train=20, dev=6), "ab", [32, 12, 8], "'dev' is the validation part"),
     "Kaggle": (train_and(Training=20, Testing=6), "ab", [32, 8, 12], "'Testing' is the test part"),
     "flat test": (flat_test, "ab", [26, 6, 8], "30  images in no folder of a class: test/00.png"),
@@ -546,13 +547,13 @@ def test_formats_without_loss_are_turned_too(kind):
     assert np.array_equal(pixels, np.asarray(image))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(11))
 def test_pictures_are_turned_as_their_exif_data_say(orientation):
     """What a phone stores on its side is the same as what it shows, for JPEGs that are and are not decoded in part."""
     how = [None, *(Image.Transpose[name] for name in ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE"))]
     how += [Image.Transpose[name] for name in ("ROTATE_90", "TRANSVERSE", "ROTATE_270")]
     seen = noise("RGB", (4, 3)).resize((160, 120), Image.Resampling.BICUBIC)
-    turn = how[orientation - 1]
+    turn = how[orientation - 1] if 1 <= orientation <= 8 else None
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = encoded(seen if turn is None else seen.transpose(turn), "JPEG", quality=95, exif=exif)
@@ -604,7 +605,7 @@ def test_all_bad_files_are_listed_at_once_and_can_be_left_out(photos, refused, c
     sentence = refused(f"folder:{photos}")
     assert f" {len(BAD)} of 72 files can't be used: " in sentence
     for place, words in zip(places, BAD.values(), strict=True):
-        assert f"{place!r} {words}" in sentence
+        assert f"'{place}' {words}" in sentence
     assert sentence.endswith("or add --skip-bad (in Python skip_bad=True) to go on without them.")
 
     with pytest.MonkeyPatch.context() as patched:  # What was decoded is kept.
@@ -722,7 +723,9 @@ def test_a_row_that_will_not_do(row, table, photos, refused, capsys):
     assert ROWS[row] in refused(source)
     data = sources.verify(Request(source, skip_bad=True))
     assert sum(sizes(data)) == (59 if row == "a/00.png,b" else 60)
-    assert f"Left out of the table, since they can't be used: {ROWS[row]}." in capsys.readouterr().out
+    left_out = 2 if row == "a/00.png,b" else 1
+    said = f"Left out, since they can't be used, are {left_out} of 61 rows of the table: {ROWS[row]}."
+    assert said in capsys.readouterr().out
 
 
 TABLES = {
