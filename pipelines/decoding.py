@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from pipelines import image_cache
 from pipelines.errors import RequestError
+from pipelines.names import shown
 
 VERSION = 2  # Of the pixels that this module makes of a file. What is kept of an older version is not used.
 # Those that Pillow reads by code of its own and of the libraries in it. It hands some others to programs. A phone's MPO
@@ -24,9 +25,13 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
 MOST_PIXELS = 50_000_000  # A small file can hold a large image.
 MOST_THREADS = 8  # Each may hold an image of that size several times over.
 AT_A_TIME = 1_000  # Files that wait for a thread.
-LISTED = 100  # Bad files in one sentence.
+LISTED = 100  # Bad files in one sentence, where others are good.
+FEW_LISTED = 10
+DARK = 32  # Of 256: 16-bit images that are nowhere as bright use few of their bits.
 BACKGROUND = "white"
 ORIENTATION = 0x0112  # The tag of EXIF.
+TURNED = range(2, 9)
+SIXTEEN = "reduced from 16 to 8 bits a channel"
 BEGINNINGS = {  # What files are by their first bytes, in lower case.
     b"\x89png\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -34,6 +39,12 @@ BEGINNINGS = {  # What files are by their first bytes, in lower case.
     b"bm": "BMP",
     b"ii*\0": "TIFF",
     b"mm\0*": "TIFF",
+    b"ii+\0": "TIFF",
+    b"mm\0+": "TIFF",
+    b"\0\0\0\x0cjp  ": "JPEG 2000",
+    b"\xffo\xffq": "JPEG 2000",
+    b"\0\0\0\x0cjxl ": "JPEG XL",
+    b"\xff\n": "JPEG XL",
     b"%pdf": "PDF",
     b"%!ps": "PostScript",
     b"8bps": "PSD",
@@ -43,6 +54,7 @@ BEGINNINGS = {  # What files are by their first bytes, in lower case.
     b"<!doctype html": "HTML",
     b"version https://git-lfs": "Git LFS pointer",
 }
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 class BadImageError(Exception):
@@ -65,7 +77,7 @@ def decode(file: Path | bytes, size: int) -> tuple[np.ndarray, tuple[str, ...]]:
                 )
             done = _what_is_lost(image)
             image.draft(None, (2 * size, 2 * size))  # A JPEG is decoded at a half to an eighth of its size.
-            if image.getexif().get(ORIENTATION, 1) != 1:
+            if image.getexif().get(ORIENTATION) in TURNED:
                 ImageOps.exif_transpose(image, in_place=True)
                 done.append("turned as their EXIF data say")
             whole = _rgb(image, done)
@@ -85,7 +97,7 @@ def _what_is_lost(image: Image.Image) -> list[str]:
     """What of an image does not get into 8 bits a channel of one picture, as far as its header says."""
     lost = []
     if ";16" in repr(getattr(image, "tile", "")) or image.mode.startswith("I;16"):
-        lost.append("reduced from 16 to 8 bits a channel")
+        lost.append(SIXTEEN)
     if image.format in ("GIF", "PNG", "WEBP", "TIFF") and getattr(image, "is_animated", False):
         lost.append("with several pages or pictures, of which the first is used")
     return lost
@@ -111,15 +123,17 @@ def _rgb(image: Image.Image, done: list[str]) -> Image.Image:
 
 def _what_it_is(file: Path | bytes, error: Exception) -> str:
     """What is known of a file that Pillow has refused, by its first bytes."""
-    head = file[:64] if isinstance(file, bytes) else file.open("rb").read(64)
+    head = file[:1000] if isinstance(file, bytes) else file.open("rb").read(1000)
     if not head:
         return "is empty"
     start = head.lstrip().lower() if head.lstrip()[:1] == b"<" else head.lower()
     kind = next((kind for begin, kind in BEGINNINGS.items() if start.startswith(begin)), "")
     if start[:4] == b"riff" and start[8:12] == b"webp":
         kind = "WEBP"
+    if start.startswith((b"<?xml", b"<!--", b"<!doctype svg", b"\xef\xbb\xbf<")) and b"<svg" in start:
+        kind = "SVG"
     if start[4:8] == b"ftyp":
-        kind = "AVIF" if start[8:11] == b"avi" else "HEIC" if start[8:10] == b"he" else "MP4 or HEIF"
+        kind = "AVIF" if start[8:11] == b"avi" else "HEIC" if start[8:12] in HEIC else "MP4"
     if kind in FORMATS:
         said = (str(error).strip().splitlines() or [""])[0][:100]
         return f"begins as a {kind} file, but can't be decoded ({type(error).__name__}: {said})"
@@ -138,6 +152,7 @@ def decode_all(
     images = image_cache.room_for((count, size, size, 3))
     bad: dict[int, str] = {}
     kinds: Counter[str] = Counter()
+    brightest = 0
 
     def one(numbered: tuple[int, Path | bytes]) -> tuple[int, tuple[str, ...], str]:
         place, file = numbered
@@ -150,41 +165,61 @@ def decode_all(
     console, numbered = Console(stderr=True), enumerate(files)
     with (
         warnings.catch_warnings(),
-        Progress(console=console, transient=True, disable=not (console.is_interactive or console.is_jupyter)) as shown,
+        Progress(
+            console=console, transient=True, disable=not (console.is_interactive or console.is_jupyter)
+        ) as progress,
         ThreadPoolExecutor(min(MOST_THREADS, _cores())) as threads,
     ):
         warnings.simplefilter("ignore")  # Of broken EXIF data, and of sizes above a limit that is higher than ours.
-        task = shown.add_task("Decoding images", total=count)
+        task = progress.add_task("Decoding images", total=count)
         while some := list(itertools.islice(numbered, AT_A_TIME)):
             for place, done, why in threads.map(one, some):
                 kinds.update(done)
+                if SIXTEEN in done:
+                    brightest = max(brightest, int(images[place].max()))
                 if why:
                     bad[place] = why
-                shown.advance(task)
-    return images, bad, tuple(f"Images {kind}: {number:,}." for kind, number in kinds.items())
+                progress.advance(task)
+    notes = [f"Images {kind}: {number:,}." for kind, number in kinds.items()]
+    if kinds[SIXTEEN] and brightest < DARK:
+        notes.append(
+            f"The brightest pixel of these {kinds[SIXTEEN]:,} images is {brightest} of 255, so they are nearly black: "
+            "they use few of their 16 bits, and should be rescaled to all of them first."
+        )
+    return images, bad, tuple(notes)
 
 
 def bad_files(bad: dict[int, str], names: Sequence[str]) -> np.ndarray:
     """A text for each bad file: its name and what is wrong with it."""
-    return np.array([f"{names[place]!r} {why}" for place, why in sorted(bad.items())], dtype=str)
+    return np.array([f"{shown(names[place])} {why}" for place, why in sorted(bad.items())], dtype=str)
 
 
-def in_a_list(bad: Sequence[str] | np.ndarray) -> str:
+def in_a_list(bad: Sequence[str] | np.ndarray, most: int = LISTED) -> str:
     """What is wrong, in one sentence that does not get too long."""
-    return "; ".join(bad[:LISTED]) + f"; and {len(bad) - LISTED:,} more" * (len(bad) > LISTED)
+    return "; ".join(bad[:most]) + f"; and {len(bad) - most:,} more" * (len(bad) > most)
 
 
 def settle(arrays: image_cache.Arrays, where: str, skip_bad: bool) -> image_cache.Arrays:
     """Arrays that were read, with a note on the files that are left out of them.
 
     Raises:
-        RequestError: there are some, and they are not to be skipped.
+        RequestError: there are some, and they are not to be skipped, or no image of a class would be left.
     """
     bad = arrays["notes_bad"]
     if not len(bad):
         return arrays
     listed = in_a_list(bad)
-    total = len(bad) + sum(len(array) for name, array in arrays.items() if name.endswith("_ids"))
+    labels = np.concatenate([array for name, array in arrays.items() if name.endswith("_labels")])
+    total = len(bad) + len(labels)
+    if not len(labels):
+        raise RequestError(
+            f"In {where} none of the {total:,} files can be used: {in_a_list(bad, FEW_LISTED)}. Mend them."
+        )
+    if lost := np.setdiff1d(np.arange(len(arrays["classes"])), labels).tolist():
+        raise RequestError(
+            f"In {where} no image of the class {shown(str(arrays['classes'][lost[0]]))} can be used, so mend its files "
+            f"or take the class out. Of all {total:,} files {len(bad):,} can't be used: {listed}."
+        )
     if not skip_bad:
         raise RequestError(
             f"In {where} {len(bad):,} of {total:,} files can't be used: {listed}. Mend them or take them out, or add "

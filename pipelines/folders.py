@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pipelines.errors import RequestError
 from pipelines.listed import Listing, check_count
-from pipelines.names import check_names, in_order, name_of, shown
-from pipelines.walking import PART_OF, PARTS, Found, Passed, Walk, is_folder
+from pipelines.names import check_names, equal_numbers, in_order, name_of, shown
+from pipelines.walking import PART_OF, PARTS, Found, Passed, Walk, is_folder, part_of
 
 OUTSIDE = "images in no folder of a class"
 READABLE = "PNG, JPEG, WebP, BMP, GIF or TIFF"
@@ -34,6 +34,8 @@ def listing(folder: Path) -> Listing:
     passed = Passed(folder)
     top = Walk(folder, passed).look(folder, 0, ())
     roots, notes = _roots(top, passed)
+    for root in roots.values():
+        _check_folds(root)
     classes, of_class = _classes(folder, top, roots, passed)
     parts = {
         part: sorted(((path, label) for path, label in of_class[part]), key=lambda one: (one[1], one[0].parts))
@@ -45,7 +47,7 @@ def listing(folder: Path) -> Listing:
     )[True]
     if deeper:
         notes.append(f"In folders within the folder of their class: {deeper:,} images.")
-    return Listing(folder, classes, parts, (*notes, *passed.table()))
+    return Listing(folder, classes, parts, (*notes, *equal_numbers(classes), *passed.table()))
 
 
 def _roots(top: Found, passed: Passed) -> tuple[dict[str, Found], list[str]]:
@@ -55,31 +57,30 @@ def _roots(top: Found, passed: Passed) -> tuple[dict[str, Found], list[str]]:
         RequestError: there is no training part, or a part twice, or images lie straight in parts.
     """
     here = shown(top.path)
-    named: dict[str, list[Found]] = {part: [] for part in PARTS}
-    for folder in top.folders:
-        if part := PART_OF.get(folder.name.casefold()):
-            named[part].append(folder)
+    folders = [_unwrapped(folder) for folder in top.folders]
+    named = _named_as_parts([folder for folder in folders if folder.all_images()])
     divided = {
         part: found
-        for part, folders in named.items()
-        if (found := [folder for folder in folders if any(inside.all_images() for inside in folder.folders)])
+        for part, of_part in named.items()
+        if (found := [folder for folder in of_part if any(inside.all_images() for inside in folder.folders)])
     }
     if not divided:
-        flat = [folder for folders in named.values() for folder in folders if folder.images]
-        others = [folder for folder in top.folders if folder not in flat and folder.all_images()]
+        flat = [folder for of_part in named.values() for folder in of_part]
+        others = [folder for folder in folders if folder not in flat and folder.all_images()]
         if flat and (len(flat) > 1 or not others):
             names = " and ".join(shown(folder.name) for folder in flat)
             raise RequestError(
-                f"In {here} the images lie straight in {names}: put them into a folder for each class there."
+                f"In {here} the images lie straight in {names}, so their classes are not known: put them into a folder "
+                "for each class there."
             )
         for path in top.images:
             passed.add(OUTSIDE, path)
         return {"train": top}, []
-    for part, folders in divided.items():
-        if len(folders) > 1:
-            names = " and ".join(shown(folder.name) for folder in folders)
+    for part, found in divided.items():
+        if len(found) > 1:
+            names = " and ".join(shown(folder.name) for folder in found)
             raise RequestError(f"In {here} both {names} would be the {part} part: take one out.")
-    roots = {part: folders[0] for part, folders in divided.items()}
+    roots = {part: found[0] for part, found in divided.items()}
     if "train" not in roots:
         names = " and ".join(shown(root.name) for root in roots.values())
         raise RequestError(
@@ -88,13 +89,49 @@ def _roots(top: Found, passed: Passed) -> tuple[dict[str, Found], list[str]]:
         )
     for path in [*top.images, *(path for root in roots.values() for path in root.images)]:
         passed.add(OUTSIDE, path)
-    for folder in top.folders:
+    for folder in folders:
         if folder not in roots.values():
-            is_part = folder.name.casefold() in PART_OF
+            is_part = any(folder in of_part for of_part in named.values())
             for path in folder.all_images():
                 passed.add(OUTSIDE if is_part else f"images in {shown(folder.name)}, beside the parts", path)
     said = ", ".join(f"{shown(root.name)} is the {part} part" for part, root in roots.items())
     return roots, [f"The folder is divided: {said}."]
+
+
+def _named_as_parts(folders: list[Found]) -> dict[str, list[Found]]:
+    """The folders that are parts by their names, such as "train", or "seg_train" where there is a "seg_test".
+
+    Of "train_station", "test_tube" and "bottle" none is.
+    """
+    named = {part: [folder for folder in folders if PART_OF.get(folder.name.casefold()) == part] for part in PARTS}
+    told = [(*words, folder) for folder in folders if (words := part_of(folder.name))]
+    alike = len({others for _, others, _ in told}) == 1 or len(told) == len(folders)
+    if alike and len({part for part, _, _ in told}) > 1:
+        for part in PARTS:
+            named[part] = named[part] or [folder for of, _, folder in told if of == part]
+    return named
+
+
+def _unwrapped(folder: Found) -> Found:
+    """A folder, or the one of its name that is all that it holds, as some archives are packed."""
+    while len(folder.folders) == 1 and not folder.images and folder.folders[0].name == folder.name:
+        (folder,) = folder.folders
+    return folder
+
+
+def _check_folds(root: Found) -> None:
+    """Raise RequestError where folders that would be classes hold the same folders, as folds of one set do."""
+    seen: dict[tuple[str, str], Found] = {}
+    for folder in root.folders:
+        for pair in itertools.pairwise(sorted(inside.name for inside in folder.folders if inside.all_images())):
+            other = seen.setdefault(pair, folder)
+            if other is not folder:
+                raise RequestError(
+                    f"In {shown(root.path)} both {shown(other.name)} and {shown(folder.name)} hold the folders "
+                    f"{shown(pair[0])} and {shown(pair[1])}, so it is not clear which are the classes: name one, as "
+                    f"folder:{name_of(other.path)}, call them `train` and `test`, or put the images of each class "
+                    "straight into its folder."
+                )
 
 
 def _classes(

@@ -34,12 +34,15 @@ def check_count(where: Path, count: int) -> None:
 
 
 def fingerprint(found: Listing) -> str:
-    """A hash of the files' names, sizes and times of change."""
+    """A hash of the files' names, sizes and times of change.
+
+    A copy can keep the size and the time of its content's change (`cp -p`), and no time of its own change (ctime).
+    """
     whole = hashlib.sha256(repr(found.classes).encode())
     for part, files in found.parts.items():
         for path, label in files:
             status = path.stat()
-            whole.update(f"{part} {path!r} {label} {status.st_size} {status.st_mtime_ns}".encode())
+            whole.update(f"{part} {path!r} {label} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
     return whole.hexdigest()
 
 
@@ -71,11 +74,5 @@ def settle(found: Listing, arrays: dict[str, np.ndarray], skip_bad: bool) -> dic
         RequestError: files can't be used and are not to be skipped, or too few are left.
     """
     arrays = decoding.settle(arrays, shown(found.root), skip_bad)
-    labels = np.concatenate([arrays[f"{part}_labels"] for part in found.parts])
-    if lost := np.setdiff1d(np.arange(len(found.classes)), labels).tolist():
-        raise RequestError(
-            f"In {shown(found.root)} no image of the class {shown(found.classes[lost[0]])} can be used. "
-            f"{arrays['notes'][-1]}"
-        )
-    check_count(found.root, len(labels))
+    check_count(found.root, sum(len(arrays[f"{part}_labels"]) for part in found.parts))
     return {**arrays, "notes": np.array([*found.notes, *arrays["notes"]], dtype=str)}

@@ -29,6 +29,16 @@ def _value(word: str) -> Any:
     return int(word) if word.isdecimal() and word.isascii() and len(word) < 100 else word
 
 
+def equal_numbers(classes: Iterable[str]) -> list[str]:
+    """A note on names that are equal as numbers, such as "1", "01" and "1.0"."""
+    by_value: dict[float, list[str]] = {}
+    for name in classes:
+        if re.fullmatch(r"[0-9]{1,15}(\.[0-9]*)?", name):
+            by_value.setdefault(float(name), []).append(name)
+    alike = [" and ".join(map(shown, names)) for names in by_value.values() if len(names) > 1]
+    return [f"Careful: classes whose names are equal as numbers, {'; '.join(alike[:5])}."] if alike else []
+
+
 def check_names(where: Path, classes: Iterable[str]) -> None:
     """Raise RequestError where names differ in case only: some file systems and some readers take them for one."""
     seen: dict[str, str] = {}
@@ -36,5 +46,6 @@ def check_names(where: Path, classes: Iterable[str]) -> None:
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise RequestError(
-                f"In {shown(where)} the names of the classes {other!r} and {name!r} differ in case only: rename one."
+                f"In {shown(where)} the names of the classes {shown(other)} and {shown(name)} differ in case only: "
+                "rename one."
             )

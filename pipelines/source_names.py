@@ -1,5 +1,6 @@
 """What can stand behind `--data`, and what is said of what can't."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def check(source: str) -> None:
     """Raise RequestError where a source is none that can be read; looks at what it names, and reads nothing."""
     kind, _, rest = source.partition(":")
     named = f"'{name_of(source)}'"
+    if kind == "tfds" and (community := re.match(r"([^:/]+):[^\W\d]", rest)):
+        raise RequestError(
+            f"{named} is of the community collection '{community[1]}', which is not read: use a set of "
+            "tensorflow-datasets itself, or write its images out as folder:PATH."
+        )
     if source in BUNDLED or (kind == "tfds" and rest):
         return
     address = rest if kind in KINDS else source

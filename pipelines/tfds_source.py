@@ -18,6 +18,8 @@ from pipelines.walking import PARTS
 
 ANSWERS = 5.0  # Seconds within which a host must answer. tensorflow-datasets itself would try for minutes.
 
+MOST_URLS = 6  # Of one set in a sentence.
+
 
 def fingerprint(name: str) -> str:
     """The set's name and version, such as "mnist/3.0.1", and a hash of its files' names, sizes and times of change.
@@ -30,7 +32,7 @@ def fingerprint(name: str) -> str:
     """
     builder = _builder(name)
     files = sorted(path for path in Path(builder.data_path).iterdir() if path.is_file())
-    found = repr([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files])
+    found = repr([(path.name, (of := path.stat()).st_size, of.st_mtime_ns, of.st_ctime_ns) for path in files])
     return f"{builder.info.full_name} {hashlib.sha256(found.encode()).hexdigest()}"
 
 
@@ -157,10 +159,11 @@ def _check_reachable(name: str, urls: list[str], by_hand: Path) -> None:
             return
         except requests.RequestException as error:
             failure = type(error).__name__
-    more = f" and {len(urls) - 3} more" if len(urls) > 3 else ""
+    more = f" and {len(urls) - MOST_URLS} more" if len(urls) > MOST_URLS else ""
     raise DataError(
         f"{name} is not on this machine, and {', '.join(map(str, hosts))} can't be reached ({failure}): download "
-        f"{', '.join(urls[:3])}{more} elsewhere and put it in {by_hand}. The default, `--data subset`, needs none."
+        f"{', '.join(urls[:MOST_URLS])}{more} elsewhere and put it in {by_hand}. The default, `--data subset`, "
+        "needs none."
     )
 
 

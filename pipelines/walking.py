@@ -1,6 +1,7 @@
 """A look through a folder that accounts for each file, and never leaves the folder."""
 
 import os
+import re
 import stat
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from pipelines.names import name_of, shown
 ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # Folders that programs leave behind. Those whose names begin with a dot are left out, too.
 LEFT_BEHIND = {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found"}
-LEFT_BEHIND |= {"thumbnails"}
+LEFT_BEHIND |= {"#recycle", "@recycle", "#snapshot", "@recently-snapshot", "thumbnails"}
 THUMBS = "thumbs"  # Can be a class, and is left out where no folder is one.
 PARTS = {
     "train": ("train", "training"),
@@ -118,6 +119,13 @@ class Walk:
         if stat.S_ISDIR(mode):
             return "folder"
         return "file" if stat.S_ISREG(mode) else "neither files nor folders"
+
+
+def part_of(name: str) -> tuple[str, tuple[str, ...]] | None:
+    """The part that a word of a folder's name tells, and its other words: "seg_train2" is of ("train", ("seg",))."""
+    words = [word.casefold() for word in re.split(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    parts = {PART_OF[word] for word in words if word in PART_OF}
+    return (parts.pop(), tuple(word for word in words if word not in PART_OF)) if len(parts) == 1 else None
 
 
 def _is_left_behind(name: str, may_be_class: bool) -> bool:

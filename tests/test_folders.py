@@ -128,6 +128,17 @@ def vehicles(folder):
         fill(folder / name, 10)
 
 
+def intel(folder):
+    """A folder in a folder of the same name, as the archive of Intel's scenes has them."""
+    train_and(**{"seg_train/seg_train": 20, "seg_test/seg_test": 6})(folder)
+    fill(folder / "seg_pred" / "seg_pred", 8)
+
+
+def objects(folder):
+    for name in ("train_station", "test_tube", "bottle"):
+        fill(folder / name / "more", 10)
+
+
 def merged(folder):
     """One name, as Linux and as macOS write it, and two that nobody can see."""
     for name in ("caf\u00e9", "cafe\u0301", "b\u200c\u00a0", "c\nd\udce9"):
@@ -140,10 +151,22 @@ LAYOUTS = {  # What makes the folder: classes, images in each part, and what is 
     "train and val": (train_and(train=20, val=10), "ab", [32, 20, 8], "'val' is the validation part"),
     "three": (train_and(train=20, valid=6, test=7), "ab", [40, 12, 14], "'test' is the test part."),
     "any case": (train_and(Train=20, VALIDATION=6, Test=7), "ab", [40, 12, 14], "'Train' is the train part"),
+    "any case alone": (train_and(TRAIN=30), "ab", [38, 10, 12], "'TRAIN' is the train part."),
     "dev": (train_and(train=20, dev=6), "ab", [32, 12, 8], "'dev' is the validation part"),
     "Kaggle": (train_and(Training=20, Testing=6), "ab", [32, 8, 12], "'Testing' is the test part"),
     "flat test": (flat_test, "ab", [26, 6, 8], "30  images in no folder of a class: test/00.png"),
     "beside": (beside, "ab", [32, 8, 10], "8  images in 'extra', beside the parts: extra/00.png"),
+    "Intel": (intel, "ab", [32, 8, 12], "8  images in 'seg_pred', beside the parts: seg_pred/seg_pred/00.png"),
+    "sets": (train_and(training_set=20, test_set=6), "ab", [32, 8, 12], "'test_set' is the test part."),
+    "years": (train_and(train2017=20, val2017=6), "ab", [32, 12, 8], "'val2017' is the validation part."),
+    "capitals": (train_and(TrainImages=20, TestData=6), "ab", [32, 8, 12], "'TestData' is the test part."),
+    "another part": (
+        train_and(train=20, test=6, test1=5),
+        "ab",
+        [32, 8, 12],
+        "10  images in 'test1', beside the parts",
+    ),
+    "words of parts": (objects, ["bottle", "test_tube", "train_station"], [18, 6, 6], "30 in 3 classes"),
     "numbers": (numbered, [f"class {n}" for n in range(12)], [72, 24, 24], "120 in 12 classes"),
     "a class called train": (vehicles, ["bus", "car", "train"], [18, 6, 6], "30 in 3 classes"),
     "odd names": (merged, [r"b\u200c\xa0", r"c\nd\udce9", "caf\u00e9"], [25, 7, 8], r"b\u200c\xa0"),
@@ -254,15 +277,16 @@ def twice_validation(folder):
     train_and(train=10, val=5, valid=5)(folder)
 
 
-def only_tests(folder):
-    for path in list(folder.iterdir()):
-        shutil.rmtree(path)
-    train_and(test=30)(folder)
+def anew_with(make):
+    def made(folder):
+        for path in list(folder.iterdir()):
+            shutil.rmtree(path)
+        make(folder)
+
+    return made
 
 
 def untested_class(folder):
-    for path in list(folder.iterdir()):
-        shutil.rmtree(path)
     train_and(train=30)(folder)
     fill(folder / "test" / "a", 10)
 
@@ -284,11 +308,24 @@ REFUSED = {  # What is done to a folder of 30 images of "a" and as many of "b", 
     "two of one class": (keep(2, "b"), ["'b' (2 in train)"]),
     "one of a class": (keep(1, "b"), ["'b' (1 in train)"]),
     "flat parts": (called(a="train", b="val"), ["straight in 'train' and 'val'"]),
+    "cats and dogs": (
+        called(a="train", b="test1"),
+        ["straight in 'train' and 'test1', so their classes are not known"],
+    ),
+    "folds": (anew_with(train_and(fold1=9, fold2=9)), ["both 'fold1' and 'fold2' hold the folders 'a' and 'b'"]),
+    "folds of a part": (
+        anew_with(train_and(**{"train/fold1": 9, "train/fold2": 9, "test": 9})),
+        ["/train' both 'fold1' and 'fold2' hold the folders 'a' and 'b'"],
+    ),
+    "a part in two folders": (
+        anew_with(train_and(train1=9, train2=9, test1=9)),
+        ["both 'train1' and 'train2' would be the train part"],
+    ),
     "folder in a folder": (moved_in, ["one folder, 'Pets'", "name it instead, as folder:"]),
     "case": (lambda f: fill(f / "A"), ["'A' and 'a' differ in case only"]),
     "a part twice": (twice_validation, ["'val' and 'valid' would be the validation part"]),
-    "no train": (only_tests, ["images in 'test', but no folder `train`"]),
-    "a class is not tested": (untested_class, ["'b' (30 in train, 0 in test)", "Put some there"]),
+    "no train": (anew_with(train_and(test=30)), ["images in 'test', but no folder `train`"]),
+    "a class is not tested": (anew_with(untested_class), ["'b' (30 in train, 0 in test)", "Put some there"]),
     "deep": (deep, ["more than 50 deep"]),
     "a link out": (lambda f: (f / "c").symlink_to("/usr"), ["is a link out of the folder, to '/usr'"]),
 }
@@ -510,13 +547,13 @@ def test_formats_without_loss_are_turned_too(kind):
     assert np.array_equal(pixels, np.asarray(image))
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(11))
 def test_pictures_are_turned_as_their_exif_data_say(orientation):
     """What a phone stores on its side is the same as what it shows, for JPEGs that are and are not decoded in part."""
     how = [None, *(Image.Transpose[name] for name in ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE"))]
     how += [Image.Transpose[name] for name in ("ROTATE_90", "TRANSVERSE", "ROTATE_270")]
     seen = noise("RGB", (4, 3)).resize((160, 120), Image.Resampling.BICUBIC)
-    turn = how[orientation - 1]
+    turn = how[orientation - 1] if 1 <= orientation <= 8 else None
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = encoded(seen if turn is None else seen.transpose(turn), "JPEG", quality=95, exif=exif)
@@ -568,7 +605,7 @@ def test_all_bad_files_are_listed_at_once_and_can_be_left_out(photos, refused, c
     sentence = refused(f"folder:{photos}")
     assert f" {len(BAD)} of 72 files can't be used: " in sentence
     for place, words in zip(places, BAD.values(), strict=True):
-        assert f"{place!r} {words}" in sentence
+        assert f"'{place}' {words}" in sentence
     assert sentence.endswith("or add --skip-bad (in Python skip_bad=True) to go on without them.")
 
     with pytest.MonkeyPatch.context() as patched:  # What was decoded is kept.
@@ -686,7 +723,9 @@ def test_a_row_that_will_not_do(row, table, photos, refused, capsys):
     assert ROWS[row] in refused(source)
     data = sources.verify(Request(source, skip_bad=True))
     assert sum(sizes(data)) == (59 if row == "a/00.png,b" else 60)
-    assert f"Left out of the table, since they can't be used: {ROWS[row]}." in capsys.readouterr().out
+    left_out = 2 if row == "a/00.png,b" else 1
+    said = f"Left out, since they can't be used, are {left_out} of 61 rows of the table: {ROWS[row]}."
+    assert said in capsys.readouterr().out
 
 
 TABLES = {

@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from pipelines import decoding, sources
+from pipelines import decoding, sources, tfds_source
 from pipelines.errors import DataError, RequestError
 from pipelines.sources import Request
 from tests.conftest import ROOT
@@ -189,6 +189,22 @@ def test_without_a_network_a_set_is_refused_before_its_download_begins(home, unr
         sources.load(Request(source))
     assert host in str(error.value)
     assert str(home / "downloads" / "manual") in str(error.value)
+    assert str(error.value).count("ubyte.gz") == (4 if source == "tfds:mnist" else 0)
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_of_many_addresses_six_are_named(tmp_path):
+    urls = [f"http://127.0.0.1/{number}.zip" for number in range(9)]
+    with pytest.raises(DataError, match=r"4\.zip, http://127\.0\.0\.1/5\.zip and 3 more elsewhere"):
+        tfds_source._check_reachable("many/1.0.0", urls, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["huggingface:mnist", "kaggle:pets/small:1.0.0"])
+def test_a_set_of_a_community_is_refused_before_it_is_looked_for(name, monkeypatch, capfd):
+    monkeypatch.setattr(tfds, "builder", lambda *_: pytest.fail("It is looked for."))
+    with pytest.raises(RequestError, match=f"'tfds:{name}' is of the community collection '{name.partition(':')[0]}'"):
+        sources.load(Request(f"tfds:{name}"))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_file_that_was_put_in_its_place_by_hand_is_used(home, unreachable):

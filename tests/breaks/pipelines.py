@@ -3,6 +3,7 @@
 from tests.breaks.row import of
 
 FOLDERS = "tests/test_folders.py"
+READING = "tests/test_reading.py"
 MACHINE = "tests/faults/test_machine.py"
 NUMBERS = "tests/test_own_numbers.py"
 
@@ -93,6 +94,7 @@ ROWS = [
         ("os.walk(folder))", "[(0, 0, os.listdir(folder))])", f"{FOLDERS}::test_the_report_accounts"),
         ("path.suffix.lower() in ENDINGS", "path.suffix in ENDINGS", f"{FOLDERS}::test_endings"),
         ("for inside in self.folders for", "for inside in () for", f"{FOLDERS}::test_the_report_accounts"),
+        ('"@recycle", ', "", f"{READING}::test_what_a_server"),
         ('"valid", "dev")', '"dev")', f"{FOLDERS}::test_a_layout_is_read"),
     ),
     *of(
@@ -109,7 +111,12 @@ ROWS = [
             f"{FOLDERS}::test_the_report",
         ),
         ("    if lost := [", "    if False and [", f"{FOLDERS}::test_a_folder_that_will_not_do"),
-        ("folder.name.casefold()):\n", "folder.name):\n", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("folder.name.casefold()) ==", "folder.name) ==", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("named[part] or [", "[", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("if alike and len(", "if False and len(", f"{FOLDERS}::test_a_folder_that_will_not_do"),
+        ("alike = len(", "alike = True or len(", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("_unwrapped(folder) for", "folder for", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("        _check_folds(root)\n", "        pass\n", f"{FOLDERS}::test_a_folder_that_will_not_do"),
     ),
     *of(
         "pipelines/listed.py",
@@ -119,7 +126,7 @@ ROWS = [
             "for number, part in enumerate(sorted(found.parts))",
             f"{FOLDERS}::test_a_layout",
         ),
-        ("if lost := np.setdiff1d", "if lost := 0 * np.setdiff1d", f"{FOLDERS}::test_a_class_of_bad_files"),
+        (" {status.st_ctime_ns}", "", f"{READING}::test_a_file_that_was_replaced"),
     ),
     *of(
         "pipelines/decoding.py",
@@ -138,6 +145,9 @@ ROWS = [
             '    return Image.merge("RGB", image.convert("RGB").split()[::-1])',
             "tests/test_wiring.py::test_a_red_image",
         ),
+        ("if lost := np.setdiff1d", "if lost := 0 * np.setdiff1d", f"{FOLDERS}::test_a_class_of_bad_files"),
+        ("    if not len(labels):", "    if False:", f"{READING}::test_skipping_is_not"),
+        ("brightest < DARK:", "False:", f"{READING}::test_sixteen_bits"),
         ("    if not head:", "    if False:", f"{FOLDERS}::test_all_bad_files"),
         ("image.draft(None, ", "(None, ", f"{FOLDERS}::test_a_large_jpeg"),
         ("ImageOps.exif_transpose(image, in_place=True)", "pass", f"{FOLDERS}::test_pictures_are_turned"),
@@ -153,11 +163,15 @@ ROWS = [
         ("if there and not real.is_relative_to(home):", "if False:", f"{FOLDERS}::test_a_table_that_will_not_do"),
         ('"utf-8-sig"', '"utf-8"', f"{FOLDERS}::test_a_table_is_read"),
         ("            again += label in of_file\n", "", f"{FOLDERS}::test_a_row_that_is_there_twice"),
+        ('named.replace("\\\\", "/")', "named", f"{READING}::test_backslashes"),
+        ("    if lost:\n", "    if False:\n", f"{READING}::test_a_class_whose_files"),
+        ("rows_of[real] += 1", "rows_of[real] = 1", f"{READING}::test_rows_that_are_left_out"),
         ("if len(of_file) > 1 or several:", "if several:", f"{FOLDERS}::test_a_row_that_will_not_do"),
     ),
     *of(
         "pipelines/source_names.py",
         ("address.lower().startswith(ADDRESSES)", "False", f"{FOLDERS}::test_a_source_that_is_none"),
+        ("(community := re", "(community := 0 and re", "tests/test_tfds.py::test_a_set_of_a_community"),
         ("or zipfile.is_zipfile(path)", "", f"{FOLDERS}::test_a_source_that_is_none"),
     ),
     *of(
@@ -189,6 +203,7 @@ ROWS = [
             "tests/test_tfds.py::test_without_a_network",
         ),
         ('(by_hand / (info.filename or "-")).exists()', "False", "tests/test_tfds.py::test_a_file_that_was_put"),
+        ("urls[:MOST_URLS]", "urls[:3]", "tests/test_tfds.py::test_without_a_network"),
         ("classes[good]", "classes[: len(good)]", "tests/test_tfds.py::test_bad_images"),
     ),
     *of(
