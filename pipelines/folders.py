@@ -6,6 +6,7 @@ Every file below the folder is accounted for: it is an image of a class, or it i
 
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipelines.names import check_names, equal_numbers, in_order, name_of, shown
 from pipelines.walking import PART_OF, PARTS, Found, Passed, Walk, is_folder, part_of
 
 OUTSIDE = "images in no folder of a class"
+FOLDS = re.compile(r"(fold|split|cv|part|set|run|batch|train|val|test|dev)", re.IGNORECASE)
 READABLE = "PNG, JPEG, WebP, BMP, GIF or TIFF"
 
 
@@ -34,8 +36,7 @@ def listing(folder: Path) -> Listing:
     passed = Passed(folder)
     top = Walk(folder, passed).look(folder, 0, ())
     roots, notes = _roots(top, passed)
-    for root in roots.values():
-        _check_folds(root)
+    notes += [note for root in roots.values() for note in _on_folds(root)]
     classes, of_class = _classes(folder, top, roots, passed)
     parts = {
         part: sorted(((path, label) for path, label in of_class[part]), key=lambda one: (one[1], one[0].parts))
@@ -119,19 +120,28 @@ def _unwrapped(folder: Found) -> Found:
     return folder
 
 
-def _check_folds(root: Found) -> None:
-    """Raise RequestError where folders that would be classes hold the same folders, as folds of one set do."""
+def _on_folds(root: Found) -> list[str]:
+    """A sentence where folders of two classes hold the same folders, which may be the classes themselves.
+
+    Raises:
+        RequestError: their names say that they are folds of one set.
+    """
     seen: dict[tuple[str, str], Found] = {}
     for folder in root.folders:
         for pair in itertools.pairwise(sorted(inside.name for inside in folder.folders if inside.all_images())):
             other = seen.setdefault(pair, folder)
             if other is not folder:
-                raise RequestError(
-                    f"In {shown(root.path)} both {shown(other.name)} and {shown(folder.name)} hold the folders "
-                    f"{shown(pair[0])} and {shown(pair[1])}, so it is not clear which are the classes: name one, as "
-                    f"folder:{name_of(other.path)}, call them `train` and `test`, or put the images of each class "
-                    "straight into its folder."
+                both = (
+                    f"both {shown(other.name)} and {shown(folder.name)} hold the folders {shown(pair[0])} and "
+                    f"{shown(pair[1])}"
                 )
+                if all(FOLDS.match(one.name) for one in (other, folder)):
+                    raise RequestError(
+                        f"In {shown(root.path)} {both}, so they look like parts of one set and not like classes: name "
+                        f"one, as folder:{name_of(other.path)}, or call them `train` and `test`."
+                    )
+                return [f"Careful: {both}. If those are the classes, name one, as folder:{name_of(other.path)}."]
+    return []
 
 
 def _classes(

@@ -189,3 +189,15 @@ def test_a_first_line_for_excel_tells_the_separator(first, photos, capsys):
     _, *rows = path.read_text().splitlines()
     path.write_text(first + "\n".join(["path;a,b,c,d;label", *(row.replace(",", ";;") for row in rows)]))
     assert ": 30 in 2 classes" in said_of(capsys, source)
+
+
+def test_classes_with_the_same_folders_inside_are_classes_and_that_is_said(photos, capsys):
+    for path in sorted(photos.rglob("*.bmp")):
+        place = path.parent / ("indoor" if int(path.stem) % 4 < 2 else "outdoor")
+        place.mkdir(exist_ok=True)
+        path.rename(place / path.name)
+    said = said_of(capsys, f"folder:{photos}")
+    assert "30 in 2 classes" in said
+    assert (
+        "Careful: both 'a' and 'b' hold the folders 'indoor' and 'outdoor'. If those are the classes, name one" in said
+    )
