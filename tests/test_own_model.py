@@ -174,7 +174,7 @@ REFUSED = {
     ),
     "pixels divided": (SUBCLASSED.replace(CALL, "self.out(self.flat(x / 255.0))"), "begin with layers.Rescaling"),
     "no graph, but numpy": (
-        SUBCLASSED.replace(CALL, f"{CALL} * float(self.scale(x).numpy().mean() > -1)"),
+        SUBCLASSED.replace(CALL, f"{CALL} * float(x.numpy().mean() > -1)"),
         "not in a graph, as `fit` calls it",
     ),
     "layers made outside": (
@@ -194,7 +194,7 @@ REFUSED = {
     "a model": (f"{GOOD}build = build((8, 8, 3), 3)\n", "it is a model, and should be a function"),
     "the test images": (
         f"from pipelines import sources\n{OTHERS}    return sources.load().test\n",
-        "test",
+        "the test set is read by `run.scores` alone",
     ),
     "training": (f"{GOOD}m = build((8, 8, 3), 3)\nm.compile('sgd', 'mse')\nm.fit(1)\n", "it calls fit"),
     "no function": ("build = 1\n", "there is no function 'build'"),

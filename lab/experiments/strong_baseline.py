@@ -175,13 +175,13 @@ BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "nesterov": (0.2, "decay", 0.02),
     "constant": (0.005, "decay", 0.05),
     "exponential": (0.02, "strength", 0.1),
-    "averaged": (0.02, "strength", 0.1),
-    "cutout": (0.01, "strength", 0.06),
+    "averaged": (0.01, "strength", 0.03),
+    "cutout": (0.01, "strength", 0.015),
     "mixup": (0.02, "strength", 0.2),
-    "dropout": (0.02, "strength", 0.1),
+    "dropout": (0.02, "strength", 0.025),
     "l2": (0.01, "strength", 1e-4),
 }
-TRIED = {"exponential": (0.3, 0.03), "averaged": (0.03, 0.3)}
+TRIED = {"exponential": (0.3, 0.03), "averaged": (0.01, 0.1)}
 STEPS = {"no_decay": (-1, -0.5, 0, 0.5, 1)}  # Nothing else is tuned, so that there are more rates: five trials, as all.
 GRIDS = {
     name: tuple(round(begin[0] * 2**step, 4) for step in STEPS.get(name, (-1, 0, 1))) for name, begin in BEGIN.items()
