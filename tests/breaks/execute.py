@@ -91,7 +91,7 @@ ROWS = [
         ("except SystemExit as error:", "except KeyError as error:", f"{MODEL}::test_a_model_that_is_refused[flags_of"),
         ("is_folder or file in", "file in", f"{MODEL}::test_helpers_beside"),
         ('name.partition(".")[0] not in OURS and ', "", f"{MODEL}::test_of_the_checkout"),
-        ("Path(file).read_bytes()", 'b""', f"{MODEL}::test_a_changed_helper"),
+        ("Path(file).read_bytes()", "bytes()", f"{MODEL}::test_helpers_beside"),
     ),
     *of(
         "lab/execute/model_check.py",
