@@ -36,7 +36,7 @@ def check_count(where: Path, count: int) -> None:
 def fingerprint(found: Listing) -> str:
     """A hash of the files' names, sizes and times of change.
 
-    A copy can keep the size and the time of its content's change (`cp -p`), and no time of its own change (ctime).
+    `cp -p` keeps a file's size and mtime, but not its ctime.
     """
     whole = hashlib.sha256(repr(found.classes).encode())
     for part, files in found.parts.items():

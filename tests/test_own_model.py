@@ -181,7 +181,7 @@ REFUSED = {
         f"import keras\nfrom keras import layers\nbody = keras.Sequential([keras.Input((8, 8, 3)), {SCALED}, "
         "layers.Flatten(), layers.Dense(4)])\n"
         "def build(shape, classes): return keras.Sequential([body, layers.Dense(classes)])\n",
-        "the same 2 of its 4 weights, as those of layers that are made outside it",
+        "share 2 of their 4 weights. Make all layers inside the function",
     ),
     "no graph": (
         SUBCLASSED.replace(CALL, f"{CALL} if tf.reduce_mean(self.scale(x)) > 0 else None"),

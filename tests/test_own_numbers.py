@@ -378,7 +378,7 @@ FLIPS = [  # An experiment, flags, and what is said of flips.
     ("sequential", ("--flip", "yes"), "add --flip no."),
     ("strong_baseline", (), "strong_baseline may mirror training images, and has no --flip no to prevent it."),
     ("regularization", ("--variants", "none", "dropout"), None),
-    ("regularization", ("--variants", "none", "augmentation"), "What augmentation does includes mirroring."),
+    ("regularization", ("--variants", "none", "augmentation"), "augmentation mirrors training images: leave it out."),
     ("regularization", ("--variants", "by_tf_data"), "add --flip no."),
 ]
 
@@ -388,7 +388,7 @@ def test_what_to_do_about_mirrors(name, flags, words):
     experiment = load(name)
     settings, config = commands.parse(experiment, ["--data", "folder:x", *flags])
     said = own_images._on_mirrors(experiment, settings, config, "Mirrored.")
-    assert said == (f"Mirrored. {words}" if words and words[0].isupper() else said)
+    assert said == (f"Mirrored. {words}" if words and not words.startswith("add") else said)
     assert bool(said) == bool(words)
     assert (words or "") in said
     assert own_images._on_mirrors(experiment, settings, config, "") == ""
@@ -448,7 +448,7 @@ def test_a_variants_own_batches_and_images_count_too(capsys):
     assert looked_at(1_500, "strong_baseline", variants=["baseline"]) == 128
     assert "1,500 training images are few for batches of 250, so a batch has 128." in capsys.readouterr().out
     assert looked_at(1_500, "strong_baseline", variants=["baseline", "batch_1024"]) == 128
-    assert "So does batch_1024, whose own batches are too large as well." in capsys.readouterr().out
+    assert "The same size is used for batch_1024." in capsys.readouterr().out
     assert looked_at(3_000, "strong_baseline", variants=["batch_1024"]) == 250
     fewer = dataclasses.replace(load("optimizers"), own_flags={"adam": {"images": 200}})
     assert [looked_at(30_000, fewer, variants=[name]) for name in ("adam", "muon")] == [16, 128]

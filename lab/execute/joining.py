@@ -21,7 +21,7 @@ SAME_ANYWHERE = (*SAME, "recipe", "schema", "versions", "keras", "environment")
 def joined(paths: Sequence[Path]) -> Evidence | TuningSweep:
     """The runs of several files of evidence, or the trials of several tuning sweeps, as one.
 
-    All runs of a seed come from one of them, and all runs of a seed and all trials of a variant from one machine.
+    All runs of a seed come from one file, and all trials of a variant from one machine.
 
     Raises:
         EvidenceError: they are not of the same code, images, settings or versions, two of them have the same seed, or

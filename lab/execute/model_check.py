@@ -101,9 +101,8 @@ def _look(function: Callable[..., Any], images: Any, classes: int) -> Iterator[s
         raise UsageError("the function returns the same model each time, and should build a new one")
     if shared := {id(weight) for weight in model.weights} & {id(weight) for weight in another.weights}:
         raise UsageError(
-            f"each model that the function builds has the same {len(shared)} of its {len(model.weights)} weights, as "
-            "those of layers that are made outside it. A run would begin with what another one has trained, so make "
-            "all layers in the function"
+            f"two models that the function builds share {len(shared)} of their {len(model.weights)} weights. Make all "
+            "layers inside the function, so that each run begins with new weights, drawn with its own seed"
         )
     with _calls() as calls:
         output = model(images, training=False)

@@ -12,8 +12,10 @@ from lab.smallest_effects import SMALLEST
 from pipelines import sources
 
 ACCURACIES = ("test_accuracy", "strong_accuracy")
-FEW = 3  # An accuracy that is known to within this many times the smallest effect that counts, or better, is no remark.
-BATCHES = 8  # An epoch has at least so many, where that leaves as many images in a batch.
+FEW = (
+    3  # A remark is made if the interval of an accuracy is wider than this many times the smallest effect that counts.
+)
+BATCHES = 8  # The fewest batches in an epoch, unless a batch would then have fewer images than this.
 
 
 def look(experiment: Experiment, settings: Settings, config: Any, data: sources.Data) -> tuple[Any, Own]:
@@ -54,7 +56,7 @@ def _power_of_two(number: int) -> int:
 def _on_batches(experiment: Experiment, settings: Settings, config: Any, fitting: Any, data: sources.Data) -> str:
     size, images = fitting.batch_size, _images(experiment, settings, config, data)
     own = [name for name in settings.variants if "batch_size" in experiment.own_flags.get(name, {})]
-    also = f" So does {_listed(own)}, whose own batches are too large as well." if own else ""
+    also = f" The same size is used for {_listed(own)}." if own else ""
     return (
         f"{images:,} training images are few for batches of {config.batch_size:,}, so a batch has {size:,}. Choose "
         f"another size with --batch-size.{also}"
@@ -84,7 +86,9 @@ def _on_mirrors(experiment: Experiment, settings: Settings, config: Any, mirrore
         return f"{mirrored} Training images are mirrored here: add --flip no."
     # Layers that mirror are what some variants are about.
     own = [name for name in settings.variants if '"mirror": true' in json.dumps(experiment.settings(name))]
-    return f"{mirrored} What {_listed(own)} {'does' if len(own) == 1 else 'do'} includes mirroring." if own else ""
+    if len(own) == 1:
+        return f"{mirrored} {own[0]} mirrors training images: leave it out."
+    return f"{mirrored} {_listed(own)} mirror training images: leave them out." if own else ""
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -52,7 +52,7 @@ def name_of(techniques) -> str:
 IN_FLOAT32 = "adam 64 in float32"
 TRAININGS = {name_of(techniques): settings_of(techniques) for techniques in VARIANTS.values()}
 TRAININGS[IN_FLOAT32] = settings_of(()) | {"policy": "float32"}
-# The middle one of three rates, each half of the next. Adam's goes with the root of the batch, Muon's does not.
+# The middle one of three rates, each half of the next. Rates go with the square root of the batch size.
 MIDDLE = {("adam", 64): 0.002, ("adam", 250): 0.004, ("muon", 64): 0.01, ("muon", 250): 0.02}
 
 
@@ -198,7 +198,7 @@ PAYS = {
     "input_pipeline": "A cached, parallel, prefetching input pipeline",
     "precision": "bfloat16",
     "batch_size": "A batch of 250 instead of 64",
-    "muon": "Muon on a ramp to zero instead of Adam at a constant rate",
+    "muon": "Muon with linear decay to zero instead of Adam at a constant rate",
     "resizing": "Training on 24 × 24 pixels for the first half",
     "averaging": "Averaging weights, and answers over mirror images",
 }

@@ -16,11 +16,8 @@ NOT_SO = 3  # So many of them did not hold, where there are as many: the picture
 ON_STRONG = 8  # Rows for what was measured on the strong baseline, where it was. Then the others have BESIDE.
 BESIDE = 4
 LONGEST = 110  # Characters of a sentence: two lines.
-FARTHEST = {
-    "strong": 5.0,
-    "points": 15.0,
-    "×": 5.0,
-}  # What reaches farther would flatten all others: an arrow points there.
+# What reaches farther would flatten all others: an arrow points there.
+FARTHEST = {"strong": 5.0, "points": 15.0, "×": 5.0}
 AXES = {
     "strong": "percentage points of test accuracy, in a strong training on all of CIFAR-10",
     "points": "percentage points of test accuracy",
