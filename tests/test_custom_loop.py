@@ -390,7 +390,7 @@ def test_every_variant_is_logged_and_learns(tmp_path):
 @pytest.mark.processes
 def test_memory_is_that_of_the_call_alone():
     mib = memory_of(hold, 100)
-    assert 99 <= mib <= 130
+    assert 95 <= mib <= 130  # Linux counts pages for each processor and adds them up late: 98 has been seen under load.
     assert memory_of(hold, 10) < 40
     with pytest.raises(RuntimeError, match=r"process 0 of 1 failed: ZeroDivisionError"):
         memory_of(hold, 0)
