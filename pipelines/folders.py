@@ -96,7 +96,20 @@ def _roots(top: Found, passed: Passed) -> tuple[dict[str, Found], list[str]]:
             for path in folder.all_images():
                 passed.add(OUTSIDE if is_part else f"images in {shown(folder.name)}, beside the parts", path)
     said = ", ".join(f"{shown(root.name)} is the {part} part" for part, root in roots.items())
-    return roots, [f"The folder is divided: {said}."]
+    notes = [f"The folder is divided: {said}."]
+    only = _only_folder(roots["train"])
+    if only and sum(bool(inside.all_images()) for inside in only.folders) > 1:
+        notes.append(f"The classes are the folders in {shown(only.name)}.")
+        for part, root in roots.items():
+            inside = _only_folder(root)
+            roots[part] = inside if inside and inside.name == only.name else root
+    return roots, notes
+
+
+def _only_folder(folder: Found) -> Found | None:
+    """The folder in it, where no other one has images."""
+    found = [inside for inside in folder.folders if inside.all_images()]
+    return found[0] if len(found) == 1 else None
 
 
 def _named_as_parts(folders: list[Found]) -> dict[str, list[Found]]:

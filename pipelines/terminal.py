@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +29,10 @@ def begin() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # A terminal without "×" shows "?".
     explain_interruption()
+    try:
+        Path.cwd()
+    except FileNotFoundError:  # Libraries ask for it, too.
+        raise LibraryError("The working folder has been deleted: change to one that is there.") from None
     own_scratch()
     os.environ["MPLBACKEND"] = "agg"  # Figures are files, whatever backend the user has set.
 

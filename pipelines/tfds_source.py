@@ -110,7 +110,10 @@ def _builder(name: str) -> Any:
     found = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
     image, label = found.get("image"), found.get("label")
     if not (isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel)):
-        raise RequestError(f"The set {name!r} has no 'image' with a 'label', but {', '.join(found) or 'neither'}.")
+        there = ", ".join(f"{key} ({type(feature).__name__})" for key, feature in found.items()) or "neither"
+        raise RequestError(
+            f"The set {name!r} has {there}. An 'image' (Image) with a 'label' (ClassLabel) is needed: use another set."
+        )
     if image.np_dtype != np.uint8:
         raise RequestError(f"The images of {name!r} are {np.dtype(image.np_dtype).name}: only uint8 ones can be used.")
     prepare(builder)

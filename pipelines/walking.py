@@ -21,6 +21,7 @@ PARTS = {
     "test": ("test", "testing"),
 }
 PART_OF = {name: part for part, names in PARTS.items() for name in names}
+GLUED = re.compile(rf"\b({'|'.join(PART_OF)})(set|data|images|imgs)\b")  # Two words without a sign between them.
 DEEPEST = 50
 MOST_LINKS = 10_000  # Links to folders can multiply what is there.
 
@@ -123,7 +124,8 @@ class Walk:
 
 def part_of(name: str) -> tuple[str, tuple[str, ...]] | None:
     """The part that a word of a folder's name tells, and its other words: "seg_train2" is of ("train", ("seg",))."""
-    words = [word.casefold() for word in re.split(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", name) if word]
+    name = GLUED.sub(r"\1 \2", re.sub(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+    words = name.split()
     parts = {PART_OF[word] for word in words if word in PART_OF}
     return (parts.pop(), tuple(word for word in words if word not in PART_OF)) if len(parts) == 1 else None
 

@@ -160,6 +160,15 @@ LAYOUTS = {  # What makes the folder: classes, images in each part, and what is 
     "sets": (train_and(training_set=20, test_set=6), "ab", [32, 8, 12], "'test_set' is the test part."),
     "years": (train_and(train2017=20, val2017=6), "ab", [32, 12, 8], "'val2017' is the validation part."),
     "capitals": (train_and(TrainImages=20, TestData=6), "ab", [32, 8, 12], "'TestData' is the test part."),
+    "one word": (train_and(trainset=20, testdata=6), "ab", [32, 8, 12], "'testdata' is the test part."),
+    "wrapped": (
+        train_and(**{"train/images": 20, "test/images": 6}),
+        "ab",
+        [32, 8, 12],
+        "The classes are the folders in 'images'.",
+    ),
+    "train alone wrapped": (train_and(**{"train/images": 30}), "ab", [38, 10, 12], "'train' is the train part."),
+    "one wrapped": (train_and(**{"train/images": 20, "test": 6}), "ab", [32, 8, 12], "'test' is the test part."),
     "another part": (
         train_and(train=20, test=6, test1=5),
         "ab",

@@ -73,6 +73,15 @@ def test_a_home_that_cannot_be_written_to_is_not_needed(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("command", ["recipes", "recipes.sequential --budget smoke"])
+def test_a_working_folder_that_was_deleted(tmp_path, command):
+    done = shell(
+        f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir {tmp_path}/gone; $P -m {command}", PYTHONPATH=str(ROOT)
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "The working folder has been deleted: change to one that is there.\n"
+
+
 @processes
 def test_keras_2_is_not_used_and_that_is_said():
     done = shell("$P -m recipes.sequential --help", TF_USE_LEGACY_KERAS="1")

@@ -151,7 +151,7 @@ def test_a_set_that_was_written_again_is_read_again(home):
     [
         ({"splits": {"test": EACH * 9}}, "test (27 images)"),
         ({"splits": {"train": [-1] * 9}}, "train (9 images, 9 without a label)"),
-        ({"splits": {"train": EACH * 9}, "image": "photo"}, "photo"),
+        ({"splits": {"train": EACH * 9}, "image": "photo"}, "photo (Image)"),
         ({"splits": {"train": EACH * 9}, "dtype": np.uint16}, "uint16"),
         ({"splits": {"train": [1] * 30}}, "'green'"),
         ({"splits": {"train": [*EACH * 9, 2], "test": [0, 0, 1]}}, "'red' (10 in train, 0 in test)"),
