@@ -74,11 +74,12 @@ def test_images_are_shifted_by_as_many_pixels_at_any_size(fits):
         assert 3 < shift.height_upper * side < 4
 
 
-def test_the_plain_training_is_adam_at_one_rate_and_the_fast_one_muon_on_a_ramp(fits):
+def test_the_plain_training_is_adamw_at_one_rate_and_the_fast_one_muon_on_a_ramp(fits):
     plain = recipe.train(few(), None, 10, muon=False, averaged=False, rate=0.003).optimizer
     fast = recipe.train(few(), None, 10, rate=0.003, decay=0.1).optimizer
-    assert type(plain) is keras.optimizers.Adam
-    assert (float(plain.learning_rate), plain.use_ema) == (pytest.approx(0.003), False)
+    assert type(plain) is keras.optimizers.AdamW
+    assert (float(plain.learning_rate), plain.weight_decay, plain.use_ema) == (pytest.approx(0.003), 0.05, False)
+    assert recipe.train(few(), None, 10).optimizer.weight_decay == 0.2
     assert isinstance(fast, GramMuon)
     assert (fast.weight_decay, fast.adam_weight_decay, fast.exclude_layers) == (0.1, 0.1, ["head"])
     assert [round(float(fast._learning_rate(step)), 6) for step in (1, 9)] == [0.003, 0.0]
@@ -135,7 +136,10 @@ def test_each_technique_changes_what_its_name_says():
     for name, change in changes.items():
         assert experiment.settings_of((name,)) == plain | change
     names = {experiment.name_of((name,)) for name in changes}
-    assert len(names) == 5  # The first two are trainings like the plain one.
+    assert len(names) == 6
+    assert experiment.name_of(()) == experiment.name_of(("input_pipeline",)) == experiment.IN_FLOAT32
+    assert experiment.TRAININGS[experiment.IN_FLOAT32] == experiment.TRAININGS["adamw 64"] | {"policy": "float32"}
+    assert [name for name, given in experiment.TRAININGS.items() if "policy" in given] == [experiment.IN_FLOAT32]
     assert experiment.name_of(experiment.LADDER) == "muon 250 resized averaged"
 
 
@@ -185,7 +189,7 @@ def test_the_draw_differs_from_occasion_to_occasion_and_not_between_variants():
     }
     draws = [experiment.drawn_epochs(rows, occasion) for occasion in range(8)]
     assert all(len(set(draw.values())) == 1 for draw in draws)
-    assert len({draw["adam 64"] for draw in draws}) > 3
+    assert len({draw["adamw 64"] for draw in draws}) > 3
 
 
 def test_a_table_entry_trains_at_its_rate_and_length(monkeypatch):
@@ -231,7 +235,7 @@ def test_a_timed_step_has_the_variants_feed_policy_and_optimizer():
         net = getattr(model.layers[-1], "layer", model.layers[-1])
         conv = next(layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D) and layer.trainable)
         found[name] = (len(seen[0][0]), conv.compute_dtype, type(model.optimizer).__name__, sides_of(model))
-    assert found == {"plain": (64, "float32", "Adam", 24), "all_six": (250, "bfloat16", "GramMuon", 24)}
+    assert found == {"plain": (64, "float32", "AdamW", 24), "all_six": (250, "bfloat16", "GramMuon", 24)}
 
 
 def test_only_the_ready_input_pipeline_caches_maps_in_parallel_and_prefetches(monkeypatch):
