@@ -8,6 +8,7 @@ from lab.experiment import BudgetName, Experiment
 from pipelines import sources
 
 LOGS = Path("logs")
+FITTING = ("batch_size", "images")  # See `Settings.fits`.
 Action = Literal["run", "tune", "search", "extend"]
 Backend = Literal["local", "ray"]
 Tuner = Literal["grid", "random", "bayesian", "hyperband"]
@@ -31,7 +32,7 @@ class Settings:
         log: write TensorBoard files.
         tuner, trials: which tuner a search has, and how many trials.
         to: how many seeds `extend` goes up to.
-        fits_batch: use a smaller batch size than the recipe's where that is too large for the reader's images.
+        fits: which of `batch_size` and `images` were not given, so that they may be made to fit the reader's images.
     """
 
     budget: BudgetName
@@ -50,7 +51,7 @@ class Settings:
     tuner: Tuner = "random"
     trials: int = 12
     to: int = 40
-    fits_batch: bool = False
+    fits: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:

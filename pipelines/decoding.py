@@ -225,7 +225,7 @@ def settle(arrays: image_cache.Arrays, where: str, skip_bad: bool) -> image_cach
             f"In {where} {len(bad):,} of {total:,} files can't be used: {listed}. Mend them or take them out, or add "
             "--skip-bad (in Python skip_bad=True) to go on without them."
         )
-    note = f"Left out, since they can't be used, are {len(bad):,} of {total:,} files: {listed}."
+    note = f"{len(bad):,} of {total:,} files can't be used and {'is' if len(bad) == 1 else 'are'} left out: {listed}."
     return {**arrays, "notes": np.array([*arrays["notes"], note], dtype=str)}
 
 

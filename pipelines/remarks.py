@@ -69,7 +69,7 @@ def _on_copies(data: "Data", varying: Collection[str]) -> tuple[tuple[str, ...],
         count = int(np.sum(part_of == number) - len(np.unique(groups[part_of == number])))
         if count:
             notes.append(f"{'about ' if part in varying else ''}{count:,} {part}")
-    said = (f"Images that repeat another one of the same part: {', '.join(notes)}.",) if notes else ()
+    said = (f"Copies of an image in the same part: {', '.join(notes)}.",) if notes else ()
     return said, tuple(warnings)
 
 

@@ -108,7 +108,10 @@ def _settle(
             f"Of all {rows:,} rows {left_out:,} can't be used: {listed}."
         )
     if skip_bad:
-        return [f"Left out, since they can't be used, are {left_out:,} of {rows:,} rows of the table: {listed}."]
+        return [
+            f"{left_out:,} of {rows:,} rows of the table can't be used and {'is' if left_out == 1 else 'are'} left "
+            f"out: {listed}."
+        ]
     raise RequestError(
         f"In {shown(table)} {left_out:,} of {rows:,} rows can't be used: {listed}. Mend the table, or add --skip-bad "
         "(in Python skip_bad=True) to go on without these images."

@@ -215,7 +215,9 @@ def test_a_batch_that_is_too_large_is_refused_with_one_that_works(capsys, tmp_pa
 def test_more_images_than_there_are_are_refused(capsys, tmp_path):
     flags = ["--train-images", "200", "--images", "500", "--logdir", str(tmp_path / "logs")]
     assert commands.run(load("sequential"), flags) == 2
-    assert "There are 200 training images: --images 500 asks for more." in capsys.readouterr().err
+    assert (
+        "There are 200 training images, and --images 500 would take more: add --images 200." in capsys.readouterr().err
+    )
     assert not (tmp_path / "logs").exists()  # Nothing is left of what was refused.
 
 

@@ -622,7 +622,7 @@ def test_all_bad_files_are_listed_at_once_and_can_be_left_out(photos, refused, c
         data = verified(photos, skip_bad=True)
     assert sum(sizes(data)) == 60
     said = capsys.readouterr().out
-    assert "Left out, since they can't be used, are 12 of 72 files: 'a/bad00.png' is no image" in said
+    assert "12 of 72 files can't be used and are left out: 'a/bad00.png' is no image" in said
     assert {*data.train.ids, *data.validation.ids, *data.test.ids}.isdisjoint(places)
     for part in (data.train, data.validation, data.test):
         assert [data.classes[label] for label in part.labels] == [name[0] for name in part.ids]
@@ -733,7 +733,8 @@ def test_a_row_that_will_not_do(row, table, photos, refused, capsys):
     data = sources.verify(Request(source, skip_bad=True))
     assert sum(sizes(data)) == (59 if row == "a/00.png,b" else 60)
     left_out = 2 if row == "a/00.png,b" else 1
-    said = f"Left out, since they can't be used, are {left_out} of 61 rows of the table: {ROWS[row]}."
+    verb = "is" if left_out == 1 else "are"
+    said = f"{left_out} of 61 rows of the table can't be used and {verb} left out: {ROWS[row]}."
     assert said in capsys.readouterr().out
 
 

@@ -184,8 +184,8 @@ def test_python_in_the_text_compiles_and_imports_what_there_is(page, number):
 @functools.cache
 def of_the_docs() -> dict[str, str]:
     """The examples of docs/your-data.md as files, by name."""
-    found = {re.match(r"# (\S+)", block)[1]: block for block in blocks("docs/your-data.md", "python")[:2]}
-    return found | {"example.py": blocks("docs/your-data.md", "python")[2]}
+    names = ["write_digits.py", "mine.py", "predict.py", "example.py", "own.py", "by_keras.py"]
+    return dict(zip(names, blocks("docs/your-data.md", "python"), strict=True))
 
 
 @pytest.mark.processes
@@ -212,10 +212,22 @@ def test_the_digits_and_the_model_of_the_docs_are_measured(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert "folder:digits" in (next_tune := re.search(r"python -m recipes.optimizers tune .*", done.stdout)[0])
     assert "mine.py:my_model" in next_tune
-    (tmp_path / "own.py").write_text(blocks("docs/your-data.md", "python")[3] + "\nprint(model.count_params())\n")
-    done = run([sys.executable, "own.py"])
+    saving = "\nmodel.save('models/muon-seed-301.keras')\nprint(model.evaluate(validation_set)[1])\n"
+    (tmp_path / "own.py").write_text(of_the_docs()["own.py"] + saving)
+    (tmp_path / "predict.py").write_text(of_the_docs()["predict.py"])
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "classes.json").write_text(json.dumps([str(digit) for digit in range(10)]))
+    (tmp_path / "by_keras.py").write_text(of_the_docs()["by_keras.py"] + "\nprint(model.count_params())\n")
+    done = run([sys.executable, "by_keras.py"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(done.stdout.split()[-1]) > 1000
+    done = run([sys.executable, "own.py"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert float(done.stdout.split()[-1]) > 0.9
+    done = run([sys.executable, "predict.py"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    digit, sure = done.stdout.split()[-2:]
+    assert (digit, float(sure) > 0.5) == ("7", True)
 
 
 @pytest.mark.processes

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 from PIL import Image
+from rich.console import Console
 from sklearn.datasets import load_digits
 
 from lab import measure
@@ -21,6 +22,7 @@ from lab.experiments import load
 from lab.report import card, summary
 from lab.report.pages import with_seeds
 from lab.report.report import Report
+from lab.settings import Settings
 from pipelines import remarks, sources
 from pipelines.errors import UsageError
 from pipelines.sources import OnDisk, Request, Split
@@ -150,7 +152,7 @@ def test_a_guess_is_always_the_largest_class(photos, tmp_path, capsys, common, s
     said = capsys.readouterr().out
     assert sentence in said
     assert sentence in the_card(tmp_path)
-    assert f"{stuck}: no better than a guess here" in said
+    assert f"{stuck}: no clear gain over a guess here. Try another rate (--rate): `tune` compares several." in said
 
 
 @pytest.mark.usefixtures("started")
@@ -159,7 +161,19 @@ def test_test_images_too_few_to_tell_from_a_guess_blame_no_rate(photos, tmp_path
     assert run(photos(a=20, b=20), tmp_path, "--seeds", "1") == 0
     said = capsys.readouterr().out
     assert "8 test images are too few to tell any model from a guess." in said
-    assert "no better than a guess" not in said
+    assert "over a guess" not in said
+
+
+@pytest.mark.parametrize(("training", "remedy"), [(0.95, "augmentation"), (0.6, "more epochs than 3 (--epochs)")])
+def test_what_to_try_depends_on_the_training_accuracy(capsys, tmp_path, training, remedy):
+    """A training that knows its images was neither too short nor at a wrong rate."""
+    own = Own(names=["a", "b"], labels=np.array([0, 1] * 50, "<u2").tobytes())
+    record = made_up.record("fair", metrics={"test_accuracy": 0.5, "train_accuracy": training})
+    found = made_up.evidence([record], own=own, test_images=100, classes=2, config={"epochs": 3}, variants=["fair"])
+    settings = Settings("quick", (1,), ("fair",), Request("folder:x"))
+    summary._say_remarks(Report(guess.EXPERIMENT, found), settings, Console(width=200), set())
+    assert "fair: no clear gain over a guess here. " in (said := capsys.readouterr().out)
+    assert remedy in said
 
 
 @pytest.mark.parametrize(
@@ -284,7 +298,7 @@ def test_copies_among_training_images_are_no_warning(photos, capsys):
     data = sources.verify(Request(photos(train__a=twice, train__b=20, val__a=5, val__b=5, test__a=5, test__b=5)))
     assert data.remarks == ()
     said = capsys.readouterr().out
-    assert "Images that repeat another one of the same part: 10 training." in said
+    assert "Copies of an image in the same part: 10 training." in said
     assert "Careful" not in said
 
 
@@ -453,6 +467,19 @@ def test_a_variants_own_batches_and_images_count_too(capsys):
     fewer = dataclasses.replace(load("optimizers"), own_flags={"adam": {"images": 200}})
     assert [looked_at(30_000, fewer, variants=[name]) for name in ("adam", "muon")] == [16, 128]
     assert looked_at(30_000, "optimizers", ["--images", "100"], ["adam_overfit"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("images", "flags", "taken"), [(137, (), None), (2_000, (), 1_000), (137, ("--images", "500"), 500)]
+)
+def test_a_recipe_of_a_thousand_images_takes_all_where_there_are_fewer(capsys, images, flags, taken):
+    experiment = load("regularization")
+    settings, config = commands.parse(experiment, ["--data", "folder:x", *flags])
+    part = Split(np.zeros(images), np.zeros(images, np.int32), np.zeros(images))
+    data = sources.Data(part, part, part, ("a", "b"), "0")
+    assert own_images.look(experiment, settings, config, data)[0].images == taken
+    said = "There are 137 training images and not 1,000, so all are used."
+    assert (said in capsys.readouterr().out) == (taken is None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -114,7 +114,7 @@ def test_a_plain_run_ends_with_the_answer_that_is_published_in_the_docstring(ten
 def test_claims_about_variants_that_were_not_run_are_named(ten, tmp_path, capsys):
     text = said(capsys, tmp_path, "--noise", "0.03", "--variants", "fair", "clear")
     assert "of 10 seeds): A loaded die wins" in text
-    assert "  Not measured: D2." in text
+    assert "  Not measured here: D2." in text
 
 
 def test_ten_runs_that_differ_are_said_to_and_have_verdicts_of_their_own(ten, tmp_path, capsys, monkeypatch):

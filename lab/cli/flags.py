@@ -10,7 +10,7 @@ import tyro
 
 from lab.cli import validate
 from lab.experiment import BUDGETS, BudgetName, Experiment
-from lab.settings import LOGS, Backend, Settings, Tuner, default_config, flag, images_of
+from lab.settings import FITTING, LOGS, Backend, Settings, Tuner, default_config, flag, images_of
 from lab.tuning import Tuning
 from pipelines.errors import UsageError
 
@@ -45,6 +45,8 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "logdir": (Path, LOGS, "Where TensorBoard's files and the evidence go."),
     "resume": (bool, False, "Keep the finished runs of the newest invocation with the same settings, and do the rest."),
 }
+METAVARS = {name: "INT" for name, (kind, _, _) in FLAGS.items() if kind == int | None}  # Not "{None}|INT".
+METAVARS |= {"variants": "NAME ...", "data": "SOURCE", "model": "FILE.py:FUNCTION", "save": "FOLDER"}
 IMAGES = {"budget", "variants", "data", "image_size", "skip_bad", "train_images", "split_seed", "model"}
 EVERYWHERE = {"jobs", "backend", "logdir", "resume"}
 ACTIONS = {
@@ -101,8 +103,8 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
     ]:
         raise UsageError(f"`{arguments[0]}` chooses {flag(given_away[0])} itself: leave it out.")
     settings = _settings(experiment, arguments[0], vars(parsed))
-    if not any(argument.partition("=")[0].replace("_", "-") == flag("batch_size") for argument in arguments):
-        settings = dataclasses.replace(settings, fits_batch=True)
+    named = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
+    settings = dataclasses.replace(settings, fits=tuple(name for name in FITTING if flag(name) not in named))
     validate.check(experiment, settings, config)
     return settings, config
 
@@ -118,7 +120,11 @@ def _flags_of(action: str, experiment: Experiment, config: Any) -> type:
     fields: list[Any] = []
     for name, (kind, default, about) in FLAGS.items():
         if name in ACTIONS[action]:
-            fields.append((name, Annotated[kind, tyro.conf.arg(help=about)], dataclasses.field(default=default)))
+            empty = default in (None, (), "")
+            of_none: dict[str, Any] = {"help_behavior_hint": "", "metavar": METAVARS.get(name)} if empty else {}
+            names = f" Names: {', '.join(experiment.names)}." if name == "variants" else ""
+            about_it = tyro.conf.arg(help=about + names, **of_none)
+            fields.append((name, Annotated[kind, about_it], dataclasses.field(default=default)))
     if action != "extend" and not (action == "tune" and experiment.table):  # These two have settings of their own.
         fields.append(("config", type(config), dataclasses.field(default=config)))
     made = dataclasses.make_dataclass(action, fields, frozen=True)

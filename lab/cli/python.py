@@ -21,7 +21,7 @@ from lab.measurement import (
     say_about_model,
     say_what_listens,
 )
-from lab.settings import LOGS, Settings, default_config, images_of
+from lab.settings import FITTING, LOGS, Settings, default_config, images_of
 from pipelines import sources
 from pipelines.errors import UsageError
 
@@ -69,7 +69,9 @@ def measure(
     chosen = validate.seeds_of(experiment, budget, seeds)
     names = validate.variants_of(experiment, budget, variants, own_model=bool(model))
     asked: dict[str, Any] = {"logdir": Path(logdir), "jobs": jobs, "model": model, "save": str(save), "log": log}
-    settings = Settings(budget, chosen, names, images, **asked, fits_batch="batch_size" not in config)
+    settings = Settings(
+        budget, chosen, names, images, **asked, fits=tuple(name for name in FITTING if name not in config)
+    )
     try:
         its_config = dataclasses.replace(default_config(experiment, budget, images), **config)
     except TypeError as error:

@@ -111,12 +111,13 @@ class Images(Fields, frozen=True, kw_only=True, omit_defaults=False):
 
 class Own(Fields, frozen=True, kw_only=True):
     """What is kept of images other than CIFAR-10: the names of the classes, the labels of the test images as uint16
-    (little-endian), and what makes numbers on them mislead.
+    (little-endian), what makes numbers on them mislead, and the report on what was read and what was not.
     """
 
     names: list[str]
     labels: bytes
     remarks: list[str] = []
+    report: str = ""
 
     @property
     def truth(self) -> np.ndarray:

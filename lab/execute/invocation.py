@@ -49,7 +49,7 @@ class Invocation:
     @classmethod
     def begin(cls, experiment: Experiment, settings: Settings, config: Any, command: str) -> "Invocation":
         """Check the data and the reader's model, and open a new folder, or to resume the newest one of the same
-        settings; lock it. Its `config` may have a smaller batch size than was asked for.
+        settings; lock it. Its `config` may have a smaller batch size, or fewer images, than the recipe's.
 
         Raises:
             UsageError: the model will not do, there is nothing to resume, it is being worked on, or `--save` names
@@ -168,7 +168,10 @@ def check_with_images(experiment: Experiment, settings: Settings, config: Any) -
     images, batch_size = len(data.train), getattr(config, "batch_size", 1)
     if experiment.trains_on_batches:
         if (config.images or 0) > images:
-            raise UsageError(f"There are {images:,} training images: --images {config.images} asks for more.")
+            raise UsageError(
+                f"There are {images:,} training images, and --images {config.images} would take more: add --images "
+                f"{images}."
+            )
         images = min(images, config.images or images)
     if batch_size > images:
         fits = 2 ** (images.bit_length() - 1)

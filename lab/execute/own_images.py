@@ -19,7 +19,14 @@ BATCHES = 8  # The fewest batches in an epoch, unless a batch would then have fe
 
 
 def look(experiment: Experiment, settings: Settings, config: Any, data: sources.Data) -> tuple[Any, Own]:
-    """The config, with a batch size that fits, and what the evidence keeps of the images. New remarks are printed."""
+    """The config, with a batch size and a number of images that fit, and what the evidence keeps of the images.
+
+    New remarks are printed.
+    """
+    few = experiment.trains_on_batches and (config.images or 0) > len(data.train)
+    if few and "images" in settings.fits:
+        sources.say_once(f"There are {len(data.train):,} training images and not {config.images:,}, so all are used.")
+        config = dataclasses.replace(config, images=None)
     fitting = fitted(experiment, settings, config, data)
     if fitting is not config:
         sources.say_once(_on_batches(experiment, settings, config, fitting, data))
@@ -28,13 +35,13 @@ def look(experiment: Experiment, settings: Settings, config: Any, data: sources.
     for remark in remarks:
         sources.say_once(f"Careful: {remark}")
     labels = data.test.labels.astype("<u2").tobytes()
-    return fitting, Own(names=list(data.classes), labels=labels, remarks=[*data.remarks, *remarks])
+    return fitting, Own(names=list(data.classes), labels=labels, remarks=[*data.remarks, *remarks], report=data.report)
 
 
 def fitted(experiment: Experiment, settings: Settings, config: Any, data: sources.Data) -> Any:
     """The config with a smaller batch size, where none was given and the recipe's is too large for so few images."""
     usual, images = getattr(config, "batch_size", None), _images(experiment, settings, config, data)
-    if not settings.fits_batch or not usual:
+    if "batch_size" not in settings.fits or not usual:
         return config
     fits = min(usual, _power_of_two(images), max(BATCHES, _power_of_two(images // BATCHES)))
     return config if fits == usual else dataclasses.replace(config, batch_size=fits)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import keras
 import numpy as np
@@ -35,13 +36,17 @@ OTHER_WAYS = {
     "momentum": {"momentum": True},
     "constant_momentum": {"constant": True, "momentum": True},
 }
-HOW = {name: {"build_model": partial(recipe.build_model, **settings)} for name, settings in NETWORKS.items()}
+HOW: dict[str, dict[str, Any]] = {
+    name: {"build_model": partial(recipe.build_model, **settings)} for name, settings in NETWORKS.items()
+}
 for name in ("relu_residual", "swiglu_residual"):
     HOW |= {f"{name}_{way}": {**HOW[name], **settings} for way, settings in OTHER_WAYS.items()}
 SPREAD_OF = {name: (name, *(f"{name}_{way}" for way in OTHER_WAYS)) for name in ("relu_residual", "swiglu_residual")}
 # The learning rate of each, or its peak, that was best on validation images.
 RATES = {name: 0.1 if how.get("momentum") else 0.003 for name, how in HOW.items()}
-VARIANTS = {name: partial(recipe.train, rate=rate, **HOW[name]) for name, rate in RATES.items()}
+VARIANTS: dict[str, partial[Any]] = {
+    name: partial(recipe.train, rate=rate, **HOW[name]) for name, rate in RATES.items()
+}
 # At the best rate of ReLU, four and sixteen times as high, and for four times as long.
 VARIANTS |= {
     f"{name}_6_at_{times}_times": partial(recipe.train, rate=times * RATES["relu_6"], **HOW[f"{name}_6"])

@@ -14,6 +14,7 @@ from lab.report.pages import (
     effects_text,
     escaped,
     from_to,
+    has_interval,
     prose,
     render,
     shown,
@@ -115,7 +116,9 @@ def _closing(report: Report, claims: Sequence[ClaimSummary]) -> str:
     less = f"ratio within {least} of 1" if unit == "×" else f"difference below {least}"
     there = {smallest_text(other.smallest, unit) for claim in usual for other in claim.findings[1:]} - {least}
     there_too = f" (strong baseline: {', '.join(sorted(there))})" if there else ""
-    return f"{what} {measure}: mean and deciding interval over {over}. A {less} counts as none{there_too}."
+    known = any(has_interval(claim, effect) for claim in usual for found in claim.findings for effect in found.effects)
+    shown = "mean and deciding interval" if known else "mean"
+    return f"{what} {measure}: {shown} over {over}. A {less} counts as none{there_too}."
 
 
 def _named(machine: Machine) -> str:

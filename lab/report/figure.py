@@ -245,9 +245,15 @@ DRAWING: dict[type, Any] = {Lines: draw_lines, Points: draw_points, Bars: draw_b
 
 
 def draw(panels: Sequence[Panel], report: "Report") -> Any:
-    """A matplotlib figure of `panels`, two in a row."""
+    """A matplotlib figure of those of `panels` that have something to show, two in a row; of all if none has."""
     from matplotlib.figure import Figure
 
+    def shows(panel: Panel) -> bool:
+        axes = Figure().subplots()
+        DRAWING[type(panel)](panel, axes, report, colors(report, panels))
+        return bool(axes.has_data())
+
+    panels = [panel for panel in panels if shows(panel)] or panels
     columns, color = min(2, len(panels)), colors(report, panels)
     rows = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(WIDTH if columns > 1 else 0.7 * WIDTH, 3.6 * rows), dpi=180, layout="constrained")

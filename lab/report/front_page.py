@@ -17,7 +17,7 @@ from lab.report.pages import counted, duration, effect_text, escaped, prose, ren
 
 CHAPTERS = {
     "Building models": (
-        "sequential", "functional_skip", "functional_multi_input", "subclassed_routing", "custom_loop"
+        "sequential", "functional_skip", "functional_multi_input", "activations", "subclassed_routing", "custom_loop"
     ),
     "Optimizing": ("optimizers", "schedules", "gradients"),
     "Generalizing": ("regularization", "strong_baseline"),

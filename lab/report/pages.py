@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab.evidence.records import printable
-from lab.evidence.schemas import ClaimSummary, Effect, Finding
+from lab.evidence.schemas import LOOKS, ClaimSummary, Effect, Finding
+from lab.statistics import OCCASIONS
 
 MOST_SHOWN = 4  # Of a claim's effects.
 
@@ -122,12 +123,18 @@ def effect_text(claim: ClaimSummary, effect: Effect, *, unit: bool = True, named
     if effect.mean is None:
         return "not measured"
     text = number(effect.mean) + ("×" if is_ratio else f" {claim.unit}" if unit and claim.unit else "")
-    if effect.low is not None and effect.high is not None:
+    if effect.low is not None and effect.high is not None and has_interval(claim, effect):
         text += f" [{number(effect.low)}, {number(effect.high)}]"
     if named:
         to = "to" if claim.measure.startswith("slope") else "against" if is_ratio else "minus"
         text = f"{effect.a} {to} {effect.b}".replace("_", " ") + f": {text}"
     return text
+
+
+def has_interval(claim: ClaimSummary, effect: Effect) -> bool:
+    """Whether an effect is shown with its interval. Before the first look one tells nothing, and may be huge."""
+    least = OCCASIONS if claim.strongest.over == "occasion" else LOOKS[0]
+    return effect.low is not None and effect.seeds >= least
 
 
 def smallest_text(smallest: float | None, unit: str) -> str:

@@ -314,7 +314,9 @@ class Report:
             shown = found.effects[: MOST_SHOWN if len(found.effects) <= MOST_SHOWN else 1]
             lines += [f"      {claim.measure}, {effect_text(claim, effect, named=True)}" for effect in shown]
         if others := [claim.id for claim in claims if not claim.strongest.effects]:
-            lines.append(f"  Not measured: {', '.join(others)}.")
+            of_the_book = self.experiment.command.startswith("recipes.")
+            where = " (results/README.md has their sentences)" if of_the_book else ""
+            lines.append(f"  Not measured here{where}: {', '.join(others)}.")
         return lines
 
     # Times and figures

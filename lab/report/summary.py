@@ -23,6 +23,7 @@ from lab.tensorboard.profile import words_in
 from lab.tuning import Tuning
 
 SHOWN_TRIALS = 10
+KNOWN = 0.9  # Training accuracy, from which on a training has not been too short, nor its rate wrong.
 CHANCE = 0.001  # An accuracy that guessing comes to less often than that is better than a guess.
 # Flags that do not say under which conditions a run is made.
 OTHERWISE = {"seeds", "first_seed", "variants", "trials", "save", "profile", "log", "resume"}
@@ -60,8 +61,10 @@ def say_measured(
     _say_remarks(report, settings, console, said)
     if why_not or seeds >= LOOKS[0]:
         console.print("\n".join(report.verdict_lines()))
-    figure = f"Figure       {folder / 'figure.png'}\n" if (folder / "figure.png").exists() else ""
-    console.print(f"\n{figure}Evidence     {folder / 'evidence.json'}")
+    console.print()
+    for name, file in (("Card", "card.md"), ("Figure", "figure.png"), ("Evidence", "evidence.json")):
+        if (folder / file).exists():
+            console.print(f"{name:<12} {folder / file}")
     saved = [Path(settings.save) / f"{record.variant}-seed-{record.seed}.keras" for record in report.records]
     if settings.save and any(path.exists() for path in saved):
         console.print(f"Models       {settings.save}")
@@ -146,15 +149,25 @@ def _say_remarks(report: Report, settings: Settings, console: Console, said: set
     ]
     if too_few and len(stuck) < len(means):
         _say_once(f"{found.test_images:,} test images are too few to tell any model from a guess.", console, said)
-    if stuck:
-        too_high = f"{'its' if len(stuck) == 1 else 'their'} {sweep.swept} may be too high for your images or model"
-        shown = f"{', '.join(stuck)}: no better than a guess here; {too_high}. Try a tenth of it ({flag(sweep.swept)})."
-        console.print(shown)
+    in_training = values_of(found.records, "train_accuracy")
+    knows = [name for name in stuck if name in in_training and statistics.mean(in_training[name].values()) > KNOWN]
+    for overfits, names in ((True, knows), (False, [name for name in stuck if name not in knows])):
+        if names:
+            remedy = _remedy(overfits, found.config.get("epochs"), sweep.swept)
+            console.print(f"{', '.join(names)}: no clear gain over a guess here. {remedy}")
     variants = [name for name in found.variants if name in experiment.swept]
     usual = getattr(default_config(experiment, found.budget, settings.data), sweep.swept, None)
     if variants and found.config.get(sweep.swept) == usual:  # Else it was given.
         _say_once(f"Each {sweep.swept} is the recipe's, tuned on CIFAR-10. To find your own:", console, said)
         console.print(f"  {command_of(found.command, ['tune', '--variants', *variants], but=sweep.chosen)}")
+
+
+def _remedy(overfits: bool, epochs: int | None, swept: str) -> str:
+    """What to try where test accuracy is hardly better than a guess."""
+    if overfits:
+        return "Nearly all training images are answered correctly, so more of them may help, or augmentation."
+    longer = f"more epochs than {epochs} (--epochs), or " if epochs else ""
+    return f"Try {longer}another {swept} ({flag(swept)}): `tune` compares several."
 
 
 def say_tuned(

@@ -76,7 +76,11 @@ ROWS = [
     *of(
         "lab/execute/own_images.py",
         ("images // BATCHES", "images", f"{NUMBERS}::test_a_batch_size_that_fits"),
-        ("if not settings.fits_batch or not usual:", "if not usual:", f"{NUMBERS}::test_a_batch_size_that_was_given"),
+        (
+            'if "batch_size" not in settings.fits or not usual:',
+            "if not usual:",
+            f"{NUMBERS}::test_a_batch_size_that_was_given",
+        ),
         ("half <= FEW * counts", "half <= counts", f"{NUMBERS}::test_what_few_test_images"),
         ('.flip == "yes" for', '.flip != "yes" for', f"{NUMBERS}::test_what_to_do_about_mirrors"),
         ("[*data.remarks, *remarks]", "[*remarks]", f"{NUMBERS}::test_a_warning_is_printed"),
