@@ -91,12 +91,15 @@ def train(
     """
     model = build_model(train_set.element_spec[0].shape[1:], classes)
     schedule = rate if constant else warmup_cosine(rate, epochs * len(train_set))
+    optimizer = optimizers.Adam(schedule)
+    if momentum:
+        optimizer = optimizers.SGD(schedule, momentum=0.9, nesterov=True)
     model.compile(
-        optimizer=optimizers.SGD(schedule, momentum=0.9, nesterov=True) if momentum else optimizers.Adam(schedule),
+        optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=16,  # 15 % faster here. Leave it out under tf.distribute: it fails there.
-    )  # fmt: skip
+    )
     model.fit(train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 

@@ -1,7 +1,7 @@
 """How much faster does everything together train a convnet on a CPU?
 
-Not measured yet. The plain training is AdamW at a constant rate, in float32 and batches of 64, from files
-that are decoded in every epoch. The fast one changes all of that.
+Not measured yet. The plain training is AdamW at a constant rate, in float32 and batches of 64, from
+files that are decoded in every epoch. The fast one changes all of that.
 
 Run       python -m recipes.speedrun      each technique added, alone, and left out
 Copy      train, with recipes/strong_baseline.py and the recipes that it imports
@@ -39,7 +39,7 @@ DECAYS = {"muon": 0.2, "adamw": 0.05}  # The best ones of five trials each in re
 
 
 def build_optimizer(muon, rate, decay, steps, averaged, head="head"):
-    """Muon with linear decay to zero, or AdamW at a constant rate. An average is over a tenth of the steps."""
+    """Muon with linear decay to zero, or AdamW at a constant rate. An average is of a tenth of the steps."""
     average = {"use_ema": True, "ema_momentum": 1 - 1 / (1 + 0.1 * steps)} if averaged else {}
     if decay is None:
         decay = DECAYS["muon" if muon else "adamw"]

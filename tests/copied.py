@@ -175,6 +175,12 @@ def with_noise(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> An
     return usual(recipe, sets, [*callbacks, recipe.GradientNorms()], optimizer=optimizer, **arguments)
 
 
+def with_swiglu(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """A residual network with SwiGLU, which no layer of Keras's has."""
+    build = functools.partial(recipe.build_model, activation="swiglu", residual=True, depth=2)
+    return usual(recipe, sets, callbacks, build_model=build, **arguments)
+
+
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
 TABLE: dict[str, Row] = {
     "functional_multi_input": Row(prepare="image_and_numbers"),
@@ -190,6 +196,8 @@ TABLE: dict[str, Row] = {
         cannot={"mirrored": "KerasTuner fails in the scope of a strategy"},
     ),
     "functional_skip": Row(),
+    "activations": Row(),
+    "activations/swiglu": Row(train=with_swiglu),
     "subclassed_routing": Row(),
     "gradients": Row({"clip": None}),
     "gradients/noise": Row({"clip": None}, train=with_noise),

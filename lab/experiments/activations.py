@@ -219,7 +219,7 @@ CLAIMS = [
         )
         for letter, name, words, strong in (
             ("i", "gelu", "GELU", {}),
-            ("j", "silu", "SiLU", {"strong": ("silu", "baseline")}),
+            ("j", "silu", "SiLU", {"strong": "B15"}),
             ("k", "mish", "Mish", {}),
         )
     ),

@@ -117,7 +117,7 @@ ROWS = [
         ("if alike and len(", "if False and len(", f"{FOLDERS}::test_a_folder_that_will_not_do"),
         ("alike = len(", "alike = True or len(", f"{FOLDERS}::test_a_layout_is_read_and_said"),
         ("_unwrapped(folder) for", "folder for", f"{FOLDERS}::test_a_layout_is_read_and_said"),
-        ("if only and sum(", "if False and sum(", f"{FOLDERS}::test_a_layout_is_read_and_said"),
+        ("\n    if only and sum(", "\n    if False and sum(", f"{FOLDERS}::test_a_layout_is_read_and_said"),
         ("if all(FOLDS.match(one.name) for", "if False and all(one for", f"{FOLDERS}::test_a_folder_that_will_not_do"),
         ("if all(FOLDS.match(one.name) for", "if all(one for", f"{READING}::test_classes_with_the_same"),
     ),

@@ -8,7 +8,40 @@ SKIP = "tests/test_functional_skip.py"
 SPEEDRUN = "tests/test_speedrun.py"
 STRONG = "tests/test_strong_baseline.py"
 
+ACTIVATIONS = "tests/test_activations.py"
+
 ROWS = [
+    *of(
+        "recipes/activations.py",
+        ('activation, "he_normal")', 'activation, "glorot_uniform")', f"{ACTIVATIONS}::test_glorots_initializer"),
+        ('"sigmoid": "glorot_uniform", ', "", f"{ACTIVATIONS}::test_the_initializer_fits"),
+        ("2 * filters if gated else filters", "filters + gated * filters % 2", f"{ACTIVATIONS}::test_swiglu_has"),
+        (
+            '[layers.Activation("silu")(gate), value]',
+            '[gate, layers.Activation("silu")(value)]',
+            f"{ACTIVATIONS}::test_in_swiglu",
+        ),
+        ("layers.Add()([x, ", "layers.Add()([y, ", f"{ACTIVATIONS}::test_a_residual_block"),
+        ("1 if number else 2", "2 if number == 1 else 1", f"{ACTIVATIONS}::test_a_plain_stack"),
+        ("rate if constant else", "rate if momentum else", f"{ACTIVATIONS}::test_the_optimizer_and"),
+    ),
+    *of(
+        "lab/experiments/activations.py",
+        (
+            "(first - last) / (len(norms) - 1)",
+            "(first - last) / len(norms)",
+            f"{ACTIVATIONS}::test_a_stack_of_sigmoids",
+        ),
+        ("(outputs == 0).all(", "(outputs == 0).any(", f"{ACTIVATIONS}::test_a_channel_is_dead"),
+        (
+            'found[name]["spread"] = float(np.ptp(',
+            'found[name]["spread"] = float(np.std(',
+            f"{ACTIVATIONS}::test_the_spread",
+        ),
+        ("rate=times * RATES", "rate=RATES", f"{ACTIVATIONS}::test_rates_that_are"),
+        ("EXPERIMENT.config_of(variant, config).epochs", "config.epochs", f"{ACTIVATIONS}::test_the_spread"),
+        ('"residual": (38, 20)', '"residual": (38, 38)', f"{ACTIVATIONS}::test_swiglu_has"),
+    ),
     *of(
         "recipes/custom_loop.py",
         ("0.0) + share * tf", "0.0) + tf", "tests/test_custom_loop.py::test_parts_are_small"),
