@@ -121,6 +121,9 @@ def _rgb(image: Image.Image, done: list[str]) -> Image.Image:
     return image.convert("RGB")
 
 
+SPELLED = ("HTML", "SVG", "AVIF", "MP4")  # Kinds that are spoken as letters, and begin with a vowel.
+
+
 def _what_it_is(file: Path | bytes, error: Exception) -> str:
     """What is known of a file that Pillow has refused, by its first bytes."""
     head = file[:1000] if isinstance(file, bytes) else file.open("rb").read(1000)
@@ -137,9 +140,9 @@ def _what_it_is(file: Path | bytes, error: Exception) -> str:
     if kind in FORMATS:
         said = (str(error).strip().splitlines() or [""])[0][:100]
         return f"begins as a {kind} file, but can't be decoded ({type(error).__name__}: {said})"
-    return (
-        f"is a {kind}{'' if 'pointer' in kind else ' file'}" if kind else f"is no image, but begins with {head[:12]!r}"
-    )
+    if not kind:
+        return f"is no image, but begins with {head[:12]!r}"
+    return f"is {'an' if kind in SPELLED else 'a'} {kind}{'' if 'pointer' in kind else ' file'}"
 
 
 def decode_all(

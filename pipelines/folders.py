@@ -178,8 +178,7 @@ def _classes(
     classes = tuple(in_order({name for found in images.values() for name in found}))
     if not classes:
         raise RequestError(
-            f"{here} has no folder of images for each class, in no format that is read ({READABLE}). It holds "
-            f"{_contents(folder)}."
+            f"{here} has no folder of images for each class ({READABLE} files). It holds {_contents(folder)}."
         )
     check_names(folder, classes)
     if lost := [name for name in without if name not in classes]:

@@ -595,7 +595,7 @@ BAD = {  # What is in a file, and what is said of it.
     b"text": "is no image, but begins with b'text'",
     b"": "is empty",
     b"GIF89a": "begins as a GIF file, but can't be decoded",
-    b"\n<!DOCTYPE HTML>": "is a HTML file",
+    b"\n<!DOCTYPE HTML>": "is an HTML file",
     b"version https://git-lfs.github.com/spec/v1": "is a Git LFS pointer",
     b"\0\0\0\x18ftypheic\0\0": "is a HEIC file",
     b"%!PS-Adobe-3.0 EPSF-3.0": "is a PostScript file",
