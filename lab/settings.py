@@ -1,6 +1,7 @@
 """`Settings`: what is asked of an experiment beside its own `Config`, on a command line or by `measure`."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ class Settings:
         log: write TensorBoard files.
         tuner, trials: which tuner a search has, and how many trials.
         to: how many seeds `extend` goes up to.
+        tuned: variant -> fields of `Config` that its runs have, as `tune` found them.
         fits: which of `batch_size` and `images` were not given, so that they may be made to fit the reader's images.
     """
 
@@ -51,6 +53,7 @@ class Settings:
     tuner: Tuner = "random"
     trials: int = 12
     to: int = 40
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     fits: tuple[str, ...] = ()
 
     @property

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 
@@ -19,7 +21,7 @@ from lab.experiments import NAMES, load
 from pipelines import decoding, encoded, sources
 from pipelines.sources import Request
 from tests.conftest import ROOT, evidence_in
-from tests.toys import guess
+from tests.toys import dice, guess
 
 MODEL = """
 import keras
@@ -145,8 +147,75 @@ def test_tuning_on_your_own_images_ends_with_the_command_that_uses_what_won(
     own = ["--data", f"folder:{digits}", "--logdir", str(tmp_path)]
     assert commands.run(guess.EXPERIMENT, ["tune", *own]) == 0
     printed = capsys.readouterr().out
-    assert f"Next         python -m tests.toys.guess --variants fair --rate 1 --data folder:{digits}" in printed
-    assert json.loads(next(tmp_path.rglob("tuning.json")).read_text())["curve"] == []
+    tuned = next(tmp_path.rglob("tuning.json"))
+    (command,) = re.findall(r"Next +python -m tests\.toys\.guess (.*)", printed)
+    words = ["--variants", "fair", "loaded", "--tuned", str(tuned), "--data", f"folder:{digits}"]
+    assert shlex.split(command)[:7] == words
+    assert "validation accuracy 50." in printed
+    assert json.loads(tuned.read_text())["curve"] == []
+    capsys.readouterr()
+    started.clear()
+    assert commands.run(guess.EXPERIMENT, [*shlex.split(command), "--seeds", "2", "--no-log"]) == 0
+    rates = {variant: winner["rate"] for variant, winner in json.loads(tuned.read_text())["winners"].items()}
+    assert {(job.variants[0], job.config["rate"]) for job in started} == set(rates.items())
+    assert "To find your own:" not in capsys.readouterr().out
+    (card,) = tmp_path.rglob("card.md")
+    assert (
+        f"| settings of each variant | fair: rate {rates['fair']}; loaded: rate {rates['loaded']} |" in card.read_text()
+    )
+
+
+def test_tuning_one_variant_ends_with_its_flags(started, capsys, digits, tmp_path):
+    own = ["--data", f"folder:{digits}", "--logdir", str(tmp_path)]
+    assert commands.run(guess.EXPERIMENT, ["tune", "--variants", "fair", *own]) == 0
+    said = capsys.readouterr().out
+    assert f"Next         python -m tests.toys.guess --variants fair --rate 1 --data folder:{digits}" in said
+
+
+@pytest.fixture
+def tuned(started, digits, tmp_path):
+    """The file of a sweep of the variant "fair"."""
+    own = ["--data", f"folder:{digits}", "--logdir", str(tmp_path / "tuned")]
+    assert commands.run(guess.EXPERIMENT, ["tune", "--variants", "fair", *own]) == 0
+    return next(tmp_path.rglob("tuning.json"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ((), ""),
+        (("--variants", "fair", "loaded"), "has no settings of loaded: tune it, or choose from fair."),
+        (("--rate", "1"), "has each variant's own --rate: leave the flag out."),
+        (("--data", "subset"), "use the same here, or tune again."),
+        (("--tuned", "nowhere.json"), "nowhere.json can't be read"),
+        (("--tuned", __file__), "name one that `tune` wrote."),
+    ],
+    ids=["fair", "loaded", "rate", "images", "missing", "broken"],
+)
+def test_what_was_tuned_is_used_or_refused_in_a_sentence(tuned, digits, tmp_path, capsys, flags, sentence):
+    own = ["--data", f"folder:{digits}", "--logdir", str(tmp_path / "logs"), "--no-log", "--tuned", str(tuned)]
+    assert commands.run(guess.EXPERIMENT, [*own, *flags]) == (2 if sentence else 0)
+    assert sentence in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "logs").exists() == (not sentence)
+
+
+def test_what_was_tuned_of_another_recipe_or_for_one_config_is_refused(tuned, digits, capsys):
+    for experiment, sentence in (
+        (dice.EXPERIMENT, "is of guess and not of dice."),
+        (load("mixed_precision"), "leave --tuned out"),
+    ):
+        assert commands.run(experiment, ["--data", f"folder:{digits}", "--tuned", str(tuned)]) == 2
+        assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+def test_runs_with_other_settings_are_not_taken_over(tuned, started, digits, tmp_path, capsys):
+    own = ["--data", f"folder:{digits}", "--logdir", str(tmp_path / "logs"), "--no-log", "--variants", "fair"]
+    assert commands.run(guess.EXPERIMENT, own) == 0
+    assert commands.run(guess.EXPERIMENT, [*own, "--tuned", str(tuned), "--resume"]) == 2
+    assert commands.run(guess.EXPERIMENT, [*own, "--tuned", str(tuned)]) == 0
+    started.clear()
+    assert commands.run(guess.EXPERIMENT, [*own, "--tuned", str(tuned), "--resume"]) == 0
+    assert started == []
 
 
 @pytest.mark.processes

@@ -129,6 +129,23 @@ def test_how_an_effect_is_written(effect, text):
     assert effect_text(claim, claim.strongest.effects[0], unit=False) == text.replace(" points", "")
 
 
+@pytest.mark.parametrize(
+    ("over", "count", "shown"), [("seed", 9, False), ("seed", 10, True), ("occasion", 3, False), ("occasion", 4, True)]
+)
+def test_before_the_first_look_no_interval_is_shown(over, count, shown):
+    claim = of_claim(mean=4.0, low=-162.8, high=170.8)
+    (effect,) = claim.strongest.effects
+    claim = structs.replace(claim, findings=[structs.replace(claim.strongest, over=over)])
+    assert ("[" in effect_text(claim, structs.replace(effect, seeds=count))) == shown
+
+
+def test_a_panel_with_nothing_to_show_is_left_out_and_all_are_kept_where_none_has_anything():
+    report = reported(Claim("C", "…", "…", "test_accuracy", higher="a", than="b"), {"a": [0.6] * 3, "b": [0.5] * 3})
+    drawn = figure.draw([Bars("test_accuracy"), Bars("nothing"), Lines("val_nothing")], report)
+    assert [axes.get_title() for axes in drawn.axes] == ["Mean and 95 % interval, 3 seeds"]
+    assert len(figure.draw([Bars("nothing"), Bars("nothing")], report).axes) == 2
+
+
 def test_of_many_effects_the_first_is_shown_and_the_others_are_counted():
     claim = of_claim(mean=1.0)
     many = structs.replace(

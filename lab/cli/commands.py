@@ -101,7 +101,7 @@ def _do(invocation: Invocation, console: Console, said: set[str]) -> int:
         return int(any(found[0].score is None for found in trials.values()))
     if action == "tune":
         sweep, failures = measurement.tune(invocation, say, watch)
-        summary.say_tuned(sweep, failures, settings, folder, console)
+        summary.say_tuned(invocation.experiment, sweep, failures, settings, folder, console)
         return _code_of(failures)
     if action == "extend":
         records = extend(invocation, say, watch)

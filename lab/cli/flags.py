@@ -33,6 +33,7 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "train_images": (int | None, None, "How many training images, the same number of each class."),
     "split_seed": (int | None, None, "Which split of the training images into a training and a validation part."),
     "model": (str, "", "Your own function in place of the recipe's build_model, as FILE.py:FUNCTION. The file is run."),
+    "tuned": (Path | None, None, "A tuning.json that `tune` wrote: each variant runs with its own winning settings."),
     "save": (str, "", "A folder for the trained models, one .keras file per run, and their classes in classes.json."),
     "profile": (bool, False, "Profile some early steps of each training, for TensorBoard's Profile page."),
     "log": (bool, True, "Write TensorBoard files."),
@@ -46,11 +47,11 @@ FLAGS: dict[str, tuple[Any, Any, str]] = {
     "resume": (bool, False, "Keep the finished runs of the newest invocation with the same settings, and do the rest."),
 }
 METAVARS = {name: "INT" for name, (kind, _, _) in FLAGS.items() if kind == int | None}  # Not "{None}|INT".
-METAVARS |= {"variants": "NAME ...", "data": "SOURCE", "model": "FILE.py:FUNCTION", "save": "FOLDER"}
+METAVARS |= {"variants": "NAME ...", "tuned": "FILE", "data": "SOURCE", "model": "FILE.py:FUNCTION", "save": "FOLDER"}
 IMAGES = {"budget", "variants", "data", "image_size", "skip_bad", "train_images", "split_seed", "model"}
 EVERYWHERE = {"jobs", "backend", "logdir", "resume"}
 ACTIONS = {
-    "run": IMAGES | {"seeds", "first_seed", "save", "profile", "log"} | EVERYWHERE,
+    "run": IMAGES | {"seeds", "first_seed", "tuned", "save", "profile", "log"} | EVERYWHERE,
     "tune": IMAGES | EVERYWHERE,
     "search": IMAGES | {"tuner", "trials", "log"} | EVERYWHERE,
     "extend": {"to", "log"} | EVERYWHERE,
@@ -105,6 +106,8 @@ def parse(experiment: Experiment, arguments: Sequence[str]) -> tuple[Settings, A
     settings = _settings(experiment, arguments[0], vars(parsed))
     named = {argument.partition("=")[0].replace("_", "-") for argument in arguments}
     settings = dataclasses.replace(settings, fits=tuple(name for name in FITTING if flag(name) not in named))
+    if tuned := getattr(parsed, "tuned", None):
+        settings = validate.with_tuned(experiment, settings, tuned, bool(parsed.variants), named)
     validate.check(experiment, settings, config)
     return settings, config
 
@@ -143,6 +146,7 @@ def _chosen(action: str, experiment: Experiment) -> set[str]:
 
 def _settings(experiment: Experiment, action: Any, flags: dict[str, Any]) -> Settings:
     values = {name: value for name, value in flags.items() if name in Settings.__dataclass_fields__}
+    values.pop("tuned", None)  # The name of a file; `validate.with_tuned` reads it.
     budget = values.setdefault("budget", "quick")
     images = {name: flags.get(name) for name in ("train_images", "split_seed", "image_size")}
     values["data"] = images_of(budget, experiment, flags.get("data"), **images, skip_bad=flags.get("skip_bad", False))

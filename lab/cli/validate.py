@@ -1,12 +1,13 @@
 """Checks of a request before anything runs. Each refusal says which value is wrong and what would do."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab.evidence.provenance import cores
-from lab.evidence.schemas import LOOKS
+from lab.evidence.records import EvidenceError, read
+from lab.evidence.schemas import LOOKS, TuningSweep
 from lab.execute.own_model import model_file
 from lab.experiment import BUDGETS, BudgetName, Experiment
 from lab.settings import Settings, flag
@@ -70,6 +71,40 @@ def variants_of(
         raise UsageError(f"{others[0]} has its own model: leave it out, or run without --model.")
     left = tuple(name for name in experiment.names if name in given and name not in others)
     return left or tuple(name for name in experiment.names if name in given)  # `check` refuses where none is left.
+
+
+def with_tuned(
+    experiment: Experiment, settings: Settings, path: Path, variants_given: bool, flags: Collection[str] = ()
+) -> Settings:
+    """The settings with the winners of a `tuning.json`, for all variants that have one or for those that were given.
+
+    Raises:
+        UsageError: the file is of another recipe, other images or another model, lacks a variant, or has what a flag
+            sets too.
+    """
+    if experiment.compare:
+        raise UsageError(f"{experiment.name} compares all variants in one process, with one config: leave --tuned out.")
+    try:
+        found = read(path.expanduser(), TuningSweep, "name one that `tune` wrote")
+    except EvidenceError as error:
+        raise UsageError(str(error)) from error
+    if found.recipe != experiment.name:
+        raise UsageError(f"{path} is of {found.recipe} and not of {experiment.name}.")
+    if (found.data.source, found.model.partition(" ")[0]) != (settings.data.source, settings.model):
+        model = f" with --model {found.model.partition(' ')[0]}" if found.model else ""
+        raise UsageError(f"{path} was found on --data {found.data.source}{model}: use the same here, or tune again.")
+    fields = {field.name for field in dataclasses.fields(experiment.config)}
+    tuned = {
+        variant: {name: value for name, value in winner.items() if name in fields and value is not None}
+        for variant, winner in found.winners.items()
+    }
+    names = settings.variants if variants_given else tuple(name for name in experiment.names if name in tuned)
+    if lacking := [name for name in names if name not in tuned]:
+        raise UsageError(f"{path} has no settings of {lacking[0]}: tune it, or choose from {', '.join(tuned)}.")
+    twice = [flag(name) for variant in names for name in tuned[variant] if flag(name) in flags]
+    if twice:
+        raise UsageError(f"{path} has each variant's own {twice[0]}: leave the flag out.")
+    return dataclasses.replace(settings, variants=names, tuned={name: tuned[name] for name in names})
 
 
 def check(experiment: Experiment, settings: Settings, config: Any) -> None:

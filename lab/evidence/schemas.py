@@ -129,7 +129,8 @@ class Origin(Fields, frozen=True, kw_only=True):
     """What was asked for, of which code, and where it was done.
 
     `code` is a hash of the hashes in `parts`. `carried` is the commit up to which the evidence was carried over (see
-    `lineage`); no file holds it. `own` is there for images other than CIFAR-10.
+    `lineage`); no file holds it. `own` is there for images other than CIFAR-10. `tuned` are each variant's own
+    fields of the config, where they were read from a sweep.
     """
 
     schema: Literal[3]
@@ -154,6 +155,7 @@ class Origin(Fields, frozen=True, kw_only=True):
     until_decided: Count | None = None
     carried: str | None = None
     own: Own | None = None
+    tuned: dict[str, Config] = {}
 
     def __post_init__(self) -> None:
         if self.own is None:

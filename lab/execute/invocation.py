@@ -79,6 +79,7 @@ class Invocation:
             model=f"{settings.model} {model.digest}" if settings.model else "",
             table=experiment.table.digest(experiment.name) if experiment.table and not sweep else "",
             own=own,
+            tuned={variant: dict(fields) for variant, fields in settings.tuned.items()},
         )
         home = settings.home / experiment.name
         folder = _find(home, header) if settings.resume else new_folder(home)
@@ -126,7 +127,10 @@ class Invocation:
     def plan(self, variants: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         """The jobs of a comparison."""
         groups = [(name,) for name in variants] if not self.experiment.compare else [tuple(variants)]
-        return [self.job(group, seed, {}, self.folder) for seed in seeds for group in groups if group]
+        tuned = self.header.tuned
+        return [
+            self.job(group, seed, tuned.get(group[0], {}), self.folder) for seed in seeds for group in groups if group
+        ]
 
     def title(self) -> str:
         seeds = len(self.settings.seeds)
@@ -207,7 +211,7 @@ def write_classes(folder: Path, classes: Sequence[str]) -> None:
 
 
 # What must be the same where runs are to be taken over.
-SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table")
+SAME = ("kind", "budget", "config", "data", "data_digest", "code", "model", "table", "tuned")
 SAME_PLACE = ("machine", "versions", "keras", "environment")
 
 

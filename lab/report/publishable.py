@@ -64,6 +64,7 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
         lacking = set(experiment.names) - set(found.variants)
         first, many = experiment.first_seed, len(found.seeds)
         few = found.seeds != list(range(first, first + many)) or many < LEAST_SEEDS
+        problems["Its variants have settings of their own, from --tuned."] = bool(found.tuned)
         problems[f"It has {many} seeds; at least {LEAST_SEEDS} are needed, from {first} on."] = few
     problems[f"It lacks some of the variants: {', '.join(sorted(lacking))}."] = bool(lacking)
     problems["It has failed runs: repeat its command with --resume."] = any(run.status == "failed" for run in runs)

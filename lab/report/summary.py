@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lab.evidence.records import notes_in, printable, values_of
 from lab.evidence.schemas import LOOKS, Record, SearchTrial, TuningSweep
+from lab.experiment import Experiment
 from lab.report import replication
 from lab.report.pages import always
 from lab.report.published import STALE, Published
@@ -104,6 +105,8 @@ def not_applying(report: Report, published: Published, settings: Settings) -> st
     if found.budget != theirs.budget:
         return f"they are of budget {theirs.budget}, and this is {found.budget}"
     usual = dataclasses.asdict(default_config(report.experiment, found.budget, settings.data))
+    if found.tuned:
+        return "each variant has the settings of --tuned"
     if changed := [flag(name) for name, value in found.config.items() if value != usual[name]]:
         return f"you changed {', '.join(changed)}"
     if (found.data, found.data_digest) != (theirs.data, theirs.data_digest):
@@ -157,7 +160,7 @@ def _say_remarks(report: Report, settings: Settings, console: Console, said: set
             console.print(f"{', '.join(names)}: no clear gain over a guess here. {remedy}")
     variants = [name for name in found.variants if name in experiment.swept]
     usual = getattr(default_config(experiment, found.budget, settings.data), sweep.swept, None)
-    if variants and found.config.get(sweep.swept) == usual:  # Else it was given.
+    if variants and not found.tuned and found.config.get(sweep.swept) == usual:  # Else it was given.
         _say_once(f"Each {sweep.swept} is the recipe's, tuned on CIFAR-10. To find your own:", console, said)
         console.print(f"  {command_of(found.command, ['tune', '--variants', *variants], but=sweep.chosen)}")
 
@@ -171,15 +174,27 @@ def _remedy(overfits: bool, epochs: int | None, swept: str) -> str:
 
 
 def say_tuned(
-    found: TuningSweep, failures: Iterable[Record], settings: Settings, folder: Path, console: Console
+    experiment: Experiment,
+    found: TuningSweep,
+    failures: Iterable[Record],
+    settings: Settings,
+    folder: Path,
+    console: Console,
 ) -> None:
     """Each variant's winning settings, and on the reader's own images or model the command that uses them."""
     next_ones = []
     for variant, winner in found.winners.items():
         chosen = {key: value for key, value in winner.items() if value is not None}
-        console.print(f"{variant:>16}  {', '.join(f'{key} {value:g}' for key, value in chosen.items())}")
+        shown = [
+            f"{key.replace('_', ' ')} {value:.1%}" if key.endswith("accuracy") else f"{key} {value:g}"
+            for key, value in chosen.items()
+        ]
+        console.print(f"{variant:>16}  {', '.join(shown)}")
         words = [word for key, value in chosen.items() if key in found.config for word in (flag(key), f"{value:g}")]
         next_ones.append(command_of(found.command, ["--variants", variant, *words], but=chosen))
+    if settings.is_own and len(next_ones) > 1 and not experiment.compare:
+        words = ["--variants", *found.winners, "--tuned", str(folder / "tuning.json")]
+        next_ones = [command_of(found.command, words, but=chosen)]
     if settings.is_own:
         console.print("\n".join(f"{'Next' if command == next_ones[0] else '':<12} {command}" for command in next_ones))
     console.print(f"Evidence     {folder / 'tuning.json'}")

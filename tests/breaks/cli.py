@@ -4,11 +4,20 @@ from tests.breaks.row import of
 
 FLAGS, CLI = "tests/faults/test_flags.py", "tests/test_cli.py"
 OF_SEVERAL = f"{CLI}::test_of_several_recipes"
+OWN_DATA = "tests/test_own_data.py"
 BENCHMARK = "tests/test_benchmark.py"
 
 ROWS = [
     *of(
         "lab/cli/validate.py",
+        ("if lacking := [", "if False and [", f"{OWN_DATA}::test_what_was_tuned_is_used"),
+        ("    if twice:\n", "    if False:\n", f"{OWN_DATA}::test_what_was_tuned_is_used"),
+        (
+            "!= (settings.data.source, settings.model)",
+            "!= (found.data.source, settings.model)",
+            f"{OWN_DATA}::test_what_was_tuned_is_used",
+        ),
+        ("if found.recipe != experiment.name:", "if False:", f"{OWN_DATA}::test_what_was_tuned_of_another"),
         ("if not least <= value <= most:", "if value < least:", f"{FLAGS}::test_a_refusal_names"),
         ("or max(seeds) > LARGEST_SEED", "", f"{FLAGS}::test_a_refusal_names"),
         ("if not path.isprintable():", "if False:", f"{FLAGS}::test_a_refusal_names"),

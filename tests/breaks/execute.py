@@ -9,6 +9,8 @@ JOINING, MACHINE, MODEL = "tests/test_joining.py", "tests/faults/test_machine.py
 ROWS = [
     *of(
         "lab/execute/invocation.py",
+        ("tuned.get(group[0], {})", "{}", "tests/test_own_data.py::test_tuning_on_your_own"),
+        ('"table", "tuned")', '"table")', "tests/test_own_data.py::test_runs_with_other_settings"),
         ("fits = 2 ** (images.bit_length() - 1)", "fits = 2 ** images.bit_length()", f"{CLI}::test_a_batch_that_is"),
         ("if (config.images or 0) > images:", "if False:", f"{CLI}::test_more_images_than"),
         ("code_hash.parts_on_disk(", "code_hash.parts(", "tests/test_execute.py::test_code_that_was_changed_at"),
@@ -75,6 +77,7 @@ ROWS = [
     ),
     *of(
         "lab/execute/own_images.py",
+        ('if few and "images" in settings.fits:', "if few:", f"{NUMBERS}::test_a_recipe_of_a_thousand"),
         ("images // BATCHES", "images", f"{NUMBERS}::test_a_batch_size_that_fits"),
         (
             'if "batch_size" not in settings.fits or not usual:',

@@ -76,6 +76,8 @@ ROWS = [
     ),
     *of(
         "lab/report/figure.py",
+        ("if shows(panel)] or panels", "if shows(panel)]", f"{REPORT}::test_a_panel_with_nothing"),
+        ("return bool(axes.has_data())", "return True", f"{REPORT}::test_a_panel_with_nothing"),
         ("key=lambda name: -ends[name]", "key=lambda name: ends[name]", f"{REPORT}::test_of_more_than_six_lines"),
         ("heights[number - 1] + GAP", "heights[number - 1]", f"{REPORT}::test_lines_are_named"),
         ("np.nanstd(y, axis=0) / np.sqrt(freedom)", "np.nanstd(y, axis=0)", f"{REPORT}::test_a_band_is"),
@@ -155,6 +157,7 @@ ROWS = [
     ),
     *of(
         "lab/report/pages.py",
+        ("effect.seeds >= least", "True", f"{REPORT}::test_before_the_first_look"),
         ("code(part) if place % 2 else _escaped(part)", "_escaped(part)", f"{PUBLISHED}::test_claims_and_answers_keep"),
         (
             "if isinstance(value, (int, float)) and",
@@ -194,6 +197,7 @@ ROWS = [
     ),
     *of(
         "lab/report/summary.py",
+        ("> KNOWN]", "> 2]", "tests/test_own_numbers.py::test_what_to_try"),
         ("    if settings.is_own:\n", "    if False:\n", "tests/test_own_data.py::test_tuning_on_your_own"),
         ("if done == 1 else", "if done else", "tests/test_execute.py::test_a_full_disk"),
         ("bdtrc(right - 1, images", "bdtrc(right, images", "tests/test_own_numbers.py::test_how_often_a_guess"),
