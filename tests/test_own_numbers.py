@@ -522,14 +522,14 @@ def test_a_batch_size_that_was_given_and_does_not_fit_is_refused(photos, tmp_pat
 def test_what_few_test_images_cannot_tell(tests, words, capsys):
     looked_at(9_999, tests=tests)
     said = capsys.readouterr().out
-    start = f"Careful: With {tests} test images, an accuracy is known to within {words} (95 %), and differences below"
-    assert said.startswith(f"{start} 1 point count as none") if words else said == ""
+    start = f"Careful: With {tests} test images, an accuracy is known to within {words} (95 %). Differences of"
+    assert said.startswith(f"{start} 1 point, the least that count here, can't be seen") if words else said == ""
 
 
 def test_where_no_claim_is_about_accuracy_few_test_images_are_no_remark(capsys):
     timed = dataclasses.replace(tiny.EXPERIMENT, claims=())
     assert own_images._on_few(timed, 20) == ""
-    assert "below 0.5 points count as none" in own_images._on_few(load("strong_baseline"), 1_500)
+    assert "Differences of 0.5 points, the least" in own_images._on_few(load("strong_baseline"), 1_500)
 
 
 # The card

@@ -98,7 +98,7 @@ def said(capsys, tmp_path, *flags) -> str:
 def test_a_plain_run_ends_with_the_published_answer_and_that_it_agrees(ten, tmp_path, capsys):
     text = said(capsys, tmp_path)
     answer, agrees, table = (
-        text.index(words) for words in ("SUPPORTED: A loaded die", "Your runs agree", "Your runs, 3")
+        text.index(words) for words in ("SUPPORTED: A loaded die", "Your runs agree", "Your runs, mean")
     )
     assert answer < agrees < table
     assert "UNDECIDED: A slightly loaded die wins" in text

@@ -79,7 +79,7 @@ def _on_few(experiment: Experiment, images: int) -> str:
     least = f"{100 * counts:g} point{'' if counts == 0.01 else 's'}"
     return (
         f"With {images:,} test images, an accuracy is known to within ±{100 * half:.{0 if half >= 0.1 else 1}f} points "
-        f"(95 %), and differences below {least} count as none: only large differences can show."
+        f"(95 %). Differences of {least}, the least that count here, can't be seen with so few."
     )
 
 

@@ -138,7 +138,8 @@ def trained(report: Report) -> str:
     if not lengths:
         return ""
     found = report.found
-    which = "Most" if len(lengths) > 1 or report.experiment.own_flags else "All"
+    differ = len(lengths) > 1 or any(name in report.experiment.own_flags for name in report.found.variants)
+    which = "Most" if differ else "All"
     ours = {"subset": 8_000, "full": 45_000}.get(found.data.source)  # Of a reader's own images nobody knows here.
     images = found.config.get("images") or found.data.train_images or ours
     on = f" on {images:,} images{' of CIFAR-10' if ours else ''}" if images else ""

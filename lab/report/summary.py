@@ -56,7 +56,9 @@ def say_measured(
         agreeing = replication.words(replication.agreement(report, theirs), theirs)
         console.print("\n".join([*theirs.verdict_lines(), *agreeing]))
     seeds = len(report.found.seeds)
-    console.print(f"\nYour runs, {seeds} seed{'s' if seeds > 1 else ''}:")
+    console.print(
+        "\nYour runs, 1 seed:" if seeds == 1 else f"\nYour runs, mean ± standard deviation over {seeds} seeds:"
+    )
     console.print(_table(*report.table()))
     _say_classes(report, console)
     _say_remarks(report, settings, console, said)
@@ -68,7 +70,7 @@ def say_measured(
             console.print(f"{name:<12} {folder / file}")
     saved = [Path(settings.save) / f"{record.variant}-seed-{record.seed}.keras" for record in report.records]
     if settings.save and any(path.exists() for path in saved):
-        console.print(f"Models       {settings.save}")
+        console.print(f"Models       {settings.save} (docs/your-data.md says how to use them)")
     if settings.log:
         where = [] if settings.logdir == LOGS else ["--logdir", str(settings.logdir)]
         board = shlex.join(["python", "-m", "recipes", "board", report.experiment.name, *where])
