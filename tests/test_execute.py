@@ -15,7 +15,7 @@ from pathlib import Path
 import pebble
 import pytest
 
-from lab import settings
+from lab import Objective, settings
 from lab.cli import commands
 from lab.core.perform import record_of
 from lab.evidence import code_hash, records
@@ -23,6 +23,7 @@ from lab.execute import executor, invocation, job, own_model, scheduler
 from lab.execute import ray as on_ray
 from lab.execute import start as starting
 from lab.execute.job import run_job
+from lab.experiments import load
 from pipelines import sources
 from tests.conftest import ROOT, evidence_in, numbers
 from tests.toys import guess, pair
@@ -400,3 +401,26 @@ def test_what_measures_times_has_the_machine_to_itself_and_a_gpu_has_one_run(tmp
     assert at_once(2) == 2
     assert at_once(2, jobs=3) == 2
     assert at_once(2, jobs=3, backend="ray") == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "alone"),
+    [
+        ("mixed_precision", "run", True),
+        ("mixed_precision", "extend", True),
+        ("mixed_precision", "tune", False),
+        ("speedrun", "tune", False),
+        ("optimizers", "run", False),
+        ("optimizers", "tune", False),
+    ],
+)
+def test_what_is_timed_has_the_machine_to_itself_and_a_sweep_has_not(name, action, alone):
+    asked = types.SimpleNamespace(experiment=load(name), settings=types.SimpleNamespace(action=action))
+    assert invocation.Invocation.alone.fget(asked) is alone
+
+
+def test_a_sweep_for_the_fastest_has_the_machine_to_itself():
+    tuning = dataclasses.replace(guess.TUNING, objective=Objective("seconds_to_target", lower=True))
+    experiment = dataclasses.replace(guess.EXPERIMENT, tuning=tuning)
+    asked = types.SimpleNamespace(experiment=experiment, settings=types.SimpleNamespace(action="tune"))
+    assert invocation.Invocation.alone.fget(asked)

@@ -100,8 +100,13 @@ class Invocation:
 
     @property
     def alone(self) -> bool:
-        """Whether its runs have the machine to themselves, since they measure times."""
-        return self.experiment.compare is not None
+        """Whether its runs have the machine to themselves, since they measure times. Those of a sweep are not timed,
+        unless it looks for what is fastest."""
+        experiment, tuning = self.experiment, self.experiment.tuning
+        if self.settings.action != "tune":
+            return experiment.compare is not None
+        sought = [tuning.objective_of(name).metric for name in tuning.grids] if tuning else []
+        return any(metric in experiment.timed for metric in sought)
 
     def job(self, variants: tuple[str, ...], seed: int, fields: dict[str, Any], folder: Path) -> Job:
         """One job of this invocation, with some fields of the config replaced."""

@@ -9,6 +9,12 @@ JOINING, MACHINE, MODEL = "tests/test_joining.py", "tests/faults/test_machine.py
 ROWS = [
     *of(
         "lab/execute/invocation.py",
+        ('if self.settings.action != "tune":', "if True:", "tests/test_execute.py::test_what_is_timed_has"),
+        (
+            "return any(metric in experiment.timed",
+            "return any(False",
+            "tests/test_execute.py::test_a_sweep_for_the_fastest",
+        ),
         ("tuned.get(group[0], {})", "{}", "tests/test_own_data.py::test_tuning_on_your_own"),
         ('"table", "tuned")', '"table")', "tests/test_own_data.py::test_runs_with_other_settings"),
         ("fits = 2 ** (images.bit_length() - 1)", "fits = 2 ** images.bit_length()", f"{CLI}::test_a_batch_that_is"),
