@@ -17,6 +17,8 @@ ROUNDING = "far above what rounding leaves of float64, and far below what any mi
 SMALLEST: dict[str, tuple[float, str]] = {
     "test_accuracy": (0.01, "a point: another draw of as many test images moves a difference by up to half of that"),
     "strong_accuracy": (0.005, "half a point: a twentieth of the errors that are left at 90 %"),
+    "new_accuracy": (0.02, "two points: another draw of as many test images moves a difference by up to that"),
+    "known_accuracy": (0.01, "a point, as for test images"),
     "train_accuracy": (0.01, "a point, as for test images"),
     "running_accuracy": (0.01, "a point, as for test images"),
     "generalization_gap": (0.01, "a point, as for the accuracies that it is a difference of"),

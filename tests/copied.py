@@ -181,6 +181,12 @@ def with_swiglu(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> A
     return usual(recipe, sets, callbacks, build_model=build, **arguments)
 
 
+def on_a_base(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """On features that nothing has trained."""
+    base = recipe.build_base(sets.train.element_spec[0].shape[1:])
+    return recipe.train(sets.train, sets.validation, sets.classes, base, callbacks=callbacks, **arguments)
+
+
 # A recipe's name or, where one recipe is tried in several ways, "NAME/WAY" -> how.
 TABLE: dict[str, Row] = {
     "functional_multi_input": Row(prepare="image_and_numbers"),
@@ -204,6 +210,7 @@ TABLE: dict[str, Row] = {
     "optimizers": Row(),
     "optimizers/momentum": Row({"optimizer": "momentum"}),
     "sequential": Row(),
+    "transfer_learning": Row(train=on_a_base),
     "schedules": Row(),
     "schedules/warmup_linear": Row({"schedule": "linear", "warmup": 0.1}),
     "schedules/plateau": Row({"schedule": "plateau"}),

@@ -20,7 +20,7 @@ CHAPTERS = {
         "sequential", "functional_skip", "functional_multi_input", "activations", "subclassed_routing", "custom_loop"
     ),
     "Optimizing": ("optimizers", "schedules", "gradients"),
-    "Generalizing": ("regularization", "strong_baseline"),
+    "Generalizing": ("regularization", "transfer_learning", "strong_baseline"),
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed", "speedrun"),
     "Searching": ("search",),
 }  # fmt: skip

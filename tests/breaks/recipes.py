@@ -8,9 +8,26 @@ SKIP = "tests/test_functional_skip.py"
 SPEEDRUN = "tests/test_speedrun.py"
 STRONG = "tests/test_strong_baseline.py"
 
-ACTIVATIONS = "tests/test_activations.py"
+ACTIVATIONS, TRANSFER = "tests/test_activations.py", "tests/test_transfer_learning.py"
 
 ROWS = [
+    *of(
+        "recipes/transfer_learning.py",
+        ("    base.trainable = False\n", "    base.trainable = True\n", f"{TRANSFER}::test_a_frozen_base"),
+        ("not isinstance(layer, layers.BatchNormalization)", "True", f"{TRANSFER}::test_fine_tuning_moves"),
+        ("            unfreeze(layer)\n", "            pass\n", f"{TRANSFER}::test_fine_tuning_moves"),
+        ("epochs * len(train_set)", "epochs", f"{TRANSFER}::test_rates_fall"),
+        ("include_top=False", "include_top=True", f"{TRANSFER}::test_a_base_of_keras"),
+    ),
+    *of(
+        "lab/experiments/transfer_learning.py",
+        ("(split.labels < last)", "(split.labels <= last)", f"{TRANSFER}::test_known_and_new"),
+        ("labels=found.labels - first", "labels=found.labels", f"{TRANSFER}::test_known_and_new"),
+        ("default_rng(seed)", "default_rng(0)", f"{TRANSFER}::test_few_images"),
+        ("    base.trainable = True\n", "    recipe.unfreeze(base)\n", f"{TRANSFER}::test_each_way"),
+        ("untrained(images, training=True)", "untrained(images, training=False)", f"{TRANSFER}::test_each_way"),
+        ("    run.correct = None", "    pass", f"{TRANSFER}::test_a_run_is_scored"),
+    ),
     *of(
         "recipes/activations.py",
         ('activation, "he_normal")', 'activation, "glorot_uniform")', f"{ACTIVATIONS}::test_glorots_initializer"),
