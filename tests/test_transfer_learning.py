@@ -106,7 +106,7 @@ def test_a_base_of_keras_applications_takes_pixels_and_gives_features(monkeypatc
     monkeypatch.setattr(keras.applications, "MobileNetV3Small", without_weights)
     base = recipe.imagenet_base((64, 64, 3))
     assert asked == ["imagenet"]
-    assert len(base.output_shape) == 2
+    assert base.output_shape == (None, 576)
     assert [layer for layer in base.layers if isinstance(layer, keras.layers.Rescaling)]
     images = tf.random.uniform((20, 64, 64, 3), 0, 255)
     model = recipe.train(tf.data.Dataset.from_tensor_slices((images, [0, 1] * 10)).batch(10), None, 2, base, epochs=1)

@@ -177,7 +177,9 @@ BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "exponential": (0.02, "strength", 0.1),
     "averaged": (0.01, "strength", 0.03),
     "cutout": (0.01, "strength", 0.015),
-    "mixup": (0.02, "strength", 0.2),
+    "mixup": (0.02, "strength", 0.05),
+    "layer_norm": (0.01, "decay", 0.05),
+    "silu": (0.02, "decay", 0.05),
     "dropout": (0.02, "strength", 0.025),
     "l2": (0.01, "strength", 1e-4),
 }

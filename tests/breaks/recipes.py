@@ -13,7 +13,7 @@ ACTIVATIONS, TRANSFER = "tests/test_activations.py", "tests/test_transfer_learni
 ROWS = [
     *of(
         "recipes/transfer_learning.py",
-        ("    base.trainable = False\n", "    base.trainable = True\n", f"{TRANSFER}::test_a_frozen_base"),
+        ("base.trainable = False", "base.trainable = True", f"{TRANSFER}::test_a_frozen_base"),
         ("not isinstance(layer, layers.BatchNormalization)", "True", f"{TRANSFER}::test_fine_tuning_moves"),
         ("            unfreeze(layer)\n", "            pass\n", f"{TRANSFER}::test_fine_tuning_moves"),
         ("epochs * len(train_set)", "epochs", f"{TRANSFER}::test_rates_fall"),
