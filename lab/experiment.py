@@ -82,6 +82,7 @@ class Experiment:
         recipe: the module in `recipes` whose advice is tested.
         variants: name -> partial function; for the other two forms any collection of names will do.
         claims: the advice to be measured.
+        apart: variants that `compare` is given one by one, beside other runs, since nothing of theirs is timed.
         config: a frozen dataclass of what can be set by flags, all with defaults. Without one it is made of `flags` and
             of those arguments of the variants' functions that are numbers. A field `target` is an accuracy that was set
             for CIFAR-10, and is left out (None) for other images.
@@ -125,6 +126,7 @@ class Experiment:
     config: Any = None
     train: Callable[[str, Any, Any], dict[str, float]] | None = None
     compare: Callable[[Any, Mapping[str, Any]], dict[str, dict[str, float]]] | None = None
+    apart: Sequence[str] = ()
     flags: Mapping[str, Any] = field(default_factory=dict)
     own_flags: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     images: Literal["subset", "full"] = "subset"
@@ -165,7 +167,7 @@ class Experiment:
         if unknown_claims := {one for ids in self.about.values() for one in ids} - {claim.id for claim in self.claims}:
             raise ValueError(f"`about` names {', '.join(sorted(unknown_claims))}: no such claim.")
         named = {f"Claim {claim.id}": claim.variants for claim in self.claims}
-        of_some = ("fails", "left_out", "opens", "own_flags")
+        of_some = ("apart", "fails", "left_out", "opens", "own_flags")
         named |= {f"`{name}`": set(getattr(self, name)) for name in of_some}
         for where, variants in named.items():
             if unknown := variants - set(self.names):
@@ -201,6 +203,10 @@ class Experiment:
         own = self.own_flags.get(variant, {}).items()
         kept = {name: value for name, value in own if getattr(config, name) == getattr(usual, name)}
         return replace(config, **kept) if kept else config
+
+    def runs_apart(self, variant: str) -> bool:
+        """Whether its runs need no others of the same seed in their process, and may have company on the machine."""
+        return self.compare is None or variant in self.apart
 
     def takes_model(self, variant: str) -> bool:
         """Whether `--model` can put a reader's `build_model` in the place of the recipe's."""

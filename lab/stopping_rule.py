@@ -41,6 +41,7 @@ def times_count(experiment: Experiment) -> bool:
 def _one_more_occasion(invocation: Invocation, before: Sequence[Record], say: Say, watch: Watch) -> list[Record]:
     """Measure all variants at ten more seeds, unless there are four occasions."""
     experiment = invocation.experiment
+    before = [record for record in before if record.variant not in experiment.apart]
     many, seeds = len(set(occasions_of(before).values())), sorted({record.seed for record in before})
     if many < OCCASIONS:
         here = [record for record in before if record.began and record.host == host()]

@@ -174,52 +174,83 @@ def test_a_channel_is_dead_where_it_is_zero_everywhere():
     assert experiment.dead_share(built("leaky_relu_6"), SOME[0]) == 0
 
 
-def test_the_spread_is_over_four_ways_to_train_and_all_is_measured_once(monkeypatch, tmp_path):
-    asked = {}
+class Fake:
+    """A run that scores whatever was trained by the name of its variant."""
 
-    class Fake:
-        def __init__(self, name):
-            self.name, self.seed, self.data, self.curves = name, 301, sources.Request(), {"gradient_norms": [1.0, 2.0]}
+    seed, data, correct = 301, sources.Request(), "bits"
 
-        def callbacks(self, data):
-            return []
+    def __init__(self, variant):
+        self.variant, self.curves = variant, {"gradient_norms": [1.0, 2.0]}
 
-        def scores(self, model, data):
-            return {
-                "test_accuracy": {"relu_residual_momentum": 0.3, "swiglu_residual_constant": 0.4}.get(self.name, 0.5)
-            }
+    def callbacks(self, data):
+        return []
 
-        def interleaved(self, steps, **shape):
-            asked["timed"] = list(steps)
-            return type("Blocks", (), {"step_seconds": lambda _, name: 0.001 * (1 + len(name))})()
+    def scores(self, model, data):
+        return {"test_accuracy": {"relu_residual_momentum": 0.3, "relu_residual_constant": 0.6}.get(model, 0.5)}
 
-    def trained(name):
-        return lambda *_, **given: asked.__setitem__(name, given)
+    def interleaved(self, steps, **shape):
+        self.timed = list(steps), shape
+        return type("Blocks", (), {"step_seconds": lambda _, name: 0.001 * len(name)})()
 
-    names = [name for name in experiment.VARIANTS if "residual" in name or name.endswith("_6")]
-    monkeypatch.setattr(experiment, "VARIANTS", {name: trained(name) for name in names})
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What each variant's function was given; it returns its name in the place of a model."""
+    given = {}
+
+    def of(name):
+        return lambda *_, **how: given.__setitem__(name, how) or name
+
+    monkeypatch.setattr(experiment, "VARIANTS", {name: of(name) for name in experiment.VARIANTS})
     monkeypatch.setattr(experiment, "dead_share", lambda *_: 0.25)
-    monkeypatch.setattr(experiment, "build_step", lambda *_: None)
+    return given
+
+
+def test_a_trained_variant_has_its_gradients_its_epochs_and_with_relu_its_dead_units(asked):
     config = experiment.EXPERIMENT.config(batch_size=64)
-    found = experiment.compare(config, {name: Fake(name) for name in names})
-    assert found["relu_residual"]["spread"] == pytest.approx(0.2)
-    assert found["swiglu_residual"]["spread"] == pytest.approx(0.1)
-    assert set(asked["timed"]) == {"linear_6", *(f"{name}_6" for name in recipe.ACTIVATIONS)}
-    assert found["gelu_6"]["log_time"] == pytest.approx(math.log(7))
-    assert "log_time" not in found["relu_residual"]
-    assert found["relu_6"]["log_passed"] == pytest.approx(-math.log(2))
-    assert ("dead" in found["relu_6"], "dead" in found["gelu_6"], "dead" in found["relu_residual"]) == (
-        True,
-        False,
-        False,
-    )
+    found = {
+        name: experiment.compare(config, {name: Fake(name)})[name]
+        for name in ("relu_6", "gelu_6", "relu_residual", "relu_residual_20_epochs")
+    }
+    assert all(metrics["log_passed"] == pytest.approx(-math.log(2)) for metrics in found.values())
+    assert {name for name, metrics in found.items() if "dead" in metrics} == {"relu_6"}
     assert asked["relu_residual_20_epochs"]["epochs"] == 20
     assert asked["relu_residual"]["epochs"] == 5
-    assert not any("rate" in asked[name] for name in names)
+    assert not any("rate" in how for how in asked.values())
+    experiment.compare(experiment.EXPERIMENT.config(rate=0.5, epochs=2), {"relu_residual_20_epochs": Fake("")})
+    assert (asked["relu_residual_20_epochs"]["rate"], asked["relu_residual_20_epochs"]["epochs"]) == (0.5, 2)
+
+
+def test_the_spread_is_of_the_best_and_the_worst_of_four_ways(asked):
+    run = Fake("relu_four_ways")
+    found = experiment.compare(experiment.EXPERIMENT.config(), {"relu_four_ways": run})["relu_four_ways"]
+    assert found == {"spread": pytest.approx(0.3), "test_accuracy": pytest.approx((0.5 + 0.6 + 0.3 + 0.5) / 4)}
+    assert run.correct is None
+    assert set(asked) == {"relu_residual", *(f"relu_residual_{way}" for way in experiment.OTHER_WAYS)}
+
+
+def test_steps_are_timed_together_and_nothing_is_trained(asked, monkeypatch):
+    built = []
+    monkeypatch.setattr(experiment, "build_step", lambda variant, *size: built.append((variant, *size)))
+    runs = {name: Fake(name) for name in ("time_of_relu", "time_of_swiglu")}
+    found = experiment.compare(experiment.EXPERIMENT.config(batch_size=64), runs)
+    assert built == [("relu_6", 64, SHAPE, 10), ("swiglu_6", 64, SHAPE, 10)]
+    assert runs["time_of_relu"].timed == (list(runs), {"block": 110})
+    assert found["time_of_swiglu"] == {"step_ms": pytest.approx(14), "log_time": pytest.approx(math.log(0.014))}
+    assert asked == {}
+    timed = [name for name in experiment.VARIANTS if not experiment.EXPERIMENT.runs_apart(name)]
+    assert timed == ["time_of_linear", *(f"time_of_{name}" for name in recipe.ACTIVATIONS)]
+
+
+def test_a_timed_step_trains():
+    step = experiment.build_step("swiglu_6", 8, SHAPE, 10)
+    losses = [float(step()) for _ in range(30)]
+    assert losses[-1] < losses[0]
+    assert step.func.__self__.optimizer.iterations == 30
 
 
 def test_rates_that_are_too_high_are_multiples_of_relus_best_one():
-    rates = {name: variant.keywords["rate"] for name, variant in experiment.VARIANTS.items()}
+    rates = {name: variant.keywords["rate"] for name, variant in experiment.VARIANTS.items() if variant}
     for name in ("relu", "leaky_relu"):
         assert rates[f"{name}_6_at_16_times"] == 16 * experiment.RATES["relu_6"]
         assert rates[f"{name}_6_at_4_times"] == 4 * experiment.RATES["relu_6"]

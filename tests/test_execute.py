@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pebble
 import pytest
+from msgspec import structs
 
 from lab import Objective, settings
 from lab.cli import commands
@@ -24,9 +25,11 @@ from lab.execute import ray as on_ray
 from lab.execute import start as starting
 from lab.execute.job import run_job
 from lab.experiments import load
+from lab.report import card
+from lab.report.report import Report
 from pipelines import sources
 from tests.conftest import ROOT, evidence_in, numbers
-from tests.toys import guess, pair
+from tests.toys import guess, made_up, pair
 
 
 @pytest.mark.parametrize("backend", ["local", "ray"])
@@ -394,7 +397,7 @@ def test_a_run_does_not_depend_on_the_one_before_it_in_its_process(tmp_path):
 def test_what_measures_times_has_the_machine_to_itself_and_a_gpu_has_one_run(tmp_path):
     def at_once(devices, alone=False, **fields):
         asked = settings.Settings("quick", (1,), (), sources.Request(), tmp_path, **fields)
-        return scheduler._at_once(types.SimpleNamespace(settings=asked, alone=alone), devices)
+        return scheduler._at_once(asked, devices, alone)
 
     assert at_once(0, alone=True, jobs=8) == 1
     assert at_once(0, jobs=3) == 3
@@ -424,3 +427,43 @@ def test_a_sweep_for_the_fastest_has_the_machine_to_itself():
     experiment = dataclasses.replace(guess.EXPERIMENT, tuning=tuning)
     asked = types.SimpleNamespace(experiment=experiment, settings=types.SimpleNamespace(action="tune"))
     assert invocation.Invocation.alone.fget(asked)
+
+
+@pytest.fixture
+def partly_apart(monkeypatch):
+    """The toy that compares two sleeps, with a third variant that needs no company."""
+    monkeypatch.setitem(pair.VARIANTS, "apart", 0.001)
+    experiment = dataclasses.replace(pair.EXPERIMENT, variants=pair.VARIANTS, apart=("apart",))
+    monkeypatch.setattr(pair, "EXPERIMENT", experiment)
+    return experiment
+
+
+def test_variants_apart_run_side_by_side_before_those_that_are_timed(partly_apart, monkeypatch, tmp_path):
+    phases = []
+
+    def phase(work, jobs, gpus, tell):
+        phases.append((jobs, [(one.variants, one.seed, one.alone) for one in work]))
+        for one in work:
+            tell(one)
+            yield one, run_job(dataclasses.replace(one, alone=True))
+
+    monkeypatch.setattr(executor, "side_by_side", phase)
+    assert commands.run(partly_apart, ["--seeds", "2", "--jobs", "2", "--logdir", str(tmp_path)]) == 0
+    together = ("short", "long")
+    assert phases == [
+        (2, [(("apart",), 1, False), (("apart",), 2, False)]),
+        (1, [(together, 1, True), (together, 2, True)]),
+    ]
+    assert {(r["variant"], r["seed"]) for r in evidence_in(tmp_path)["records"]} == {
+        (name, seed) for name in (*together, "apart") for seed in (1, 2)
+    }
+
+
+def test_the_time_of_a_run_is_shared_by_those_that_it_runs_with(partly_apart):
+    """On two cores: of what runs apart two at a time, and of what is compared the time of one process."""
+    machine = structs.replace(made_up.evidence([]).machine, cores=2)
+    of = {name: made_up.record(name, seconds={"total": 10.0}) for name in ("short", "long", "apart")}
+    found = structs.replace(made_up.evidence(list(of.values()), variants=list(of), recipe="pair"), machine=machine)
+    assert Report(partly_apart, found).seconds(found.records) == 10 / 2 + 10 / 2 + 10 / 2
+    assert Report(pair.EXPERIMENT, found).seconds([of["apart"]]) == 5
+    assert "The timed variants of a seed took turns" in card.notes(Report(partly_apart, found))

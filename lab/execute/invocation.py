@@ -100,8 +100,10 @@ class Invocation:
 
     @property
     def alone(self) -> bool:
-        """Whether its runs have the machine to themselves, since they measure times. Those of a sweep are not timed,
-        unless it looks for what is fastest."""
+        """Whether any of its runs have the machine to themselves, since they measure times.
+
+        Those of a sweep are not timed, unless it looks for what is fastest.
+        """
         experiment, tuning = self.experiment, self.experiment.tuning
         if self.settings.action != "tune":
             return experiment.compare is not None
@@ -125,13 +127,14 @@ class Invocation:
             logging=self.settings.log and folder == self.folder,
             profile=self.settings.profile,
             save=self.settings.save,
-            alone=self.alone,
+            alone=self.alone and not all(map(self.experiment.runs_apart, variants)),
             log=str(self.folder / "workers.log"),
         )
 
     def plan(self, variants: Sequence[str], seeds: Sequence[int]) -> list[Job]:
         """The jobs of a comparison."""
-        groups = [(name,) for name in variants] if not self.experiment.compare else [tuple(variants)]
+        apart = [name for name in variants if self.experiment.runs_apart(name)]
+        groups = [*((name,) for name in apart), tuple(name for name in variants if name not in apart)]
         tuned = self.header.tuned
         return [
             self.job(group, seed, tuned.get(group[0], {}), self.folder) for seed in seeds for group in groups if group

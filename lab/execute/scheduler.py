@@ -13,6 +13,7 @@ from lab.execute import executor
 from lab.execute.invocation import Invocation
 from lab.execute.job import Job
 from lab.execute.ray import on_ray
+from lab.settings import Settings
 
 
 class Watcher(Protocol):
@@ -41,10 +42,13 @@ def run_jobs(invocation: Invocation, jobs: Sequence[Job], say: Say, watch: Watch
             found[job] = whole
     if found and invocation.settings.resume:
         say(f"Kept {len(found)} finished runs of {invocation.folder}.")
-    if todo := [job for job in jobs if job not in found]:
-        devices = len(gpus())
-        at_once = _at_once(invocation, devices)
-        do = on_ray if invocation.settings.backend == "ray" else executor.side_by_side
+    devices = len(gpus())
+    do = on_ray if invocation.settings.backend == "ray" else executor.side_by_side
+    for alone in (False, True):
+        todo = [job for job in jobs if job not in found and job.alone == alone]
+        if not todo:
+            continue
+        at_once = _at_once(invocation.settings, devices, alone)
         with watch(todo, at_once) as watcher, contextlib.closing(do(todo, at_once, devices, watcher.started)) as done:
             for job, records in done:  # Whatever happens here, the workers end.
                 for record in records:
@@ -88,10 +92,9 @@ def _another_run(record: Record, variant: str, job: Job) -> str:
     return "" if record.config == json.loads(json.dumps(dict(job.config))) else "it was made with other settings"
 
 
-def _at_once(invocation: Invocation, devices: int) -> int:
+def _at_once(settings: Settings, devices: int, alone: bool) -> int:
     """How many jobs are done at a time: one a GPU, or one a core, unless something else is asked for."""
-    if invocation.alone:
+    if alone:
         return 1  # Times are measured with nothing beside them.
-    settings = invocation.settings
     at_once = settings.jobs or devices or cores()
     return min(at_once, devices) if devices and settings.backend == "local" else at_once

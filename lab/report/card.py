@@ -155,7 +155,8 @@ def notes(report: Report) -> str:
     """What a reader should know about the numbers in the table."""
     experiment, text = report.experiment, []
     if experiment.compare:
-        text.append("All variants of a seed took turns in one process, alone on the machine.")
+        which = "The timed variants" if experiment.apart else "All variants"
+        text.append(f"{which} of a seed took turns in one process, alone on the machine.")
     elif "images_per_second" in report.shown():
         text.append("Speeds come from runs side by side and decide no claim.")
     if report.levels("epochs_to_target"):

@@ -330,8 +330,12 @@ class Report:
     def seconds(self, records: Iterable[Record]) -> float:
         """Seconds that some of the runs need by their own account."""
         # Runs beside one another are as many as cores, and variants compared in one process share its seconds.
-        shares = len(self.found.variants) if self.experiment.compare else self.found.machine.cores
-        return sum(record.seconds.get("total", 0.0) for record in records) / max(1, shares)
+        apart = {variant: self.experiment.runs_apart(variant) for variant in self.found.variants}
+        together = sum(not is_apart for is_apart in apart.values())
+        return sum(
+            record.seconds.get("total", 0.0) / (self.found.machine.cores if apart[record.variant] else together)
+            for record in records
+        )
 
     def quick_seconds(self) -> int:
         """About how many seconds a plain run takes: its share of all runs, in the time that all of them took."""

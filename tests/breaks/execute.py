@@ -79,6 +79,7 @@ ROWS = [
     *of(
         "lab/execute/scheduler.py",
         ("problem = _another_run(record, variant, job)", 'problem = ""', "tests/test_execute.py::test_a_record_that"),
+        ("for alone in (False, True):", "for alone in (True, False):", "tests/test_execute.py::test_variants_apart"),
         ("return 1  # Times are", "return 2  # Times are", "tests/test_execute.py::test_what_measures_times_has"),
     ),
     *of(

@@ -51,12 +51,12 @@ ROWS = [
         ),
         ("(outputs == 0).all(", "(outputs == 0).any(", f"{ACTIVATIONS}::test_a_channel_is_dead"),
         (
-            'found[name]["spread"] = float(np.ptp(',
-            'found[name]["spread"] = float(np.std(',
+            '"spread": float(np.ptp(',
+            '"spread": float(np.std(',
             f"{ACTIVATIONS}::test_the_spread",
         ),
         ("rate=times * RATES", "rate=RATES", f"{ACTIVATIONS}::test_rates_that_are"),
-        ("EXPERIMENT.config_of(variant, config).epochs", "config.epochs", f"{ACTIVATIONS}::test_the_spread"),
+        ("EXPERIMENT.config_of(variant, config).epochs", "config.epochs", f"{ACTIVATIONS}::test_a_trained_variant"),
         ('"residual": (38, 20)', '"residual": (38, 38)', f"{ACTIVATIONS}::test_swiglu_has"),
     ),
     *of(
