@@ -76,7 +76,8 @@ class Experiment:
     laboratory calls each of them with batches of a run's images and scores the model that it returns. With
     `train(variant, config, run)`, that does one run and returns its metrics. In both forms runs go side by side.
     `compare(config, runs)` does all variants of one seed in one process, with nothing beside it, and returns each
-    variant's metrics: for times, memory, and models that variants share. `runs` maps variant names to `Run`s.
+    variant's metrics: for times, memory, and models that variants share. `runs` maps variant names to `Run`s. Those
+    `apart` are done as in the other forms, each as the only one of its `runs`.
 
     Args:
         recipe: the module in `recipes` whose advice is tested.
