@@ -36,6 +36,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "log_memory": (0.1, "a tenth of the memory: about what the next larger batch size needs more"),
     "log_first_gradient": (math.log(10) / 2, "half a decade: as much as a step of the grid of rates could make up for"),
     "log_passed": (0.1, "a tenth a layer, which after twelve layers is a factor of three"),
+    "agreement": (0.05, "a twentieth of the largest agreement that there is"),
     "dead": (0.05, "a twentieth of the units"),
     "spread": (0.01, "a point, as for the accuracies that it is a difference of"),
     "log_step": (0.05, "a twentieth of the length: less than neighboring rates of a grid differ by"),

@@ -210,6 +210,8 @@ TABLE: dict[str, Row] = {
     "optimizers": Row(),
     "optimizers/momentum": Row({"optimizer": "momentum"}),
     "sequential": Row(),
+    "batch_size": Row(),
+    "batch_size/rmsprop": Row({"rmsprop": True, "steps": 6}),
     "transfer_learning": Row(train=on_a_base),
     "schedules": Row(),
     "schedules/warmup_linear": Row({"schedule": "linear", "warmup": 0.1}),

@@ -118,7 +118,9 @@ def test_at_smoke_every_variant_ends_where_its_recorded_seeds_say(smoke, name):
     if not experiment.floor:
         return
     reached = values_of(records, experiment.floor)
-    assert set(reached) == {name for name in usual if not experiment.apart or experiment.runs_apart(name)}
+    # Where some variants train and others are looked at or timed, those of a plain run train.
+    assert set(reached) >= (set(experiment.usual("quick")) if experiment.apart else usual)
+    assert all(record.status == "finished" for record in records if record.variant not in experiment.fails)
     for variant, (value,) in ((variant, values.values()) for variant, values in reached.items()):
         least, most = bounds(name, variant)
         assert least <= value <= most, variant

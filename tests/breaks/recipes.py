@@ -10,7 +10,30 @@ STRONG = "tests/test_strong_baseline.py"
 
 ACTIVATIONS, TRANSFER = "tests/test_activations.py", "tests/test_transfer_learning.py"
 
+BATCH_SIZE = "tests/test_batch_size.py"
+
 ROWS = [
+    *of(
+        "recipes/batch_size.py",
+        ("(batch_size / of) ** power", "(of / batch_size) ** power", f"{BATCH_SIZE}::test_rates_are_scaled"),
+        ("full * tf.math.l2_normalize(", "full * (", f"{BATCH_SIZE}::test_agreement_is"),
+        (".batch(batch_size, drop", ".batch(1, drop", f"{BATCH_SIZE}::test_a_larger_batch"),
+        (
+            "epochs * len(train_set))",
+            "epochs * len(train_set) // (accumulate or 1))",
+            f"{BATCH_SIZE}::test_the_schedule",
+        ),
+        (".repeat().take(steps), 1", ".repeat().take(steps), epochs", f"{BATCH_SIZE}::test_a_number_of_steps"),
+        ("    if rmsprop:\n", "    if accumulate:\n", f"{BATCH_SIZE}::test_the_optimizer_is"),
+    ),
+    *of(
+        "lab/experiments/batch_size.py",
+        ("min(OWN_SIZES[variant], config.largest)", "OWN_SIZES[variant]", f"{BATCH_SIZE}::test_what_flags_say"),
+        ("min(OWN_SIZES[variant], ", "min(64, ", f"{BATCH_SIZE}::test_each_variant_has"),
+        ("run, data, epochs=1)", "run, data)", f"{BATCH_SIZE}::test_gradients_are"),
+        ("blocks.step_seconds(name) / TIMED[name]", "blocks.step_seconds(name)", f"{BATCH_SIZE}::test_steps_are_timed"),
+        ('RATES.get(name, RATES["own_rate_64"])', "0.05", f"{BATCH_SIZE}::test_each_variant_has"),
+    ),
     *of(
         "recipes/transfer_learning.py",
         ("base.trainable = False", "base.trainable = True", f"{TRANSFER}::test_a_frozen_base"),
