@@ -165,6 +165,9 @@ def test_what_flags_say_takes_the_place_of_a_variants_own(asked):
     experiment.compare(experiment.EXPERIMENT.config(rate=0.7, largest=32, epochs=2), {"own_rate_64": Fake()})
     size, how = asked["own_rate_64"]
     assert (size, how["rate"], how["epochs"]) == (32, 0.7, 2)
+    experiment.compare(experiment.EXPERIMENT.config(largest=64), {"own_rate_256": Fake()})
+    size, how = asked["own_rate_256"]
+    assert (size, how["rate"]) == (64, pytest.approx(experiment.RATES["own_rate_256"] / 2))
 
 
 def test_gradients_are_looked_at_after_one_epoch_in_batches_of_64(asked, monkeypatch):

@@ -317,7 +317,7 @@ EXPERIMENT = Experiment(
         },
         Objective("validation_accuracy"),
     ),
-    fails=("sigmoid_12",),
+    fails=("sigmoid_6", "sigmoid_12", "swiglu_6", "swiglu_6_wide", "swiglu_12"),
     units={
         "gradient_norms": Unit("gradient norm at initialization"),
         "log_passed": Unit("gradient that a layer passes back (log e)", name="e-folds"),

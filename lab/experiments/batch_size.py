@@ -44,12 +44,12 @@ VARIANTS |= dict.fromkeys((*AGREEING, *TIMED))
 
 
 def trained(variant, config, run, data, **given):
-    """A model of a variant, trained."""
-    given = {"epochs": config.epochs, **given}
-    if config.rate is not None:
-        given["rate"] = config.rate
+    """A model of a variant, trained. Batches that are made smaller get a lower rate."""
+    size = min(OWN_SIZES[variant], config.largest)
+    own_rate = recipe.scaled_rate(arguments_of(variant)["rate"], size, of=OWN_SIZES[variant], power=0.5)
+    given = {"epochs": config.epochs, "rate": own_rate if config.rate is None else config.rate, **given}
     return VARIANTS[variant](
-        batches.training(data.train, min(OWN_SIZES[variant], config.largest), seed=run.seed),
+        batches.training(data.train, size, seed=run.seed),
         batches.evaluation(data.validation),
         len(data.classes),
         callbacks=run.callbacks(data),

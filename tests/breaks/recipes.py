@@ -29,7 +29,7 @@ ROWS = [
     *of(
         "lab/experiments/batch_size.py",
         ("min(OWN_SIZES[variant], config.largest)", "OWN_SIZES[variant]", f"{BATCH_SIZE}::test_what_flags_say"),
-        ("min(OWN_SIZES[variant], ", "min(64, ", f"{BATCH_SIZE}::test_each_variant_has"),
+        ("size, of=OWN_SIZES[variant]", "size, of=size", f"{BATCH_SIZE}::test_what_flags_say"),
         ("run, data, epochs=1)", "run, data)", f"{BATCH_SIZE}::test_gradients_are"),
         ("blocks.step_seconds(name) / TIMED[name]", "blocks.step_seconds(name)", f"{BATCH_SIZE}::test_steps_are_timed"),
         ('RATES.get(name, RATES["own_rate_64"])', "0.05", f"{BATCH_SIZE}::test_each_variant_has"),
