@@ -575,7 +575,8 @@ def test_the_script_of_the_page_searches_goes_on_and_begins_anew_when_it_has_cha
     assert f"tensorboard --logdir {folder.relative_to(script.parent)}" in done.stdout
     rows, scores = rows_of(folder), {trial["trial_id"]: trial["score"] for trial in trials_in(folder)}
     assert set(rows) == set(scores)
-    assert all(0 < rows[name] <= scores[name] + 1e-6 for name in rows)  # The last epoch's, and the best one's.
+    assert all(rows[name] <= scores[name] + 1e-6 for name in rows)  # The last epoch's, and the best one's.
+    assert any(rows.values())  # A bad rate can be wrong on all of 18 images.
     again = run_alone(script)
     assert again.stdout.splitlines()[-2:] == done.stdout.splitlines()[-2:]
     assert len(list(folder.parent.iterdir())) == 1
