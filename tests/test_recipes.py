@@ -80,6 +80,7 @@ CONVERGE = {
 
 # In tests of their own.
 LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "search", "speedrun", "subclassed_routing"}
+LEARN_ALONE |= {"transfer_learning"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARN_ALONE])

@@ -215,6 +215,9 @@ def test_a_run_is_scored_on_the_new_classes_and_leaves_no_pictures_of_all(monkey
     class Fake:
         variant, seed, data, folder, diverged, correct = "frozen_160", 301, sources.Request(), tmp_path, False, "bits"
 
+        def bound(self, *sets, callbacks):
+            asked["trained"] = sets
+
         def callbacks(self, data):
             asked["callbacks"] = data
             return []
@@ -231,21 +234,17 @@ def test_a_run_is_scored_on_the_new_classes_and_leaves_no_pictures_of_all(monkey
     monkeypatch.setattr(recipe, "pretrain", pretrain)
     monkeypatch.setattr(experiment, "memory_of", lambda step, frozen, *_: 100.0 if frozen else 400.0)
     monkeypatch.setattr(experiment, "probed", lambda base, *_: {"base": 0.8}[base])
-    monkeypatch.setitem(
-        experiment.VARIANTS, "frozen_160", lambda *sets, **how: asked.__setitem__("trained", (sets, how))
-    )
     run = Fake()
-    found = experiment.train("frozen_160", experiment.EXPERIMENT.config(rate=0.2), run)
+    found = experiment.train("frozen_160", experiment.EXPERIMENT.config(), run)
     assert found == {
         "new_accuracy": 0.5, "train_accuracy": 0.7, "known_accuracy": 0.8, "memory": 100.0,
         "log_memory": pytest.approx(np.log(100)),
     }  # fmt: skip
     assert asked["known"] == (6, 5)
-    (train_set, _, classes, base), how = asked["trained"]
-    assert (len(train_set), classes, base, how["rate"]) == (640 // 20, 4, "base", 0.2)
+    train_set, _, classes, base = asked["trained"]
+    assert (len(train_set), classes, base) == (640 // 20, 4, "base")
     assert np.bincount(asked["scored"].train.labels).tolist() == [160] * 4
     assert run.correct is None
     assert not (tmp_path / "predicted.npy").exists()
     bare = experiment.train("frozen_160", experiment.EXPERIMENT.config(memory=0), Fake())
     assert set(bare) == {"new_accuracy", "train_accuracy"}
-    assert "rate" not in asked["trained"][1]

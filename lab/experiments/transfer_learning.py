@@ -114,14 +114,12 @@ def train(variant: str, config, run: Run) -> dict[str, float]:
     )
     base = pretrained.get_layer("base")
     new = dataclasses.replace(new, train=few(new.train, labels_of(variant), run.seed))
-    rate = {} if config.rate is None else {"rate": config.rate}
-    model = VARIANTS[variant](
+    model = run.bound(
         batches.training(new.train, config.few_batch, seed=run.seed),
         batches.evaluation(new.validation),
         len(new.classes),
         base,
         callbacks=run.callbacks(new),
-        **rate,
     )
     found = run.scores(model, new)
     run.correct = None  # Evidence keeps it of all test images or of none, and so do TensorBoard's pictures.
