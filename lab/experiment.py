@@ -83,7 +83,7 @@ class Experiment:
         recipe: the module in `recipes` whose advice is tested.
         variants: name -> partial function; for the other two forms any collection of names will do.
         claims: the advice to be measured.
-        apart: variants that `compare` is given one by one, beside other runs, since nothing of theirs is timed.
+        apart: variants that only train. `compare` gets each of them alone, and they run side by side.
         config: a frozen dataclass of what can be set by flags, all with defaults. Without one it is made of `flags` and
             of those arguments of the variants' functions that are numbers. A field `target` is an accuracy that was set
             for CIFAR-10, and is left out (None) for other images.

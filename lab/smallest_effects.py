@@ -23,7 +23,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "running_accuracy": (0.01, "a point, as for test images"),
     "generalization_gap": (0.01, "a point, as for the accuracies that it is a difference of"),
     "epochs_to_target": (0.25, "a twentieth of the five epochs that a training may take"),
-    "epochs_needed": (0.5, "a tenth of the five epochs that the fast trainings are about as long as"),
+    "epochs_needed": (0.5, "a tenth of about five epochs, as of the time to an accuracy"),
     "epochs": (3.0, "a tenth of the thirty epochs that there are"),
     "good_decades": (0.25, "half a step of the grid of rates that it is read from"),
     "log_time": (0.05, A_TWENTIETH),

@@ -15,13 +15,15 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from lab import measure
-from lab.cli import commands
+from lab.cli import commands, validate
 from lab.execute.job import Job, run_job
 from lab.experiments import NAMES, load
+from lab.settings import Settings
 from pipelines import decoding, encoded, sources
+from pipelines.errors import UsageError
 from pipelines.sources import Request
 from tests.conftest import ROOT, evidence_in
-from tests.toys import dice, guess
+from tests.toys import dice, guess, pair
 
 MODEL = """
 import keras
@@ -202,13 +204,19 @@ def test_what_was_tuned_is_used_or_refused_in_a_sentence(tuned, digits, tmp_path
     assert (tmp_path / "logs").exists() == (not sentence)
 
 
-def test_what_was_tuned_of_another_recipe_or_for_one_config_is_refused(tuned, digits, capsys):
-    for experiment, sentence in (
-        (dice.EXPERIMENT, "is of guess and not of dice."),
-        (load("mixed_precision"), "leave --tuned out"),
-    ):
-        assert commands.run(experiment, ["--data", f"folder:{digits}", "--tuned", str(tuned)]) == 2
-        assert sentence in " ".join(capsys.readouterr().err.split())
+def test_what_was_tuned_of_another_recipe_is_refused(tuned, digits, capsys):
+    assert commands.run(dice.EXPERIMENT, ["--data", f"folder:{digits}", "--tuned", str(tuned)]) == 2
+    assert "is of guess and not of dice." in " ".join(capsys.readouterr().err.split())
+
+
+def test_variants_that_are_compared_in_one_process_share_a_config_and_those_apart_have_their_own(tuned, digits):
+    sweep = json.loads(tuned.read_text())
+    tuned.write_text(json.dumps({**sweep, "recipe": "pair", "winners": {"short": {"repeats": 2}}}))
+    asked = Settings("quick", (1,), ("short",), Request(f"folder:{digits}"))
+    with pytest.raises(UsageError, match="short of pair share one config: leave --tuned out"):
+        validate.with_tuned(pair.EXPERIMENT, asked, tuned, variants_given=True)
+    apart = dataclasses.replace(pair.EXPERIMENT, apart=("short",))
+    assert validate.with_tuned(apart, asked, tuned, variants_given=True).tuned == {"short": {"repeats": 2}}
 
 
 def test_runs_with_other_settings_are_not_taken_over(tuned, started, digits, tmp_path, capsys):

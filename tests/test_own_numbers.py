@@ -168,8 +168,10 @@ def test_test_images_too_few_to_tell_from_a_guess_blame_no_rate(photos, tmp_path
 def test_what_to_try_depends_on_the_training_accuracy(capsys, tmp_path, training, remedy):
     """A training that knows its images was neither too short nor at a wrong rate."""
     own = Own(names=["a", "b"], labels=np.array([0, 1] * 50, "<u2").tobytes())
-    record = made_up.record("fair", metrics={"test_accuracy": 0.5, "train_accuracy": training})
-    found = made_up.evidence([record], own=own, test_images=100, classes=2, config={"epochs": 3}, variants=["fair"])
+    metrics, curves = {"test_accuracy": 0.5, "train_accuracy": training}, {"val_accuracy": [0.5] * 3}
+    record = made_up.record("fair", metrics=metrics, curves=curves)
+    config = {"epochs": None}  # Each variant's own.
+    found = made_up.evidence([record], own=own, test_images=100, classes=2, config=config, variants=["fair"])
     settings = Settings("quick", (1,), ("fair",), Request("folder:x"))
     summary._say_remarks(Report(guess.EXPERIMENT, found), settings, Console(width=200), set())
     assert "fair: no clear gain over a guess here. " in (said := capsys.readouterr().out)

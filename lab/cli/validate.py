@@ -82,8 +82,6 @@ def with_tuned(
         UsageError: the file is of another recipe, other images or another model, lacks a variant, or has what a flag
             sets too.
     """
-    if experiment.compare:
-        raise UsageError(f"{experiment.name} compares all variants in one process, with one config: leave --tuned out.")
     try:
         found = read(path.expanduser(), TuningSweep, "name one that `tune` wrote")
     except EvidenceError as error:
@@ -101,6 +99,8 @@ def with_tuned(
     names = settings.variants if variants_given else tuple(name for name in experiment.names if name in tuned)
     if lacking := [name for name in names if name not in tuned]:
         raise UsageError(f"{path} has no settings of {lacking[0]}: tune it, or choose from {', '.join(tuned)}.")
+    if together := [name for name in names if not experiment.runs_apart(name)]:
+        raise UsageError(f"{', '.join(together)} of {experiment.name} share one config: leave --tuned out.")
     twice = [flag(name) for variant in names for name in tuned[variant] if flag(name) in flags]
     if twice:
         raise UsageError(f"{path} has each variant's own {twice[0]}: leave the flag out.")

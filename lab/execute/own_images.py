@@ -12,9 +12,8 @@ from lab.smallest_effects import SMALLEST
 from pipelines import sources
 
 ACCURACIES = ("test_accuracy", "strong_accuracy")
-FEW = (
-    3  # A remark is made if the interval of an accuracy is wider than this many times the smallest effect that counts.
-)
+# A remark is made if the interval of an accuracy is wider than this many times the smallest effect that counts.
+FEW = 3
 BATCHES = 8  # The fewest batches in an epoch, unless a batch would then have fewer images than this.
 
 

@@ -14,9 +14,9 @@ from pipelines import batches, sources
 from recipes import activations as recipe
 
 PROBE_IMAGES = 256
-LOOKED_AT = 2_000  # Training images, of which a living unit is active on one at least.
-# SwiGLU's layers have as many parameters, and so multiplications, as the others': 2 × 17² is about 24², and in a
-# residual block 19 × 20, of 3 × 3 × 2 + 1, equals 10 × 38.
+LOOKED_AT = 2_000  # A unit is dead if it is zero on all of so many training images.
+# Filters of the others and of SwiGLU, which then has as many parameters and multiplications: 2 × 17² is about 24². A
+# residual block has (9 + 1) × 38 weights for each of its channels, and (2 × 9 + 1) × 20 with SwiGLU.
 WIDTHS = {"plain": (24, 17), "residual": (38, 20)}
 
 
@@ -44,7 +44,7 @@ for name in ("relu_residual", "swiglu_residual"):
 # The learning rate of each, or its peak, that was best on validation images.
 RATES = {name: 0.1 if how.get("momentum") else 0.003 for name, how in HOW.items()}
 VARIANTS: dict[str, Any] = {name: partial(recipe.train, rate=rate, **HOW[name]) for name, rate in RATES.items()}
-# At the best rate of ReLU, four and sixteen times as high, and for four times as long.
+# ReLU and Leaky ReLU at 4 and 16 times ReLU's best rate, and two trainings of 20 epochs instead of 5.
 VARIANTS |= {
     f"{name}_6_at_{times}_times": partial(recipe.train, rate=times * RATES["relu_6"], **HOW[f"{name}_6"])
     for name in ("relu", "leaky_relu")
@@ -54,7 +54,7 @@ VARIANTS |= {
     f"{name}_20_epochs": partial(recipe.train, rate=RATES[name], **HOW[name])
     for name in ("relu_residual", "swiglu_residual")
 }
-# What each of these trains in four ways, and what each of the others times a step of.
+# Variants that train four others to compare them, and variants that time a step of another one.
 FOUR_WAYS = {
     f"{name}_four_ways": (f"{name}_residual", *(f"{name}_residual_{way}" for way in OTHER_WAYS))
     for name in ("relu", "swiglu")
@@ -66,9 +66,9 @@ VARIANTS |= dict.fromkeys((*FOUR_WAYS, *TIMED))
 
 def hidden_outputs(model):
     """A model with the outputs of all hidden layers, the first one first, and the logits."""
-    kinds = keras.layers.Multiply if any(isinstance(layer, keras.layers.Multiply) for layer in model.layers) else None
-    found = [layer.output for layer in model.layers if isinstance(layer, kinds or keras.layers.Activation)]
-    return keras.Model(model.inputs, [*found, model.output])
+    gated = [layer for layer in model.layers if isinstance(layer, keras.layers.Multiply)]
+    layers = gated or [layer for layer in model.layers if isinstance(layer, keras.layers.Activation)]
+    return keras.Model(model.inputs, [*(layer.output for layer in layers), model.output])
 
 
 def gradient_norms(model, images, labels):
@@ -92,7 +92,7 @@ class AtStart(keras.callbacks.Callback):
 
 
 def passed(norms):
-    """The logarithm of what a layer passes back of a gradient, the geometric mean of all. Bounds keep it finite."""
+    """The logarithm of the share of its gradient that a layer passes back, the mean over all. Bounds keep it finite."""
     first, last = (math.log(max(1e30 if norms[i] is None else norms[i], 1e-30)) for i in (0, -1))
     return (first - last) / (len(norms) - 1)
 

@@ -158,8 +158,13 @@ def _say_remarks(report: Report, settings: Settings, console: Console, said: set
     knows = [name for name in stuck if name in in_training and statistics.mean(in_training[name].values()) > KNOWN]
     for overfits, names in ((True, knows), (False, [name for name in stuck if name not in knows])):
         if names:
-            remedy = _remedy(overfits, found.config.get("epochs"), sweep.swept)
-            console.print(f"{', '.join(names)}: no clear gain over a guess here. {remedy}")
+            lengths = [
+                len(record.curves.get("val_accuracy", ())) for record in found.records if record.variant in names
+            ]
+            epochs = max(lengths) if "epochs" in found.config else 0
+            console.print(
+                f"{', '.join(names)}: no clear gain over a guess here. {_remedy(overfits, epochs, sweep.swept)}"
+            )
     variants = [name for name in found.variants if name in experiment.swept]
     usual = getattr(default_config(experiment, found.budget, settings.data), sweep.swept, None)
     if variants and not found.tuned and found.config.get(sweep.swept) == usual:  # Else it was given.
@@ -167,7 +172,7 @@ def _say_remarks(report: Report, settings: Settings, console: Console, said: set
         console.print(f"  {command_of(found.command, ['tune', '--variants', *variants], but=sweep.chosen)}")
 
 
-def _remedy(overfits: bool, epochs: int | None, swept: str) -> str:
+def _remedy(overfits: bool, epochs: int, swept: str) -> str:
     """What to try where test accuracy is hardly better than a guess."""
     if overfits:
         return "Nearly all training images are answered correctly, so more of them may help, or augmentation."
@@ -194,7 +199,7 @@ def say_tuned(
         console.print(f"{variant:>16}  {', '.join(shown)}")
         words = [word for key, value in chosen.items() if key in found.config for word in (flag(key), f"{value:g}")]
         next_ones.append(command_of(found.command, ["--variants", variant, *words], but=chosen))
-    if settings.is_own and len(next_ones) > 1 and not experiment.compare:
+    if settings.is_own and len(next_ones) > 1 and all(map(experiment.runs_apart, found.winners)):
         words = ["--variants", *found.winners, "--tuned", str(folder / "tuning.json")]
         next_ones = [command_of(found.command, words, but=chosen)]
     if settings.is_own:

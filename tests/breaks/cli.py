@@ -17,6 +17,7 @@ ROWS = [
             "!= (found.data.source, settings.model)",
             f"{OWN_DATA}::test_what_was_tuned_is_used",
         ),
+        ("if together := [", "if False and [", f"{OWN_DATA}::test_variants_that_are_compared"),
         ("if found.recipe != experiment.name:", "if False:", f"{OWN_DATA}::test_what_was_tuned_of_another"),
         ("if not least <= value <= most:", "if value < least:", f"{FLAGS}::test_a_refusal_names"),
         ("or max(seeds) > LARGEST_SEED", "", f"{FLAGS}::test_a_refusal_names"),

@@ -197,6 +197,11 @@ ROWS = [
     ),
     *of(
         "lab/report/summary.py",
+        (
+            'max(lengths) if "epochs" in found.config',
+            'found.config.get("epochs") or 0 if True',
+            "tests/test_own_numbers.py::test_what_to_try",
+        ),
         ("> KNOWN]", "> 2]", "tests/test_own_numbers.py::test_what_to_try"),
         ("    if settings.is_own:\n", "    if False:\n", "tests/test_own_data.py::test_tuning_on_your_own"),
         ("if done == 1 else", "if done else", "tests/test_execute.py::test_a_full_disk"),
