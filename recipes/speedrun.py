@@ -35,7 +35,7 @@ from recipes.strong_baseline import FlipAveraged, GramMuon, build_model, whiteni
 #    `python -m recipes.speedrun`.
 
 
-DECAYS = {"muon": 0.2, "adamw": 0.05}  # The best ones of five trials each in recipes/strong_baseline.py.
+DECAYS = {"muon": 0.2, "adamw": 0.05}  # The best of five trials each on the strong baseline.
 
 
 def build_optimizer(muon, rate, decay, steps, averaged, head="head"):

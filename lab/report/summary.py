@@ -24,7 +24,7 @@ from lab.tensorboard.profile import words_in
 from lab.tuning import Tuning
 
 SHOWN_TRIALS = 10
-KNOWN = 0.9  # Training accuracy, from which on a training has not been too short, nor its rate wrong.
+KNOWN = 0.9  # At this training accuracy a training was long enough, and its rate was not too high.
 CHANCE = 0.001  # An accuracy that guessing comes to less often than that is better than a guess.
 # Flags that do not say under which conditions a run is made.
 OTHERWISE = {"seeds", "first_seed", "variants", "trials", "save", "profile", "log", "resume"}
