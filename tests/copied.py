@@ -212,6 +212,8 @@ TABLE: dict[str, Row] = {
     "sequential": Row(),
     "batch_size": Row(),
     "batch_size/rmsprop": Row({"rmsprop": True, "steps": 6}),
+    "losses": Row(),
+    "losses/squared_error": Row({"loss": "squared_error_on_softmax"}),
     "transfer_learning": Row(train=on_a_base),
     "schedules": Row(),
     "schedules/warmup_linear": Row({"schedule": "linear", "warmup": 0.1}),

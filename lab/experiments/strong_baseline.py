@@ -168,7 +168,7 @@ CHANGES = {
 # what else is tuned, with the value that all rates are tried with. Then a quarter of that value and four times it are
 # tried, unless TRIED says otherwise.
 BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
-    "batch_1024": (0.04, "decay", DECAY),
+    "batch_1024": (0.08, "decay", DECAY),
     "no_augmentation": (0.04, "decay", DECAY),
     "no_decay": (0.04,),
     "adamw": (0.016, "decay", 0.05),

@@ -19,7 +19,7 @@ CHAPTERS = {
     "Building models": (
         "sequential", "functional_skip", "functional_multi_input", "activations", "subclassed_routing", "custom_loop"
     ),
-    "Optimizing": ("optimizers", "schedules", "batch_size", "gradients"),
+    "Optimizing": ("optimizers", "schedules", "batch_size", "losses", "gradients"),
     "Generalizing": ("regularization", "transfer_learning", "strong_baseline"),
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed", "speedrun"),
     "Searching": ("search",),

@@ -10,9 +10,32 @@ STRONG = "tests/test_strong_baseline.py"
 
 ACTIVATIONS, TRANSFER = "tests/test_activations.py", "tests/test_transfer_learning.py"
 
-BATCH_SIZE = "tests/test_batch_size.py"
+BATCH_SIZE, LOSSES = "tests/test_batch_size.py", "tests/test_losses.py"
 
 ROWS = [
+    *of(
+        "recipes/losses.py",
+        ("ops.softmax(y_pred) if self.softmax", "y_pred if self.softmax", f"{LOSSES}::test_each_loss_is"),
+        ('ops.reshape(ops.cast(y_true, "int32"), (-1,))', 'ops.cast(y_true, "int32")', f"{LOSSES}::test_each_loss_is"),
+        ("FocalCrossentropy(1.0, gamma", "FocalCrossentropy(gamma=gamma", f"{LOSSES}::test_each_loss_is"),
+        ("label_smoothing=smoothing", "label_smoothing=0.1", f"{LOSSES}::test_smoothing_and_gamma"),
+        (', "softmax": self.softmax}', "}", f"{LOSSES}::test_a_loss_that_was_saved"),
+        ("isinstance(rate, float)", "rate", f"{LOSSES}::test_a_rate_is_the_peak"),
+        (
+            "SparseCategoricalCrossentropy(from_logits=True)",
+            "SparseCategoricalCrossentropy()",
+            "tests/test_recipes.py::test_one_variant_converges[losses]",
+        ),
+    ),
+    *of(
+        "lab/experiments/losses.py",
+        ("(labels + 1) % classes", "labels % classes", f"{LOSSES}::test_a_wrong_start_is"),
+        ("SURE * weights", "weights", f"{LOSSES}::test_a_wrong_starts_logits"),
+        ("constant(rate) if at_default", "rate if at_default", f"{LOSSES}::test_default_rates"),
+        ("layers.Reshape(logits.shape[1:])(softmax(logits))", "softmax(logits)", f"{LOSSES}::test_a_mixed_up_model"),
+        ('{"from_logits": False}', "{}", f"{LOSSES}::test_a_mixed_up_model"),
+        ("    return net\n", "    return model\n", f"{LOSSES}::test_a_mixed_up_model"),
+    ),
     *of(
         "recipes/batch_size.py",
         ("(batch_size / of) ** power", "(of / batch_size) ** power", f"{BATCH_SIZE}::test_rates_are_scaled"),
