@@ -173,7 +173,7 @@ BEGIN: dict[str, tuple] = dict.fromkeys(CHANGED, (0.02, "decay", DECAY)) | {
     "no_decay": (0.04,),
     "adamw": (0.016, "decay", 0.05),
     "nesterov": (0.2, "decay", 0.02),
-    "constant": (0.005, "decay", 0.05),
+    "constant": (0.01, "decay", 0.0125),
     "exponential": (0.02, "strength", 0.1),
     "averaged": (0.01, "strength", 0.03),
     "cutout": (0.01, "strength", 0.015),
