@@ -12,6 +12,7 @@ import msgspec
 from lab.evidence.provenance import ROOT
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
+from lab.experiments import load
 from lab.report.ledger import anchor, current, totals
 from lab.report.pages import counted, duration, effect_text, escaped, prose, render
 
@@ -145,7 +146,7 @@ def by_chapter(found: Summaries) -> str:
 def _row(name: str, summary: Summary | None) -> list[str]:
     link = f"[{name}](recipes/{name}.py)"
     if summary is None:
-        return [link, "", "not measured yet", "", ""]
+        return [link, prose(load(name).question), "not measured yet", "", ""]
     mine = totals({name: summary})
     words = ", ".join(f"{number} {word}" for word, number in mine.verdicts.items() if number)
     waiting = f"{counted(mine.waiting, 'claim')}, earlier version" if mine.waiting else ""
