@@ -181,6 +181,17 @@ def with_swiglu(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> A
     return usual(recipe, sets, callbacks, build_model=build, **arguments)
 
 
+def with_dyt(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """A network with DyT, which Keras has no layer for. With BatchNorm each image would depend on its batch."""
+    build = functools.partial(recipe.build_model, kind="dyt", depth=2)
+    return usual(recipe, sets, callbacks, build_model=build, **arguments)
+
+
+def with_rezero(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    build = functools.partial(recipe.build_model, kind="none", place="rezero", depth=2)
+    return usual(recipe, sets, callbacks, build_model=build, **arguments)
+
+
 def on_a_base(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
     """On features that nothing has trained."""
     base = recipe.build_base(sets.train.element_spec[0].shape[1:])
@@ -214,6 +225,9 @@ TABLE: dict[str, Row] = {
     "batch_size/rmsprop": Row({"rmsprop": True, "steps": 6}),
     "losses": Row(),
     "losses/squared_error": Row({"loss": "squared_error_on_softmax"}),
+    "scaling": Row({"rate": 0.003}),
+    "normalization": Row(train=with_dyt),
+    "normalization/rezero": Row(train=with_rezero),
     "transfer_learning": Row(train=on_a_base),
     "schedules": Row(),
     "schedules/warmup_linear": Row({"schedule": "linear", "warmup": 0.1}),

@@ -18,9 +18,10 @@ from lab.report.pages import counted, duration, effect_text, escaped, prose, ren
 
 CHAPTERS = {
     "Building models": (
-        "sequential", "functional_skip", "functional_multi_input", "activations", "subclassed_routing", "custom_loop"
+        "sequential", "functional_skip", "functional_multi_input", "activations", "normalization",
+        "subclassed_routing", "custom_loop",
     ),
-    "Optimizing": ("optimizers", "schedules", "batch_size", "losses", "gradients"),
+    "Optimizing": ("optimizers", "schedules", "batch_size", "losses", "scaling", "gradients"),
     "Generalizing": ("regularization", "transfer_learning", "strong_baseline"),
     "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed", "speedrun"),
     "Searching": ("search",),

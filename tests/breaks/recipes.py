@@ -10,9 +10,61 @@ STRONG = "tests/test_strong_baseline.py"
 
 ACTIVATIONS, TRANSFER = "tests/test_activations.py", "tests/test_transfer_learning.py"
 
-BATCH_SIZE, LOSSES = "tests/test_batch_size.py", "tests/test_losses.py"
+BATCH_SIZE, LOSSES, SCALING = "tests/test_batch_size.py", "tests/test_losses.py", "tests/test_scaling.py"
+
+NORM = "tests/test_normalization.py"
 
 ROWS = [
+    *of(
+        "recipes/normalization.py",
+        ("self.gamma * ops.tanh(self.alpha * x)", "self.gamma * ops.tanh(x)", f"{NORM}::test_dyt_is"),
+        (', "alpha": self.first_alpha}', "}", f"{NORM}::test_dyt_that_was_saved"),
+        ('norm()(x) if place == "pre"', 'norm()(x) if place != "post"', f"{NORM}::test_normalizations_stand"),
+        (
+            'return norm()(x) if place == "post"',
+            'return norm()(x) if place == "rezero"',
+            f"{NORM}::test_normalizations_stand",
+        ),
+        ('depthwise_initializer="zeros", ', "", f"{NORM}::test_branches_that_begin"),
+        ("normalization(kind, momentum, alpha), place", "normalization(kind), place", f"{NORM}::test_settings_reach"),
+        (
+            "BatchNormalization(momentum=momentum)",
+            "BatchNormalization(momentum=0.999)",
+            "tests/test_recipes.py::test_one_variant_converges[normalization]",
+        ),
+    ),
+    *of(
+        "lab/experiments/normalization.py",
+        (">= LEARNED", "<= LEARNED", f"{NORM}::test_the_highest_rate"),
+        ("[1], [rate, rate]", "[1], [rate, 0.0]", f"{NORM}::test_the_highest_rate"),
+        ("np.abs(np.diff(accuracies))", "np.diff(accuracies)", f"{NORM}::test_jumps_are"),
+        ("percent / 100", "0.9", f"{NORM}::test_each_variant_has"),
+        ('kind="dyt", alpha=alpha', 'kind="dyt"', f"{NORM}::test_dyts_first"),
+    ),
+    *of(
+        "recipes/scaling.py",
+        (').astype("float32")', ")", f"{SCALING}::test_min_max_goes"),
+        ("np.minimum(low, rows.min(axis=0))", "rows.min(axis=0)", f"{SCALING}::test_min_max_goes"),
+        ("rows.max(axis=0))", "rows.max())", f"{SCALING}::test_min_max_goes"),
+        ("variance=(high - low) ** 2", "variance=high - low", f"{SCALING}::test_min_max_goes"),
+        ("1 / 255 if", "1 / 256 if", f"{SCALING}::test_unit_divides"),
+        ("Input(shape), first, build_model", "Input(shape), build_model", f"{SCALING}::test_the_first_layer"),
+        (
+            "scaling_layer(scaling, train_set",
+            'scaling_layer("raw", train_set',
+            "tests/test_recipes.py::test_one_variant_converges[scaling]",
+        ),
+    ),
+    *of(
+        "lab/experiments/scaling.py",
+        ("images[0, 0, 0] = OUTLIER", "images[:, 0, 0] = OUTLIER", f"{SCALING}::test_one_image_has"),
+        (".shuffle(len(images), seed=run.seed)", "", f"{SCALING}::test_images_come"),
+        ("1 / 255**2", "1 / 255", f"{SCALING}::test_what_is_scaled_twice"),
+        ("slice(None) if before else", "slice(None) if select else", f"{SCALING}::test_statistics_before"),
+        ("columns[seen][labels[seen] == label]", "columns[labels == label]", f"{SCALING}::test_noise_tells"),
+        ("if share > 0", "if np.isfinite(share)", f"{SCALING}::test_the_highest_rate"),
+        ('scaled_twice, rate=recipe.RATES["unit"]', "scaled_twice, rate=0.01", f"{SCALING}::test_each_variant_has"),
+    ),
     *of(
         "recipes/losses.py",
         ("ops.softmax(y_pred) if self.softmax", "y_pred if self.softmax", f"{LOSSES}::test_each_loss_is"),
