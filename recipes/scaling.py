@@ -81,7 +81,8 @@ def train(
         first = scaling_layer(scaling, train_set.map(lambda images, _: images))
     if isinstance(rate, float):
         rate = warmup_cosine(rate, epochs * len(train_set))
-    model = keras.Sequential([keras.Input(shape), first, build_model(shape, classes)])
+    images = keras.Input(shape)
+    model = keras.Model(images, build_model(shape, classes)(first(images)))
     model.compile(
         optimizer=optimizers.Adam(rate),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -47,6 +47,17 @@ def test_a_killed_worker_takes_its_own_run_down_and_no_other(command, tmp_path, 
         assert "signal 9" in done.stdout
 
 
+@pytest.mark.processes
+def test_one_worker_after_the_other_does_its_share(command, tmp_path):
+    """As with one core or one GPU: where no other run is under way when a worker ends."""
+    flags = ["--seeds", "8", "--jobs", "1", "--logdir", str(tmp_path)]
+    done = command("tests.toys.guess", *flags)
+    records = evidence_in(tmp_path)["records"]
+    assert len(records) == 16 > executor.RUNS_PER_WORKER
+    assert {r["status"] for r in records} == {"finished"}
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("address", [None, "local", "10.0.0.1:6379"])
 def test_a_ray_cluster_of_our_own_takes_orders_only_from_who_knows_its_token(monkeypatch, address):
     """Its servers listen on all addresses. A cluster of the user's own has its own rules, and keeps them."""

@@ -77,10 +77,10 @@ def test_the_first_layer_scales_and_the_rate_is_the_one_of_the_scaling(fits):
     for name in recipe.RATES:
         model = recipe.train(feed(), None, 10, name)
         wanted = scaled(name, IMAGES, feed().map(lambda images, _: images))
-        assert np.asarray(model.layers[0](IMAGES)) == pytest.approx(wanted, abs=1e-5)
+        assert np.asarray(model.layers[1](IMAGES)) == pytest.approx(wanted, abs=1e-5)
         assert rates_of(model, 10, 50) == pytest.approx([recipe.RATES[name], 0.0], abs=1e-6)
     model = recipe.train(feed(), None, 10, keras.layers.Rescaling(2.0), rate=0.7, epochs=2)
-    assert np.asarray(model.layers[0](IMAGES)) == pytest.approx(2.0 * IMAGES)
+    assert np.asarray(model.layers[1](IMAGES)) == pytest.approx(2.0 * IMAGES)
     assert rates_of(model, 4, 20) == pytest.approx([0.7, 0.0], abs=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_tables_are_drawn_by_the_runs_seed():
 def test_what_is_scaled_twice_is_divided_by_255_squared(fits):
     experiment.scaled_twice(feed(), None, 10, rate=0.1)
     ((model, *_),) = fits
-    assert np.asarray(model.layers[0](IMAGES)) == pytest.approx(IMAGES / 255**2)
+    assert np.asarray(model.layers[1](IMAGES)) == pytest.approx(IMAGES / 255**2)
 
 
 def test_each_variant_has_the_scaling_rate_and_model_of_its_name():

@@ -5,6 +5,7 @@ import errno
 import itertools
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.util
 import os
 import sys
 import tempfile
@@ -117,6 +118,8 @@ def _prepare(scratch: str, gpus: int) -> None:
     leave = os._exit
     # Pebble would wait for ever for what a worker that ends with 0 was to do.
     os._exit = lambda status: leave(status or 1)
+    # But that is how one ends that has done its share: finalizers run only then.
+    multiprocessing.util.Finalize(None, setattr, args=(os, "_exit", leave), exitpriority=1)
     _print_to(os.devnull)
     if gpus:
         see_only(take_gpu(Path(scratch), gpus))

@@ -268,6 +268,7 @@ EXPERIMENT = Experiment(
         {name: half_decades(1e-5, 1e-2) if name.startswith("raw") else half_decades(1e-4, 1e-1) for name in TUNED},
         {name: SOONEST if name.endswith("_race") else FURTHEST for name in TUNED},
     ),
+    fails=("raw", "raw_race", "raw_at_units_rate", "twice", "twice_at_units_rate"),
     left_out=[name for name in VARIANTS if name.endswith("_race") or name.startswith("outlier") or name in TABLES],
     units={
         "log_rate": Unit("highest learning rate that trains (log 10)", name="decades"),

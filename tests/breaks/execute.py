@@ -61,6 +61,7 @@ ROWS = [
             "tests/faults/test_machine.py::test_no_room_in_shared_memory",
         ),
         ("                begin(len(done))\n", "", "tests/test_execute.py::test_workers_can_be_spawned"),
+        ('args=(os, "_exit", leave)', 'args=(os, "_exit", os._exit)', "tests/test_execute.py::test_one_worker_after"),
     ),
     *of(
         "lab/execute/start.py",

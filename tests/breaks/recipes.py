@@ -48,7 +48,7 @@ ROWS = [
         ("rows.max(axis=0))", "rows.max())", f"{SCALING}::test_min_max_goes"),
         ("variance=(high - low) ** 2", "variance=high - low", f"{SCALING}::test_min_max_goes"),
         ("1 / 255 if", "1 / 256 if", f"{SCALING}::test_unit_divides"),
-        ("Input(shape), first, build_model", "Input(shape), build_model", f"{SCALING}::test_the_first_layer"),
+        ("(first(images))", "(images)", f"{SCALING}::test_the_first_layer"),
         (
             "scaling_layer(scaling, train_set",
             'scaling_layer("raw", train_set',
