@@ -189,7 +189,27 @@ GRIDS = {
     name: tuple(round(begin[0] * 2**step, 4) for step in STEPS.get(name, (-1, 0, 1))) for name, begin in BEGIN.items()
 }
 SECOND = {name: begin[1:] for name, begin in BEGIN.items() if begin[1:]}
-CHOSEN: dict[str, dict[str, float]] = {}  # By validation accuracy.
+# By validation accuracy.
+CHOSEN: dict[str, dict[str, float]] = {
+    "baseline": {"rate": 0.02, "decay": 0.2},
+    "adamw": {"rate": 0.016, "decay": 0.05},
+    "nesterov": {"rate": 0.1, "decay": 0.02},
+    "constant": {"rate": 0.01, "decay": 0.003125},
+    "exponential": {"rate": 0.02, "strength": 0.1},
+    "no_augmentation": {"rate": 0.04, "decay": 0.2},
+    "no_flips": {"rate": 0.02, "decay": 0.2},
+    "cutout": {"rate": 0.02, "strength": 0.015},
+    "mixup": {"rate": 0.02, "strength": 0.05},
+    "no_smoothing": {"rate": 0.02, "decay": 0.2},
+    "no_decay": {"rate": 0.04},
+    "averaged": {"rate": 0.02, "strength": 0.03},
+    "dropout": {"rate": 0.01, "strength": 0.00625},
+    "l2": {"rate": 0.01, "strength": 0.0001},
+    "layer_norm": {"rate": 0.01, "decay": 0.05},
+    "silu": {"rate": 0.02, "decay": 0.05},
+    "half_of_the_images": {"rate": 0.02, "decay": 0.2},
+    "batch_1024": {"rate": 0.08, "decay": 0.2},
+}
 
 UNTUNED = {name: partial(recipe.train, **changed) for name, changed in CHANGED.items()} | {
     name: partial(train_with, change=change) for name, change in CHANGES.items()
