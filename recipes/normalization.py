@@ -46,7 +46,7 @@ def normalization(kind, momentum=0.9, alpha=0.5):
     if kind == "layer":  # Each position by its own channels.
         return layers.LayerNormalization()
     if kind == "group":
-        return layers.GroupNormalization(groups=8)
+        return layers.GroupNormalization(groups=4)
     if kind == "dyt":
         return DyT(alpha)
     if kind == "none":
@@ -70,7 +70,7 @@ def residual_block(x, norm, place="pre"):
     return norm()(x) if place == "post" else x
 
 
-def build_model(shape, classes, *, kind="batch", place="pre", depth=6, filters=32, momentum=0.9, alpha=0.5):
+def build_model(shape, classes, *, kind="batch", place="pre", depth=6, filters=16, momentum=0.9, alpha=0.5):
     """Map images (batch, *shape) with values 0 to 255 to logits (batch, classes); `depth` residual blocks."""
     images = keras.Input(shape)
     x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0..255 becomes -2..2.

@@ -27,13 +27,13 @@ def scaling_layer(scaling, inputs=None):
         inputs: batches of training inputs, from which the first two take their numbers.
     """
     if scaling == "standardized":
-        layer = layers.Normalization()
+        layer = layers.Normalization(dtype="float32")  # In mixed precision, too: adapt fails in float16.
         layer.adapt(inputs)
         return layer
     if scaling == "min_max":  # Keras has no layer that adapts to the lowest and the highest value.
         low, high = np.inf, -np.inf
         for batch in inputs:
-            rows = np.reshape(batch, (-1, batch.shape[-1])).astype("float32")
+            rows = np.reshape(batch, (-1, batch.shape[-1]))
             low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
         return layers.Normalization(mean=low, variance=(high - low) ** 2)
     if scaling in ("unit", "raw"):
