@@ -27,11 +27,7 @@ ROWS = [
         ),
         ('depthwise_initializer="zeros", ', "", f"{NORM}::test_branches_that_begin"),
         ("normalization(kind, momentum, alpha), place", "normalization(kind), place", f"{NORM}::test_settings_reach"),
-        (
-            "SparseCategoricalCrossentropy(from_logits=True)",
-            "SparseCategoricalCrossentropy()",
-            "tests/test_recipes.py::test_one_variant_converges[normalization]",
-        ),
+        ("momentum=momentum)", "momentum=0.999)", f"{NORM}::test_a_short_training"),
     ),
     *of(
         "lab/experiments/normalization.py",
