@@ -74,6 +74,7 @@ CONVERGE = {
     "custom_loop": (functools.partial(by_job, same_steps=0), "by_hand"),  # Without time and memory.
     "functional_multi_input": (by_job, "both"),
     "mixed_precision": (functools.partial(by_job, steps=0), "float32_small"),
+    "normalization": (functools.partial(by_job, images=750), "batch"),
     "strong_baseline": (functools.partial(by_job, held_out=1, images=750), "baseline"),
 }
 

@@ -74,24 +74,25 @@ MIXED_UP: dict[str, dict[str, Any]] = {
     "hidden_softmax_twice": {"output": hidden_softmax},
     "no_softmax": {"from_logits": False},
 }
+COMPARED = ("cross_entropy", "squared_error_on_softmax", "squared_error_on_logits")
 # The learning rates of variants that the recipe has none of, chosen on validation images.
-RATES = {f"{name}_race": 0.003 for name in ("cross_entropy", "squared_error_on_softmax", "squared_error_on_logits")}
-RATES |= {
-    f"{name}_corrected": 0.01 for name in ("cross_entropy", "squared_error_on_softmax", "squared_error_on_logits")
-}
+RATES = {f"{loss}_race": 0.003 for loss in COMPARED}
+RATES |= {f"{loss}_corrected": 0.01 for loss in COMPARED}
 RATES |= dict.fromkeys(MIXED_UP, 0.01)
 STRENGTHS: dict[str, dict[str, Any]] = {"label_smoothing": {"smoothing": 0.1}, "focal": {"gamma": 2.0}}
-
-VARIANTS: dict[str, Any] = {name: partial(recipe.train, loss=name, **STRENGTHS.get(name, {})) for name in recipe.RATES}
-for name, rate in RATES.items():
-    loss, _, kind = name.rpartition("_")
-    if kind in ("race", "corrected"):
-        VARIANTS[name] = partial(at_a_constant_rate if kind == "race" else from_a_wrong_start, loss=loss, rate=rate)
-    else:
-        VARIANTS[name] = partial(mixed_up, **MIXED_UP[name], rate=rate)
 BY_DEFAULT = {"rate": ADAMS_DEFAULT, "at_default": True}
-VARIANTS["default_rate"] = partial(mixed_up, **BY_DEFAULT)
-VARIANTS |= {f"{name}_default_rate": partial(mixed_up, **how, **BY_DEFAULT) for name, how in MIXED_UP.items()}
+
+VARIANTS: dict[str, Any] = {
+    **{loss: partial(recipe.train, loss=loss, **STRENGTHS.get(loss, {})) for loss in recipe.RATES},
+    **{f"{loss}_race": partial(at_a_constant_rate, loss=loss, rate=RATES[f"{loss}_race"]) for loss in COMPARED},
+    **{
+        f"{loss}_corrected": partial(from_a_wrong_start, loss=loss, rate=RATES[f"{loss}_corrected"])
+        for loss in COMPARED
+    },
+    **{name: partial(mixed_up, **how, rate=RATES[name]) for name, how in MIXED_UP.items()},
+    "default_rate": partial(mixed_up, **BY_DEFAULT),
+    **{f"{name}_default_rate": partial(mixed_up, **how, **BY_DEFAULT) for name, how in MIXED_UP.items()},
+}
 
 
 def is_race(run):

@@ -118,24 +118,24 @@ RATES |= {f"{name}_batch_norm": 0.01 for name in ("raw", "unit", "standardized",
 # What comes first is scaled, so that a model that scales its inputs itself can't take this one's place.
 OWN_MODEL = {"build_model": recipe.build_model}
 WITH_BATCH_NORM = {"build_model": partial(recipe.build_model, batch_norm=True)}
+SCALED_ONCE = ("raw", "unit", "standardized")
 VARIANTS: dict[str, Any] = {
-    name: partial(recipe.train, scaling=name, **OWN_MODEL) for name in ("raw", "unit", "standardized")
+    **{name: partial(recipe.train, scaling=name, **OWN_MODEL) for name in SCALED_ONCE},
+    "twice": partial(scaled_twice, rate=RATES["twice"], **OWN_MODEL),
+    **{
+        f"{name}_batch_norm": partial(recipe.train, scaling=name, rate=RATES[f"{name}_batch_norm"], **WITH_BATCH_NORM)
+        for name in SCALED_ONCE
+    },
+    "twice_batch_norm": partial(scaled_twice, rate=RATES["twice_batch_norm"], **WITH_BATCH_NORM),
+    **{
+        f"outlier_{name}": partial(recipe.train, scaling=name, rate=RATES[f"outlier_{name}"], **OWN_MODEL)
+        for name in ("min_max", "standardized")
+    },
+    **{f"{name}_race": partial(at_a_constant_rate, scaling=name, rate=RATES[f"{name}_race"]) for name in SCALED_ONCE},
+    # At the rate that suits pixels from 0 to 1.
+    "raw_at_units_rate": partial(recipe.train, scaling="raw", rate=recipe.RATES["unit"], **OWN_MODEL),
+    "twice_at_units_rate": partial(scaled_twice, rate=recipe.RATES["unit"], **OWN_MODEL),
 }
-VARIANTS["twice"] = partial(scaled_twice, rate=RATES["twice"], **OWN_MODEL)
-for name, scaling in (
-    ("raw_batch_norm", "raw"),
-    ("unit_batch_norm", "unit"),
-    ("standardized_batch_norm", "standardized"),
-):
-    VARIANTS[name] = partial(recipe.train, scaling=scaling, rate=RATES[name], **WITH_BATCH_NORM)
-VARIANTS["twice_batch_norm"] = partial(scaled_twice, rate=RATES["twice_batch_norm"], **WITH_BATCH_NORM)
-for name in ("min_max", "standardized"):
-    VARIANTS[f"outlier_{name}"] = partial(recipe.train, scaling=name, rate=RATES[f"outlier_{name}"], **OWN_MODEL)
-for name in ("raw", "unit", "standardized"):
-    VARIANTS[f"{name}_race"] = partial(at_a_constant_rate, scaling=name, rate=RATES[f"{name}_race"])
-# At the rate that suits pixels from 0 to 1.
-VARIANTS["raw_at_units_rate"] = partial(recipe.train, scaling="raw", rate=recipe.RATES["unit"], **OWN_MODEL)
-VARIANTS["twice_at_units_rate"] = partial(scaled_twice, rate=recipe.RATES["unit"], **OWN_MODEL)
 TUNED = tuple(name for name in VARIANTS if not name.endswith("at_units_rate"))
 VARIANTS |= TABLES
 
