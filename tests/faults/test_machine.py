@@ -173,6 +173,7 @@ def test_a_port_that_is_taken_is_a_sentence(capsys):
     assert f"port {port}" in capsys.readouterr().err
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(("address", "code"), [("127.0.0.1:9", 1), ("nowhere", 2), ("127.0.0.1:70000", 2)])
 def test_a_cluster_that_does_not_answer_is_a_sentence(monkeypatch, capsys, tmp_path, address, code):
     monkeypatch.setenv("RAY_ADDRESS", address)
