@@ -5,7 +5,7 @@ depths; before each branch, after each addition, and branches that begin at zero
 
 Run       python -m recipes.normalization      five normalizations, and three places at the largest depth
 Copy      normalization, DyT and residual_block
-Careful   lower BatchNorm's momentum where a training has fewer than a thousand steps
+Careful   at Keras's momentum of 0.99, BatchNorm's averages take some 300 steps to settle
 Numbers   results/normalization/README.md
 Papers    arXiv:1502.03167 (BatchNorm), arXiv:1607.06450 (LayerNorm), arXiv:1803.08494 (GroupNorm),
           arXiv:2503.10622 (tanh(a · x)), arXiv:2003.04887 (ReZero)
@@ -19,7 +19,7 @@ from keras import layers, ops, optimizers
 class DyT(layers.Layer):
     """tanh(a · x), scaled and shifted: an element-wise layer in the place of a normalization.
 
-    Takes x (batch, ..., channels). a is one trainable number, and each channel has its scale and shift.
+    Takes x (batch, ..., channels). The factor a is one trainable number; scale and shift are one a channel.
     """
 
     def __init__(self, alpha=0.5, **how):
@@ -55,7 +55,7 @@ def normalization(kind, momentum=0.9, alpha=0.5):
 
 
 def residual_block(x, norm, place="pre"):
-    """Two convolutions beside x (batch, height, width, channels). `norm` makes a normalization layer.
+    """Add two convolutions of x (batch, height, width, channels) to x. `norm` makes a normalization layer.
 
     `place` is "pre" for x + f(norm(x)), "post" for norm(x + f(x)), and "rezero" for x + 0 · f(x) with a
     factor that is trained.

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers, optimizers
 
-# The best peak learning rate of each, chosen on validation images.
+# A first guess of the peak learning rate of each: none is tuned yet.
 RATES = {"raw": 0.001, "unit": 0.003, "standardized": 0.003, "min_max": 0.003}
 
 
@@ -27,7 +27,7 @@ def scaling_layer(scaling, inputs=None):
         inputs: batches of training inputs, from which the first two take their numbers.
     """
     if scaling == "standardized":
-        layer = layers.Normalization(dtype="float32")  # In mixed precision, too: adapt fails in float16.
+        layer = layers.Normalization(dtype="float32")  # adapt fails in float16.
         layer.adapt(inputs)
         return layer
     if scaling == "min_max":  # Keras has no layer that adapts to the lowest and the highest value.
@@ -35,7 +35,7 @@ def scaling_layer(scaling, inputs=None):
         for batch in inputs:
             rows = np.reshape(batch, (-1, batch.shape[-1]))
             low, high = np.minimum(low, rows.min(axis=0)), np.maximum(high, rows.max(axis=0))
-        return layers.Normalization(mean=low, variance=(high - low) ** 2)
+        return layers.Normalization(mean=low, variance=(high - low) ** 2, dtype="float32")
     if scaling in ("unit", "raw"):
         return layers.Rescaling(1 / 255 if scaling == "unit" else 1.0)
     raise ValueError(f"unknown scaling {scaling!r}: use one of {', '.join(RATES)}")

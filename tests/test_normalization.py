@@ -149,7 +149,7 @@ def test_the_highest_rate_is_that_of_the_last_that_learned(monkeypatch):
         return Model()
 
     monkeypatch.setattr(recipe, "train", train)
-    found = experiment.highest_rate(None, None, 10, place="post", kind="layer")
+    found = experiment.highest_rate(None, None, 10, place="post", kind="layer", seed=301)
     wanted = [2.0**power for power in experiment.POWERS]
     assert tried == [pytest.approx((rate, rate)) for rate in wanted]
     assert found == {"log_rate": pytest.approx(np.log10(wanted[4]))}
@@ -158,14 +158,14 @@ def test_the_highest_rate_is_that_of_the_last_that_learned(monkeypatch):
 def test_all_rates_are_tried_on_the_runs_images():
     given = []
 
-    def bound(train_set, validation_set, classes):
-        given.append((len(train_set), train_set.element_spec[0].shape[0], classes))
+    def bound(train_set, validation_set, classes, seed):
+        given.append((len(train_set), train_set.element_spec[0].shape[0], classes, seed))
         return {"log_rate": -1.0}
 
     run = type("Run", (), {"seed": 301, "data": sources.Request(train_images=500), "bound": staticmethod(bound)})
     config = experiment.EXPERIMENT.config(images=200, batch_size=20)
     assert experiment.done("rates_of_pre", config, run) == {"log_rate": -1.0}
-    assert given == [(10, 20, 10)]
+    assert given == [(10, 20, 10, 301)]
 
 
 def test_jumps_are_mean_changes_from_epoch_to_epoch():

@@ -118,7 +118,7 @@ def _prepare(scratch: str, gpus: int) -> None:
     leave = os._exit
     # Pebble would wait for ever for what a worker that ends with 0 was to do.
     os._exit = lambda status: leave(status or 1)
-    # But that is how one ends that has done its share: finalizers run only then.
+    # A worker that has done its share may end with 0. Finalizers run only at such an end.
     multiprocessing.util.Finalize(None, setattr, args=(os, "_exit", leave), exitpriority=1)
     _print_to(os.devnull)
     if gpus:

@@ -41,7 +41,7 @@ HOW: dict[str, dict[str, Any]] = {
 }
 for name in ("relu_residual", "swiglu_residual"):
     HOW |= {f"{name}_{way}": {**HOW[name], **settings} for way, settings in OTHER_WAYS.items()}
-# The learning rate of each, or its peak, that was best on validation images.
+# A first guess of the learning rate of each, or its peak: none is tuned yet.
 RATES = {name: 0.1 if how.get("momentum") else 0.003 for name, how in HOW.items()}
 VARIANTS: dict[str, Any] = {name: partial(recipe.train, rate=rate, **HOW[name]) for name, rate in RATES.items()}
 # ReLU and Leaky ReLU at 4 and 16 times ReLU's best rate, and two trainings of 20 epochs instead of 5.

@@ -16,7 +16,7 @@ from recipes import batch_size as recipe
 SIZES = (16, 64, 256, 1024)
 STEPS = 625  # As many as five epochs have at a batch size of 64.
 LOOKED_AT = 2_048  # Training images whose gradient is called the full one.
-# The learning rate that was best on validation images. At "one rate" it is that of batches of 64.
+# First guesses: none is tuned yet. At "one rate" it is that of batches of 64.
 RATES = {f"own_rate_{size}": recipe.scaled_rate(0.05, size, power=0.5) for size in SIZES}
 RATES |= {f"as_many_steps_{size}": RATES[f"own_rate_{size}"] for size in SIZES if size != 64}
 RATES |= {"rmsprop_16": 0.001, "rmsprop_64": 0.001, "accumulated_64": RATES["own_rate_256"]}
