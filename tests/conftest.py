@@ -29,7 +29,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As in the background of
 ROOT = Path(__file__).resolve().parents[1]
 # With `-n 2`, a file's tests run in one process; files that take long begin first, so that both end together.
 LONGEST = ["test_recipes", "test_wiring"]
-DRAWN, DRAWS = ("variants", "breaks", "notebooks"), 10  # So many draws cover all of these.
+DRAWN, DRAWS = ("variants", "breaks", "notebooks"), 20  # So many draws cover all of these.
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_report_header() -> str:
     draw = os.environ.get("KERAS_RECIPES_DRAW")
-    return f"drawn: a tenth of {', '.join(DRAWN)} by {draw}" if draw else ""
+    return f"drawn: a twentieth of {', '.join(DRAWN)} by {draw}" if draw else ""
 
 
 def slow_kind(item: pytest.Item) -> str:
@@ -53,10 +53,10 @@ def slow_kind(item: pytest.Item) -> str:
 
 
 def drawn_out(tests: list[tuple[str, str]], draw: str) -> list[str]:
-    """The ids of the tests, given with their kinds, that are not in the tenth that `draw` names.
+    """The ids of the tests, given with their kinds, that are not in the twentieth that `draw` names.
 
-    `draw` is any text, as a commit's hash, and "+1" to "+9" after it name the other tenths. Each kind is
-    divided by itself, in the order of hashes, so that tenths are equally large. A test without a kind is always in.
+    `draw` is any text, as a commit's hash, and "+1" to "+19" after it name the others. Each kind is
+    divided by itself, in the order of hashes, so that all parts are equally large. A test without a kind is always in.
     """
     text, _, shift = draw.partition("+")
     left_out = []
@@ -82,14 +82,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 # What `tests/faults` makes up is the same each time, and with `--hypothesis-profile=long` new, and much more of it.
 usual = {"deadline": None, "suppress_health_check": list(hypothesis.HealthCheck), "database": None}
-hypothesis.settings.register_profile("usual", derandomize=True, max_examples=100, **usual)
+hypothesis.settings.register_profile("usual", derandomize=True, max_examples=50, **usual)
 hypothesis.settings.register_profile("long", max_examples=5000, print_blob=True, **usual)
 hypothesis.settings.load_profile("usual")
 
 
 def examples(number: int) -> hypothesis.settings:
     """So many examples as a rule, where one takes long, and fifty times as many in the long profile."""
-    long = hypothesis.settings().max_examples > 100
+    long = hypothesis.settings().max_examples > 50
     return hypothesis.settings(max_examples=number * (50 if long else 1))
 
 

@@ -222,7 +222,7 @@ TABLE: dict[str, Row] = {
     "optimizers/momentum": Row({"optimizer": "momentum"}),
     "sequential": Row(),
     "batch_size": Row(),
-    "batch_size/rmsprop": Row({"rmsprop": True, "steps": 6}),
+    "batch_size/rmsprop": Row({"rmsprop": True, "rate": 0.001}),
     "losses": Row(),
     "losses/squared_error": Row({"loss": "squared_error_on_softmax"}),
     "scaling": Row({"rate": 0.003}),

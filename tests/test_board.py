@@ -221,6 +221,7 @@ def test_a_full_disk_in_logging_does_not_end_the_training(tmp_path, monkeypatch)
     assert "No space left" in (tmp_path / NOTES).read_text()
 
 
+@pytest.mark.processes
 def test_a_run_that_is_not_logged_leaves_no_event_files(tmp_path):
     config = dataclasses.asdict(load("optimizers").config(epochs=1, batch_size=BATCH))
     job = Job("lab.experiments.optimizers", ("sgd",), 1, config, REQUEST, str(tmp_path), logging=False, alone=True)
@@ -271,6 +272,7 @@ def test_a_training_step_is_traced_once_and_no_number_changes(built):
         np.testing.assert_array_equal(weight, other)
 
 
+@pytest.mark.processes
 def test_other_labels_keep_the_metric_that_keras_finds_for_them():
     loss, labels = keras.losses.CategoricalCrossentropy(from_logits=True), np.eye(3)[np.arange(40) % 3]
     _, numbers = fitted(loss, labels, [])

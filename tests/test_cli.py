@@ -125,6 +125,7 @@ def test_a_run_at_another_budget_has_no_verdict_from_the_published_tuning(monkey
     assert "tuned more carefully than Adam [TF], from the published tuning" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_one_experiment_follows_the_other_and_each_is_as_if_it_were_alone(started, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
     assert commands.run_all([pair.EXPERIMENT, guess.EXPERIMENT], flags) == 0

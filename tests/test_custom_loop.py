@@ -147,6 +147,7 @@ def test_parts_are_small_and_one_update_uses_them_all(size, monkeypatch):
     assert np.allclose(moved, 0.02 * float(tf.reduce_mean(labels)))  # The rate times the whole batch's mean.
 
 
+@pytest.mark.processes
 def test_accumulated_batches_are_one_batch_and_a_schedule_counts_each_of_them():
     """Where Keras counts updates instead one day, the docstring is wrong."""
     whole = trained("fit", train_set=small_set(16, 16), epochs=4)

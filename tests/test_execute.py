@@ -315,6 +315,7 @@ def test_limits_of_the_environment_do_not_reach_the_numbers(variable):
     assert done.stdout == "None None\n", done.stderr
 
 
+@pytest.mark.processes
 def test_what_resume_takes_over_was_measured_by_the_same_code_on_the_same_images(started, capsys, tmp_path):
     flags = ["--seeds", "1", "--logdir", str(tmp_path)]
     for field in ("code", "data_digest", "keras", "versions", "machine"):

@@ -60,6 +60,7 @@ def test_clipping_shortens_what_is_too_long_and_nothing_else():
         assert moved == pytest.approx(-SLOPE * length / 5)
 
 
+@pytest.mark.processes
 def test_the_norm_is_that_of_all_weights_together_and_momentum_comes_after_it():
     optimizer = train("clipped").optimizer
     assert optimizer.global_clipnorm == recipe.CLIP

@@ -234,7 +234,7 @@ def test_a_model_learns_from_the_chain(files):
     keras.utils.set_random_seed(1)
     feed = recipe.build_feed(files, 30, load=experiment.decode)
     validation = recipe.build_feed(files, 30, load=experiment.decode, augment=None, shuffle=0)
-    model = recipe.train(feed, validation, 10, rate=0.01, epochs=40)
+    model = recipe.train(feed, validation, 10, rate=0.01, epochs=25)
     assert model.evaluate(validation, verbose=0, return_dict=True)["accuracy"] > 0.3
 
 

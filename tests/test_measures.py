@@ -255,6 +255,7 @@ def curves_of(tmp_path, seed: int) -> dict:
     return record.curves
 
 
+@pytest.mark.processes
 def test_a_seed_fixes_the_initial_weights_and_a_run(tmp_path, monkeypatch):
     seen = []
     real = keras.Model.compile

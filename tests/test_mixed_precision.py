@@ -183,6 +183,7 @@ def clock(monkeypatch, seconds, odd=None):
     return Model
 
 
+@pytest.mark.processes
 def test_a_real_model_is_tried_under_all_policies():
     seen = []
 

@@ -138,6 +138,7 @@ def test_all_feeds_yield_the_labels_in_the_same_order():
     assert (found["naive"] == found["cached"]).all()
 
 
+@pytest.mark.processes
 def test_only_overlapped_works_ahead_by_whole_batches():
     ahead = {}
     for kind in ("naive", "overlapped"):
@@ -215,6 +216,7 @@ def test_metrics_by_hand():
     assert found["unseen"] == pytest.approx(0.3)
 
 
+@pytest.mark.processes
 def test_keras_shows_no_activations_and_ten_lines_do(tmp_path):
     data = sources.load(sources.Request(train_images=200))
     assert experiment.kinds_shown("keras_board", data, tmp_path / "keras") == 4

@@ -91,6 +91,7 @@ def test_a_rate_is_the_peak_of_a_schedule_that_ends_at_zero(monkeypatch):
     assert [float(schedule(step)) for step in (6, 30)] == pytest.approx([0.2, 0.0], abs=1e-6)
 
 
+@pytest.mark.processes
 def test_a_short_training_is_as_good_at_inference_as_while_it_trains():
     """BatchNorm's averages have caught up. With a momentum of 0.999 this model ends at half of the accuracy."""
     keras.utils.set_random_seed(1)

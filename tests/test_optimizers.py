@@ -116,6 +116,7 @@ def test_side_by_side_in_sequence_and_after_sigkill_the_numbers_are_the_same_bit
     assert resumed["sgd", 301] != resumed["muon", 301]
 
 
+@pytest.mark.processes
 def test_a_race_ends_at_the_target_and_counts_its_epochs(tmp_path):
     record = in_process(tmp_path, "adam_race", target=0.25, epochs=4)
     accuracies = record.curves["val_accuracy"]

@@ -381,6 +381,7 @@ def test_a_model_that_is_refused_leaves_no_folder(started, model, tmp_path, caps
     assert not (tmp_path / "logs").exists()
 
 
+@pytest.mark.processes
 def test_remarks_are_printed_and_by_products_that_fail_are_noted(started, model, tmp_path, capsys, monkeypatch):
     def broken(*_, **__):
         raise ValueError("there is no figure of this")
@@ -410,6 +411,7 @@ def test_remarks_are_printed_and_by_products_that_fail_are_noted(started, model,
     assert record["metrics"]["test_accuracy"] > 0
 
 
+@pytest.mark.processes
 def test_a_changed_helper_is_another_model(started, model, tmp_path, capsys):
     where = model(WITH_HELPERS, **HELPERS)
     helper = Path(where.rpartition(":")[0]).with_name("helper.py")

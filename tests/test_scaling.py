@@ -184,6 +184,7 @@ def test_the_highest_rate_is_the_one_of_theory():
     assert experiment.regression("standardized", 1)["explained_variance"] > 0.8
 
 
+@pytest.mark.processes
 def test_noise_tells_nothing_unless_it_is_selected_before_the_split():
     """Balanced labels that nothing tells anything of: half is right on average, and a leak shows."""
     after = np.mean([experiment.leaked(before=False, select=True, seed=seed)["table_accuracy"] for seed in range(4)])

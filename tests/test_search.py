@@ -100,6 +100,7 @@ def test_the_table_is_complete_and_small(table):
     assert (RESULTS / "search" / "tuning.json").stat().st_size <= 5e6
 
 
+@pytest.mark.processes
 def test_an_entry_of_the_table_is_a_training_by_the_recipe(monkeypatch, tmp_path):
     """Its model has the setting, and sees the validation images after each epoch."""
     built, build = [], recipe.build_model
@@ -417,7 +418,7 @@ def test_a_search_ends_in_a_model_that_has_learned(tmp_path):
     data = sources.load(sources.Request(train_images=1000))
     pair = batches.training(data.train, 50, seed=1), batches.evaluation(data.validation)
     keras.utils.set_random_seed(1)
-    model = recipe.train(*pair, 10, trials=3, epochs=2, seed=1, folder=tmp_path)
+    model = recipe.train(*pair, 10, trials=2, epochs=2, seed=1, folder=tmp_path)
     assert model.evaluate(pair[1], verbose=0, return_dict=True)["accuracy"] > 0.2
 
 

@@ -54,6 +54,7 @@ def ten(results, tmp_path, started) -> Evidence:
     return found
 
 
+@pytest.mark.processes
 def test_seeds_are_added_to_the_variants_of_open_comparisons_alone(ten, tmp_path, started):
     assert [id_ for id_, judgement in judged(ten).items() if undecided(judgement)] == ["D2"]
     found = measured(tmp_path / "until", "extend", "--to", "80")
@@ -79,6 +80,7 @@ def test_what_a_plain_run_leaves_out_is_measured_from_the_first_seed_on(results,
     assert "Nothing is published yet" in capsys.readouterr().out
 
 
+@pytest.mark.processes
 def test_seeds_from_another_machine_are_gone_on_with_and_noted(ten, results, tmp_path):
     elsewhere = structs.replace(ten, machine=structs.replace(ten.machine, cpu="abacus", abilities=["beads"]))
     write_json(results / "dice" / "evidence.json", elsewhere)

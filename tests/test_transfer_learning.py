@@ -40,10 +40,10 @@ def test_it_learns_from_few_images_of_classes_that_the_base_does_not_know():
     """Ten images of each of four new classes, whose share is a quarter."""
     keras.utils.set_random_seed(1)
     known, new = experiment.divided(DATA)
-    model = recipe.pretrain(batches.training(known.train, 50, seed=1), None, 6, epochs=4)
+    model = recipe.pretrain(batches.training(known.train, 50, seed=1), None, 6, epochs=3)
     learned = experiment.few(new.train, 10, seed=1)
     train_set = batches.training(learned, 20, seed=1)
-    found = recipe.train(train_set, None, 4, model.get_layer("base"), epochs=30)
+    found = recipe.train(train_set, None, 4, model.get_layer("base"), epochs=20)
     assert found.evaluate(batches.evaluation(new.validation), verbose=0, return_dict=True)["accuracy"] > 0.4
 
 
@@ -79,6 +79,7 @@ def test_keras_still_overrides_training_false():
     assert not experiment.training_false_holds()
 
 
+@pytest.mark.processes
 def test_from_scratch_batchnorms_statistics_move_too():
     model = recipe.pretrain(few(), None, 10, epochs=1)
     base = model.get_layer("base")
@@ -95,6 +96,7 @@ def test_rates_fall_to_zero_over_all_steps(monkeypatch):
     assert rates == pytest.approx([0.02, 0.01, 0.0])
 
 
+@pytest.mark.processes
 def test_a_base_of_keras_applications_takes_pixels_and_gives_features(monkeypatch):
     """With random weights, as nothing is downloaded in tests."""
     real, asked = keras.applications.MobileNetV3Small, []

@@ -124,6 +124,7 @@ def build(shape, classes):
 """
 
 
+@pytest.mark.processes
 def test_a_readers_model_takes_the_place_of_one_that_is_not_bound(started, tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN)
     flags = ["--model", f"{tmp_path}/own.py:build", "--seeds", "1", "--logdir", str(tmp_path), *FEW]
@@ -135,6 +136,7 @@ def test_a_readers_model_takes_the_place_of_one_that_is_not_bound(started, tmp_p
     assert "hidden has its own model: leave it out, or run without --model." in capsys.readouterr().err
 
 
+@pytest.mark.processes
 def test_a_record_names_the_function_and_its_arguments_and_notices_others(tmp_path):
     records = [done(variant, tmp_path / variant) for variant in ("linear", "hidden")]
     assert records[1].settings == {

@@ -78,6 +78,7 @@ def printed_of(capsys, arguments=()) -> str:
     return text
 
 
+@pytest.mark.processes
 @given(line=command_lines())
 @examples(150)
 def test_any_flag_value_is_taken_or_refused_in_a_sentence(nothing_begins, capsys, line):

@@ -252,6 +252,7 @@ def test_any_tf_config_is_a_cluster_or_a_sentence(text):
     assert 0 <= index < len(workers)
 
 
+@pytest.mark.processes
 @given(spoiled_bytes(b"def build(shape, classes):\n    return None\n"))
 def test_any_bytes_as_a_model_are_a_function_or_a_sentence(file, content):
     hypothesis.assume(content.count(b"(") < 2)  # It is code, and is run.
