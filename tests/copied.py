@@ -192,6 +192,11 @@ def with_rezero(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> A
     return usual(recipe, sets, callbacks, build_model=build, **arguments)
 
 
+def with_recomputation(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    build = functools.partial(recipe.build_model, recompute=True, depth=2)
+    return usual(recipe, sets, callbacks, build_model=build, **arguments)
+
+
 def on_a_base(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
     """On features that nothing has trained."""
     base = recipe.build_base(sets.train.element_spec[0].shape[1:])
@@ -237,6 +242,8 @@ TABLE: dict[str, Row] = {
     "custom_loop/by_hand": Row(train=by_hand, cannot=ONE_DEVICE),
     "custom_loop/in_parts": Row({"step": "step_in_parts"}, train=by_hand, cannot=ONE_DEVICE),
     "mixed_precision": Row(),
+    "memory": Row(),
+    "memory/recomputed": Row(train=with_recomputation),
     "regularization": Row(),
     "regularization/penalized": Row({"l1": 1e-4, "l2": 1e-4, "weight_decay": 0.1}),
     "regularization/smoothed": Row({"label_smoothing": 0.1}),

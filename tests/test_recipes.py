@@ -84,7 +84,7 @@ SHORTER = {"activations", "functional_multi_input", "normalization", "strong_bas
 
 # In tests of their own.
 LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "search", "speedrun", "subclassed_routing"}
-LEARN_ALONE |= {"transfer_learning"}
+LEARN_ALONE |= {"memory", "transfer_learning"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARN_ALONE])

@@ -23,7 +23,9 @@ CHAPTERS = {
     ),
     "Optimizing": ("optimizers", "schedules", "batch_size", "losses", "scaling", "gradients"),
     "Generalizing": ("regularization", "transfer_learning", "strong_baseline"),
-    "Going faster": ("monitoring", "input_pipeline", "shuffling", "mixed_precision", "distributed", "speedrun"),
+    "Going faster": (
+        "monitoring", "input_pipeline", "shuffling", "mixed_precision", "memory", "distributed", "speedrun",
+    ),
     "Searching": ("search",),
 }  # fmt: skip
 PARTS = ("totals", "code", "recipes", "surprises", "strong")

@@ -12,9 +12,46 @@ ACTIVATIONS, TRANSFER = "tests/test_activations.py", "tests/test_transfer_learni
 
 BATCH_SIZE, LOSSES, SCALING = "tests/test_batch_size.py", "tests/test_losses.py", "tests/test_scaling.py"
 
-NORM = "tests/test_normalization.py"
+NORM, MEMORY = "tests/test_normalization.py", "tests/test_memory.py"
 
 ROWS = [
+    *of(
+        "recipes/memory.py",
+        (
+            "keras.remat(lambda x: self.layer(x, training=training))(x)",
+            "self.layer(x, training=training)",
+            f"{MEMORY}::test_recomputing_takes_less_memory",
+        ),
+        ("self.layer(x, training=training)", "self.layer(x)", f"{MEMORY}::test_a_layer_is_recomputed"),
+        ("tf.as_dtype(tensor.dtype).size", "4", f"{MEMORY}::test_a_number_of_16_bits"),
+        ("isinstance(layer, keras.Model)", "not layer", f"{MEMORY}::test_layers_inside_a_model"),
+        (
+            '"gradients": sum(map(bytes_of, model.trainable_variables))',
+            '"gradients": sum(map(bytes_of, model.variables))',
+            f"{MEMORY}::test_weights_that_are_not_trained",
+        ),
+        (
+            '"optimizer": sum(map(bytes_of, model.optimizer.variables))',
+            '"optimizer": 2 * sum(map(bytes_of, model.trainable_variables))',
+            f"{MEMORY}::test_optimizers_hold",
+        ),
+        ("(limit - bytes_of_few) / an_example", "limit / an_example", f"{MEMORY}::test_memory_grows"),
+        ('startswith("VmHWM")', 'startswith("VmRSS")', f"{MEMORY}::test_the_peak_stays"),
+        (", gradient_accumulation_steps=accumulate)", ")", f"{MEMORY}::test_batches_are_accumulated"),
+    ),
+    *of(
+        "lab/experiments/memory.py",
+        ('copies - parts["optimizer"]', 'copies + parts["optimizer"]', f"{MEMORY}::test_what_is_held"),
+        (
+            "memory_of(of_activations, list(shape), batch_size // accumulated",
+            "memory_of(of_activations, list(shape), batch_size",
+            f"{MEMORY}::test_a_step_that_accumulates",
+        ),
+        ("list(shape), predicted, {}) / limit", "list(shape), few, {}) / limit", f"{MEMORY}::test_the_largest"),
+        ("found[2:]", "found", f"{MEMORY}::test_growth_leaves"),
+        ('or kind != "same_model"', 'or kind == "same_model"', f"{MEMORY}::test_models_are_new"),
+        ("together(peaks, kind, 1)[0][-1]", "together(peaks, kind, fits)[0][-1]", f"{MEMORY}::test_each_new_process"),
+    ),
     *of(
         "recipes/normalization.py",
         ("self.gamma * ops.tanh(self.alpha * x)", "self.gamma * ops.tanh(x)", f"{NORM}::test_dyt_is"),
