@@ -231,6 +231,7 @@ TABLE: dict[str, Row] = {
     "losses": Row(),
     "losses/squared_error": Row({"loss": "squared_error_on_softmax"}),
     "scaling": Row({"rate": 0.003}),
+    "data_hunger": Row({"epochs": 2}),
     "normalization": Row(train=with_dyt),
     "normalization/rezero": Row(train=with_rezero),
     "transfer_learning": Row(train=on_a_base),

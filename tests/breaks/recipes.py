@@ -12,9 +12,35 @@ ACTIVATIONS, TRANSFER = "tests/test_activations.py", "tests/test_transfer_learni
 
 BATCH_SIZE, LOSSES, SCALING = "tests/test_batch_size.py", "tests/test_losses.py", "tests/test_scaling.py"
 
+HUNGER = "tests/test_data_hunger.py"
+
 NORM, MEMORY = "tests/test_normalization.py", "tests/test_memory.py"
 
 ROWS = [
+    *of(
+        "recipes/data_hunger.py",
+        ("(4 * width, 2), (8 * width, 1)", "(4 * width, 2), (32, 1)", f"{HUNGER}::test_a_convnet_has"),
+        ("round(steps / len(train_set))", "round(steps / 20)", f"{HUNGER}::test_small_sets_get"),
+        ("epochs = epochs or", "epochs =", f"{HUNGER}::test_epochs_may_be"),
+        ("epochs * len(train_set))),", "len(train_set))),", f"{HUNGER}::test_the_schedule"),
+        ("some = order[:count]", "some = order[-count:][::-1]", f"{HUNGER}::test_smaller_sets_are_parts"),
+        ("model.evaluate(validation_set", "model.evaluate(part", f"{HUNGER}::test_a_curve_has"),
+        ("math.log2(count) for", "count for", f"{HUNGER}::test_the_gain_of_doubling"),
+        ("sorted(curve)[-3:]", "list(curve)[-3:]", f"{HUNGER}::test_the_gain_of_doubling"),
+    ),
+    *of(
+        "lab/experiments/data_hunger.py",
+        ("squares.mean(axis=(2, 4))", "squares.mean(axis=(1, 3))", f"{HUNGER}::test_a_tree_sees"),
+        ("last = behind[-1]", "last = behind[0]", f"{HUNGER}::test_the_crossing"),
+        (
+            "known, data.validation.labels)\n    )",
+            "rows, data.train.labels)\n    )",
+            f"{HUNGER}::test_a_tree_is_as_deep",
+        ),
+        ('return 1000 if kind == "width"', 'return 2000 if kind == "width"', f"{HUNGER}::test_each_variant_has"),
+        ("curve[2 * few] - curve[few]", "curve[few] - curve[2 * few]", f"{HUNGER}::test_doubling_is"),
+        ('**{"rate": RATES[name], **how}', '**{**how, "rate": 0.003}', f"{HUNGER}::test_each_size_has_its_rate"),
+    ),
     *of(
         "recipes/memory.py",
         (
