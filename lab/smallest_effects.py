@@ -37,6 +37,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "log_first_gradient": (math.log(10) / 2, "half a decade: as much as a step of the grid of rates could make up for"),
     "log_passed": (0.1, "a tenth a layer, which after twelve layers is a factor of three"),
     "doubling": (0.01, "a point, as for the accuracies that it is a difference of"),
+    "leaky_accuracy": (0.01, "a point, as for test images"),
     "copies_but_state": (0.2, "a fifth of the weights, and a tenth of what Adam holds"),
     "log_copies": (0.1, "a tenth of the memory, as of that of a step"),
     "growth": (1.0, "a MiB a training, which fills a GiB after a thousand of them"),

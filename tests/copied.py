@@ -197,6 +197,18 @@ def with_recomputation(recipe: Any, sets: Sets, callbacks: list, **arguments: An
     return usual(recipe, sets, callbacks, build_model=build, **arguments)
 
 
+def on_flat_images(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
+    """A recipe whose own model is for tables."""
+    import keras
+
+    def build(shape: Any, classes: int) -> Any:
+        images = keras.Input(shape)
+        x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 64, -2)(images))
+        return keras.Model(images, keras.layers.Dense(classes)(x))
+
+    return usual(recipe, sets, callbacks, build_model=build, **arguments)
+
+
 def on_a_base(recipe: Any, sets: Sets, callbacks: list, **arguments: Any) -> Any:
     """On features that nothing has trained."""
     base = recipe.build_base(sets.train.element_spec[0].shape[1:])
@@ -232,6 +244,7 @@ TABLE: dict[str, Row] = {
     "losses/squared_error": Row({"loss": "squared_error_on_softmax"}),
     "scaling": Row({"rate": 0.003}),
     "data_hunger": Row({"epochs": 2}),
+    "dirty_data": Row({"epochs": 2}, train=on_flat_images),
     "normalization": Row(train=with_dyt),
     "normalization/rezero": Row(train=with_rezero),
     "transfer_learning": Row(train=on_a_base),

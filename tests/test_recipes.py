@@ -13,7 +13,7 @@ from lab.evidence.records import read, values_of
 from lab.evidence.schemas import Floor, Floors, Record
 from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
-from lab.experiments import NAMES, load, normalization, scaling
+from lab.experiments import NAMES, data_hunger, dirty_data, load, normalization, scaling
 from lab.report.published import RESULTS
 from pipelines import sources
 from tests import recomputing
@@ -51,7 +51,9 @@ def bounds(name: str, variant: str) -> tuple[float, float]:
 
 # All recipes: one variant converges.
 
-WITHOUT = {"normalization": set(normalization.SWEPT), "scaling": set(scaling.TABLES)}  # An accuracy on images.
+WITHOUT = {"normalization": set(normalization.SWEPT), "scaling": set(scaling.TABLES)}
+WITHOUT["data_hunger"] = {name for name in data_hunger.OTHERS if not name.startswith("tree")}
+WITHOUT["dirty_data"] = {*dirty_data.TABLES, *dirty_data.COPIES}  # An accuracy on images.
 RECORDS: dict[str, Record] = {}  # Of the runs that are jobs.
 
 
@@ -73,6 +75,7 @@ def accuracy_of(model, part: sources.Split) -> float:
 # Those of the usual form train the first variant that is meant to learn, by a job of the lab.
 CONVERGE = {
     "activations": (functools.partial(by_job, epochs=2), "relu_2"),
+    "dirty_data": (by_job, "raw_0"),
     "custom_loop": (functools.partial(by_job, same_steps=0), "by_hand"),  # Without time and memory.
     "functional_multi_input": (functools.partial(by_job, epochs=2), "both"),
     "mixed_precision": (functools.partial(by_job, steps=0), "float32_small"),

@@ -14,16 +14,55 @@ BATCH_SIZE, LOSSES, SCALING = "tests/test_batch_size.py", "tests/test_losses.py"
 
 HUNGER = "tests/test_data_hunger.py"
 
+DIRTY = "tests/test_dirty_data.py"
+
 NORM, MEMORY = "tests/test_normalization.py", "tests/test_memory.py"
 
 ROWS = [
+    *of(
+        "recipes/dirty_data.py",
+        ("assert_all_finite(tf.cast(inputs", "assert_type(tf.cast(inputs", f"{DIRTY}::test_what_is_not_finite"),
+        ("np.nanpercentile(train_values", "np.nanpercentile(values", f"{DIRTY}::test_training_rows_say"),
+        ("imputer.fit(train_columns)", "imputer.fit(columns)", f"{DIRTY}::test_missing_values_are"),
+        ("if predict else SimpleImputer", "if not predict else SimpleImputer", f"{DIRTY}::test_missing_values_are"),
+        ("for other in others}", "for other in others[1:]}", f"{DIRTY}::test_duplicates_are"),
+        ("layers.Rescaling(scale, center)", "layers.Rescaling(scale)", f"{DIRTY}::test_predictions_are"),
+        (".adapt(train_set.map(lambda inputs, _: inputs))", ".build((None, 5))", f"{DIRTY}::test_columns_are_scaled"),
+        (
+            "BatchNormalization(momentum=0.9)(x) if batch_norm",
+            "ReLU()(x) if batch_norm",
+            f"{DIRTY}::test_batch_norm_is",
+        ),
+    ),
+    *of(
+        "lab/experiments/dirty_data.py",
+        ("math.ceil(EXTREME[dirt]", "math.floor(EXTREME[dirt]", f"{DIRTY}::test_numbers_are_a_hundred"),
+        ("chances ** (10 / 100**ranks)", "chances", f"{DIRTY}::test_holes_are"),
+        (
+            "order[:262], order[262:352], order[352:]",
+            "order[:262], order[262:352], order[300:]",
+            f"{DIRTY}::test_parts",
+        ),
+        ("draws.integers(1, classes", "draws.integers(0, classes", f"{DIRTY}::test_wrong_labels_are"),
+        ("max(share, -1.0)", "share", f"{DIRTY}::test_a_model_that_is_far_off"),
+        (
+            '{"leaky_accuracy": found["validation_accuracy"]}',
+            '{"leaky_accuracy": found["test_accuracy"]}',
+            f"{DIRTY}::test_runs_on_images",
+        ),
+        ("data.validation.take(np.arange(", "data.train.take(np.arange(", f"{DIRTY}::test_runs_on_images"),
+    ),
     *of(
         "recipes/data_hunger.py",
         ("(4 * width, 2), (8 * width, 1)", "(4 * width, 2), (32, 1)", f"{HUNGER}::test_a_convnet_has"),
         ("round(steps / len(train_set))", "round(steps / 20)", f"{HUNGER}::test_small_sets_get"),
         ("epochs = epochs or", "epochs =", f"{HUNGER}::test_epochs_may_be"),
         ("epochs * len(train_set))),", "len(train_set))),", f"{HUNGER}::test_the_schedule"),
-        ("some = order[:count]", "some = order[-count:][::-1]", f"{HUNGER}::test_smaller_sets_are_parts"),
+        (
+            "some = order[:count]",
+            "some = np.random.default_rng(count).permutation(order)[:count]",
+            f"{HUNGER}::test_smaller_sets_are_parts",
+        ),
         ("model.evaluate(validation_set", "model.evaluate(part", f"{HUNGER}::test_a_curve_has"),
         ("math.log2(count) for", "count for", f"{HUNGER}::test_the_gain_of_doubling"),
         ("sorted(curve)[-3:]", "list(curve)[-3:]", f"{HUNGER}::test_the_gain_of_doubling"),
