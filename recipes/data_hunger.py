@@ -1,7 +1,7 @@
 """Would more images help, and how large a model can a small set train?
 
-Not measured yet: a linear model, a tree and a convnet on 250 to 8,000 images, and a convnet of six widths on
-1,000 images.
+Not measured yet: a linear model, a tree and a convnet on 250 to 8,000 images, and a convnet of six widths
+on 1,000 images.
 
 Run       python -m recipes.data_hunger
 Copy      learning_curve and gain_of_doubling
@@ -20,7 +20,7 @@ from keras import layers, optimizers
 
 
 def build_linear(shape, classes):
-    """Logistic regression on pixels: images (batch, *shape) with values 0 to 255 to logits (batch, classes)."""
+    """Logistic regression: map images (batch, *shape) with values 0 to 255 to logits (batch, classes)."""
     images = keras.Input(shape)
     x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0..255 becomes -2..2.
     return keras.Model(images, layers.Dense(classes)(layers.Flatten()(x)))
@@ -86,7 +86,7 @@ def learning_curve(train_set, validation_set, classes, counts, *, batch_size=64,
 
 
 def gain_of_doubling(curve):
-    """The accuracy that twice as many images would add, if the line through the three largest sets goes on."""
+    """The accuracy that twice the images would add, if the line through the three largest sets goes on."""
     largest = sorted(curve)[-3:]
     slope, _ = np.polyfit([math.log2(count) for count in largest], [curve[count] for count in largest], 1)
     return float(slope)

@@ -87,7 +87,7 @@ SHORTER = {"activations", "functional_multi_input", "normalization", "strong_bas
 
 # In tests of their own.
 LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "search", "speedrun", "subclassed_routing"}
-LEARN_ALONE |= {"memory", "transfer_learning"}
+LEARN_ALONE |= {"evaluation", "memory", "transfer_learning"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARN_ALONE])
@@ -152,7 +152,7 @@ def test_floors_are_five_deviations_from_ten_seeds_and_mean_something(name):
 
 # All recipes: short, plain, and without the lab.
 
-KNOWN = {"keras", "tensorflow", "numpy", "keras_tuner", "sklearn", *sys.stdlib_module_names}
+KNOWN = {"keras", "tensorflow", "numpy", "keras_tuner", "sklearn", "scipy", *sys.stdlib_module_names}
 ENTRIES = ["Run", "Copy", "Careful", "Numbers", "Papers"]
 
 

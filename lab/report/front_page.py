@@ -22,7 +22,9 @@ CHAPTERS = {
         "subclassed_routing", "custom_loop",
     ),
     "Optimizing": ("optimizers", "schedules", "batch_size", "losses", "scaling", "gradients"),
-    "Generalizing": ("regularization", "data_hunger", "dirty_data", "transfer_learning", "strong_baseline"),
+    "Generalizing": (
+        "regularization", "data_hunger", "dirty_data", "evaluation", "transfer_learning", "strong_baseline",
+    ),
     "Going faster": (
         "monitoring", "input_pipeline", "shuffling", "mixed_precision", "memory", "distributed", "speedrun",
     ),

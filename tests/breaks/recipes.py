@@ -16,9 +16,41 @@ HUNGER = "tests/test_data_hunger.py"
 
 DIRTY = "tests/test_dirty_data.py"
 
+EVALUATION = "tests/test_evaluation.py"
+
 NORM, MEMORY = "tests/test_normalization.py", "tests/test_memory.py"
 
 ROWS = [
+    *of(
+        "recipes/evaluation.py",
+        (
+            "confusion_matrix(labels, answers",
+            "confusion_matrix(answers, labels",
+            f"{EVALUATION}::test_a_report_by_hand",
+        ),
+        ("for one in set(labels)])", "for one in classes])", f"{EVALUATION}::test_a_class_without"),
+        (
+            "correct[at == one] - confidence[at == one]",
+            "np.abs(correct[at == one] - confidence[at == one])",
+            f"{EVALUATION}::test_confidence_that",
+        ),
+        ("labels[unseen]))", "labels[seen][: len(unseen)]))", f"{EVALUATION}::test_estimates_are"),
+        ("others_correct & ~correct)", "others_correct)", f"{EVALUATION}::test_mcnemar"),
+        ("(1 + level) / 2, len", "level, len", f"{EVALUATION}::test_an_interval"),
+        ("return float(max(above, below))", "return float(min(above, below))", f"{EVALUATION}::test_equivalence"),
+        ("(1 - level) / 2, (1 + level) / 2", "1 - level, level", f"{EVALUATION}::test_a_bootstrap"),
+    ),
+    *of(
+        "lab/experiments/evaluation.py",
+        ("(len(correct) - count) / (len(correct) - 1)", "1", f"{EVALUATION}::test_accuracies_spread"),
+        ("partial(StratifiedKFold, 10", "partial(StratifiedKFold, 5", f"{EVALUATION}::test_each_splitter"),
+        ("angle = turn * month", "angle = 0 * month", f"{EVALUATION}::test_what_makes"),
+        ("TimeSeriesSplit(5, test_size=3", "TimeSeriesSplit(5, test_size=1", f"{EVALUATION}::test_splits_of"),
+        ('month if variant == "by_month"', 'month if variant == "random_split"', f"{EVALUATION}::test_splits_of"),
+        ("- truth) ** 2", "- 0.5) ** 3", f"{EVALUATION}::test_the_best_share"),
+        ("labels == 0 for _, labels", "labels == 1 for _, labels", f"{EVALUATION}::test_a_rare"),
+        ("errors.append(estimate - accuracy", "errors.append(estimate + accuracy", f"{EVALUATION}::test_a_spread"),
+    ),
     *of(
         "recipes/dirty_data.py",
         ("assert_all_finite(tf.cast(inputs", "assert_type(tf.cast(inputs", f"{DIRTY}::test_what_is_not_finite"),
