@@ -1,8 +1,8 @@
 """How good is a model really, is it better than another one, and how would you know?
 
-Estimate by 5-fold cross-validation: on 500 images it is off by 0.51× as much as one hold-out of a
-fifth. Where rows have an order in time, walk forward instead: on rows that drift, a random split
-flatters the model by 11.9 %.
+Estimate by 5-fold cross-validation: on 500 images its error is 0.51× that of holding out a fifth
+once. Where rows have an order in time, walk forward instead: on rows that drift, a random split
+flatters the model by 11.9 points.
 
 Run       python -m recipes.evaluation
 Copy      report for one model; estimates to choose how to split; mcnemar, interval and equivalence to compare

@@ -325,18 +325,20 @@ EXPERIMENT = Experiment(
         "auc": Unit("AUC", 1, "", 3),
     },
     panels=(Bars("log_spread", tuple(SPLITTERS)), Bars("log_error", tuple(SPLITTERS)), Bars("optimism", ORDERED)),
-    answer="Estimate by 5-fold cross-validation: on 500 images it is off by "
-    "{log_error.five_fold / log_error.hold_out} as much as one hold-out of a fifth. Where rows have an order in time, "
-    "walk forward instead: on rows that drift, a random split flatters the model by {optimism.random_split}.",
+    answer="Estimate by 5-fold cross-validation: on 500 images its error is {log_error.five_fold / log_error.hold_out} "
+    "that of holding out a fifth once. Where rows have an order in time, walk forward instead: on rows that drift, a "
+    "random split flatters the model by {optimism.random_split - optimism.truth}.",
     rests_on=("G9e", "G10a"),
     about={"StratifiedKFold": ("G9a", "G9b", "G9c", "G9d", "G9e"), "TimeSeriesSplit": ("G10a", "G10b")},
     advice=[
         "**Use 5-fold cross-validation for small sets.** From split to split its estimate varies "
-        "{log_spread.five_fold / log_spread.hold_out} as much as that of one hold-out. Five hold-outs cost as much and "
-        "vary more.",
+        "{log_spread.five_fold / log_spread.hold_out} as much as that of a single hold-out. Five hold-outs cost as "
+        "much and vary more.",
+        "**Hold out a larger share of a smaller set**, if you hold out at all: {best_share.best_share_of_200} of 200 "
+        "images were best, and {best_share.best_share_of_2000} of 2,000.",
         "**Walk forward through whatever has an order in time.** The random split flattered a model by "
         "{optimism.random_split - optimism.walk_forward} more.",
-        "**Do not stratify by month to prevent look-ahead.** Such a split flattered the model by {optimism.by_month}, "
+        "**Do not stratify by month to prevent look-ahead.** Such a split flattered the model by {optimism.by_month - optimism.truth}, "
         "as much as a random one.",
         "**Know how many images a difference needs.** With n images, an accuracy p is off by √(p(1 − p)/n): 4.2 points "
         "at 90 % and 50 images, 0.5 points at 4,000.",
