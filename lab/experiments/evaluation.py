@@ -338,7 +338,8 @@ EXPERIMENT = Experiment(
         "images were best, and {best_share.best_share_of_2000} of 2,000.",
         "**Walk forward through whatever has an order in time.** The random split flattered a model by "
         "{optimism.random_split - optimism.walk_forward} more.",
-        "**Do not stratify by month to prevent look-ahead.** Such a split flattered the model by {optimism.by_month - optimism.truth}, "
+        "**Do not stratify by month to prevent look-ahead.** Such a split flattered the model by "
+        "{optimism.by_month - optimism.truth}, "
         "as much as a random one.",
         "**Know how many images a difference needs.** With n images, an accuracy p is off by √(p(1 − p)/n): 4.2 points "
         "at 90 % and 50 images, 0.5 points at 4,000.",
