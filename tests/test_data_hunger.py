@@ -136,8 +136,8 @@ def test_a_tree_is_as_deep_as_is_best_on_validation_images():
     data = types.SimpleNamespace(train=split(300, 0.3), validation=split(300, 0.0))
     run = types.SimpleNamespace(seed=1, open_test_set=lambda data: test)
     found = experiment.tree(run, data)
-    assert found["test_accuracy"] == run.correct.mean() > 0.85
-    assert found["validation_accuracy"] > 0.85
+    assert found["test_accuracy"] == run.correct.mean() > 0.8  # The deepest tree gets 0.69.
+    assert found["validation_accuracy"] > 0.8
     assert found["train_accuracy"] == pytest.approx(0.7, abs=0.1)
 
 

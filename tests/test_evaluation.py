@@ -231,6 +231,7 @@ def test_a_rare_class_is_told_by_its_score():
     assert found["logistic_one_of_ten"]["rare_accuracy"] == pytest.approx(0.9, abs=0.01)
 
 
+@pytest.mark.processes
 def test_each_variant_has_its_metrics(monkeypatch):
     run = types.SimpleNamespace(seed=1, data=sources.Request(train_images=500))
     run.open_test_set = lambda data: data.validation

@@ -204,6 +204,7 @@ def test_a_batch_is_reshaped_or_transposed():
     assert steps["transposed"]().shape == (2, 3, 256, 256)
 
 
+@pytest.mark.processes
 def test_a_measured_step_trains_and_does_so_on_its_batch(monkeypatch):
     monkeypatch.setattr(recipe, "build_model", functools.partial(recipe.build_model, **SMALL))
     for settings in experiment.STEPS.values():
