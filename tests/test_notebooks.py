@@ -36,6 +36,16 @@ def test_there_is_a_walkthrough_for_each_chapter_and_a_first_one():
     assert titles[1:] == list(CHAPTERS)
 
 
+@pytest.mark.parametrize(("path", "names"), zip(NOTEBOOKS[1:], CHAPTERS.values(), strict=True), ids=list(CHAPTERS))
+def test_it_uses_or_links_each_recipe_of_its_chapter(path, names):
+    cells = read(path).cells
+    whole = "\n".join(cell.source for cell in cells)
+    imported = " ".join(re.findall("from recipes import (.*)", whole))
+    for name in names:
+        shown = name in re.findall(r"\w+", imported) or f'advice("{name}")' in whole
+        assert shown or f"](../recipes/{name}.py)" in whole, name
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_is_stored_executed_and_without_errors(path):
     cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
