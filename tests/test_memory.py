@@ -194,7 +194,7 @@ def test_growth_leaves_the_first_two_trainings_out(monkeypatch):
 def test_each_new_process_does_one_training(monkeypatch):
     asked = []
     monkeypatch.setattr(experiment, "together", lambda work, *how: asked.append(how) or [[2**20]])
-    assert experiment.growth("new_processes", 4) == pytest.approx(0)
+    assert experiment.growth("new_processes", 6) == pytest.approx(0)
     assert asked == [("new_processes", 1)] * 4
 
 
