@@ -131,7 +131,7 @@ def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.Complet
         with filelock.FileLock(folder / "lock"):
             if not told.exists():
                 start = [sys.executable, "-m", "recipes", "run", *names, "--budget", "smoke", "--logdir", str(logs)]
-                done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=1800)
+                done = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, timeout=7200)
                 told.write_text(json.dumps([start, done.returncode, done.stdout, done.stderr]))
             return subprocess.CompletedProcess(*json.loads(told.read_text())), logs
 

@@ -129,7 +129,7 @@ def test_batches_are_accumulated_where_asked_for(monkeypatch):
 
 @pytest.mark.processes
 def test_recomputing_takes_less_memory():
-    kept, recomputed = (experiment.step_memory(name, SHAPE, 256)["memory"] for name in ("kept", "recomputed"))
+    kept, recomputed = (experiment.step_memory(name, SHAPE, 256, 6)["memory"] for name in ("kept", "recomputed"))
     assert recomputed < 0.7 * kept
 
 
@@ -157,16 +157,16 @@ def test_what_is_held_is_in_sizes_of_the_weights(measured):
 
 
 def test_a_step_that_accumulates_takes_a_quarter_of_the_batch(measured):
-    found = {name: experiment.step_memory(name, SHAPE, 64) for name in experiment.STEPS}
+    found = {name: experiment.step_memory(name, SHAPE, 64, 3) for name in experiment.STEPS}
     assert [found[name]["memory"] for name in experiment.STEPS] == [74, 74, 26]
-    assert [settings for *_, settings in measured] == list(experiment.STEPS.values())
+    assert [settings for *_, settings in measured] == [{"depth": 3, **how} for how in experiment.STEPS.values()]
     kept, recomputed, accumulated = (found[name]["counted"] for name in experiment.STEPS)
     assert recomputed < kept / 2
     assert accumulated < kept / 2
 
 
 def test_the_largest_batch_is_tried(measured):
-    assert experiment.largest(SHAPE, 1024, 64) == {"largest": 1014, "share": 1.0}
+    assert experiment.largest(SHAPE, 1024, 64, 6) == {"largest": 1014, "share": 1.0}
     assert [size for _, _, size, _ in measured] == [64, 128, 1014]
 
 
@@ -180,22 +180,22 @@ def test_models_are_new_and_sessions_cleared_as_the_name_says(monkeypatch, kind,
         return value
 
     model = types.SimpleNamespace(fit=lambda *_, **how: note("fitted"))
-    monkeypatch.setattr(experiment, "build_convolutions", lambda shape: note("built", model))
+    monkeypatch.setattr(experiment, "build_convolutions", lambda shape, depth: note("built", model))
     monkeypatch.setattr(keras.backend, "clear_session", lambda: note("cleared"))
-    assert len(experiment.peaks(kind, 3)) == 3
+    assert len(experiment.peaks(kind, 3, 1)) == 3
     assert done == {"built": built, "cleared": cleared, "fitted": 3}
 
 
 def test_growth_leaves_the_first_two_trainings_out(monkeypatch):
     monkeypatch.setattr(experiment, "together", lambda *_: [[0, 2**30, *(5 * 2**20 * n for n in range(4))]])
-    assert experiment.growth("new_models", 6) == pytest.approx(5)
+    assert experiment.growth("new_models", 6, 1) == pytest.approx(5)
 
 
 def test_each_new_process_does_one_training(monkeypatch):
     asked = []
     monkeypatch.setattr(experiment, "together", lambda work, *how: asked.append(how) or [[2**20]])
-    assert experiment.growth("new_processes", 6) == pytest.approx(0)
-    assert asked == [("new_processes", 1)] * 4
+    assert experiment.growth("new_processes", 6, 2) == pytest.approx(0)
+    assert asked == [("new_processes", 1, 2)] * 4
 
 
 def test_a_batch_is_reshaped_or_transposed():
@@ -219,9 +219,9 @@ def test_a_measured_step_trains_and_does_so_on_its_batch(monkeypatch):
 
 def test_each_variant_has_the_metrics_of_its_kind(monkeypatch):
     monkeypatch.setattr(experiment, "weights_held", lambda variant, units: {"copies": units})
-    monkeypatch.setattr(experiment, "step_memory", lambda variant, shape, batch: {"memory": batch})
-    monkeypatch.setattr(experiment, "largest", lambda shape, limit, few: {"largest": limit + few})
-    monkeypatch.setattr(experiment, "growth", lambda variant, fits: {"growth": fits}["growth"])
+    monkeypatch.setattr(experiment, "step_memory", lambda variant, shape, batch, depth: {"memory": batch})
+    monkeypatch.setattr(experiment, "largest", lambda shape, limit, few, depth: {"largest": limit + few})
+    monkeypatch.setattr(experiment, "growth", lambda variant, fits, depth: fits)
     monkeypatch.setattr(experiment, "of_activations", lambda shape, size, settings: f"{size} {settings}")
     timed = []
 

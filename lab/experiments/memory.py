@@ -57,8 +57,8 @@ def of_weights(units, variant):
     return partial(use, units)
 
 
-def build_convolutions(shape, *, recompute=False, accumulate=None):
-    model = recipe.build_model(tuple(shape), 10, recompute=recompute)
+def build_convolutions(shape, *, depth=6, recompute=False, accumulate=None):
+    model = recipe.build_model(tuple(shape), 10, depth=depth, recompute=recompute)
     optimizer = keras.optimizers.Adam(0.003, gradient_accumulation_steps=accumulate)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     return model
@@ -72,7 +72,7 @@ def of_activations(shape, batch_size, settings):
     return partial(model.train_on_batch, tf.zeros((batch_size, *shape)), tf.zeros(batch_size, tf.int32))
 
 
-def peaks(kind, fits):
+def peaks(kind, fits, depth):
     """The peak of this process's memory after each training, in bytes."""
     images, labels = np.zeros((64, 32, 32, 3), "float32"), np.zeros(64, "int32")
     found, model = [], None
@@ -82,18 +82,18 @@ def peaks(kind, fits):
             keras.backend.clear_session()
             gc.collect()
         if model is None or kind != "same_model":
-            model = build_convolutions(images.shape[1:])
+            model = build_convolutions(images.shape[1:], depth=depth)
         model.fit(images, labels, batch_size=32, verbose=0)
         found.append(recipe.peak_memory())
     return found
 
 
-def growth(kind, fits):
+def growth(kind, fits, depth):
     """MiB that the peak grows by from training to training: the slope over all but the first two."""
     if kind == "new_processes":
-        found = [together(peaks, kind, 1)[0][-1] for _ in range(4)]  # Each takes seconds to start.
+        found = [together(peaks, kind, 1, depth)[0][-1] for _ in range(4)]  # Each takes seconds to start.
     else:
-        (found,) = together(peaks, kind, fits)
+        (found,) = together(peaks, kind, fits, depth)
     later = np.array(found[2:]) / MIB
     return float(np.polyfit(np.arange(len(later)), later, 1)[0])
 
@@ -109,20 +109,22 @@ def weights_held(variant, units):
     return found
 
 
-def step_memory(name, shape, batch_size):
+def step_memory(name, shape, batch_size, depth):
     """Of one step: peak memory, and what is counted."""
-    accumulated = STEPS[name].get("accumulate") or 1
-    measured = memory_of(of_activations, list(shape), batch_size // accumulated, STEPS[name])
-    parts = recipe.counted(build_convolutions(shape, **STEPS[name]), batch_size // accumulated)
+    settings = {"depth": depth, **STEPS[name]}
+    accumulated = settings.get("accumulate") or 1
+    measured = memory_of(of_activations, list(shape), batch_size // accumulated, settings)
+    parts = recipe.counted(build_convolutions(shape, **settings), batch_size // accumulated)
     counted = (parts["gradients"] + parts["activations"]) / MIB  # Weights and state were held before the step.
     return {"memory": measured, "log_memory": math.log(max(measured, 1.0)), "counted": counted}
 
 
-def largest(shape, limit, few):
+def largest(shape, limit, few, depth):
     """The largest batch that fits into `limit` MiB, predicted from two small ones, and what share of it that takes."""
-    measured = {size: memory_of(of_activations, list(shape), size, {}) for size in (few, 2 * few)}
+    taken = partial(memory_of, of_activations, list(shape))
+    measured = {size: taken(size, {"depth": depth}) for size in (few, 2 * few)}
     predicted = recipe.largest_batch(limit, measured)
-    return {"largest": predicted, "share": memory_of(of_activations, list(shape), predicted, {}) / limit}
+    return {"largest": predicted, "share": taken(predicted, {"depth": depth}) / limit}
 
 
 def moving(batch):
@@ -150,13 +152,17 @@ def compare(config, runs: Mapping[str, Run]) -> dict[str, dict[str, float]]:
         if name in HELD:
             found[name] = weights_held(name, config.units)
         elif name in STEPS:
-            found[name] = step_memory(name, shape, config.batch)
+            found[name] = step_memory(name, shape, config.batch, config.depth)
         elif name == "largest":
-            found[name] = largest(shape, config.limit, config.few)
+            found[name] = largest(shape, config.limit, config.few, config.depth)
         elif name in FITS:
-            found[name] = {"growth": growth(name, config.fits)}
+            found[name] = {"growth": growth(name, config.fits, config.depth)}
     few = config.few
-    steps = {name: of_activations(shape, few, STEPS[name]) for name in ("kept", "recomputed") if name in runs}
+    steps = {
+        name: of_activations(shape, few, {"depth": config.depth, **STEPS[name]})
+        for name in ("kept", "recomputed")
+        if name in runs
+    }
     moved = {name: step for name, step in moving(config.moved).items() if name in runs}
     for together_timed, images in ((steps, few), (moved, config.moved)):
         if together_timed:
@@ -337,10 +343,10 @@ EXPERIMENT = Experiment(
     variants=VARIANTS,
     claims=CLAIMS,
     compare=compare,
-    # Units of each dense layer; images in a batch, in a batch that is timed and in one that is moved; MiB that the
-    # largest batch may take; trainings in a process; steps of a block, of which all but ten are timed.
-    flags={"units": 2048, "batch": 256, "few": 64, "moved": 32, "limit": 1024, "fits": 6, "steps": 110},
-    smoke={"units": 128, "batch": 16, "few": 8, "moved": 1, "limit": 64, "fits": 4, "steps": 11},
+    # Units of each dense layer; residual blocks; images in a batch, in a batch that is timed and in one that is moved;
+    # MiB that the largest batch may take; trainings in a process; steps of a block, of which all but ten are timed.
+    flags={"units": 2048, "depth": 6, "batch": 256, "few": 64, "moved": 32, "limit": 1024, "fits": 6, "steps": 110},
+    smoke={"units": 128, "depth": 1, "batch": 16, "few": 8, "moved": 1, "limit": 64, "fits": 4, "steps": 11},
     least={"batch": 4, "fits": 4, "steps": 11},
     floor="",
     left_out=("momentum", "largest", *FITS, *MOVED),

@@ -144,10 +144,14 @@ ROWS = [
             "memory_of(of_activations, list(shape), batch_size",
             f"{MEMORY}::test_a_step_that_accumulates",
         ),
-        ("list(shape), predicted, {}) / limit", "list(shape), few, {}) / limit", f"{MEMORY}::test_the_largest"),
+        ("taken(predicted, ", "taken(few, ", f"{MEMORY}::test_the_largest"),
         ("found[2:]", "found", f"{MEMORY}::test_growth_leaves"),
         ('or kind != "same_model"', 'or kind == "same_model"', f"{MEMORY}::test_models_are_new"),
-        ("together(peaks, kind, 1)[0][-1]", "together(peaks, kind, fits)[0][-1]", f"{MEMORY}::test_each_new_process"),
+        (
+            "together(peaks, kind, 1, depth)[0][-1]",
+            "together(peaks, kind, fits, depth)[0][-1]",
+            f"{MEMORY}::test_each_new_process",
+        ),
     ),
     *of(
         "recipes/normalization.py",
