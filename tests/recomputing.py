@@ -74,7 +74,9 @@ def watch(request: sources.Request, seed: int) -> Iterator[Watched]:
 
     def noted_fit(model: keras.Model, *arguments: Any, **settings: Any) -> Any:
         done = fit(model, *arguments, **settings)
-        if settings.get("validation_data") is not None:
+        shape = getattr(model, "input_shape", None)
+        of_a_table = isinstance(shape, tuple) and len(shape) == 2
+        if settings.get("validation_data") is not None and not of_a_table:
             returned = epoch_of(settings.get("callbacks") or [], done.history)
             of_it = evaluated(model, images(latest[0]).validation, *latest[1:])
             found.fits.append(Fit(model, done.history, returned, of_it))
