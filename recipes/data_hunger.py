@@ -72,7 +72,8 @@ def learning_curve(train_set, validation_set, classes, counts, *, batch_size=64,
     Smaller sets are parts of larger ones. All images are held in memory, and `how` goes to `train`.
     """
     parts = list(train_set.as_numpy_iterator())
-    images, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    images = np.concatenate([images for images, _ in parts])
+    labels = np.concatenate([labels for _, labels in parts])
     order = np.random.default_rng(0).permutation(len(labels))
     curve = {}
     for count in counts:

@@ -1,13 +1,13 @@
 """How good is a model really, is it better than another one, and how would you know?
 
 Estimate by 5-fold cross-validation: on 500 images its error is 0.51× that of holding out a fifth
-once. Where rows have an order in time, walk forward instead: on rows that drift, a random split
-flatters the model by 11.9 points.
+once. Where rows have an order in time, walk forward instead: on made-up rows that drift, a random
+split flatters the model by 11.9 points.
 
 Run       python -m recipes.evaluation
 Copy      report for one model; estimates to choose how to split; mcnemar, interval and equivalence to compare
-Careful   split by time or by group whatever has an order or belongs together: rows that resemble each other
-          on both sides of a split flatter the model
+Careful   split rows that have an order by time, and rows that belong together by group: similar rows on both
+          sides of a split flatter the model
 Numbers   results/evaluation/README.md
 Papers    arXiv:1811.12808 (model evaluation), arXiv:1706.04599 (calibration), Schuirmann 1987 (equivalence)
 """
@@ -18,21 +18,21 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
-# While a model trains, Keras counts: metrics=["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(3)] for
-# classes, keras.metrics.AUC(from_logits=True) for one logit. What follows is for afterwards, and for splits.
+# During training, use Keras's own metrics: keras.metrics.SparseTopKCategoricalAccuracy(3) for classes, or
+# keras.metrics.AUC(from_logits=True) for one logit. The functions below are for a model that is trained.
 #
-# Which comparison is for what:
+# To compare two of them:
 #
-#     mcnemar       two trained models on the same test images: is one of *these two* better?
-#     interval      two ways to train, from paired seeds: how much better is one of them on average?
-#     equivalence   the same data: are they as good as equal? A large p-value of a t-test doesn't say so.
+#     mcnemar       Is one of these two models better? Takes their answers to the same test images.
+#     interval      How much better is one way to train, on average? Takes differences of paired seeds.
+#     equivalence   Are two ways to train equally good? A t-test with a large p-value does not show that.
 
 
 def report(labels, probabilities):
-    """What there is to say of a classifier, from labels (n,) and probabilities (n, classes).
+    """Metrics of a classifier, from labels (n,) and probabilities (n, classes).
 
-    `confusion` (classes, classes) counts images by true class, in rows, and by answer, in columns. AUC is the
-    mean over the classes that there are of each against all others.
+    `confusion` (classes, classes) has a row for each true class and a column for each answer. AUC is the mean
+    of each class against all others, over the classes that have images.
     """
     answers = probabilities.argmax(axis=1)
     classes = np.arange(probabilities.shape[1])
@@ -51,7 +51,7 @@ def report(labels, probabilities):
 
 
 def calibration_error(correct, confidence, bins=15):
-    """How far confidence (n,) and accuracy are apart: the mean over bins of equal width, weighted by size."""
+    """The expected calibration error of confidence (n,): its mean distance from accuracy over equal bins."""
     at = np.minimum((confidence * bins).astype(int), bins - 1)
     apart = [abs(np.sum(correct[at == one] - confidence[at == one])) for one in set(at)]
     return float(sum(apart)) / len(correct)
@@ -73,7 +73,7 @@ def estimates(train, inputs, labels, splitter):
 
 
 def mcnemar(correct, others_correct):
-    """The p-value that two models are equally good, from which images each got right: bool (n,) twice."""
+    """The p-value of an exact McNemar test, from which images two models answer correctly: bool (n,) each."""
     only, others_only = np.sum(correct & ~others_correct), np.sum(others_correct & ~correct)
     if only + others_only == 0:
         return 1.0
@@ -81,23 +81,23 @@ def mcnemar(correct, others_correct):
 
 
 def interval(differences, level=0.95):
-    """The mean of differences between pairs of runs (n,), and an interval for it by Student's t."""
+    """The mean of differences between pairs of runs (n,), and the ends of its t-interval."""
     mean, error = np.mean(differences), np.std(differences, ddof=1) / math.sqrt(len(differences))
     reach = stats.t.ppf((1 + level) / 2, len(differences) - 1) * error
     return float(mean), float(mean - reach), float(mean + reach)
 
 
 def bootstrap(values, statistic=np.mean, level=0.95, draws=2_000, seed=0):
-    """An interval for a statistic of values (n,), such as an AUC of rows, by drawing them again and again."""
+    """An interval for a statistic of values (n,) or rows (n, columns), by resampling them."""
     chosen = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
     found = [statistic(values[rows]) for rows in chosen]
     return tuple(float(edge) for edge in np.quantile(found, [(1 - level) / 2, (1 + level) / 2]))
 
 
 def equivalence(differences, margin):
-    """The p-value that two ways to train differ by `margin` or more: below 0.05 they are as good as equal.
+    """The p-value of two one-sided t-tests (Schuirmann 1987) on differences between pairs of runs (n,).
 
-    Two one-sided t-tests (Schuirmann 1987).
+    Below 0.05, the two ways to train differ by less than `margin` on average.
     """
     above = stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
     below = stats.ttest_1samp(differences, margin, alternative="less").pvalue

@@ -28,7 +28,7 @@ class Recomputed(layers.Wrapper):
     """A layer or model whose activations are not kept: the backward pass computes them again."""
 
     def call(self, x, training=None):
-        # Said again in the backward pass, which would otherwise be done as at inference.
+        # The backward pass calls the layer again, and without `training` it would do so as at inference.
         return keras.remat(lambda x: self.layer(x, training=training))(x)
 
 

@@ -82,14 +82,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 # What `tests/faults` makes up is the same each time, and with `--hypothesis-profile=long` new, and much more of it.
 usual = {"deadline": None, "suppress_health_check": list(hypothesis.HealthCheck), "database": None}
-hypothesis.settings.register_profile("usual", derandomize=True, max_examples=50, **usual)
+hypothesis.settings.register_profile("usual", derandomize=True, max_examples=100, **usual)
 hypothesis.settings.register_profile("long", max_examples=5000, print_blob=True, **usual)
 hypothesis.settings.load_profile("usual")
 
 
 def examples(number: int) -> hypothesis.settings:
     """So many examples as a rule, where one takes long, and fifty times as many in the long profile."""
-    long = hypothesis.settings().max_examples > 50
+    long = hypothesis.settings().max_examples > 100
     return hypothesis.settings(max_examples=number * (50 if long else 1))
 
 

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from sklearn.tree import DecisionTreeClassifier
 
 from lab.experiments import data_hunger as experiment
 from pipelines import batches, sources
@@ -136,9 +137,12 @@ def test_a_tree_is_as_deep_as_is_best_on_validation_images():
     data = types.SimpleNamespace(train=split(300, 0.3), validation=split(300, 0.0))
     run = types.SimpleNamespace(seed=1, open_test_set=lambda data: test)
     found = experiment.tree(run, data)
-    assert found["test_accuracy"] == run.correct.mean() > 0.8  # The deepest tree gets 0.69.
-    assert found["validation_accuracy"] > 0.8
-    assert found["train_accuracy"] == pytest.approx(0.7, abs=0.1)
+    rows, known = (experiment.shrunken(part.images) for part in (data.train, data.validation))
+    trees = [DecisionTreeClassifier(max_depth=depth, random_state=1).fit(rows, data.train.labels) for depth in (2, 12)]
+    shallow, deep = (tree.score(known, data.validation.labels) for tree in trees)
+    assert found["validation_accuracy"] == shallow > deep + 0.1
+    assert found["train_accuracy"] == trees[0].score(rows, data.train.labels) < 0.8
+    assert found["test_accuracy"] == run.correct.mean() == trees[0].score(experiment.shrunken(test.images), test.labels)
 
 
 def test_the_crossing_lies_after_the_last_size_at_which_the_convnet_is_behind():

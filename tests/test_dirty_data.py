@@ -148,7 +148,7 @@ def changed(trained, **dirt) -> tuple[int, int]:
 
 def test_numbers_are_a_hundred_times_too_large_where_the_name_says_so(trained):
     assert changed(trained, targets_are="one") == (0, 1)
-    assert trained[1][0][1].max() > 50 * trained[0][0][1].max() / 2
+    assert trained[1][0][1].max() > 25 * trained[0][0][1].max()
     assert changed(trained, targets_are="percent") == (0, 20)
     rows, targets = changed(trained, inputs_are="percent")  # A hundred numbers of 10,000, some in the same row.
     assert 90 < rows <= 100
@@ -232,7 +232,7 @@ def test_runs_on_images_have_the_labels_and_the_duplicates_of_their_names():
     for run.variant in ("raw_0", "raw_40", "careful", *experiment.COPIES):
         found[run.variant] = experiment.done(run.variant, config, run)
     assert found["raw_40"] == {"test_accuracy": 0.5, "validation_accuracy": 0.75}
-    assert found["duplicates"] == {"leaky_accuracy": 0.75}
+    assert found["duplicates"] == {**found["raw_40"], "leaky_accuracy": 0.75}
     clean, dirty, careful = (given[name][0] for name in ("raw_0", "raw_40", "careful"))
     assert (len(clean), len(careful)) == (1000, 460)
     assert sum(clean[image] != dirty[image] for image in clean) == 400

@@ -149,10 +149,10 @@ def measured(monkeypatch):
 def test_what_is_held_is_in_sizes_of_the_weights(measured):
     weights = 4 * (64 * 64 + 64) * 4 / 2**20  # In MiB: four layers of 64 × 64 and 64, in float32.
     found = experiment.weights_held("adam", 64)
-    assert found["copies"] == pytest.approx(74 / weights)
-    assert found["copies_but_state"] == pytest.approx(74 / weights - 2, abs=1e-3)
-    assert found["counted_copies"] == pytest.approx(4, abs=0.15)
-    assert set(experiment.weights_held("inference", 64)) == {"copies", "log_copies"}
+    assert found["memory_held"] == pytest.approx(74 / weights)
+    assert found["memory_but_state"] == pytest.approx(74 / weights - 2, abs=1e-3)
+    assert found["counted_held"] == pytest.approx(4, abs=0.15)
+    assert set(experiment.weights_held("inference", 64)) == {"memory_held", "log_memory_held"}
     assert measured == [(experiment.of_weights, 64, "adam"), (experiment.of_weights, 64, "inference")]
 
 
@@ -218,7 +218,7 @@ def test_a_measured_step_trains_and_does_so_on_its_batch(monkeypatch):
 
 
 def test_each_variant_has_the_metrics_of_its_kind(monkeypatch):
-    monkeypatch.setattr(experiment, "weights_held", lambda variant, units: {"copies": units})
+    monkeypatch.setattr(experiment, "weights_held", lambda variant, units: {"memory_held": units})
     monkeypatch.setattr(experiment, "step_memory", lambda variant, shape, batch, depth: {"memory": batch})
     monkeypatch.setattr(experiment, "largest", lambda shape, limit, few, depth: {"largest": limit + few})
     monkeypatch.setattr(experiment, "growth", lambda variant, fits, depth: fits)
@@ -233,9 +233,9 @@ def test_each_variant_has_the_metrics_of_its_kind(monkeypatch):
     config = experiment.EXPERIMENT.config(units=3, batch=8, limit=20, few=2, fits=5, steps=11, moved=1)
     found = experiment.compare(config, dict.fromkeys(experiment.VARIANTS, run))
     assert timed == [(["kept", "recomputed"], 11), (["reshaped", "transposed"], 11)]
-    assert found["adam"] == found["inference"] == {"copies": 3}
+    assert found["adam"] == found["inference"] == {"memory_held": 3}
     assert found["accumulated"] == {"memory": 8}
     assert found["kept"] == {"memory": 8, "step_ms": 500, "log_time": np.log(0.25)}
     assert found["largest"] == {"largest": 22}
-    assert found["same_model"] == {"growth": 5}
+    assert found["same_model"] == {"memory_growth": 5}
     assert found["reshaped"] == {"step_ms": 500, "log_time": np.log(0.5)}

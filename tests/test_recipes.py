@@ -53,7 +53,7 @@ def bounds(name: str, variant: str) -> tuple[float, float]:
 
 WITHOUT = {"normalization": set(normalization.SWEPT), "scaling": set(scaling.TABLES)}
 WITHOUT["data_hunger"] = {name for name in data_hunger.OTHERS if not name.startswith("tree")}
-WITHOUT["dirty_data"] = {*dirty_data.TABLES, *dirty_data.COPIES}  # An accuracy on images.
+WITHOUT["dirty_data"] = set(dirty_data.TABLES)  # An accuracy on images.
 RECORDS: dict[str, Record] = {}  # Of the runs that are jobs.
 
 
@@ -77,12 +77,12 @@ CONVERGE = {
     "activations": (functools.partial(by_job, epochs=2), "relu_2"),
     "dirty_data": (by_job, "raw_0"),
     "custom_loop": (functools.partial(by_job, same_steps=0), "by_hand"),  # Without time and memory.
-    "functional_multi_input": (functools.partial(by_job, epochs=2), "both"),
+    "functional_multi_input": (by_job, "both"),
     "mixed_precision": (functools.partial(by_job, steps=0), "float32_small"),
     "normalization": (functools.partial(by_job, images=750), "batch"),
     "strong_baseline": (functools.partial(by_job, held_out=1, images=750, width=0.25), "baseline"),
 }
-SHORTER = {"activations", "functional_multi_input", "normalization", "strong_baseline"}  # Than recorded floors are of.
+SHORTER = {"activations", "normalization", "strong_baseline"}  # Than recorded floors are of.
 
 
 # In tests of their own.

@@ -12,7 +12,7 @@ from lab.evidence.records import read
 from lab.evidence.schemas import Search, TuningSweep, unpack_bits
 from lab.execute.job import Job, run_job
 from lab.experiment import BUDGETS
-from lab.experiments import NAMES, data_hunger, dirty_data, load
+from lab.experiments import NAMES, data_hunger, load
 from lab.experiments import subclassed_routing as routing
 from lab.tuning import SEED
 from pipelines import batches, sources, splits
@@ -154,8 +154,7 @@ def test_a_red_image_stays_red_from_the_file_to_the_batch(tmp_path):
 # Every recipe and variant, at smoke
 
 SMOKE = sources.Request(train_images=BUDGETS["smoke"].train_images)
-# A tree is no model of Keras's, and where images are in two parts of the data, the test accuracy is not the point.
-ON_THEIR_OWN = {*(f"tree_{size}" for size in data_hunger.SIZES), *dirty_data.COPIES}
+TREES = {f"tree_{size}" for size in data_hunger.SIZES}  # No models of Keras's.
 
 
 @pytest.mark.variants
@@ -170,7 +169,7 @@ def test_what_a_recipe_says_of_each_variant_is_true_of_its_model(tmp_path, name)
         by_variant = {scored.run.variant: scored for scored in watched.scored}
         for record in records:
             assert record.status in ("finished", "diverged"), record.cause
-            if record.variant in ON_THEIR_OWN:
+            if record.variant in TREES:
                 continue
             assert (record.variant in by_variant) == ("test_accuracy" in record.metrics)
             if record.variant in by_variant:

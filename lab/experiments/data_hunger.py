@@ -115,10 +115,13 @@ def beats(number, text, source, variant, than, metric="test_accuracy", **how):
     return Claim(number, text, source, metric, higher=variant, than=than, **how)
 
 
+NAMES = {"linear": "a linear model", "tree": "a tree", "convnet": "a convnet"}
+
+
 def simplest_wins(letter, size, simple, complicated):
     return beats(
         f"G7{letter}",
-        f"With {size:,} images, a {simple} model beats a {complicated}".replace("a tree model", "a tree"),
+        f"With {size:,} images, {NAMES[simple]} beats {NAMES[complicated]}",
         "R3",
         f"{simple}_{size}",
         f"{complicated}_{size}",
@@ -153,7 +156,7 @@ CLAIMS = [
     ),
     beats(
         "G6d",
-        "With 250 images, 20 epochs end below as many steps as 8,000 images take in 5",
+        "With 250 images, 20 epochs are too few: as many steps as 8,000 images take in 5 epochs end higher",
         "ours",
         "convnet_250",
         "convnet_250_20_epochs",

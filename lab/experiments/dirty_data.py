@@ -185,7 +185,7 @@ def done(variant: str, config, run: Run) -> dict[str, float]:
         callbacks=run.callbacks(data),
     )
     found = run.scores(model, data)
-    return {"leaky_accuracy": found["validation_accuracy"]} if variant in COPIES else found
+    return found | ({"leaky_accuracy": found["validation_accuracy"]} if variant in COPIES else {})
 
 
 # Checks.

@@ -201,7 +201,7 @@ CLAIMS: list[Any] = [
     ),
     Claim(
         "W3b",
-        "Where one image in ten is of a class, a model that finds it is no more accurate than one that always says no",
+        "With one positive in ten, the accuracy of a model that detects it equals that of one that always says no",
         source="ours",
         metric="rare_accuracy",
         equal=RARE,
@@ -209,7 +209,7 @@ CLAIMS: list[Any] = [
     ),
     beats(
         "W3c",
-        "Where one image in ten is of a class, AUC tells a model that finds it from one that always says no",
+        "With one positive in ten, AUC tells a model that detects it from one that always says no",
         "ours; R1 names it",
         "logistic_one_of_ten",
         "always_no",
@@ -218,7 +218,7 @@ CLAIMS: list[Any] = [
     ),
     beats(
         "G8a",
-        f"Of {SIZES[0]} images a larger share is best held out than of {SIZES[1]:,}",
+        f"With {SIZES[0]} images it is best to hold out a larger share than with {SIZES[1]:,}",
         "R3, DL",
         f"best_share_of_{SIZES[0]}",
         f"best_share_of_{SIZES[1]}",
@@ -227,7 +227,8 @@ CLAIMS: list[Any] = [
     ),
     Claim(
         "G8b",
-        f"The error of an accuracy from n images is √(p(1 − p)/n), with {HELD_OUT[0]} images as with {HELD_OUT[1]}",
+        f"From {HELD_OUT[0]} to {HELD_OUT[1]} images, an accuracy's standard error falls with the square root of their "
+        "number",
         source="ours",
         metric="relative_spread",
         equal=tuple(f"spread_of_{count}" for count in HELD_OUT),
@@ -251,7 +252,7 @@ CLAIMS: list[Any] = [
     steadier("e", "5-fold is nearer to the truth than one hold-out", "five_fold", "hold_out", "log_error", "ours"),
     beats(
         "G10a",
-        "On rows that drift, random splits flatter the model: by at least a point more than walk-forward",
+        "On rows that drift, random splits flatter the model more than walk-forward does",
         "R3",
         "random_split",
         "walk_forward",
@@ -285,14 +286,14 @@ CLAIMS: list[Any] = [
     ),
     Claim(
         "D14a",
-        "p = 0.698 of 96 pairs does not show that they differ by less than a fifth of their standard deviation",
+        "With 96 pairs, p = 0.698 does not show that the mean difference is below a fifth of a standard deviation",
         source="R3, against its own sentence",
         asserted=lambda: recipe.equivalence(with_p_of(0.698, 96), 0.2) > 0.05,
         said=EQUIVALENT,
     ),
     Claim(
         "D14b",
-        "A t-test of 96 pairs misses a difference of a fifth of their standard deviation about every second time",
+        "With 96 pairs, a t-test misses a mean difference of a fifth of a standard deviation half of the time",
         source="ours",
         asserted=lambda: 0.45 < power(0.2, 96) < 0.55,
     ),
@@ -318,16 +319,16 @@ EXPERIMENT = Experiment(
     units={
         "log_spread": Unit("spread of an estimate over splits (log e)", name="e-folds", digits=3),
         "log_error": Unit("error of an estimate (log e)", name="e-folds", digits=3),
-        "best_share": Unit("best share to hold out", 100, "%", 0),
-        "relative_spread": Unit("spread of an accuracy, of √(p(1 − p)/n)", 1, "times", 2),
-        "optimism": Unit("estimate less truth", 100, "points"),
-        "rare_accuracy": Unit("accuracy where one in ten is to be found", 100, "points"),
+        "best_share": Unit("best share to hold out", 100, "points", 0),
+        "relative_spread": Unit("standard deviation of an accuracy, divided by √(p(1 − p)/n)", 1, "", 2),
+        "optimism": Unit("estimate minus true accuracy", 100, "points"),
+        "rare_accuracy": Unit("accuracy with one positive in ten", 100, "points"),
         "auc": Unit("AUC", 1, "", 3),
     },
     panels=(Bars("log_spread", tuple(SPLITTERS)), Bars("log_error", tuple(SPLITTERS)), Bars("optimism", ORDERED)),
     answer="Estimate by 5-fold cross-validation: on 500 images its error is {log_error.five_fold / log_error.hold_out} "
-    "that of holding out a fifth once. Where rows have an order in time, walk forward instead: on rows that drift, a "
-    "random split flatters the model by {optimism.random_split - optimism.truth}.",
+    "that of holding out a fifth once. Where rows have an order in time, walk forward instead: on made-up rows that "
+    "drift, a random split flatters the model by {optimism.random_split - optimism.truth}.",
     rests_on=("G9e", "G10a"),
     about={"StratifiedKFold": ("G9a", "G9b", "G9c", "G9d", "G9e"), "TimeSeriesSplit": ("G10a", "G10b")},
     advice=[
@@ -336,13 +337,12 @@ EXPERIMENT = Experiment(
         "much and vary more.",
         "**Hold out a larger share of a smaller set**, if you hold out at all: {best_share.best_share_of_200} of 200 "
         "images were best, and {best_share.best_share_of_2000} of 2,000.",
-        "**Walk forward through whatever has an order in time.** The random split flattered a model by "
+        "**Use walk-forward validation for rows in order of time.** The random split flattered a model by "
         "{optimism.random_split - optimism.walk_forward} more.",
         "**Do not stratify by month to prevent look-ahead.** Such a split flattered the model by "
-        "{optimism.by_month - optimism.truth}, "
-        "as much as a random one.",
-        "**Know how many images a difference needs.** With n images, an accuracy p is off by √(p(1 − p)/n): 4.2 points "
-        "at 90 % and 50 images, 0.5 points at 4,000.",
+        "{optimism.by_month - optimism.truth}, as much as a random one.",
+        "**Ask how many images an accuracy is from.** The standard error of an accuracy p from n images is "
+        "√(p(1 − p)/n). At 90 % it is 4.2 points with 50 images and 0.5 points with 4,000.",
         "**Look at AUC where a class is rare.** A model that found one image in ten with an AUC of "
         "{auc.logistic_one_of_ten} was hardly more accurate than one that always says no.",
         "**Do not read a large p-value as equality.** Ask `equivalence` with the smallest difference that would matter "
