@@ -4,6 +4,7 @@ import pytest
 from msgspec import structs
 
 from lab.cli import laboratory
+from lab.evidence.provenance import without_folder
 from lab.evidence.records import EvidenceError, read, write_json
 from lab.evidence.schemas import Evidence, TuningSweep
 from lab.execute.joining import joined
@@ -51,6 +52,15 @@ def test_what_was_joined_is_joined_with_more(written, tmp_path):
     write_json(tmp_path / "more.json", runs(3, machine=ZEN))
     assert joined((tmp_path / "more.json", tmp_path / "both.json")).elsewhere == {made_up.MACHINE.kind: [1]}
     assert joined((tmp_path / "both.json", tmp_path / "more.json")).elsewhere == {ZEN.kind: [2, 3]}
+
+
+def test_a_card_shows_the_first_command_of_several_and_no_folder_of_a_machine(written):
+    words = "python -m recipes.dice --seeds 1 --first-seed"
+    parts = joined(written(*(runs(seed, command=f"{words} {seed} --logdir '/a b'") for seed in (1, 2))))
+    short = without_folder(parts.command)
+    assert short == f"{words} 1; {words} 2"
+    text = markdown(Report(dice.EXPERIMENT, structs.replace(parts, command=short)))
+    assert f"`{words} 1`, and the same command for each other seed, measured this" in text
 
 
 def test_a_card_says_which_seeds_come_from_elsewhere():

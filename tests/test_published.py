@@ -321,6 +321,15 @@ def test_a_publish_that_was_stopped_on_the_way_is_mended_by_the_next(clean, tmp_
     assert read(results / "guess" / SUMMARY, Summary).seeds == 10
 
 
+def test_the_strong_baseline_is_published_before_the_cards_that_show_it():
+    assert publish.in_order(["shuffling", "sequential"]) == ["shuffling", "sequential"]
+    names = publish.in_order(["shuffling", "strong_baseline"])
+    assert names[:2] == ["strong_baseline", "shuffling"]
+    assert {"optimizers", "schedules", "regularization"} < set(names)
+    assert len(set(names)) == len(names)
+    assert "gradients" not in names  # None of its claims is measured there.
+
+
 def test_what_the_strong_baseline_says_stands_beside_and_an_answer_must_hold_there(clean, tmp_path, monkeypatch):
     results, there = tmp_path / "results", dice.EXPERIMENT
     monkeypatch.setattr(publish, "load", {"strong_baseline": there}.__getitem__)

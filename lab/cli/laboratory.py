@@ -58,9 +58,10 @@ def publish(names: Names = (), /, logdir: Path = LOGS) -> int:
     if not logdir.is_dir():
         print(f"There is no folder {logdir}: nothing new is published.", file=sys.stderr)
         code = 1
-    for name in known(names) or NAMES:
+    asked = known(names) or NAMES
+    for name in publishing.in_order(asked):
         experiment, paths = load(name), []
-        for kind in ("tuning.json", "evidence.json"):
+        for kind in ("tuning.json", "evidence.json") if name in asked else ():
             path, passed_over = publishable.find(experiment, logdir, kind)
             paths += [path] if path else []
             for sentence in passed_over:

@@ -23,6 +23,7 @@ ABILITIES = {
     "amx_bf16": "AMX-BF16",
     "amx_fp16": "AMX-FP16",
 }
+PARTED = "; "  # Between the commands of evidence that was measured in parts.
 PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "tensorflow-datasets", "keras-tuner", "tensorboard")
 
 
@@ -124,6 +125,8 @@ def is_commit(name: str) -> bool:
 
 def without_folder(command: str) -> str:
     """A command as anyone may give it: without where its logs went on the machine that it was given on."""
+    if PARTED in command:
+        return PARTED.join(without_folder(part) for part in command.split(PARTED))
     words = shlex.split(command)
     behind = {number + 1 for number, word in enumerate(words) if word == "--logdir"}
     logs = ("--logdir", "--no-log", "--resume")  # None of them makes another number.

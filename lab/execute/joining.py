@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from lab.evidence.provenance import PARTED
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import Evidence, Origin, Trial, TuningSweep
 from lab.execute.invocation import SAME, same
@@ -90,7 +91,7 @@ def _what(trial: Trial) -> tuple[str, int, bytes]:
 
 
 def _command(one: Origin, other: Origin) -> str:
-    return f"{one.command}; {other.command}"
+    return f"{one.command}{PARTED}{other.command}"
 
 
 def _refuse(what: str, common: set) -> None:

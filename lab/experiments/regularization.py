@@ -94,7 +94,7 @@ CLAIMS = [
     ),
     Claim(
         "G1b", "Dropout raises test accuracy on a small training set", source="TF, DL",
-        metric="test_accuracy", higher="dropout", than="none",
+        metric="test_accuracy", higher="dropout", than="none", strong="B13",
     ),
     Claim(
         "G2a", "L2 keeps weights small", source="DL", metric="weight_norm", lower="l2", than="none", check=True,

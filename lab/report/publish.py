@@ -17,7 +17,7 @@ from lab.evidence.records import EvidenceError, read, write_json, write_whole
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
 from lab.evidence.staleness import changed_parts
 from lab.experiment import Experiment
-from lab.experiments import load
+from lab.experiments import NAMES, load
 from lab.report import front_page, ledger, picture, published
 from lab.report.advice import docstring_with, filled
 from lab.report.card import markdown
@@ -79,6 +79,15 @@ def _with(before: Published, new: dict[Path, Any], folder: Path) -> Published:
     if tuning := new.get(folder / "tuning.json"):
         changed |= {"tuning": tuning, "stale_tuning": ""}
     return dataclasses.replace(before, **changed)
+
+
+def in_order(names: Sequence[str]) -> list[str]:
+    """The recipes to publish: the strong baseline first, and then all whose cards show what was measured on it."""
+    if front_page.STRONG not in names:
+        return list(names)
+    showing = [name for name in NAMES if any(claim.strong for claim in load(name).claims)]
+    showing = [name for name in showing if (published.RESULTS / name / "evidence.json").exists()]
+    return list(dict.fromkeys([front_page.STRONG, *names, *showing]))
 
 
 def generate(experiment: Experiment, folder: Path) -> tuple[Pages, Report]:
