@@ -67,5 +67,10 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "chosen_accuracy": (0.01, "a point, as for test images"),
     "explained": (0.1, "a tenth of the variance"),
     "share_of_grid": (0.1, "a tenth of the trainings"),
+    "log_luck": (math.log(2) / 2, "what doubles the number of seeds that a comparison needs"),
+    "gain": (0.01, "a point, as for test images"),
+    "wrong": (0.05, "one comparison in twenty"),
+    "apart": (0.01, "a point, as for test images"),
+    "lost": (0.01, "a point, as for test images"),
     "kinds_shown": (1.0, "one kind of curve or histogram"),
 }

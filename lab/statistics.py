@@ -46,6 +46,7 @@ class Comparison:
 
     They are positive in the claim's direction. `n` is the look's number of seeds, or of occasions of a timing; below
     the first look, all there are. `note` says what the word leaves open, or why there is no other: it may be empty.
+    `spread` is the standard deviation of the n differences.
     """
 
     between: tuple[str, str]
@@ -55,6 +56,7 @@ class Comparison:
     high: float
     word: Word
     note: str
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -247,8 +249,8 @@ def _compare(
     if equal and not claim.exact:
         missing = missing or ALL_EQUAL
     if missing:
-        return Comparison(pair, n, mean, low, high, "undecided", missing)
-    return Comparison(pair, n, mean, low, high, *_read(claim, low, high))
+        return Comparison(pair, n, mean, low, high, "undecided", missing, deviation)
+    return Comparison(pair, n, mean, low, high, *_read(claim, low, high), deviation)
 
 
 def _half_width(variance: float, freedom: int, images: _Part | None, error: float) -> float:

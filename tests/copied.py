@@ -244,6 +244,7 @@ TABLE: dict[str, Row] = {
     "losses/squared_error": Row({"loss": "squared_error_on_softmax"}),
     "scaling": Row({"rate": 0.003}),
     "data_hunger": Row({"epochs": 2}),
+    "seeds": Row(),
     "dirty_data": Row({"epochs": 2}, train=on_flat_images),
     "normalization": Row(train=with_dyt),
     "normalization/rezero": Row(train=with_rezero),

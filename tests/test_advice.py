@@ -324,6 +324,30 @@ def test_what_surprises_is_what_was_contradicted_the_largest_first():
     assert "**contradicted** (1,000 images), test" in front_page.surprises(few)
 
 
+def test_the_seeds_that_a_difference_needs_come_from_the_spread_of_current_comparisons_of_accuracy():
+    def of(spread, *words, **rest):
+        one = claim(*words, **rest)
+        return structs.replace(
+            one,
+            findings=[structs.replace(f, effects=[structs.replace(f.effects[0], spread=spread)]) for f in one.findings],
+        )
+
+    found = {
+        "optimizers": summary(of(0.5), of(1.0), of(9.0, check=True), of(9.0, measure="epochs")),
+        "schedules": summary(of(8.0, "contradicted"), of(None)),
+        "gradients": summary(of(9.0), stale=True),
+    }
+    text = front_page.luck(found)
+    assert "standard deviation of 1.0 points with few images (median of 3 comparisons)." in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0] == ["| true difference", "seeds that find it", "one run each errs |"]
+    assert rows[2:] == [["| 0.5 points", "34", "31 % |"], ["| 1 point", "10", "16 % |"], ["| 2 points", "5", "2 % |"]]
+    text = front_page.luck(found | {"strong_baseline": summary(of(0.5))})
+    assert "1.0 points with few images (median of 3 comparisons) and of 0.5 points on the strong" in text
+    assert "| 1 point | 10 | 5 | 16 % | 2 % |" in text
+    assert front_page.luck({}) == ""
+
+
 def test_of_six_surprises_five_are_shown_and_where_there_is_none_the_claims_that_wait_are_counted():
     odd = [claim("contradicted", -float(size)) for size in range(1, 7)]
     assert len(front_page.surprises({"optimizers": summary(*odd)}).splitlines()) == 5

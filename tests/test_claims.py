@@ -127,6 +127,13 @@ def test_the_interval_is_scipys():
     assert found.level == pytest.approx(1 - 0.05 / 4 / 6)
 
 
+def test_a_comparison_has_the_standard_deviation_of_its_differences():
+    kinds = values(a=differences(1.0, spread=0.3), b=[0.0] * 10)
+    assert judge(claim(**HIGHER), kinds, 1).comparisons[0].spread == pytest.approx(0.3)
+    assert judge(claim(**HIGHER), values(a=[0.0, 2.0], b=[0.0, 0.0]), 1).comparisons[0].spread == pytest.approx(2**0.5)
+    assert judge(claim(**HIGHER), values(a=[0.0], b=[0.0]), 1).comparisons[0].spread is None
+
+
 def test_lower_is_the_mirror_image_of_higher():
     a, b = differences(-2.0), [0.0] * 10
     assert judge(claim(lower="a", than="b"), values(a=a, b=b), 1).verdict == "supported"

@@ -87,7 +87,7 @@ SHORTER = {"activations", "normalization", "strong_baseline"}  # Than recorded f
 
 # In tests of their own.
 LEARN_ALONE = {"distributed", "input_pipeline", "monitoring", "search", "speedrun", "subclassed_routing"}
-LEARN_ALONE |= {"evaluation", "memory", "transfer_learning"}
+LEARN_ALONE |= {"evaluation", "memory", "seeds", "transfer_learning"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in LEARN_ALONE])

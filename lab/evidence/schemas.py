@@ -220,13 +220,17 @@ class TuningSweep(Origin, frozen=True, kw_only=True):
 
 
 class Effect(Fields, frozen=True, kw_only=True):
-    """A comparison as pages show it, with the interval that decides: A minus B in the claim's unit, or A / B."""
+    """A comparison as pages show it, with the interval that decides: A minus B in the claim's unit, or A / B.
+
+    `spread` is the standard deviation of the differences; a ratio has none.
+    """
 
     a: str
     b: str
     mean: Number | None
     low: Number | None = None
     high: Number | None = None
+    spread: Number | None = None
     seeds: Count
     verdict: str
 

@@ -4,6 +4,7 @@ import ast
 import hashlib
 import math
 import re
+import statistics
 from collections import Counter
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import msgspec
 from lab.evidence.provenance import ROOT
 from lab.evidence.records import EvidenceError, read
 from lab.evidence.schemas import ClaimSummary, Effect, Summary
+from lab.experiment import UNITS
 from lab.experiments import load
 from lab.report.ledger import anchor, current, totals
 from lab.report.pages import counted, duration, effect_text, escaped, prose, render
@@ -23,16 +25,17 @@ CHAPTERS = {
     ),
     "Optimizing": ("optimizers", "schedules", "batch_size", "losses", "scaling", "gradients"),
     "Generalizing": (
-        "regularization", "data_hunger", "dirty_data", "evaluation", "transfer_learning", "strong_baseline",
+        "regularization", "data_hunger", "dirty_data", "evaluation", "seeds", "transfer_learning", "strong_baseline",
     ),
     "Going faster": (
         "monitoring", "input_pipeline", "shuffling", "mixed_precision", "memory", "distributed", "speedrun",
     ),
     "Searching": ("search",),
 }  # fmt: skip
-PARTS = ("totals", "code", "recipes", "surprises", "strong")
+PARTS = ("totals", "code", "recipes", "surprises", "strong", "luck")
 STRONG = "strong_baseline"  # The experiment whose claims are counterparts of others'.
 SAMPLE = ("optimizers", "warmup_cosine")  # The recipe and its function that README shows.
+DIFFERENCES = (0.5, 1.0, 2.0)  # In points, for which README says how many seeds find them.
 MOST_SHOWN = 5  # Surprises, and verdicts that changed on the strong baseline.
 MOST_OF_ONE = 2  # Surprises of one recipe, while others have some.
 
@@ -64,6 +67,7 @@ def readme(text: str, found: Summaries) -> str:
         by_chapter(found),
         surprises(found),
         on_strong(found),
+        luck(found),
     )
     for part, new in zip(PARTS, made, strict=True):
         begin, end = marks(part)
@@ -122,6 +126,35 @@ def on_strong(found: Summaries) -> str:
         for claim in turned[:MOST_SHOWN]
     ]
     return render("strong", lines=lines, both=len(both), same=len(both) - len(turned))
+
+
+def luck(found: Summaries) -> str:
+    """How many seeds find a difference, and how often one run each picks the worse, by the spread of comparisons."""
+    recipe = load("seeds").recipe
+    columns = []
+    for words, strong in (("with few images", False), ("on the strong baseline", True)):
+        effects = [
+            effect
+            for name, claim in current(found)
+            if claim.measure == UNITS["test_accuracy"].words and (name == STRONG) == strong
+            for effect in claim.findings[0].effects
+        ]
+        spreads = [effect.spread for effect in effects if effect.spread]
+        if spreads:
+            columns.append((words, len(spreads), statistics.median(spreads)))
+    rows = [
+        [f"{_points(difference)}"]
+        + [str(recipe.seeds_needed(spread, difference)) for *_, spread in columns]
+        + [f"{100 * recipe.chance_of_the_worse(spread, difference):.0f} %" for *_, spread in columns]
+        for difference in DIFFERENCES
+    ]
+    ends = [f", {words}" if len(columns) > 1 else "" for words, *_ in columns]
+    headers = [f"{what}{end}" for what in ("seeds that find it", "one run each errs") for end in ends]
+    return render("luck", columns=columns, headers=headers, rows=rows)
+
+
+def _points(difference: float) -> str:
+    return f"{difference:g} point{'' if difference == 1 else 's'}"
 
 
 def size(claim: ClaimSummary, effect: Effect) -> float:

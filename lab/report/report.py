@@ -242,6 +242,8 @@ class Report:
         low, high = sorted((sign * comparison.low, sign * comparison.high))  # Infinite where one seed has no interval.
         shown = [self._shown(judgement.claim, value) for value in (sign * comparison.mean, low, high)]
         values = dict(zip(("mean", "low", "high"), shown, strict=True))
+        if comparison.spread is not None and not is_ratio(judgement.claim.metric):
+            values["spread"] = self._shown(judgement.claim, comparison.spread)
         return Effect(a=a, b=b, **values, seeds=comparison.n, verdict=comparison.word)
 
     def _shown(self, claim: Claim, value: float) -> float | None:

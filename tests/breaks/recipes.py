@@ -18,6 +18,8 @@ DIRTY = "tests/test_dirty_data.py"
 
 EVALUATION = "tests/test_evaluation.py"
 
+SEEDS = "tests/test_seeds.py"
+
 NORM, MEMORY = "tests/test_normalization.py", "tests/test_memory.py"
 
 ROWS = [
@@ -111,6 +113,30 @@ ROWS = [
         ('return 1000 if kind == "width"', 'return 2000 if kind == "width"', f"{HUNGER}::test_each_variant_has"),
         ("curve[2 * few] - curve[few]", "curve[few] - curve[2 * few]", f"{HUNGER}::test_doubling_is"),
         ('**{"rate": RATES[name], **how}', '**{**how, "rate": 0.003}', f"{HUNGER}::test_each_size_has_its_rate"),
+    ),
+    *of(
+        "recipes/seeds.py",
+        ("keras.utils.set_random_seed(seed)\n", "pass\n", f"{SEEDS}::test_a_training_is_repeated"),
+        ("/ effect) ** 2", "/ effect) ** 3", f"{SEEDS}::test_the_number_of"),
+        ("(1 + level) / 2\n", "level\n", f"{SEEDS}::test_the_number_of"),
+        ("math.sqrt(count)) < power", "math.sqrt(count - 1)) < power", f"{SEEDS}::test_so_many_seeds"),
+        ("* math.sqrt(seeds)", "* seeds", f"{SEEDS}::test_the_worse_of_two"),
+        ("** (runs - 1)", "** runs", f"{SEEDS}::test_the_best_of_many"),
+        ("set_random_seed(weights_seed)", "set_random_seed(augmentation_seed)", f"{SEEDS}::test_a_seed_of_the"),
+        ("augmentation_seed + 1)", "augmentation_seed)", f"{SEEDS}::test_mirroring_and_shifts"),
+        ("round(warmup * steps)", "round(0.2 * steps)", f"{SEEDS}::test_the_rate_rises"),
+        ('MaxPooling2D(padding="same")', "MaxPooling2D()", f"{SEEDS}::test_networks_of_all_kinds"),
+    ),
+    *of(
+        "lab/experiments/seeds.py",
+        ("seed=luck.order", "seed=luck.weights", f"{SEEDS}::test_each_seed_goes"),
+        ("split_seed=luck.split)", "split_seed=luck.order)", f"{SEEDS}::test_each_seed_goes"),
+        ("_replace(**{source: seed + number})", "_replace(weights=seed + number)", f"{SEEDS}::test_runs_of_a_source"),
+        ("found.max() - found.mean()", "found.max() - np.median(found)", f"{SEEDS}::test_the_best_is"),
+        ("(better == worse) / 2", "(better == worse)", f"{SEEDS}::test_pairs_have"),
+        ("np.random.default_rng(seed)\n", "np.random.default_rng(1)\n", f"{SEEDS}::test_a_search_ends"),
+        ("lucky(seed + FAR // 2), epochs", "lucky(seed), epochs", f"{SEEDS}::test_what_a_short_run"),
+        ("by_long - by_short", "by_short - by_long", f"{SEEDS}::test_what_a_short_run"),
     ),
     *of(
         "recipes/memory.py",

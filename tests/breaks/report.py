@@ -132,6 +132,9 @@ ROWS = [
         ("-size(claim, effect), name", "size(claim, effect), name", f"{ADVICE}::test_what_surprises"),
         ("and not claim.findings[-1].few]", "]", f"{ADVICE}::test_what_changed_on_the_strong"),
         ("summary and not summary.stale else", "summary else", f"{ADVICE}::test_the_front_page_shows"),
+        ("(name == STRONG) == strong", "True", f"{ADVICE}::test_the_seeds_that"),
+        ("statistics.median(spreads)", "statistics.mean(spreads)", f"{ADVICE}::test_the_seeds_that"),
+        ('claim.measure == UNITS["test_accuracy"].words and', "", f"{ADVICE}::test_the_seeds_that"),
     ),
     *of(
         "lab/report/picture.py",
