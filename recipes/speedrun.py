@@ -5,7 +5,8 @@ files that are decoded in every epoch. The fast one changes all of that.
 
 Run       python -m recipes.speedrun      each technique added, alone, and left out
 Copy      train, with recipes/strong_baseline.py and the recipes that it imports
-Careful   tune the learning rate again whenever you change the batch size or the optimizer
+Careful   tune rate and decay again whenever you change the batch size or the optimizer; a callback that stops
+          early leaves weights that are not averaged
 Numbers   results/speedrun/README.md
 Papers    arXiv:2404.00498 (airbench), Jordan 2024 (Muon), fast.ai 2018 (progressive resizing)
 """
@@ -35,17 +36,15 @@ from recipes.strong_baseline import FlipAveraged, GramMuon, build_model, whiteni
 #    `python -m recipes.speedrun`.
 
 
-DECAYS = {"muon": 0.2, "adamw": 0.05}  # The best of five trials each on the strong baseline.
+def build_optimizer(muon, rate, decay, epochs, steps, averaged, head="head"):
+    """Muon with linear decay to zero, or AdamW at a constant rate, for epochs of so many steps.
 
-
-def build_optimizer(muon, rate, decay, steps, averaged, head="head"):
-    """Muon with linear decay to zero, or AdamW at a constant rate. An average is of a tenth of the steps."""
-    average = {"use_ema": True, "ema_momentum": 1 - 1 / (1 + 0.1 * steps)} if averaged else {}
-    if decay is None:
-        decay = DECAYS["muon" if muon else "adamw"]
+    The moving average of the weights is over a seventh of an epoch.
+    """
+    average = {"use_ema": True, "ema_momentum": 1 - 1 / (1 + steps / 7)} if averaged else {}
     if not muon:
         return optimizers.AdamW(rate, weight_decay=decay, **average)
-    schedule = build_rate("linear", rate, steps, warmup=0.2)
+    schedule = build_rate("linear", rate, epochs * steps, warmup=0.2)
     decays = {"weight_decay": decay, "adam_weight_decay": decay}
     return GramMuon(schedule, momentum=0.9, exclude_layers=[head], **decays, **average)
 
@@ -60,26 +59,35 @@ def view(net, shape, side, shift, averaged):
 
 
 def train(
-    train_set, validation_set, classes, *, policy="mixed_bfloat16", muon=True, small=24, averaged=True,
-    rate=0.02, decay=None, shift=2, epochs=3, build_model=build_model, callbacks=(),
+    train_set, validation_set, classes, *, policy="mixed_bfloat16", muon=True, small: float | None = 0.75,
+    averaged=True, rate=0.02, decay=0.2, shift=2, epochs=3, build_model=build_model, callbacks=(),
 ):  # fmt: skip
     """Train on sets as `keras.utils.image_dataset_from_directory` returns them, and return the model.
 
     They hold square images with values 0 to 255 and integer labels, in batches of 250. Half of the epochs,
-    rounded down, see images of `small` × `small` pixels; None: none. `averaged` weights take the place of
-    the last ones, and answers are averaged over an image and its mirror image.
+    rounded down, see images whose sides are the share `small` of what they were; None: none do. `averaged`
+    weights take the place of the last ones, and answers are averaged over an image and its mirror image.
     """
-    shape, steps = train_set.element_spec[0].shape[1:], epochs * len(train_set)
+    shape = train_set.element_spec[0].shape[1:]
     with dtype_policy(policy):
-        net = build_model((None, None, shape[-1]), classes)  # For any height and width.
+        net = build_model((None, None, shape[-1]) if small else shape, classes)  # For any height and width.
     if "whitening" in [layer.name for layer in net.layers]:  # A model of your own has none.
         net.get_layer("whitening").kernel.assign(whitening(train_set.take(20)))
-    optimizer = build_optimizer(muon, rate, decay, steps, averaged, head=net.layers[-1].name)
-    swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if averaged else []
-    begun = epochs // 2 if small else 0
-    stages = [(small, 0, begun), (shape[0], begun, epochs)] if begun else [(shape[0], 0, epochs)]
+    optimizer = build_optimizer(muon, rate, decay, epochs, len(train_set), averaged, net.layers[-1].name)
+    optimizer.build(net.trainable_variables)
+    begun, side = (epochs // 2, round(small * shape[0])) if small else (0, shape[0])
+    stages = [(side, 0, begun), (shape[0], begun, epochs)] if begun else [(shape[0], 0, epochs)]
     for side, first, last in stages:
-        model = view(net, shape, side, shift, averaged)
+        swap = []
+        # When `fit` ends, averages take the weights' place. So only the last one has any.
+        optimizer.use_ema = averaged and last == epochs
+        if optimizer.use_ema:
+            swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)]
+            averages = optimizer._model_variables_moving_average
+            for average, weight in zip(averages, net.trainable_variables, strict=True):
+                average.assign(weight)
+        with dtype_policy(policy):  # Under mixed_float16, the optimizer scales its loss if the model says so.
+            model = view(net, shape, side, shift, averaged)
         loss = SmoothedCrossentropy(from_logits=True, label_smoothing=0.2)
         model.compile(optimizer, loss, metrics=["accuracy"])
         fit = {"initial_epoch": first, "epochs": last, "callbacks": [*swap, *callbacks], "verbose": 0}

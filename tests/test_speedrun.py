@@ -34,7 +34,7 @@ def test_it_learns():
     train_set = batches.training(DATA.train, 20, seed=1, augment=False)
     validation_set = batches.evaluation(DATA.validation)
     narrow = functools.partial(recipe.build_model, width=0.25)
-    model = recipe.train(train_set, validation_set, 10, epochs=2, small=16, build_model=narrow)
+    model = recipe.train(train_set, validation_set, 10, epochs=2, small=0.5, build_model=narrow)
     assert model.evaluate(validation_set, verbose=0, return_dict=True)["accuracy"] > 0.2
     assert model.optimizer.iterations == 2 * 50
     assert isinstance(model.layers[-1], FlipAveraged)
@@ -57,7 +57,7 @@ def sides_of(model) -> int:
     ("settings", "stages"),
     [
         ({"epochs": 5}, [(24, 0, 2), (32, 2, 5)]),
-        ({"epochs": 4, "small": 16}, [(16, 0, 2), (32, 2, 4)]),
+        ({"epochs": 4, "small": 0.5}, [(16, 0, 2), (32, 2, 4)]),
         ({"epochs": 1}, [(32, 0, 1)]),
         ({"epochs": 3, "small": None}, [(32, 0, 3)]),
     ],
@@ -71,14 +71,14 @@ def test_half_of_the_epochs_are_small_and_the_last_model_takes_whole_images(fits
 
 
 def test_images_are_shifted_by_as_many_pixels_at_any_size(fits):
-    recipe.train(few(), None, 10, epochs=2, small=16, shift=3)
+    recipe.train(few(), None, 10, epochs=2, small=0.5, shift=3)
     for model, side in zip((model for model, _ in fits), (16, 32), strict=True):
         (shift,) = (layer for layer in model.layers if isinstance(layer, keras.layers.RandomTranslation))
         assert 3 < shift.height_upper * side < 4
 
 
 def test_the_plain_training_is_adamw_at_one_rate_and_the_fast_one_muon_on_a_ramp(fits):
-    plain = recipe.train(few(), None, 10, muon=False, averaged=False, rate=0.003).optimizer
+    plain = recipe.train(few(), None, 10, muon=False, averaged=False, rate=0.003, decay=0.05).optimizer
     fast = recipe.train(few(), None, 10, rate=0.003, decay=0.1).optimizer
     assert type(plain) is keras.optimizers.AdamW
     assert (float(plain.learning_rate), plain.weight_decay, plain.use_ema) == (pytest.approx(0.003), 0.05, False)
@@ -86,7 +86,7 @@ def test_the_plain_training_is_adamw_at_one_rate_and_the_fast_one_muon_on_a_ramp
     assert isinstance(fast, GramMuon)
     assert (fast.weight_decay, fast.adam_weight_decay, fast.exclude_layers) == (0.1, 0.1, ["head"])
     assert [round(float(fast._learning_rate(step)), 6) for step in (1, 9)] == [0.003, 0.0]
-    assert fast.ema_momentum == pytest.approx(1 - 1 / 1.9)
+    assert fast.ema_momentum == pytest.approx(1 - 1 / (1 + 3 / 7))  # An epoch has three steps.
 
 
 def test_a_model_of_ones_own_needs_no_whitening_and_any_name_for_its_head(fits):
@@ -96,6 +96,43 @@ def test_a_model_of_ones_own_needs_no_whitening_and_any_name_for_its_head(fits):
 
     model = recipe.train(few(), None, 10, epochs=2, build_model=build)
     assert model.optimizer.exclude_layers == ["mine"]
+
+
+def test_a_model_that_takes_one_size_can_be_trained_without_small_images(fits):
+    def build(shape, classes):
+        images = keras.Input(shape)
+        return keras.Model(images, keras.layers.Dense(classes)(keras.layers.Flatten()(images)))
+
+    assert recipe.train(few(), None, 10, small=None, build_model=build).input_shape == (None, 32, 32, 3)
+
+
+def test_under_float16_the_loss_is_scaled(fits):
+    model = recipe.train(few(), None, 10, policy="mixed_float16", epochs=2)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_the_second_size_begins_with_the_last_weights_of_the_first_and_not_with_an_average(monkeypatch):
+    """Each fit moves the weights by one, and its end puts averages in their place, as Keras does."""
+    begun = []
+
+    def fit(model, *_, **how):
+        net = model.layers[-1].layer
+        optimizer = model.optimizer
+        averages = optimizer._model_variables_moving_average
+        begun.append(
+            (optimizer.use_ema, [weight.numpy() for weight in net.trainable_variables], [a.numpy() for a in averages])
+        )
+        for weight in net.trainable_variables:
+            weight.assign(weight + 1)
+        if optimizer.use_ema:
+            optimizer.finalize_variable_values(net.trainable_variables)
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    recipe.train(few(), None, 10, epochs=4)
+    (first, before, _), (second, after, averages) = begun
+    assert (first, second) == (False, True)
+    assert all(np.allclose(a, b + 1) for a, b in zip(after, before, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(after, averages, strict=True))
 
 
 @pytest.mark.variants
@@ -133,7 +170,7 @@ def test_each_technique_changes_what_its_name_says():
     plain = {"muon": False, "small": None, "averaged": False, "batch_size": 64}
     changes = {
         "input_pipeline": {}, "precision": {}, "batch_size": {"batch_size": 250}, "muon": {"muon": True},
-        "resizing": {"small": 24}, "averaging": {"averaged": True},
+        "resizing": {"small": 0.75}, "averaging": {"averaged": True},
     }  # fmt: skip
     assert experiment.settings_of(()) == plain
     for name, change in changes.items():
@@ -173,33 +210,21 @@ def test_a_time_counts_small_epochs_as_such():
     assert experiment.seconds_of(3.5, 10.0, 20.0, resized=True) == pytest.approx(50 + 0.5 * (60 - 50))
 
 
-def test_one_seed_chooses_the_rate_and_others_count():
-    """At the chooser the first rate is best, at all others the second."""
-    for occasion in range(20):
-        table = {}
-        chooser = np.random.default_rng(occasion).integers(4)
-        for training in experiment.TRAININGS:
-            for step, (at_chooser, elsewhere) in {-1: (1.0, 9.0), 0: (5.0, 2.0), 1: (7.0, 7.0)}.items():
-                values = np.full((4, 3), elsewhere)
-                values[chooser] = at_chooser
-                table[training, step] = values
-        assert set(experiment.drawn_epochs(table, occasion).values()) == {9.0}
-
-
-def test_the_draw_differs_from_occasion_to_occasion_and_not_between_variants():
-    rows = {
-        (name, step): np.array([[1.0], [2.0], [3.0], [4.0]]) for name in experiment.TRAININGS for step in (-1, 0, 1)
-    }
-    draws = [experiment.drawn_epochs(rows, occasion) for occasion in range(8)]
-    assert all(len(set(draw.values())) == 1 for draw in draws)
-    assert len({draw["adamw 64"] for draw in draws}) > 3
+def test_each_occasion_counts_epochs_at_a_seed_of_its_own():
+    rows = {(name,): np.array([[n + 1.5, 1.0, 0.9] for n in range(4)]) for name in experiment.TRAININGS}
+    found = [experiment.epochs_at(rows, occasion) for occasion in range(4)]
+    assert [set(one.values()) for one in found] == [{1.5}, {2.5}, {3.5}, {4.5}]
+    rows["muon 64",][2, 1] = 0.0
+    assert experiment.epochs_at(rows, 1)["muon 64"] == 2.5
+    with pytest.raises(ValueError, match="muon 64 did not reach 87%"):
+        experiment.epochs_at(rows, 2)
 
 
 def test_a_table_entry_trains_at_its_rate_and_length(monkeypatch):
     calls = []
 
-    def train(train_set, validation_set, classes, *, rate, epochs, callbacks, **given):
-        calls.append((len(train_set), rate, epochs, given))
+    def train(train_set, validation_set, classes, *, rate, decay, epochs, callbacks, **given):
+        calls.append((len(train_set), (rate, decay), epochs, given))
         reached = 0.861 + 0.01 * (epochs - 3)
         history = {
             "val_accuracy": [min(0.8 + 0.03 * epoch, reached) for epoch in range(epochs)],
@@ -211,18 +236,31 @@ def test_a_table_entry_trains_at_its_rate_and_length(monkeypatch):
 
     monkeypatch.setattr(recipe, "train", train)
     run = of_run.Run("setting", 801, sources.Request(train_images=1000), None, None)
-    found = experiment.measure({"training": "muon 250 averaged", "step": 1}, run)
-    assert [(rate, epochs) for _, rate, epochs, _ in calls] == [(0.04, 3), (0.04, 4)]
+    chosen = [(experiment.RATES[which], experiment.DECAYS[which]) for which in (("muon", 250), ("adamw", 64))]
+    found = experiment.measure({"training": "muon 250 averaged"}, run)
+    assert [(how, epochs) for _, how, epochs, _ in calls] == [(chosen[0], 3), (chosen[0], 4)]
     assert calls[0][0] == 4  # Batches of 250.
     assert calls[0][3] == {"muon": True, "small": None, "averaged": True}
     assert found == {"epochs": pytest.approx(3 + 0.01 / 0.011), "reached": 1.0, "accuracy": pytest.approx(0.871)}
     calls.clear()
-    found = experiment.measure({"training": experiment.IN_FLOAT32, "step": -1}, run)
-    ((steps, rate, epochs, given),) = calls
-    assert (steps, rate, epochs) == (15, 0.001, experiment.MOST)
+    found = experiment.measure({"training": experiment.IN_FLOAT32}, run)
+    ((steps, how, epochs, given),) = calls
+    assert (steps, how, epochs) == (15, chosen[1], experiment.MOST)
     assert given["policy"] == "float32"
     assert found["reached"] == 1.0
     assert found["epochs"] == pytest.approx(3 + 1 / 3)
+
+
+def test_a_training_that_diverges_counts_as_the_longest(monkeypatch):
+    def train(*_, callbacks, **how):
+        for callback in callbacks:
+            if isinstance(callback, keras.callbacks.History):
+                callback.history = {"val_accuracy": [0.1], "loss": [math.nan]}
+
+    monkeypatch.setattr(recipe, "train", train)
+    run = of_run.Run("setting", 801, sources.Request(train_images=1000), None, None)
+    found = experiment.measure({"training": "adamw 64"}, run)
+    assert (found["epochs"], found["reached"]) == (experiment.MOST, 0.0)
 
 
 @pytest.mark.variants
@@ -265,7 +303,10 @@ def test_the_time_to_the_target_is_looked_up_where_the_table_is_there(monkeypatc
             return Blocks({name: np.array([seconds[name]]) for name in steps}, 1, [])
 
     monkeypatch.setattr(experiment, "build_step", lambda *_: lambda: None)
-    rows = {(name, step): np.full((4, 1), 3.0) for name in experiment.TRAININGS for step in (-1, 0, 1)}
+    rows = {(name,): np.array([[3.0, 1.0, 0.9]] * 4) for name in experiment.TRAININGS}
+    seconds_before = {"plain 32": 8.0, "all_six 24": 5.0, "all_six 32": 7.0}
+    calls = iter([seconds_before[name] for name in seconds])
+    monkeypatch.setattr(experiment, "first_call", lambda step: next(calls))
     monkeypatch.setattr(experiment.Table, "digest", lambda *_: "there" * published)
     monkeypatch.setattr(experiment.Table, "read", lambda *_: rows)
     request = sources.Request(train_images=1000)
@@ -274,7 +315,7 @@ def test_the_time_to_the_target_is_looked_up_where_the_table_is_there(monkeypatc
     assert found["plain"]["epoch_seconds"] == pytest.approx(1000 / 64)
     assert found["all_six"]["epoch_seconds"] == pytest.approx(4 * 4.0)
     if published:  # Two epochs of three are of whole images.
-        assert found["all_six"]["seconds"] == pytest.approx(4 * (2.0 + 2 * 4.0))
-        assert found["plain"]["log_seconds"] == pytest.approx(math.log(3 * 1000 / 64))
+        assert found["all_six"]["seconds"] == pytest.approx(5 + 7 + 4 * (2.0 + 2 * 4.0))
+        assert found["plain"]["log_seconds"] == pytest.approx(math.log(8 + 3 * 1000 / 64))
     else:
         assert "seconds" not in found["plain"]
