@@ -72,5 +72,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "wrong": (0.05, "one comparison in twenty"),
     "apart": (0.01, "a point, as for test images"),
     "lost": (0.01, "a point, as for test images"),
+    "saved": (0.01, "a point, as for test images"),
+    "gain_elsewhere": (0.01, "a point, as for test images"),
     "kinds_shown": (1.0, "one kind of curve or histogram"),
 }

@@ -84,20 +84,20 @@ def warmup_cosine(peak, steps):
 
 
 def train(
-    train_set, validation_set, classes, loss="cross_entropy", *, rate=None, smoothing=0.1, gamma=2.0,
-    epochs=5, build_model=build_model, callbacks=(),
+    train_set, validation_set, classes, loss="cross_entropy", *, optimizer=optimizers.Adam, rate=None,
+    smoothing=0.1, gamma=2.0, epochs=5, build_model=build_model, callbacks=(),
 ):  # fmt: skip
-    """Train with Adam and one of the losses, and return the model, whose answers are logits.
+    """Train with one of the losses, and return the model, whose answers are logits.
 
     The sets hold batches of images with values 0 to 255 and integer labels, as
-    `keras.utils.image_dataset_from_directory` returns them. `rate` may be a schedule.
+    `keras.utils.image_dataset_from_directory` returns them. `rate` may be a schedule; it goes to `optimizer`.
     """
     rate = RATES[loss] if rate is None else rate
-    if isinstance(rate, float):
+    if isinstance(rate, (int, float)):
         rate = warmup_cosine(rate, epochs * len(train_set))
     model = build_model(train_set.element_spec[0].shape[1:], classes)
     model.compile(
-        optimizer=optimizers.Adam(rate),
+        optimizer=optimizer(rate),
         loss=build_loss(loss, smoothing, gamma),
         metrics=["accuracy"],
         steps_per_execution=16,  # 15 % faster here. Leave it out under tf.distribute: it fails there.

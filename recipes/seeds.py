@@ -22,8 +22,8 @@ from scipy import stats
 def accuracies(train, score, seeds):
     """What `score(model)` is after `train()` at each seed, as an array (seeds,).
 
-    `train` makes its batches itself, so that their order follows the seed as well. Two ways to train are
-    paired at the same seeds: their difference varies less than each of them.
+    `train` makes its batches itself, so that their order follows the seed as well. Make them by tf.data:
+    with arrays, `fit` has one order for all epochs then. Two ways to train are paired at the same seeds.
     """
     found = []
     for seed in seeds:
@@ -35,7 +35,8 @@ def accuracies(train, score, seeds):
 def seeds_needed(spread, difference, power=0.8, level=0.95):
     """The number of paired seeds at which a t-interval finds a true difference with a probability of `power`.
 
-    `spread` is the standard deviation of the difference of one pair, in the unit of `difference`.
+    `spread` is the standard deviation of the difference of one pair, in the unit of `difference`, which must
+    not be 0.
     """
     effect, edge = abs(difference) / spread, (1 + level) / 2
     # With a known spread so many would do. A t-interval needs a few more.
@@ -46,7 +47,7 @@ def seeds_needed(spread, difference, power=0.8, level=0.95):
 
 
 def chance_of_the_worse(spread, difference, seeds=1):
-    """How often the mean of so many paired seeds puts the worse of two first; `spread` as in `seeds_needed`."""
+    """How often the worse of two has the higher mean over so many seeds; `spread` as in `seeds_needed`."""
     return float(stats.norm.sf(difference / spread * math.sqrt(seeds)))
 
 
@@ -57,8 +58,8 @@ def gain_of_the_best(spread, runs):
     return float(spread * np.sum(value * density) * (value[1] - value[0]))
 
 
-# `keras.utils.set_random_seed(seed)` fixes all luck at once. To see what one source of it does, give each a seed
-# of its own: weights and augmentation as in `train`, the order by `image_dataset_from_directory(seed=...)`.
+# `keras.utils.set_random_seed(seed)` fixes all luck at once. To see what one source of it does, give each its
+# own seed: weights and augmentation as in `train`, the order by `image_dataset_from_directory(seed=...)`.
 
 
 def build_model(shape, classes, *, filters=(24, 64), kernel=3, dropout=0.0):
@@ -106,6 +107,7 @@ def train(
         optimizer=optimizer(warmup_cosine(rate, epochs * len(train_set), warmup)),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
+        steps_per_execution=16,  # 15 % faster here. Leave it out under tf.distribute: it fails there.
     )
     model.fit(train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model

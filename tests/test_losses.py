@@ -82,6 +82,7 @@ def test_a_rate_is_the_peak_of_a_schedule_that_ends_at_zero(fits):
     assert model.loss.loss.get_config()["gamma"] == 1.0
     constant = recipe.train(feed(), None, 10, rate=experiment.constant(0.3))
     assert float(constant.optimizer.learning_rate) == pytest.approx(0.3)
+    assert rates_of(recipe.train(feed(), None, 10, rate=1), 10, 50) == pytest.approx([1.0, 0.0], abs=1e-6)
     usual = recipe.train(feed(), None, 10, "squared_error_on_logits")
     assert rates_of(usual, 10) == pytest.approx([recipe.RATES["squared_error_on_logits"]])
 
@@ -105,6 +106,16 @@ def test_each_variant_trains_with_the_loss_of_its_name():
         ):
             found, given = bound(f"{name}_{kind}")
             assert (found, given["loss"], given["rate"]) == (function, name, experiment.RATES[f"{name}_{kind}"])
+
+
+def test_two_variants_train_by_sgd(fits):
+    for name in experiment.BY_SGD:
+        function, given = bound(name)
+        function(feed(), None, 10, **given)
+    fresh, wrong, corrected = (model.optimizer for model, *_ in fits)
+    assert [type(one).__name__ for one in (fresh, corrected)] == ["SGD", "SGD"]
+    assert (corrected.momentum, type(wrong).__name__) == (0.9, "SGD")  # The model of both has the last optimizer.
+    assert {one[0].loss.loss.name for one in fits} == {"mean_squared_error"}
 
 
 def test_a_wrong_start_is_trained_on_wrong_labels_made_surer_and_then_corrected(fits):
@@ -164,7 +175,8 @@ def test_a_mixed_up_model_is_scored_by_its_logits(fits):
     ends = [type(trained.layers[-1]).__name__ for trained, *_ in fits]
     assert ends == ["Softmax", "Reshape", "Dense"]
     assert [trained.loss.from_logits for trained, *_ in fits] == [True, True, False]
-    assert rates_of(fits[0][0], 4, 20) == pytest.approx([experiment.RATES["softmax_twice"], 0.0], abs=1e-6)
+    assert rates_of(fits[0][0], 4, 20) == pytest.approx([recipe.RATES["cross_entropy"], 0.0], abs=1e-6)
+    assert rates_of(fits[2][0], 4) == pytest.approx([experiment.RATES["no_softmax"]])
 
 
 def test_default_rates_are_adams_and_constant(fits):

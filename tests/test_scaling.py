@@ -82,6 +82,9 @@ def test_the_first_layer_scales_and_the_rate_is_the_one_of_the_scaling(fits):
     model = recipe.train(feed(), None, 10, keras.layers.Rescaling(2.0), rate=0.7, epochs=2)
     assert np.asarray(model.layers[1](IMAGES)) == pytest.approx(2.0 * IMAGES)
     assert rates_of(model, 4, 20) == pytest.approx([0.7, 0.0], abs=1e-6)
+    model = recipe.train(feed(), None, 10, keras.layers.Rescaling(2.0))
+    assert rates_of(model, 10) == pytest.approx([recipe.RATES["standardized"]])
+    assert rates_of(recipe.train(feed(), None, 10, rate=1), 10, 50) == pytest.approx([1.0, 0.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -180,8 +183,22 @@ def test_the_highest_rate_is_the_one_of_theory():
         layer = recipe.scaling_layer(scaling, tf.data.Dataset.from_tensors(columns))
         inputs = np.column_stack([np.asarray(layer(columns), np.float64), np.ones(len(columns))])
         limit = np.log10(1 / np.linalg.eigvalsh(inputs.T @ inputs / len(inputs)).max())
-        assert limit - np.log10(2) <= found["log_rate"] <= limit
+        assert found["log_rate"] == pytest.approx(limit, abs=0.01)
     assert experiment.regression("standardized", 1)["explained_variance"] > 0.8
+
+
+def test_races_have_the_optimizer_of_their_name_at_one_rate(fits):
+    for name, kind in (("unit_race", "Adam"), ("unit_momentum_race", "SGD")):
+        model = experiment.VARIANTS[name](feed(), None, 10)
+        assert type(model.optimizer).__name__ == kind
+        assert rates_of(model, 0, 30) == pytest.approx([experiment.RATES[name]] * 2)
+    assert (model.optimizer.momentum, model.optimizer.nesterov) == (0.9, True)
+
+
+def test_grids_of_rates_fit_the_scaling_and_the_optimizer():
+    grids = experiment.EXPERIMENT.tuning.grids
+    assert grids["raw_batch_norm"] == grids["standardized_batch_norm"] == grids["unit"]
+    assert max(grids["raw_momentum_race"]) < min(grids["unit_momentum_race"])
 
 
 @pytest.mark.processes

@@ -118,83 +118,104 @@ def test_it_learns():
 
 
 class Recorder:
-    """In the place of a `Trainer`: what was asked for, and accuracies by `of(luck, how)`."""
+    """In the place of a `Trainer`: what was asked for. `of(luck, how)` of a hundred images are classified correctly."""
 
     def __init__(self, of, **config):
-        usual = {"runs": 3, "of_which": 4, "trials": 5, "whole": 8}
+        usual = {"runs": 4, "trials": 5, "whole": 8, "rate": None}
         self.asked, self.of, self.config = [], of, types.SimpleNamespace(**usual | config)
 
     def train(self, luck, **how):
         self.asked.append((luck, how))
         return self.of(luck, how), self.of(luck, how)
 
-    def scores(self, models):
-        return np.array(models)
+    def correct(self, models):
+        return np.array([np.arange(100) < count for count in models])
 
 
 @pytest.mark.parametrize("source", experiment.SOURCES)
 def test_runs_of_a_source_differ_in_it_and_in_nothing_else(source):
-    trainer = Recorder(lambda luck, how: sum(luck))
+    trainer = Recorder(lambda luck, how: sum(luck) - 4 * 7000 + 50)
     found = experiment.spread_of(source, trainer, 7000)
     lucks = [luck._asdict() for luck, _ in trainer.asked]
-    assert [luck.pop(source) for luck in lucks] == [7000, 7001, 7002]
+    assert [luck.pop(source) for luck in lucks] == [7000, 7001, 7002, 7003]
     assert {value for luck in lucks for value in luck.values()} == {7000}
-    assert np.exp(found["log_luck"]) == pytest.approx(1.0)  # The standard deviation of 0, 1, 2.
+    assert np.exp(found["log_luck"]) == pytest.approx(np.std([0.5, 0.51, 0.52, 0.53], ddof=1))
+    assert found["mean_accuracy"] == pytest.approx(0.515)
 
 
-def test_the_best_is_compared_with_the_mean():
-    values = [0.0, 1.0, 2.0, 9.0]
-    found = experiment.everything(Recorder(lambda luck, how: values[luck.weights - 5000]), 5000)
-    assert found["gain"] == 9 - 3
-    assert found["mean_accuracy"] == 3
-    assert np.exp(found["log_luck"]) == pytest.approx(np.std(values, ddof=1))
+def test_the_part_of_the_spread_that_is_of_single_images_is_told_from_that_of_whole_models():
+    draws = np.random.default_rng(0)
+    coins = draws.random((10, 4000)) < 0.6  # Nothing but images that go either way.
+    assert experiment.spread(coins)["of_images"] > 0.4
+    apart = np.arange(10)[:, None] < np.ones((10, 4000)) * 5  # Half of the models are right on every image.
+    assert experiment.spread(apart)["of_images"] == pytest.approx(1 / 4000)
+    same = np.tile(coins[0], (10, 1))
+    assert np.isfinite(experiment.spread(same)["log_luck"])
+
+
+def test_the_best_is_compared_with_the_mean_and_judged_on_other_images_too():
+    values = [10, 20, 30, 80]
+    trainer = Recorder(lambda luck, how: values[luck.weights - 5000])
+    found = experiment.everything(trainer, 5000)
+    assert found["gain"] == pytest.approx(0.8 - 0.35)
+    assert found["gain_elsewhere"] == pytest.approx(0.8 - 0.35)  # It is the best on each half.
+    # Each of two models is right on one half alone: which is best on one half is the worse one on the other.
+    trainer.correct = lambda models: np.array([np.arange(100) % 2 == which for which in (0, 1)])
+    found = experiment.everything(trainer, 5000)
+    assert (found["gain"], found["gain_elsewhere"]) == (0.0, -0.5)
 
 
 def test_pairs_have_the_same_seeds_and_a_tie_counts_half():
-    better, _ = experiment.PAIRS["wider"]
+    def count(luck, how):
+        return ([50, 70, 60, 60] if "build_model" in how else [50, 60, 70, 80])[luck.order - 9000]
 
-    def accuracy(luck, how):
-        return [0.5, 0.6, 0.7, 0.8][luck.order - 9000] if how == better else [0.5, 0.7, 0.6, 0.6][luck.order - 9000]
-
-    trainer = Recorder(accuracy)
+    trainer = Recorder(count)
     found = experiment.pair("wider", trainer, 9000)
     assert found == pytest.approx({"wrong": (0.5 + 1 + 0 + 0) / 4, "gain": (0 - 0.1 + 0.1 + 0.2) / 4})
     assert [luck for luck, _ in trainer.asked[:4]] == [luck for luck, _ in trainer.asked[4:]]
+    assert {how["rate"] for _, how in trainer.asked[:4]} == {experiment.RATES["plain"]}
 
 
-def test_a_search_ends_with_its_best_and_two_of_them_try_other_settings():
-    trainer = Recorder(lambda luck, how: how["rate"])
+def test_each_way_to_train_is_tried_alone_at_the_rate_that_is_asked_for():
+    for rate in (None, 0.5):
+        trainer = Recorder(lambda luck, how: 40, rate=rate)
+        found = experiment.alone("sgd", trainer, trainer.config, types.SimpleNamespace(seed=801))
+        assert found == {"validation_accuracy": 40.0, "mean_accuracy": 0.4}
+        ((_, how),) = trainer.asked
+        assert how["rate"] == (rate or experiment.RATES["sgd"])
+
+
+def test_a_search_ends_with_its_best_and_two_of_them_try_other_settings_on_images_of_their_own():
+    trainer = Recorder(lambda luck, how: 90 * how["rate"])
     found = experiment.apart("two_searches", trainer, 3000)
     rates = [how["rate"] for _, how in trainer.asked]
     assert len(set(rates)) == 10
-    assert found["apart"] == pytest.approx(abs(max(rates[:5]) - max(rates[5:])))
+    best = [int(np.ceil(90 * max(some))) for some in (rates[:5], rates[5:])]
+    assert found["apart"] == pytest.approx(abs(best[0] - best[1]) / 100)
     low, high = experiment.SPACE["rate"]
     assert low < min(rates) < max(rates) < high
+    assert [luck.split for luck, _ in trainer.asked] == [3000] * 5 + [3500] * 5
+    assert len({luck.weights for luck, _ in trainer.asked}) == 10
 
 
 def test_two_seeds_are_of_one_setting():
-    trainer = Recorder(lambda luck, how: float(luck.weights))
-    assert experiment.apart("two_seeds", trainer, 3000)["apart"] == 500
+    trainer = Recorder(lambda luck, how: (luck.weights - 3000) // 10)
+    assert experiment.apart("two_seeds", trainer, 3000)["apart"] == pytest.approx(0.5)
     assert [how for _, how in trainer.asked] == [{}, {}]
 
 
-def test_what_a_short_run_loses_is_measured_by_whole_runs_at_another_seed():
+def test_what_a_short_run_loses_and_saves_is_measured_by_whole_runs_at_another_seed():
     settings = experiment.CHOICES["rate"]
-    short, whole, later = [0.3, 0.2, 0.1, 0.0], [0.5, 0.6, 0.7, 0.4], [0.55, 0.65, 0.62, 0.4]
+    short, whole, later = [30, 20, 10, 0], [50, 60, 70, 40], [55, 65, 62, 40]
 
-    def accuracy(luck, how):
+    def count(luck, how):
         place = next(place for place, one in enumerate(settings) if one["rate"] == how["rate"])
         return (later if luck.weights != 4000 else short if how["epochs"] == 2 else whole)[place]
 
-    trainer = Recorder(accuracy)
-    assert experiment.lost_by_a_short_run("rate", trainer, 4000) == pytest.approx({"lost": 0.62 - 0.55, "same": 0})
-    assert [how["epochs"] for _, how in trainer.asked] == [2] * 4 + [8] * 4 + [8] * 2
-
-
-def test_the_same_choice_loses_nothing_and_costs_no_more_runs():
-    trainer = Recorder(lambda luck, how: how["warmup"])
-    assert experiment.lost_by_a_short_run("warmup", trainer, 4000) == {"lost": 0.0, "same": 1.0}
-    assert len(trainer.asked) == 8
+    trainer = Recorder(count)
+    found = experiment.by_a_short_run("rate", trainer, 4000)
+    assert found == pytest.approx({"lost": 0.62 - 0.55, "saved": 0.55 - (0.55 + 0.65 + 0.62 + 0.4) / 4})
+    assert [how["epochs"] for _, how in trainer.asked] == [2] * 4 + [8] * 8
 
 
 def test_each_seed_goes_where_it_belongs(monkeypatch):
@@ -229,8 +250,11 @@ def test_each_seed_goes_where_it_belongs(monkeypatch):
 def test_nothing_is_trained_after_the_test_set_was_read(monkeypatch):
     order = []
     monkeypatch.setattr(experiment.Trainer, "train", lambda self, luck, **how: (order.append("train"), 0.5))
+    coins = np.random.default_rng(0)
     monkeypatch.setattr(
-        experiment.Trainer, "scores", lambda self, models: order.append("score") or np.arange(len(models))
+        experiment.Trainer,
+        "correct",
+        lambda self, models: order.append("score") or coins.random((len(models), 50)) < 0.5,
     )
     config = experiment.EXPERIMENT.config(**experiment.EXPERIMENT.smoke)
     for variant in experiment.VARIANTS:

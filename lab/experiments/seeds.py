@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import optimizers
 
-from lab import Bars, Claim, Experiment, Run, Unit
+from lab import Bars, Claim, Experiment, Objective, Run, Tuning, Unit, half_decades
 from pipelines import batches, sources
 from recipes import seeds as recipe
 
@@ -26,11 +26,15 @@ class Luck(NamedTuple):
 
 SOURCES = Luck._fields
 FAR = 1000  # Seeds of a run are so far apart that no other run has them.
-# A network with a quarter fewer filters, and plain SGD in the place of momentum at the rate that was best for it.
-NARROWER = {"build_model": partial(recipe.build_model, filters=(18, 48))}
-MOMENTUM = {"optimizer": partial(optimizers.SGD, momentum=0.9, nesterov=True), "rate": 0.18}
-PLAIN_SGD = {"optimizer": optimizers.SGD, "rate": 0.56}
-PAIRS: dict[str, tuple[dict, dict]] = {"momentum": (MOMENTUM, PLAIN_SGD), "wider": ({}, NARROWER)}
+# First guesses of the peak learning rate of four ways to train: none is tuned yet.
+RATES = {"plain": 0.018, "narrower": 0.018, "momentum": 0.18, "sgd": 0.56}
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "narrower": {"build_model": partial(recipe.build_model, filters=(18, 48))},
+    "momentum": {"optimizer": partial(optimizers.SGD, momentum=0.9, nesterov=True)},
+    "sgd": {"optimizer": optimizers.SGD},
+}
+PAIRS = {"wider": ("plain", "narrower"), "with_momentum": ("momentum", "sgd")}
 # Settings of one kind that a short run is to choose from.
 CHOICES: dict[str, tuple[dict, ...]] = {
     "warmup": tuple({"warmup": share} for share in (0.0, 0.05, 0.2, 0.5)),
@@ -71,31 +75,51 @@ class Trainer:
         )  # fmt: skip
         return model, model.evaluate(batches.evaluation(data.validation), verbose=0, return_dict=True)["accuracy"]
 
-    def scores(self, models: Sequence[keras.Model]) -> np.ndarray:
-        """Test accuracy of each."""
-        test_set = batches.evaluation(self.run.open_test_set(sources.load(self.run.data)))
-        return np.array([model.evaluate(test_set, verbose=0, return_dict=True)["accuracy"] for model in models])
+    def correct(self, models: Sequence[keras.Model]) -> np.ndarray:
+        """Which test images each model classifies correctly: bool (models, images)."""
+        test = self.run.open_test_set(sources.load(self.run.data))
+        feed = batches.evaluation(test)
+        return np.array([model.predict(feed, verbose=0).argmax(axis=1) == test.labels for model in models])
+
+
+def spread(correct: np.ndarray) -> dict[str, float]:
+    """The standard deviation of accuracies, and what share of its square is images that went the other way by chance.
+
+    That share would vanish with more test images.
+    """
+    found = correct.mean(axis=1)
+    variance = max(float(found.var(ddof=1)), 1e-8)
+    by_image = float(correct.var(axis=0, ddof=1).sum()) / correct.shape[1] ** 2
+    return {
+        "log_luck": math.log(variance) / 2,
+        "of_images": min(1.0, by_image / variance),
+        "mean_accuracy": float(found.mean()),
+    }
 
 
 def spread_of(source: str, trainer: Trainer, seed: int) -> dict[str, float]:
     """The spread over runs that differ in one source only."""
     lucks = [lucky(seed)._replace(**{source: seed + number}) for number in range(trainer.config.runs)]
-    found = trainer.scores([trainer.train(luck)[0] for luck in lucks])
-    return {"log_luck": math.log(max(found.std(ddof=1), 1e-4)), "mean_accuracy": float(found.mean())}
+    return spread(trainer.correct([trainer.train(luck)[0] for luck in lucks]))
 
 
 def everything(trainer: Trainer, seed: int) -> dict[str, float]:
-    """The spread over runs that differ in all, and how far the best of them is above their mean."""
-    found = trainer.scores([trainer.train(lucky(seed + number))[0] for number in range(trainer.config.of_which)])
-    spread = math.log(max(found.std(ddof=1), 1e-4))
-    return {"log_luck": spread, "mean_accuracy": float(found.mean()), "gain": float(found.max() - found.mean())}
+    """The spread over runs that differ in all, and how far the best of them is above their mean.
+
+    On other images: the best on each half of the test images, by its accuracy on the other half.
+    """
+    correct = trainer.correct([trainer.train(lucky(seed + number))[0] for number in range(trainer.config.runs)])
+    found, halves = correct.mean(axis=1), (correct[:, ::2].mean(axis=1), correct[:, 1::2].mean(axis=1))
+    elsewhere = [other[one.argmax()] - other.mean() for one, other in (halves, halves[::-1])]
+    gains = {"gain": float(found.max() - found.mean()), "gain_elsewhere": float(np.mean(elsewhere))}
+    return spread(correct) | gains
 
 
 def pair(name: str, trainer: Trainer, seed: int) -> dict[str, float]:
     """How far the better of two is ahead on average, and in how many pairs of one run each it is not."""
-    lucks = [lucky(seed + number) for number in range(trainer.config.of_which)]
-    models = [trainer.train(luck, **how)[0] for how in PAIRS[name] for luck in lucks]
-    better, worse = trainer.scores(models).reshape(2, -1)
+    lucks = [lucky(seed + number) for number in range(trainer.config.runs)]
+    models = [trainer.train(luck, **WAYS[way], rate=RATES[way])[0] for way in PAIRS[name] for luck in lucks]
+    better, worse = trainer.correct(models).mean(axis=1).reshape(2, -1)
     wrong = np.mean((better < worse) + (better == worse) / 2)
     return {"gain": float(np.mean(better - worse)), "wrong": float(wrong)}
 
@@ -104,14 +128,17 @@ def searched(trainer: Trainer, seed: int) -> keras.Model:
     """The model of a random search that is best on validation images."""
     draws = np.random.default_rng(seed)
     low, high = map(math.log, SPACE["rate"])
-    found = []
+    best: tuple[Any, float] = (None, -1.0)
     for number in range(trainer.config.trials):
         rate = math.exp(draws.uniform(low, high))
         dropout, width = draws.choice(SPACE["dropout"]), draws.choice(SPACE["width"])
         filters = (round(24 * width), round(64 * width))
         build_model = partial(recipe.build_model, filters=filters, dropout=float(dropout))
-        found.append(trainer.train(lucky(seed + number), rate=rate, build_model=build_model))
-    return max(found, key=lambda one: one[1])[0]
+        # All trials of a search have the same images.
+        luck = lucky(seed + number)._replace(split=seed)
+        found = trainer.train(luck, rate=rate, build_model=build_model)
+        best = max(best, found, key=lambda one: one[1])
+    return best[0]
 
 
 def apart(name: str, trainer: Trainer, seed: int) -> dict[str, float]:
@@ -121,32 +148,41 @@ def apart(name: str, trainer: Trainer, seed: int) -> dict[str, float]:
         models = [searched(trainer, one) for one in lucks]
     else:
         models = [trainer.train(lucky(one))[0] for one in lucks]
-    one, other = trainer.scores(models)
+    one, other = trainer.correct(models).mean(axis=1)
     return {"apart": float(abs(one - other))}
 
 
-def lost_by_a_short_run(kind: str, trainer: Trainer, seed: int) -> dict[str, float]:
-    """What is lost if runs of a quarter of the length choose the setting, and not whole ones.
+def by_a_short_run(kind: str, trainer: Trainer, seed: int) -> dict[str, float]:
+    """What is lost if runs of a quarter of the length choose the setting, and what they save against any choice.
 
     What counts is the test accuracy of whole runs at another seed.
     """
     whole = trainer.config.whole
 
-    def chosen(epochs: int) -> dict:
-        return max(CHOICES[kind], key=lambda how: trainer.train(lucky(seed), epochs=epochs, **how)[1])
+    def chosen(epochs: int) -> int:
+        reached = [trainer.train(lucky(seed), epochs=epochs, **how)[1] for how in CHOICES[kind]]
+        return int(np.argmax(reached))
 
     short, long = chosen(max(1, whole // 4)), chosen(whole)
-    if short is long:
-        return {"lost": 0.0, "same": 1.0}
-    models = [trainer.train(lucky(seed + FAR // 2), epochs=whole, **how)[0] for how in (long, short)]
-    by_long, by_short = trainer.scores(models)
-    return {"lost": float(by_long - by_short), "same": 0.0}
+    models = [trainer.train(lucky(seed + FAR // 2), epochs=whole, **how)[0] for how in CHOICES[kind]]
+    found = trainer.correct(models).mean(axis=1)
+    return {"lost": float(found[long] - found[short]), "saved": float(found[short] - found.mean())}
+
+
+def alone(way: str, trainer: Trainer, config: Any, run: Run) -> dict[str, float]:
+    """One training, which `tune` finds the rate of."""
+    rate = RATES[way] if config.rate is None else config.rate
+    model, reached = trainer.train(lucky(run.seed), **WAYS[way], rate=rate)
+    correct = trainer.correct([model])
+    return {"validation_accuracy": float(reached), "mean_accuracy": float(correct.mean())}
 
 
 def done(variant: str, config: Any, run: Run) -> dict[str, float]:
     trainer, seed = Trainer(config, run), FAR * run.seed
     if variant == "nothing":
-        return {"gain": 0.0, "wrong": 0.0, "lost": 0.0}
+        return dict.fromkeys(("gain", "gain_elsewhere", "wrong", "lost", "saved"), 0.0)
+    if variant in WAYS:
+        return alone(variant, trainer, config, run)
     if variant in SOURCES:
         return spread_of(variant, trainer, seed)
     if variant == "everything":
@@ -155,18 +191,32 @@ def done(variant: str, config: Any, run: Run) -> dict[str, float]:
         return pair(variant, trainer, seed)
     if variant.startswith("two_"):
         return apart(variant, trainer, seed)
-    return lost_by_a_short_run(variant.removeprefix("short_"), trainer, seed)
+    return by_a_short_run(variant.removeprefix("short_"), trainer, seed)
 
 
-def short_run(letter, kind, words, holds, source="TP"):
-    """A claim that a short run chooses as well as a whole one, or worse."""
-    said = "What wins in a run of a quarter of the length wins in the whole one: warm-up and architecture do, "
-    said += "rate and regularization less"
-    if holds:
-        text = f"A run of a quarter of the length chooses {words} as well as a whole run"
-        return Claim(f"P6{letter}", text, source, "lost", equal=(f"short_{kind}", "nothing"), side="above", said=said)
-    text = f"A run of a quarter of the length chooses a worse {words} than a whole run"
-    return Claim(f"P6{letter}", text, source, "lost", higher=f"short_{kind}", than="nothing", said=said)
+SHORT = "What wins in a run of a quarter of the length wins in the whole one: warm-up and architecture do, "
+SHORT += "rate and regularization less"
+WORDS = {
+    "warmup": "the length of the warm-up",
+    "architecture": "the architecture",
+    "rate": "the learning rate",
+    "regularization": "the dropout rate",
+}
+
+
+def as_good(letter, kind):
+    text = f"A run of a quarter of the length chooses {WORDS[kind]} as well as a whole run"
+    return Claim(f"P6{letter}", text, "TP", "lost", equal=(f"short_{kind}", "nothing"), side="above", said=SHORT)
+
+
+def worse(letter, kind):
+    text = f"A run of a quarter of the length chooses {WORDS[kind]} less well than a whole run"
+    return Claim(f"P6{letter}", text, "TP", "lost", higher=f"short_{kind}", than="nothing", said=SHORT)
+
+
+def better_than_any(letter, kind):
+    text = f"A run of a quarter of the length chooses {WORDS[kind]} better than chance"
+    return Claim(f"P6{letter}", text, "ours", "saved", higher=f"short_{kind}", than="nothing")
 
 
 CLAIMS = [
@@ -181,36 +231,47 @@ CLAIMS = [
     ),
     Claim(
         "N1b",
-        "The best of ten seeds beats their mean by as much as momentum adds to plain SGD",
+        "The best of ten seeds beats their mean by as much as momentum adds to plain SGD, or more",
         source="ours, on Picard 2021",
         metric="gain",
-        equal=("everything", "momentum"),
-        side="below",
+        higher="everything",
+        than="with_momentum",
+        at_least=0.0,
+        said="The best of ten seeds beats their mean by as much as a well-known technique is worth",
+    ),
+    Claim(
+        "N1c",
+        "The best of ten seeds is above their mean on other test images too",
+        source="ours",
+        metric="gain_elsewhere",
+        higher="everything",
+        than="nothing",
     ),
     Claim(
         "N2",
-        "Initial weights, the order of the images, augmentation and the split each contribute alike to the spread",
+        "Initial weights, the order of the images, augmentation and which images are trained on each contribute alike "
+        "to the spread",
         source="Bouthillier et al. 2021",
         metric="log_luck",
         equal=SOURCES,
     ),
     Claim(
         "N3a",
-        "One run each picks the worse of two networks, one a third wider, at least one time in ten",
+        "A network that is a third wider ends higher, on average",
+        source="ours",
+        metric="gain",
+        higher="wider",
+        than="nothing",
+    ),
+    Claim(
+        "N3b",
+        "One run each picks the narrower one of these two at least one time in ten",
         source="ours, on Bouthillier et al. 2021",
         metric="wrong",
         higher="wider",
         than="nothing",
         at_least=0.1,
-    ),
-    Claim(
-        "N3b",
-        "One run each picks plain SGD, not momentum, at least one time in ten",
-        source="ours, on Bouthillier et al. 2021",
-        metric="wrong",
-        higher="momentum",
-        than="nothing",
-        at_least=0.1,
+        said="A comparison of one run each gets the better of two variants wrong",
     ),
     Claim(
         "P8",
@@ -220,35 +281,51 @@ CLAIMS = [
         higher="two_searches",
         than="two_seeds",
     ),
-    short_run("a", "warmup", "the length of the warm-up", holds=True),
-    short_run("b", "architecture", "the architecture", holds=True),
-    short_run("c", "rate", "learning rate", holds=False),
-    short_run("d", "regularization", "dropout rate", holds=False),
+    as_good("a", "warmup"),
+    as_good("b", "architecture"),
+    worse("c", "rate"),
+    worse("d", "regularization"),
+    *(better_than_any(letter, kind) for letter, kind in zip("efgh", CHOICES, strict=True)),
 ]
 
-VARIANTS = (
-    *SOURCES, "everything", *PAIRS, "two_searches", "two_seeds", *(f"short_{kind}" for kind in CHOICES), "nothing",
-)  # fmt: skip
+SHORT_RUNS = tuple(f"short_{kind}" for kind in CHOICES)
+VARIANTS = (*SOURCES, "everything", *PAIRS, "two_searches", "two_seeds", *SHORT_RUNS, *WAYS, "nothing")
+ADAPTIVE, WIDE = half_decades(1e-3, 1e-1), half_decades(1e-2, 1e1)
 
 EXPERIMENT = Experiment(
     recipe,
     variants=VARIANTS,
     claims=CLAIMS,
     train=done,
-    # Images of a training; runs for each source of luck, and for all; trials of a search; epochs of a whole run.
-    flags={"images": 4000, "batch_size": 64, "epochs": 5, "runs": 6, "of_which": 10, "trials": 20, "whole": 20},
-    smoke={"images": 300, "batch_size": 50, "epochs": 1, "runs": 2, "of_which": 2, "trials": 2, "whole": 4},
-    least={"images": 100, "runs": 2, "of_which": 2, "trials": 1, "whole": 2},
+    # Images of a training; runs that are compared; trials of a search; epochs of a whole run.
+    flags={
+        "images": 4000,
+        "batch_size": 64,
+        "epochs": 5,
+        "runs": 10,
+        "trials": 20,
+        "whole": 12,
+        "rate": None,
+    },
+    smoke={"images": 300, "batch_size": 50, "epochs": 1, "runs": 2, "trials": 2, "whole": 4},
+    least={"images": 100, "runs": 2, "trials": 1, "whole": 2},
+    tuning=Tuning(
+        "rate",
+        {"plain": ADAPTIVE, "narrower": ADAPTIVE, "momentum": WIDE, "sgd": WIDE},
+        Objective("validation_accuracy"),
+    ),
     floor="",
-    left_out=[*PAIRS, "two_searches", "two_seeds", *(f"short_{kind}" for kind in CHOICES)],
+    left_out=[*PAIRS, "two_searches", "two_seeds", *SHORT_RUNS, *WAYS],
     units={
         "log_luck": Unit("spread of test accuracy (log e)", name="e-folds", digits=3),
+        "of_images": Unit("share of the spread that more test images would take away", 100, "points", 0),
         "mean_accuracy": Unit("test accuracy, mean", 100, "points"),
         "gain": Unit("test accuracy gained", 100, "points"),
+        "gain_elsewhere": Unit("test accuracy gained on other images", 100, "points"),
         "wrong": Unit("share of pairs that pick the worse", 100, "points", 0),
         "apart": Unit("test accuracies apart", 100, "points"),
         "lost": Unit("test accuracy lost", 100, "points"),
-        "same": Unit("share of the same choice", 100, "points", 0),
+        "saved": Unit("test accuracy above that of any choice", 100, "points"),
     },
-    panels=(Bars("log_luck", (*SOURCES, "everything")), Bars("lost", tuple(f"short_{kind}" for kind in CHOICES))),
+    panels=(Bars("log_luck", (*SOURCES, "everything")), Bars("lost", SHORT_RUNS)),
 )
