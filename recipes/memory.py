@@ -19,8 +19,8 @@ import keras
 import tensorflow as tf
 from keras import layers, optimizers
 
-# If a training does not fit, in this order: gradient_accumulation_steps= with smaller batches, 16-bit
-# activations (recipes/mixed_precision.py), and Recomputed. Where weights are most of it: SGD for Adam.
+# If activations do not fit, try gradient_accumulation_steps= with smaller batches (it holds the gradients once
+# more), 16 bits (recipes/mixed_precision.py), and Recomputed. Where weights are most of it: SGD, not Adam.
 
 
 @keras.saving.register_keras_serializable("recipes")
@@ -34,6 +34,8 @@ class Recomputed(layers.Wrapper):
 
 def bytes_of(tensor):
     """The size of a variable, or of a layer's output for one example."""
+    if None in tensor.shape[1:]:
+        raise ValueError("this model takes inputs of any size: count it with an input of one size")
     return math.prod(side for side in tensor.shape if side is not None) * tf.as_dtype(tensor.dtype).size
 
 
@@ -47,8 +49,7 @@ def outputs_of(model):
 def counted(model, batch_size):
     """Bytes that a step of training holds, by kind, for a compiled model of the Sequential or Functional API.
 
-    Activations are an estimate, the outputs of all layers: TensorFlow frees some of them early, and needs
-    room to compute in.
+    Activations are an estimate, the outputs of all layers: TensorFlow frees some, and needs room to compute.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
@@ -79,14 +80,15 @@ def largest_batch(limit, measured):
     """
     (few, bytes_of_few), (many, bytes_of_many) = sorted(measured.items())
     an_example = (bytes_of_many - bytes_of_few) / (many - few)
+    if an_example <= 0:
+        raise ValueError(f"{many} examples took no more memory than {few}: measure larger batches")
     return int(few + (limit - bytes_of_few) / an_example)
 
 
 def build_model(shape, classes, *, filters=32, depth=6, recompute=False):
     """Map images (batch, *shape) with values 0 to 255 to logits (batch, classes), by residual blocks."""
     images = keras.Input(shape)
-    x = layers.Rescaling(1 / 64, offset=-2)(images)  # 0..255 becomes -2..2.
-    x = layers.Conv2D(filters, 3, 2, padding="same")(x)
+    x = layers.Conv2D(filters, 3, 2, "same")(layers.Rescaling(1 / 64, offset=-2)(images))  # -2 to 2.
     for _ in range(depth):
         inside = y = keras.Input(x.shape[1:])
         for _ in range(2):  # LayerNorm keeps no averages.
@@ -103,12 +105,11 @@ def train(
 ):  # fmt: skip
     """Train with Adam on sets as `keras.utils.image_dataset_from_directory` returns them; return the model.
 
-    With `accumulate`, so many small batches take the place of a large one.
+    Each update is of `accumulate` batches.
     """
     model = build_model(train_set.element_spec[0].shape[1:], classes)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = optimizers.Adam(rate, gradient_accumulation_steps=accumulate)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.compile(optimizers.Adam(rate, gradient_accumulation_steps=accumulate), loss, metrics=["accuracy"])
     model.fit(train_set, validation_data=validation_set, epochs=epochs, callbacks=list(callbacks), verbose=0)
     return model
 

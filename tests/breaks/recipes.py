@@ -164,6 +164,8 @@ ROWS = [
             f"{MEMORY}::test_optimizers_hold",
         ),
         ("(limit - bytes_of_few) / an_example", "limit / an_example", f"{MEMORY}::test_memory_grows"),
+        ("if an_example <= 0:", "if an_example < 0:", f"{MEMORY}::test_two_batches"),
+        ("if None in shape:", "if not shape:", f"{MEMORY}::test_a_model_of_images"),
         ('startswith("VmHWM")', 'startswith("VmRSS")', f"{MEMORY}::test_the_peak_stays"),
         (", gradient_accumulation_steps=accumulate)", ")", f"{MEMORY}::test_batches_are_accumulated"),
     ),
@@ -177,6 +179,7 @@ ROWS = [
         ),
         ("taken(predicted, ", "taken(few, ", f"{MEMORY}::test_the_largest"),
         ("found[2:]", "found", f"{MEMORY}::test_growth_leaves"),
+        ("recipe.Recomputed(block) if recompute else block])", "block])", f"{MEMORY}::test_checks_see"),
         ('or kind != "same_model"', 'or kind == "same_model"', f"{MEMORY}::test_models_are_new"),
         (
             "together(peaks, kind, 1, depth)[0][-1]",
