@@ -1,8 +1,8 @@
-"""A contestant of the speed benchmark: a process that trains one net by one library, an epoch at a time.
+"""A contestant of the speed benchmark: a process that trains one net by one library, a few epochs at a time.
 
 PYTHON -m benchmarks.contestants NAME NET CORES     what benchmarks/throughput.py starts
 
-Once it has traced and compiled, it prints "ready" and how many weights it trains. Then it trains an epoch for each line
+Once it has traced and compiled, it prints "ready" and how many weights it trains. Then it trains a round for each line
 that it reads, and answers with its seconds. For PyTorch the interpreter needs NumPy and PyTorch only.
 """
 
@@ -20,10 +20,11 @@ import numpy as np
 class Size(NamedTuple):
     images: int  # So few for the strong net that an epoch takes two seconds.
     batch: int
+    epochs: int  # Of a round: so many that what a `fit` begins and ends with hardly counts.
 
 
-NETS = {"small": Size(8000, 128), "strong": Size(2000, 250)}
-# A contestant: the seconds of an epoch are those of a call. With it goes the number of weights that it trains.
+NETS = {"small": Size(8000, 128, 4), "strong": Size(2000, 250, 4)}
+# A contestant: the seconds of a round are those of a call. With it goes the number of weights that it trains.
 Contestant = tuple[Callable[[], Any], int]
 CLASSES = 10
 
@@ -115,7 +116,7 @@ def in_keras(name: str, net: str) -> Contestant:
 
     model, feed = KERAS[name][net](sources.load().train.take(np.arange(NETS[net].images)))
     weights = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
-    return lambda: model.fit(feed, epochs=1, shuffle=False, verbose=0), weights
+    return lambda: model.fit(feed, epochs=NETS[net].epochs, shuffle=False, verbose=0), weights
 
 
 def in_torch(name: str, net: str) -> Contestant:
@@ -123,7 +124,13 @@ def in_torch(name: str, net: str) -> Contestant:
 
     size, folder = NETS[net], Path(os.environ["BENCHMARK_IMAGES"])
     images, labels = (np.load(folder / f"{what}.npy")[: size.images] for what in ("images", "labels"))
-    return torch_contestants.contestant(net, images, labels, size.batch, compiled=TORCH[name])
+    epoch, weights = torch_contestants.contestant(net, images, labels, size.batch, compiled=TORCH[name])
+
+    def several() -> None:
+        for _ in range(size.epochs):
+            epoch()
+
+    return several, weights
 
 
 def confine(cores: int) -> None:
@@ -141,17 +148,17 @@ def main(name: str, net: str, cores: int) -> None:
 
         tf.config.threading.set_intra_op_parallelism_threads(cores)
         tf.config.threading.set_inter_op_parallelism_threads(cores)
-        epoch, weights = in_keras(name, net)
+        train, weights = in_keras(name, net)
     else:
         import torch
 
         torch.set_num_threads(cores)
-        epoch, weights = in_torch(name, net)
-    epoch()  # Traces, compiles.
+        train, weights = in_torch(name, net)
+    train()  # Traces, compiles.
     print("ready", weights, flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
-        epoch()
+        train()
         print(time.perf_counter() - start, flush=True)
 
 

@@ -149,6 +149,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, help="stop after this many steps and print the speed only")
     chosen = parser.parse_args()
+    if chosen.steps is not None and chosen.steps < 2:
+        parser.error("--steps must be at least 2: the first one warms up")
     if not (chosen.folder / "train.npz").is_file():
         parser.error(
             f"{chosen.folder} has no train.npz: write it with python -m benchmarks.strong_images {chosen.folder}"
