@@ -4,7 +4,8 @@ Not measured yet. Its parts are chosen on validation images, and its scores come
 
 Run       python -m recipes.strong_baseline      the baseline, with AdamW, and without augmentation
 Copy      all of it, with the four recipes that it imports; or FusedBatchNorm or FlipAveraged alone
-Careful   mirror no digits and no arrows; import this module before you load its models
+Careful   mirror no digits and no arrows; import this module before you load its models; wrap the optimizer
+          in keras.optimizers.LossScaleOptimizer if you train in mixed_float16
 Numbers   results/strong_baseline/README.md
 Papers    arXiv:2404.00498 (airbench), Jordan 2024 (Muon), arXiv:1512.00567 (label smoothing)
 """
@@ -90,10 +91,7 @@ def train(
     shift=2, more_augmentation=(), loss=SmoothedCrossentropy, epochs=5, policy="mixed_bfloat16",
     optimizer=None, build_model=build_model, callbacks=(),
 ):  # fmt: skip
-    """Train on sets as `keras.utils.image_dataset_from_directory` returns them, and return the model.
-
-    They hold batches of images with values 0 to 255 and integer labels. The rates go with batches of 250.
-    """
+    """Train on batches of 250 images, as `keras.utils.image_dataset_from_directory` returns them."""
     shape = train_set.element_spec[0].shape[1:]
     with dtype_policy(policy):
         net = build_model(shape, classes, **({} if width == 0.5 else {"width": width}))

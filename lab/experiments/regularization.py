@@ -94,7 +94,7 @@ CLAIMS = [
     ),
     Claim(
         "G1b", "Dropout raises test accuracy on a small training set", source="TF, DL",
-        metric="test_accuracy", higher="dropout", than="none", strong="B13",
+        metric="test_accuracy", higher="dropout", than="none",
     ),
     Claim(
         "G2a", "L2 keeps weights small", source="DL", metric="weight_norm", lower="l2", than="none", check=True,
@@ -126,7 +126,7 @@ CLAIMS = [
     ),
     Claim(
         "G4", "Augmentation beats every weight penalty on images", source="DL",
-        metric="test_accuracy", higher="augmentation", than=("l2", "l1", "weight_decay"), strong="B18",
+        metric="test_accuracy", higher="augmentation", than=("l2", "l1", "weight_decay"),
     ),
     Claim(
         "G4c", "Augmentation raises test accuracy", source="DL",
