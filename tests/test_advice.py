@@ -338,12 +338,12 @@ def test_the_seeds_that_a_difference_needs_come_from_the_spread_of_current_compa
         "gradients": summary(of(9.0), stale=True),
     }
     text = front_page.luck(found)
-    assert "standard deviation of 1.0 points with few images (median of 3 comparisons)." in text
+    assert "by a standard deviation of 1.0 points (few images, 3 comparisons)." in text
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert rows[0] == ["| true difference", "seeds that find it", "one run each errs |"]
+    assert rows[0] == ["| true difference", "seeds", "one run each errs |"]
     assert rows[2:] == [["| 0.5 points", "34", "31 % |"], ["| 1 point", "10", "16 % |"], ["| 2 points", "5", "2 % |"]]
     text = front_page.luck(found | {"strong_baseline": summary(of(0.5))})
-    assert "1.0 points with few images (median of 3 comparisons) and of 0.5 points on the strong" in text
+    assert "1.0 points (few images, 3 comparisons) and 0.5 points (the strong baseline, 1 comparison)." in text
     assert "| 1 point | 10 | 5 | 16 % | 2 % |" in text
     assert front_page.luck({}) == ""
 
@@ -366,17 +366,22 @@ def test_what_changed_on_the_strong_baseline():
         "optimizers": summary(
             claim(strong=("supported", 1.0)), claim(strong=("undecided", 0.5), text="then undecided"), claim(), few
         ),
-        "schedules": summary(claim(strong=("contradicted", -3.0), text="then contradicted")),
+        "schedules": summary(
+            claim("undecided", 0.2, strong=("supported", 1.0), text="then supported"),
+            claim(strong=("contradicted", -3.0), text="then contradicted"),
+        ),
         "gradients": summary(claim(strong=("contradicted", -3.0)), stale=True),
     }
     title, _, _, head, _, first, second = front_page.on_strong(found).splitlines()
     assert title.startswith("## ")
-    assert head == "1 reads the same there. These do not:"
+    assert head == "2 changed, 1 is undecided there:"
     assert first.startswith(
         "- [then contradicted](results/README.md#x1) (TF): supported with few images, **contradicted**"
     )
     assert "−3.0 points [−4.0, −2.0]".replace("[", "\\[").replace("]", "\\]") in first
-    assert "then undecided" in second
+    assert "then supported" in second
+    same = {"optimizers": summary(claim(strong=("supported", 1.0)))}
+    assert front_page.on_strong(same).splitlines()[-1] == "None changed."
 
 
 def test_a_recipe_has_a_row_in_its_chapter():

@@ -117,22 +117,23 @@ def surprises(found: Summaries) -> str:
 def on_strong(found: Summaries) -> str:
     """Verdicts that are others on the strong baseline."""
     both = [claim for _, claim in current(found) if len(claim.findings) > 1 and not claim.findings[-1].few]
-    turned = [claim for claim in both if claim.findings[0].verdict != claim.findings[-1].verdict]
-    # From supported to contradicted is farther than from or to undecided.
-    turned.sort(key=lambda claim: "undecided" in {finding.verdict for finding in claim.findings})
+    still = [claim for claim in both if claim.findings[-1].verdict == "undecided"]
+    turned = [claim for claim in both if claim not in still and claim.findings[0].verdict != claim.strongest.verdict]
+    # From supported to contradicted is farther than from undecided.
+    turned.sort(key=lambda claim: claim.findings[0].verdict == "undecided")
     lines = [
         f"{_link(claim)}: {claim.findings[0].verdict} with few images, **{claim.strongest.verdict}** there, "
         f"{_numbers(claim, claim.strongest.effects[0])}"
         for claim in turned[:MOST_SHOWN]
     ]
-    return render("strong", lines=lines, both=len(both), same=len(both) - len(turned))
+    return render("strong", lines=lines, both=len(both), still=len(still), turned=len(turned))
 
 
 def luck(found: Summaries) -> str:
     """How many seeds find a difference, and how often one run each picks the worse, by the spread of comparisons."""
     recipe = load("seeds").recipe
     columns = []
-    for words, strong in (("with few images", False), ("on the strong baseline", True)):
+    for words, strong in (("few images", False), ("the strong baseline", True)):
         effects = [
             effect
             for name, claim in current(found)
@@ -149,7 +150,7 @@ def luck(found: Summaries) -> str:
         for difference in DIFFERENCES
     ]
     ends = [f", {words}" if len(columns) > 1 else "" for words, *_ in columns]
-    headers = [f"{what}{end}" for what in ("seeds that find it", "one run each errs") for end in ends]
+    headers = [f"{what}{end}" for what in ("seeds", "one run each errs") for end in ends]
     return render("luck", columns=columns, headers=headers, rows=rows)
 
 

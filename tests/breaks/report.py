@@ -131,6 +131,7 @@ ROWS = [
         ('if found[name].images else ""', 'if not found[name].images else ""', f"{ADVICE}::test_what_surprises"),
         ("-size(claim, effect), name", "size(claim, effect), name", f"{ADVICE}::test_what_surprises"),
         ("and not claim.findings[-1].few]", "]", f"{ADVICE}::test_what_changed_on_the_strong"),
+        ("if claim not in still and", "if", f"{ADVICE}::test_what_changed_on_the_strong"),
         ("summary and not summary.stale else", "summary else", f"{ADVICE}::test_the_front_page_shows"),
         ("(name == STRONG) == strong", "True", f"{ADVICE}::test_the_seeds_that"),
         ("statistics.median(spreads)", "statistics.mean(spreads)", f"{ADVICE}::test_the_seeds_that"),
