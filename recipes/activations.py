@@ -1,11 +1,12 @@
 """Which activation function should a convnet have?
 
-Not measured yet: sigmoid, tanh, ReLU, Leaky ReLU, GELU, SiLU, Mish and SwiGLU, in networks of 2, 6 and 12
-convolutions, each with the initializer that fits it and at its own learning rate.
+Not measured yet: sigmoid, tanh, ReLU, Leaky ReLU, GELU, SiLU, Mish and SwiGLU, in plain stacks and in
+residual blocks of three depths, each with the initializer that fits it and at its own learning rate.
 
-Run       python -m recipes.activations      eight activations at three depths
+Run       python -m recipes.activations      twelve plain layers, and six residual blocks
 Copy      hidden_layer and INITIALIZERS
-Careful   change the initializer with the activation, and tune the learning rate again
+Careful   change the initializer with the activation, and tune the learning rate again; SwiGLU needs a
+          LayerNorm before each layer: without one it overflows, and BatchNorm is not enough
 Numbers   results/activations/README.md
 Papers    arXiv:1606.08415 (GELU), arXiv:1710.05941 (SiLU), arXiv:1908.08681 (Mish),
           arXiv:2002.05202 (SwiGLU), arXiv:1502.01852 (He's initializer)
@@ -14,16 +15,17 @@ Papers    arXiv:1606.08415 (GELU), arXiv:1710.05941 (SiLU), arXiv:1908.08681 (Mi
 import keras
 from keras import layers, ops, optimizers
 
-ACTIVATIONS = ("sigmoid", "tanh", "relu", "leaky_relu", "gelu", "silu", "mish", "swiglu")
-# He's initializer makes up for the half of its input that ReLU sets to zero, and suits what has ReLU's
-# shape. Glorot's, which is Keras's default, is for activations that are nearly linear around zero.
+# All others get He's initializer. It makes up for the half of its input that ReLU sets to zero, and does so
+# for GELU and Mish, roughly. SiLU loses more of the gradient: give a deep stack of it a normalization.
+# Glorot's initializer, Keras's default, is for activations that are nearly linear around zero.
 INITIALIZERS = {"sigmoid": "glorot_uniform", "tanh": "glorot_uniform", "linear": "glorot_uniform"}
 
 
 def hidden_layer(x, filters, activation="relu", strides=1, initializer=None):
     """A 3 × 3 convolution of x (batch, height, width, channels) with its activation.
 
-    For all but SwiGLU you can write `layers.Conv2D(filters, 3, activation="gelu")` instead.
+    For all but SwiGLU Keras has it in one line: `layers.Conv2D(filters, 3, strides, padding="same",
+    kernel_initializer="he_normal", activation="gelu")`.
     """
     gated = activation == "swiglu"
     x = layers.Conv2D(
@@ -37,19 +39,19 @@ def hidden_layer(x, filters, activation="relu", strides=1, initializer=None):
     return layers.Multiply()([layers.Activation("silu")(gate), value])
 
 
-def residual_block(x, filters, activation="relu"):
-    """BatchNorm, a hidden layer and a 1 × 1 convolution, whose output is added to x."""
-    y = hidden_layer(normalized(x), filters, activation)
+def residual_block(x, filters, activation="relu", norm=layers.LayerNormalization):
+    """A normalization, a hidden layer and a 1 × 1 convolution, whose output is added to x.
+
+    SwiGLU squares what it gets, so large values outgrow the others from block to block. LayerNorm bounds
+    them at each position. BatchNorm divides all positions by one number, and does not.
+    """
+    y = hidden_layer(norm()(x), filters, activation)
     return layers.Add()([x, layers.Conv2D(x.shape[-1], 1)(y)])
 
 
-def normalized(x):
-    # Momentum 0.8, not 0.99: a few hundred steps are too few to forget the initial statistics.
-    return layers.BatchNormalization(momentum=0.8)(x)
-
-
 def build_model(
-    shape, classes, *, activation="relu", depth=6, residual=False, filters=24, initializer=None
+    shape, classes, *, activation="relu", depth=6, residual=False, norm=layers.LayerNormalization,
+    filters=24, initializer=None,
 ):  # fmt: skip
     """Map images (batch, *shape) with values 0 to 255 to logits (batch, classes).
 
@@ -63,8 +65,8 @@ def build_model(
     if residual:
         x = layers.Conv2D(16, 3, 2, padding="same")(x)
         for _ in range(depth):
-            x = residual_block(x, filters, activation)
-        x = normalized(x)
+            x = residual_block(x, filters, activation, norm)
+        x = norm()(x)
     else:
         for number in range(depth):
             x = hidden_layer(x, filters, activation, 1 if number else 2, initializer)

@@ -24,7 +24,7 @@ from sklearn.impute import IterativeImputer, SimpleImputer
 def checked(inputs, targets):
     """For `train_set.map(checked)`: fail before a step if an input or a target is NaN or infinite.
 
-    `keras.callbacks.TerminateOnNaN` notices after the step, when all weights are NaN already.
+    `keras.callbacks.TerminateOnNaN` notices after the step, when weights are NaN already.
     """
     inputs = tf.debugging.assert_all_finite(tf.cast(inputs, "float32"), "an input is NaN or infinite")
     if targets.dtype.is_floating:
@@ -33,13 +33,20 @@ def checked(inputs, targets):
 
 
 def clip_to_percentiles(values, train_values, low=1, high=99):
-    """Values (rows,) or columns (rows, n) without extremes: those of training rows say what is extreme."""
+    """Values (rows,) or columns (rows, n) without extremes: those of training rows say what is extreme.
+
+    Cut off more on each side than can be wrong there: else the percentile is itself a wrong value.
+    """
     return np.clip(values, *np.nanpercentile(train_values, [low, high], axis=0))
 
 
-def fill_missing(columns, train_columns, predict=True):
-    """Columns (rows, n) whose NaNs are predicted from the other columns, or else the training rows' means."""
-    imputer = IterativeImputer(random_state=0) if predict else SimpleImputer()
+def fill_missing(columns, train_columns, predict=True, flag=False):
+    """Columns (rows, n) whose NaNs are predicted from the other columns, or else the training rows' means.
+
+    With `flag` there is another column for each of those with NaNs, which says where they were.
+    """
+    how = {"add_indicator": flag}
+    imputer = IterativeImputer(random_state=0, **how) if predict else SimpleImputer(**how)
     return imputer.fit(train_columns).transform(columns)
 
 
@@ -69,14 +76,16 @@ def train(
 
     The sets hold batches of inputs and of targets float32 (batch,), or integer labels if there are `classes`.
     A regression is trained on targets in units of their quartiles' distance, where Huber's loss is squared up
-    to 1 and linear beyond. Its `loss` may also be "mse", "mae" or another one of Keras.
+    to 1 and linear beyond. Its `loss` may also be "mse", "mae" or another one of Keras. `callbacks` see the
+    model inside the returned one: what they save or report is in those units. Compile the returned model
+    before you evaluate it.
     """
     if classes:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     else:
         targets = np.concatenate([targets for _, targets in train_set.as_numpy_iterator()])
         low, center, high = np.percentile(targets, [25, 50, 75])
-        scale = high - low
+        scale = (high - low) or targets.std() or 1.0  # More than half of the targets may be equal.
         train_set, validation_set = (
             part and part.map(lambda inputs, targets: (inputs, (targets[:, None] - center) / scale))
             for part in (train_set, validation_set)

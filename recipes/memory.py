@@ -19,8 +19,8 @@ import keras
 import tensorflow as tf
 from keras import layers, optimizers
 
-# If activations do not fit, try gradient_accumulation_steps= with smaller batches (it holds the gradients once
-# more), 16 bits (recipes/mixed_precision.py), and Recomputed. Where weights are most of it: SGD, not Adam.
+# If activations do not fit, try gradient_accumulation_steps= with smaller batches (it holds the gradients
+# once more), 16 bits (recipes/mixed_precision.py), and Recomputed. If weights do not fit: SGD, not Adam.
 
 
 @keras.saving.register_keras_serializable("recipes")

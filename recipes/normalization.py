@@ -64,7 +64,7 @@ def residual_block(x, norm, place="pre"):
     for activation in ("relu", None):
         how = {"padding": "same", "kernel_initializer": "he_normal"}
         y = layers.Conv2D(x.shape[-1], 3, activation=activation, **how)(y)
-    if place == "rezero":  # One factor a channel. ReZero's authors have one for all.
+    if place == "rezero":  # One factor a channel. ReZero's authors have one a block.
         y = layers.DepthwiseConv2D(1, depthwise_initializer="zeros", use_bias=False)(y)
     x = layers.Add()([x, y])
     return norm()(x) if place == "post" else x
@@ -99,7 +99,7 @@ def train(train_set, validation_set, classes, *, rate=0.003, epochs=5, build_mod
     `keras.utils.image_dataset_from_directory` returns them. `rate` may be a schedule.
     """
     model = build_model(train_set.element_spec[0].shape[1:], classes)
-    if isinstance(rate, float):
+    if isinstance(rate, (int, float)):
         rate = warmup_cosine(rate, epochs * len(train_set))
     model.compile(
         optimizer=optimizers.Adam(rate),

@@ -72,7 +72,11 @@ def train(train_set, validation_set, classes, base, *, rate=0.01, epochs=60, cal
 
 
 def fine_tune(model, train_set, validation_set, *, rate=0.001, epochs=30, callbacks=()):
-    """Train all weights of a model that `train` returned, the base's included, at a lower rate."""
+    """Train all weights of a model that `train` returned, the base's included, at a lower rate.
+
+    The default rate is for the small base of `build_base`. For one of keras.applications, begin with 1e-5 to
+    1e-4.
+    """
     unfreeze(model)
     fit(model, train_set, validation_set, rate, epochs, callbacks)
 

@@ -45,15 +45,29 @@ def linear_model(weights: list[float]) -> keras.Model:
     return model
 
 
-def test_agreement_is_the_mean_cosine_with_the_full_gradient():
-    """By hand: gradients of single images are (1, 0) and (0, 1), and the full one lies between them."""
-    images = np.array([[1.0, 0.0], [0.0, 1.0]] * 4).reshape(8, 1, 1, 2).astype("float32")
-    model = linear_model([0.3, 0.7])
-    labels = np.ones(8, np.int32)
+ACROSS = [[1.0, 0.0], [0.0, 1.0]]
+
+
+def images_of(gradients) -> np.ndarray:
+    """Images whose gradient in `linear_model` is their own two values times the label, by two."""
+    return np.array(gradients, "float32").reshape(-1, 1, 1, 2)
+
+
+def test_agreement_is_the_mean_cosine_with_the_gradient_of_the_first_half():
+    """By hand: gradients of single images are (1, 0) and (0, 1), and that of the first half lies between them."""
+    images, model = images_of(ACROSS * 8), linear_model([0.3, 0.7])
+    labels = np.ones(16, np.int32)
     assert recipe.agreement(model, images, labels, 1) == pytest.approx(math.sqrt(0.5))
     assert recipe.agreement(model, images, labels, 2) == pytest.approx(1)
-    opposed = np.array([1, 1, 1, 1, 1, 1, -1, -1], np.int32)
-    assert recipe.agreement(model, images, opposed, 2) == pytest.approx((3 - 1) / 4)
+    labels[-2:] = -1  # The last of four batches.
+    assert recipe.agreement(model, images, labels, 2) == pytest.approx((3 - 1) / 4)
+
+
+def test_no_batch_is_compared_with_itself():
+    """The two halves' gradients have nothing in common; with its own images in it, no direction would be across."""
+    images, model = images_of([ACROSS[0]] * 4 + [ACROSS[1]] * 4), linear_model([0.3, 0.7])
+    for size in (1, 2, 4):
+        assert recipe.agreement(model, images, np.ones(8, np.int32), size) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.processes
@@ -61,10 +75,10 @@ def test_a_larger_batch_agrees_more():
     keras.utils.set_random_seed(1)
     model = recipe.build_model(SHAPE, 10)
     model.compile(loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    some = DATA.train.images[:256].astype("float32"), DATA.train.labels[:256]
+    some = DATA.train.images[:512].astype("float32"), DATA.train.labels[:512]
     found = [recipe.agreement(model, *some, size) for size in (2, 16, 64, 256)]
     assert found == sorted(found)
-    assert found[0] < 0.5 < found[2] < found[3] == pytest.approx(1, abs=1e-5)
+    assert found[0] < 0.5 < found[2] < found[3] < 0.999
 
 
 def test_the_schedule_ends_with_the_last_batch_whatever_is_accumulated(fits):
@@ -112,99 +126,197 @@ def test_four_accumulated_batches_move_the_weights_once_and_as_one_does():
 
 # The experiment
 
+CURVE = [0.1, 0.3, 0.2, 0.4, 0.35]  # It falls by 0.1 and 0.05 in four steps.
+
 
 class Fake:
-    seed, data = 301, sources.Request(train_images=1000)
+    seed, data, diverged = 301, sources.Request(train_images=1000), False
 
     def __init__(self):
-        self.timed = None
+        self.timed, self.curves, self.scored = None, {"val_accuracy": CURVE}, None
 
     def callbacks(self, data):
         return []
 
     def scores(self, model, data):
+        self.scored = len(data.train)
         return {"test_accuracy": 0.5}
 
     def interleaved(self, steps, **shape):
+        """Each image takes a millisecond."""
         self.timed = list(steps), shape
-        return type("Blocks", (), {"step_seconds": lambda _, name: 0.001 * experiment.TIMED[name]})()
+        seconds = {name: 0.001 * experiment.TIMED[name] * experiment.steps_of(experiment.TIMED[name]) for name in steps}
+        return type("Blocks", (), {"step_seconds": lambda _, name: seconds[name]})()
 
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What each variant's function was given: its batch size and arguments."""
-    given = {}
+    """What the recipe was asked to train: the batches and the arguments of each call."""
+    calls = []
 
-    def of(name, variant):
-        def train(train_set, validation_set, classes, **how):
-            given[name] = train_set.element_spec[0].shape[0], {**variant.keywords, **how}
-            return name
+    def train(train_set, validation_set, classes, callbacks, **how):
+        calls.append((train_set, how))
+        return "model"
 
-        return train
-
-    made = {name: of(name, variant) for name, variant in experiment.VARIANTS.items() if variant}
-    monkeypatch.setattr(experiment, "VARIANTS", {**experiment.VARIANTS, **made})
-    return given
+    monkeypatch.setattr(recipe, "train", train)
+    return calls
 
 
-def test_each_variant_has_the_batches_rate_and_steps_of_its_name(asked):
-    config = experiment.EXPERIMENT.config()
-    trained = [name for name in experiment.OWN_SIZES if not name.endswith("1024")]
-    for name in trained:
-        assert experiment.compare(config, {name: Fake()}) == {name: {"test_accuracy": 0.5}}
-        size, how = asked[name]
-        assert size == int(name.rpartition("_")[2])
-        assert how.get("steps") == (625 if name.startswith("as_many_steps") else None)
-        assert how.get("rmsprop", False) == name.startswith("rmsprop")
-        assert how.get("accumulate") == (4 if name == "accumulated_64" else None)
-        wanted = experiment.RATES["own_rate_64"] if name.startswith("one_rate") else experiment.RATES[name]
-        assert (how["rate"], how["epochs"]) == (wanted, 5)
-    assert len({experiment.RATES[f"own_rate_{size}"] for size in experiment.SIZES}) == 4
+FOR_64 = experiment.RATES["own_rate_64"]
+LARGE = experiment.RATES["own_rate_1000"]
+FEW_64 = experiment.RATES["few_own_rate_64"]
+# Images in a batch, the rate where it is not the variant's own, and further arguments.
+WANTED: dict[str, tuple] = {f"own_rate_{size}": (size, None, {"epochs": 5}) for size in (16, 64, 256, 1000)}
+WANTED |= {f"one_rate_{size}": (size, FOR_64, {"epochs": 5}) for size in (16, 256, 1000)}
+WANTED |= {f"rmsprop_{size}": (size, None, {"epochs": 5, "rmsprop": True}) for size in (16, 64)}
+WANTED |= {f"few_own_rate_{size}": (size, None, {"epochs": 40}) for size in (16, 64, 256)}
+WANTED |= {f"few_one_rate_{size}": (size, FEW_64, {"epochs": 40}) for size in (16, 256)}
+WANTED |= {
+    "large_rate_64": (64, LARGE, {"epochs": 5}),
+    "linear_rate_256": (256, FOR_64 * 4, {"epochs": 5}),
+    "linear_rate_1000": (1000, FOR_64 * 15.625, {"epochs": 5}),
+    "as_many_steps_1000": (1000, None, {"epochs": 5, "steps": 625}),
+    "accumulated_64": (64, experiment.RATES["own_rate_256"], {"epochs": 5, "accumulate": 4}),
+}
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_each_variant_has_the_batches_rate_and_steps_of_its_name(asked, name):
+    size, rate, how = WANTED[name]
+    experiment.compare(experiment.EXPERIMENT.config(), {name: Fake()})
+    ((train_set, given),) = asked
+    assert train_set.element_spec[0].shape[0] == size
+    assert given.pop("rate") == pytest.approx(experiment.RATES[name] if rate is None else rate)
+    assert given == how
+
+
+def test_each_rate_of_its_own_is_tuned_and_no_other():
+    assert set(WANTED) == set(experiment.ARMS)
+    own = {name for name, (_, rate, _) in WANTED.items() if rate is None}
+    assert own == set(experiment.RATES) == set(experiment.EXPERIMENT.tuning.grids)
+    assert len({FOR_64, LARGE, experiment.RATES["own_rate_16"]}) == 3
+
+
+def test_images_are_trained_on_as_they_are(asked):
+    experiment.compare(experiment.EXPERIMENT.config(), {"own_rate_64": Fake()})
+    ((train_set, _),) = asked
+    known = {image.tobytes() for image in DATA.train.images}
+    assert all(image.tobytes() in known for images, _ in train_set for image in images.numpy())
+
+
+def test_few_images_are_fewer_and_others_for_each_seed_and_scored_as_such(asked, monkeypatch):
+    monkeypatch.setattr(experiment, "FEW_IMAGES", 320)
+    found, images = [], []
+    for seed in (301, 302):
+        run = Fake()
+        run.seed = seed
+        found.append(experiment.compare(experiment.EXPERIMENT.config(), {"few_own_rate_64": run})["few_own_rate_64"])
+        images.append({image.tobytes() for batch, _ in asked[-1][0] for image in batch.numpy()})
+        assert (len(asked[-1][0]), run.scored) == (5, 320)
+    assert images[0] != images[1]
+    assert found[0] == {"test_accuracy": 0.5, "jump": pytest.approx(0.15 / 4)}
+
+
+def test_what_has_few_epochs_or_has_diverged_has_no_falls(asked):
+    assert experiment.compare(experiment.EXPERIMENT.config(), {"own_rate_64": Fake()}) == {
+        "own_rate_64": {"test_accuracy": 0.5}
+    }
+    run = Fake()
+    run.diverged, run.curves = True, {}
+    found = experiment.compare(experiment.EXPERIMENT.config(), {"few_own_rate_64": run})
+    assert found == {"few_own_rate_64": {"test_accuracy": 0.5}}
 
 
 def test_what_flags_say_takes_the_place_of_a_variants_own(asked):
-    experiment.compare(experiment.EXPERIMENT.config(rate=0.7, largest=32, epochs=2), {"own_rate_64": Fake()})
-    size, how = asked["own_rate_64"]
-    assert (size, how["rate"], how["epochs"]) == (32, 0.7, 2)
-    experiment.compare(experiment.EXPERIMENT.config(largest=64), {"own_rate_256": Fake()})
-    size, how = asked["own_rate_256"]
-    assert (size, how["rate"]) == (64, pytest.approx(experiment.RATES["own_rate_256"] / 2))
+    def trained(name, **flags):
+        experiment.compare(experiment.EXPERIMENT.config(**flags), {name: Fake()})
+        train_set, how = asked[-1]
+        return train_set.element_spec[0].shape[0], how["rate"], how["epochs"]
+
+    assert trained("own_rate_64", rate=0.7, largest=32, epochs=2) == (32, 0.7, 2)
+    assert trained("few_own_rate_64", few_epochs=3)[2] == 3
+    assert trained("own_rate_256", largest=64)[:2] == (64, pytest.approx(experiment.RATES["own_rate_256"] / 4))
+    assert trained("rmsprop_64", largest=16)[:2] == (16, pytest.approx(experiment.RATES["rmsprop_64"] / 2))
 
 
-def test_gradients_are_looked_at_after_one_epoch_in_batches_of_64(asked, monkeypatch):
+def test_gradients_are_looked_at_after_one_epoch_in_batches_of_64_that_all_sizes_share(asked, monkeypatch):
     looked = []
     monkeypatch.setattr(
-        recipe, "agreement", lambda model, images, labels, size: looked.append((model, len(labels), size)) or 0.4
+        recipe, "agreement", lambda model, images, labels, size: looked.append((model, len(labels), size)) or size
     )
-    found = experiment.compare(experiment.EXPERIMENT.config(), {"gradients_of_16": Fake()})
-    assert found == {"gradients_of_16": {"agreement": 0.4}}
-    assert looked == [("own_rate_64", 1000, 16)]
-    assert asked["own_rate_64"][0] == 64
-    assert asked["own_rate_64"][1]["epochs"] == 1
+    runs = {name: Fake() for name in ("gradients_of_1", "gradients_of_16", "gradients_of_1000")}
+    found = experiment.compare(experiment.EXPERIMENT.config(), runs)
+    # The last one has as many as half of the 1,000 images that there are.
+    assert found == {name: {"agreement": size} for name, size in zip(runs, (1, 16, 500), strict=True)}
+    assert looked == [("model", 1000, size) for size in (1, 16, 500)]
+    ((train_set, how),) = asked
+    assert train_set.element_spec[0].shape[0] == 64
+    assert how == {"rate": FOR_64, "epochs": 1}
 
 
 def test_steps_are_timed_for_each_image_and_their_memory_is_measured(asked, monkeypatch):
-    monkeypatch.setattr(experiment, "build_step", lambda *_: None)
+    monkeypatch.setattr(experiment, "build_call", lambda *_: None)
     monkeypatch.setattr(experiment, "memory_of", lambda step, size, *_: float(size))
     first = Fake()
-    runs = {"step_of_63": first, "step_of_64": Fake(), "step_of_1024": Fake()}
+    runs = {"step_of_63": first, "step_of_64": Fake(), "step_of_1000": Fake()}
     found = experiment.compare(experiment.EXPERIMENT.config(), runs)
-    assert first.timed == (list(runs), {"block": 110})
+    assert first.timed == (list(runs), {"block": 52, "left_out": 2})
     assert all(metrics["image_us"] == pytest.approx(1000) for metrics in found.values())
+    assert all(metrics["log_time"] == pytest.approx(math.log(0.001)) for metrics in found.values())
     assert "memory" not in found["step_of_63"]
-    assert found["step_of_1024"]["log_memory"] == pytest.approx(math.log(1024))
+    assert found["step_of_1000"]["log_memory"] == pytest.approx(math.log(1000))
     assert "memory" not in experiment.compare(experiment.EXPERIMENT.config(memory=0), runs)["step_of_64"]
-    assert asked == {}
+    assert asked == []
 
 
-def test_a_timed_step_trains_on_batches_of_its_size():
-    step = experiment.build_step(60, SHAPE, 10)
-    assert step.args[0].shape == (60, *SHAPE)
-    losses = [float(step()) for _ in range(20)]
+def test_a_block_that_is_timed_has_a_hundred_steps_or_more_of_as_many_images():
+    calls = experiment.EXPERIMENT.config().calls - 2
+    for size in experiment.TIMED.values():
+        assert calls * experiment.steps_of(size) >= 100
+        assert experiment.steps_of(size) * size == pytest.approx(2000, rel=0.03)
+
+
+@pytest.mark.parametrize("size", [60, 1000])
+def test_a_call_that_is_timed_trains_for_several_steps_on_batches_of_its_size(monkeypatch, size):
+    made, traced, build_model = [], [], recipe.build_model
+
+    def watched(shape, classes):
+        model = build_model(shape, classes)
+        train_step = model.train_step
+        model.train_step = lambda batch: traced.append(batch[0].shape) or train_step(batch)
+        made.append(model)
+        return model
+
+    monkeypatch.setattr(recipe, "build_model", watched)
+    call = experiment.build_call(size, SHAPE, 10)
+    images, labels = next(call.args[0])
+    assert (images.shape, labels.shape, images.dtype) == ((size, *SHAPE), (size,), tf.uint8)
+    (model,) = made
+    before, already = int(model.optimizer.iterations), len(traced)
+    losses = [call() for _ in range(3)]
+    assert int(model.optimizer.iterations) - before == 3 * experiment.steps_of(size)
     assert losses[-1] < losses[0]
+    # So that memory and time are those of steps, with all that was traced before.
+    assert len(traced) == already
+    assert all(shape[0] is None for shape in (*traced, call.args[0].element_spec[0].shape))
 
 
-def test_all_trained_variants_run_apart_and_all_timed_ones_together():
+def test_a_multiple_of_8_is_compared_with_sizes_on_both_sides():
+    """A larger batch shares out what a step takes whatever its size, so that one side alone would say nothing."""
+    claims = [claim for claim in experiment.CLAIMS if claim.id.startswith("D8")]
+    for claim in claims:
+        assert claim.lower == "step_of_64"
+        below, above = (experiment.TIMED[name] for name in claim.than)
+        assert 64 - below == above - 64 > 0
+
+
+def test_all_trained_variants_run_apart_and_all_others_together():
     apart = {name for name in experiment.VARIANTS if experiment.EXPERIMENT.runs_apart(name)}
-    assert apart == {*experiment.OWN_SIZES, *experiment.AGREEING}
-    assert {name for name in experiment.VARIANTS if name not in apart} == set(experiment.TIMED)
+    assert apart == set(experiment.ARMS)
+    assert set(experiment.VARIANTS) - apart == {*experiment.TIMED, *experiment.AGREEING}
+    assert set(experiment.EXPERIMENT.usual("quick")) < apart
+
+
+def test_every_training_serves_a_claim():
+    claimed = set().union(*(claim.variants for claim in experiment.CLAIMS))
+    assert set(experiment.ARMS) <= claimed

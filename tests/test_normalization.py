@@ -1,4 +1,4 @@
-"""Normalizations stand where their names say, DyT is its formula, and the highest rate is the last that learned."""
+"""Normalizations stand where their names say, DyT is its formula, and the highest rate is the last that trains well."""
 
 import keras
 import numpy as np
@@ -83,12 +83,13 @@ def test_the_depth_is_the_number_of_blocks():
         assert sum(isinstance(layer, keras.layers.Add) for layer in model.layers) == depth
 
 
-def test_a_rate_is_the_peak_of_a_schedule_that_ends_at_zero(monkeypatch):
+@pytest.mark.parametrize("rate", [0.2, 1])
+def test_a_rate_is_the_peak_of_a_schedule_that_ends_at_zero(monkeypatch, rate):
     monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: None)
     feed = batches.training(DATA.train, 50, seed=1, augment=False)
     build_model = experiment.partial(recipe.build_model, depth=1)
-    schedule = recipe.train(feed, None, 10, rate=0.2, epochs=3, build_model=build_model).optimizer._learning_rate
-    assert [float(schedule(step)) for step in (6, 30)] == pytest.approx([0.2, 0.0], abs=1e-6)
+    schedule = recipe.train(feed, None, 10, rate=rate, epochs=3, build_model=build_model).optimizer._learning_rate
+    assert [float(schedule(step)) for step in (6, 30)] == pytest.approx([rate, 0.0], abs=1e-6)
 
 
 @pytest.mark.processes
@@ -107,42 +108,73 @@ def test_a_short_training_is_as_good_at_inference_as_while_it_trains():
 
 
 def test_each_variant_has_the_network_and_rate_of_its_name():
-    for name in experiment.TUNED:
+    for name, settings in experiment.NETWORKS.items():
         variant = experiment.VARIANTS[name]
         assert variant.keywords["rate"] == experiment.RATES[name]
-        if name == "dyt":
-            assert variant.func is experiment.with_dyt
-            continue
-        settings = variant.keywords["build_model"].keywords
+        assert variant.keywords["build_model"].keywords == settings
         place, _, depth = name.partition("_")
+        assert settings.get("depth", 6) == int(depth or 6)
         if place in ("pre", "post", "rezero"):
             assert settings.get("place", "pre") == place
-            assert settings.get("depth", 6) == int(depth)
             assert settings["kind"] == ("none" if place == "rezero" else "layer")
         else:
-            assert (settings["kind"], settings.get("depth", 6)) == (place, int(depth or 6))
-    for name, variant in experiment.FEW.items():
-        settings = variant.keywords["build_model"].keywords
-        assert settings == {"kind": "batch", "momentum": int(name[-2:]) / 100}
-        own = experiment.EXPERIMENT.own_flags[name]
-        small = {"images": 1000, "batch_size": 8}
-        assert (own, variant.keywords["epochs"]) == (({"images": 2000}, 5) if "short" in name else (small, 10))
+            assert (settings["kind"], settings.get("place", "pre")) == (place, "pre")
 
 
-def test_dyts_first_factor_reaches_the_network(monkeypatch):
+@pytest.mark.parametrize(("name", "depth"), [("dyt_2", 2), ("dyt", 6), ("dyt_16", 16)])
+def test_dyts_first_factor_and_depth_reach_the_network(monkeypatch, name, depth):
     given = {}
     monkeypatch.setattr(recipe, "train", lambda *_, **how: given.update(how))
-    experiment.with_dyt(None, None, 10, alpha=0.3, rate=0.2)
-    assert given["rate"] == 0.2
-    assert given["build_model"].keywords == {"kind": "dyt", "alpha": 0.3}
+    experiment.VARIANTS[name](None, None, 10, alpha=0.3, rate=0.2, epochs=7)
+    assert (given["rate"], given["epochs"]) == (0.2, 7)
+    assert given["build_model"].keywords == {"kind": "dyt", "alpha": 0.3, "depth": depth}
+    assert experiment.EXPERIMENT.tuning.second[name][0] == "alpha"
 
 
-def test_the_highest_rate_is_that_of_the_last_that_learned(monkeypatch):
+@pytest.mark.parametrize("name", experiment.FEW)
+def test_momenta_are_compared_at_one_rate_that_does_not_decay(monkeypatch, name):
+    given = {}
+    monkeypatch.setattr(recipe, "train", lambda *_, **how: given.update(how))
+    experiment.VARIANTS[name](None, None, 10, rate=0.2)
+    assert [float(given["rate"](step)) for step in (0, 5, 10_000)] == pytest.approx([0.2] * 3)
+    assert given["build_model"].keywords == {"kind": "batch", "momentum": int(name[-2:]) / 100}
+    assert given["epochs"] == 10
+    small = {"images": 1000, "batch_size": 8}
+    assert experiment.EXPERIMENT.own_flags[name] == (small if name.startswith("small") else {"images": 1000})
+
+
+def test_every_training_at_one_rate_is_tuned():
+    assert set(experiment.EXPERIMENT.tuning.grids) == set(experiment.VARIANTS) - set(experiment.SWEPT)
+    for name, rate in experiment.RATES.items():
+        assert experiment.VARIANTS[name].keywords["rate"] == rate
+
+
+def test_every_variant_serves_a_claim_or_the_figure():
+    shown = {name for panel in experiment.EXPERIMENT.panels for name in panel.variants}
+    assert set(experiment.VARIANTS) == shown | {name for claim in experiment.CLAIMS for name in claim.variants}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "wanted"),
+    [
+        ((0.2, 0.4, 0.3, 0.24), 3),  # Halfway from 0.1 to 0.4 is 0.25.
+        ((0.2, 0.4, 0.3, 0.25), 4),
+        ((0.2, 0.4, 0.1, 0.3), 4),  # What fails in between does not count.
+        ((0.4, 0.2, 0.2, 0.1), 1),
+        ((0.1, 0.12, 0.11, 0.12), 1),  # Nothing trains.
+    ],
+)
+def test_the_highest_rate_brings_half_of_what_the_best_one_brings(accuracies, wanted):
+    assert experiment.highest(dict(zip((1, 2, 3, 4), accuracies, strict=True)), 0.1) == wanted
+    assert experiment.highest({1: 0.6, 2: 0.7, 3: 0.59}, 0.5) == 1, "with two classes"
+
+
+def test_all_rates_are_tried_from_the_first_step_on(monkeypatch):
     tried = []
 
     class Model:
         def evaluate(self, *_, **__):
-            return [0.0, 0.3 if len(tried) in (1, 5) else 0.12]
+            return [0.0, {3: 0.4, 5: 0.3}.get(len(tried), 0.22)]
 
     def train(train_set, validation_set, classes, *, rate, epochs, build_model):
         tried.append((float(rate(0)), float(rate(1000))))
@@ -151,26 +183,38 @@ def test_the_highest_rate_is_that_of_the_last_that_learned(monkeypatch):
 
     monkeypatch.setattr(recipe, "train", train)
     found = experiment.highest_rate(None, None, 10, place="post", kind="layer", seed=301)
-    wanted = [2.0**power for power in experiment.POWERS]
+    wanted = [2.0**power for power in range(-12, 2)]
     assert tried == [pytest.approx((rate, rate)) for rate in wanted]
     assert found == {"log_rate": pytest.approx(np.log10(wanted[4]))}
 
 
-def test_all_rates_are_tried_on_the_runs_images():
-    given = []
+@pytest.mark.parametrize(("flip", "shift"), [("yes", 2), ("no", 0)])
+def test_all_rates_are_tried_on_the_runs_images(monkeypatch, flip, shift):
+    given, how = [], {}
 
     def bound(train_set, validation_set, classes, seed):
-        given.append((len(train_set), train_set.element_spec[0].shape[0], classes, seed))
+        given.append((train_set, classes, seed))
         return {"log_rate": -1.0}
 
+    def training(split, size, **settings):
+        how.update(settings)
+        return len(split), size
+
+    monkeypatch.setattr(experiment.batches, "training", training)
     run = type("Run", (), {"seed": 301, "data": sources.Request(train_images=500), "bound": staticmethod(bound)})
-    config = experiment.EXPERIMENT.config(images=200, batch_size=20)
+    config = experiment.EXPERIMENT.config(images=200, batch_size=20, flip=flip, shift=shift)
     assert experiment.done("rates_of_pre", config, run) == {"log_rate": -1.0}
-    assert given == [(10, 20, 10, 301)]
+    assert given == [((200, 20), 10, 301)]
+    assert how == {"seed": 301, "flip": flip == "yes", "shift": shift}
 
 
-def test_jumps_are_mean_changes_from_epoch_to_epoch():
-    run = type("Run", (), {"curves": {"val_accuracy": [0.1, 0.4, 0.3]}, "variant": "short_momentum_99"})
-    assert experiment.jump(None, run, DATA) == {"jump": pytest.approx(0.2)}
-    run.variant = "batch"
+def test_a_jump_is_a_fall_from_epoch_to_epoch():
+    curves = {"val_accuracy": [0.1, 0.4, 0.3, 0.5, 0.3, 0.6]}
+    run = type("Run", (), {"curves": curves, "variant": "short_momentum_99", "diverged": False})
+    assert experiment.jump(None, run, DATA) == {"jump": pytest.approx(0.3 / 5)}
+    run.curves = {"val_accuracy": [0.1, 0.4, 0.5]}
+    assert experiment.jump(None, run, DATA) == {"jump": 0.0}, "however fast it rises"
+    run.diverged = True
+    assert experiment.jump(None, run, DATA) == {}
+    run.variant, run.diverged = "batch", False
     assert experiment.jump(None, run, DATA) == {}

@@ -52,7 +52,7 @@ def bounds(name: str, variant: str) -> tuple[float, float]:
 # All recipes: one variant converges.
 
 WITHOUT = {"normalization": set(normalization.SWEPT), "scaling": set(scaling.TABLES)}
-WITHOUT["data_hunger"] = {name for name in data_hunger.OTHERS if not name.startswith("tree")}
+WITHOUT["data_hunger"] = set(data_hunger.OTHERS)
 WITHOUT["dirty_data"] = set(dirty_data.TABLES)  # An accuracy on images.
 RECORDS: dict[str, Record] = {}  # Of the runs that are jobs.
 
@@ -76,6 +76,7 @@ def accuracy_of(model, part: sources.Split) -> float:
 CONVERGE = {
     "activations": (functools.partial(by_job, epochs=2), "relu_2"),
     "dirty_data": (by_job, "raw_0"),
+    "data_hunger": (by_job, "convnet_1000"),
     "custom_loop": (functools.partial(by_job, same_steps=0), "by_hand"),  # Without time and memory.
     "functional_multi_input": (by_job, "both"),
     "mixed_precision": (functools.partial(by_job, steps=0), "float32_small"),

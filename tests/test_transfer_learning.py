@@ -39,7 +39,7 @@ def statistics_of(base) -> list[np.ndarray]:
 def test_it_learns_from_few_images_of_classes_that_the_base_does_not_know():
     """Ten images of each of four new classes, whose share is a quarter."""
     keras.utils.set_random_seed(1)
-    known, new = experiment.divided(DATA)
+    known, new = experiment.divided(DATA, seed=1)
     model = recipe.pretrain(batches.training(known.train, 50, seed=1), None, 6, epochs=3)
     learned = experiment.few(new.train, 10, seed=1)
     train_set = batches.training(learned, 20, seed=1)
@@ -119,23 +119,30 @@ def test_a_base_of_keras_applications_takes_pixels_and_gives_features(monkeypatc
 
 
 def test_known_and_new_classes_share_no_image_and_all_are_there():
-    known, new = experiment.divided(DATA)
+    known, new = experiment.divided(DATA, seed=1)
     assert (len(known.classes), len(new.classes)) == (6, 4)
-    assert known.classes + new.classes == DATA.classes
+    assert set(known.classes) | set(new.classes) == set(DATA.classes)
     for part in ("train", "validation"):
         parts = getattr(known, part), getattr(new, part)
         assert set(parts[0].ids) | set(parts[1].ids) == set(getattr(DATA, part).ids)
         assert not set(parts[0].ids) & set(parts[1].ids)
-        for found, first in zip(parts, (0, 6), strict=True):
-            whole = dict(zip(getattr(DATA, part).ids, getattr(DATA, part).labels, strict=True))
-            assert [whole[name] - first for name in found.ids] == found.labels.tolist()
+        whole = dict(zip(getattr(DATA, part).ids, getattr(DATA, part).labels, strict=True))
+        for found, classes in zip(parts, (known.classes, new.classes), strict=True):
+            assert [DATA.classes[whole[name]] for name in found.ids] == [classes[label] for label in found.labels]
+            assert found.labels.dtype == getattr(DATA, part).labels.dtype
     with pytest.raises(ValueError, match="at least five"):
-        experiment.divided(dataclasses.replace(DATA, classes=DATA.classes[:3]))
+        experiment.divided(dataclasses.replace(DATA, classes=DATA.classes[:3]), seed=1)
+
+
+def test_each_seed_draws_its_own_classes():
+    drawn = [experiment.divided(DATA, seed)[0].classes for seed in (1, 2, 3, 1)]
+    assert len(set(drawn)) == 3
+    assert drawn[0] == drawn[3]
 
 
 def test_the_test_images_of_new_classes_are_only_read_when_they_are_asked_for():
     with sources.test_set(closed=True):
-        _, new = experiment.divided(sources.load(sources.Request(train_images=1000)))
+        _, new = experiment.divided(sources.load(sources.Request(train_images=1000)), seed=1)
         with pytest.raises(Exception, match="test"):
             new.test  # noqa: B018
     assert set(new.test.labels) == {0, 1, 2, 3}
@@ -156,97 +163,241 @@ def test_a_variants_name_says_how_many_images_of_each_class_it_has():
     assert {experiment.labels_of(name) for name in experiment.VARIANTS} == set(experiment.LABELS)
 
 
+def test_every_training_has_at_least_500_steps_and_no_more_than_it_needs():
+    for labels in experiment.LABELS:
+        feed = batches.training(DATA.train.take(np.arange(4 * labels)), 20, seed=1)
+        steps = experiment.EPOCHS * len(experiment.often(feed))
+        assert 500 <= steps < 500 + experiment.EPOCHS * len(feed)
+
+
 @pytest.fixture
 def trained(monkeypatch):
-    """Trainings by the recipe's functions, which train nothing: name, epochs, and whether BatchNorm would train."""
+    """Trainings, which train nothing: rate, steps, how many variables, and whether BatchNorm would keep its values."""
     calls = []
 
     def fit(model, train_set, validation_set, rate, epochs, callbacks):
         before = statistics_of(model)
         model(np.full((2, *SHAPE), 200.0), training=True)
         kept = not any(moved(before, statistics_of(model)))
-        calls.append((rate, epochs, len(model.trainable_variables), kept))
+        calls.append((rate, epochs * len(train_set), len(model.trainable_variables), kept))
 
     monkeypatch.setattr(recipe, "fit", fit)
     return calls
 
 
+HEADS = {"head_rate": 0.2}
+
+
 @pytest.mark.parametrize(
-    ("way", "wanted"),
+    ("way", "given", "wanted"),
     [
-        ("frozen", [(0.3, 60, 2, True)]),
-        ("fine_tuned", [(0.01, 30, 2, True), (0.3, 30, 5, True)]),
-        ("scratch", [(0.3, 60, 11, False)]),
-        ("random", [(0.3, 60, 2, True)]),
-        ("batchnorm_trains", [(0.01, 30, 2, True), (0.3, 30, 11, False)]),
+        ("frozen", {}, [(0.3, 120, 2, True)]),
+        ("fine_tuned", HEADS, [(0.2, 60, 2, True), (0.3, 60, 5, True)]),
+        ("brief", HEADS, [(0.2, 60, 2, True), (0.3, 50, 5, True)]),
+        ("scratch", {}, [(0.3, 120, 11, False)]),
+        ("random", {}, [(0.3, 120, 2, True)]),
+        ("batchnorm_trains", HEADS | {"momentum": 0.9}, [(0.2, 60, 2, True), (0.3, 50, 11, False)]),
+        ("guess", {}, []),
     ],
 )
-def test_each_way_trains_what_its_name_says_for_as_many_epochs(trained, way, wanted):
+def test_each_way_trains_what_its_name_says_for_as_many_steps(trained, way, given, wanted):
+    """Of two batches an epoch."""
     base = recipe.build_base(SHAPE)
-    before = copies(base.weights)
+    before = statistics_of(base)
     call = experiment.VARIANTS[f"{way}_10"].func
-    model = call(few(), None, 4, base, rate=0.3, callbacks=[])
+    rate = {} if way == "guess" else {"rate": 0.3}
+    model = call(few(), None, 4, base, **rate, **given, callbacks=[])
     assert trained == wanted
-    assert sum(epochs for _, epochs, _, _ in trained) == experiment.EPOCHS
-    uses_it = any(layer is base for layer in model.layers)
-    assert uses_it == (way not in ("scratch", "random"))
+    assert any(layer is base for layer in model.layers) == (way not in ("scratch", "guess"))
     if way == "random":
-        other = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-        assert all(moved(statistics_of(recipe.build_base(SHAPE)), statistics_of(other)))
-        assert not any(moved(before, base.weights))
+        assert all(moved(before, statistics_of(base)))
+
+
+def test_rates_and_momenta_are_those_of_the_names():
+    head = experiment.RATES["frozen_10"]
+    arguments = {name: variant.keywords for name, variant in experiment.VARIANTS.items()}
+    assert set(experiment.RATES) == set(experiment.EXPERIMENT.tuning.grids)
+    assert {name for name in arguments if name not in experiment.RATES} == {
+        "guess_10", *(f"fine_tuned_160_at_the_{how}_rate" for how in experiment.FORGETTING)
+    }  # fmt: skip
+    for name, rate in experiment.RATES.items():
+        assert arguments[name]["rate"] == rate
+    for name in ("brief_10", "fine_tuned_10"):
+        assert arguments[name] == {"rate": experiment.RATES[name], "head_rate": head}
+    assert [arguments[f"batchnorm_{how}_10"]["momentum"] for how in ("trains", "adapts")] == [0.99, 0.8]
+    assert arguments["batchnorm_trains_40"]["momentum"] == 0.99
+
+
+@pytest.mark.usefixtures("trained")
+def test_batchnorms_statistics_follow_as_slowly_as_the_momentum_says():
+    """The step of a training is the only one that they follow: the head's leaves them."""
+    found = []
+    for momentum in (0.8, 0.99):
+        keras.utils.set_random_seed(1)
+        base = recipe.build_base(SHAPE)
+        experiment.with_batchnorm_in_training(
+            few(), None, 4, base, rate=0.1, head_rate=0.1, momentum=momentum, callbacks=[]
+        )
+        found.append(np.abs(statistics_of(base)[0]).mean())  # They begin at zero.
+    assert found[0] == pytest.approx(20 * found[1], rel=1e-3)
+
+
+def test_a_guess_is_always_the_same_class():
+    model = experiment.guessing(few(), None, 4, recipe.build_base(SHAPE), callbacks=[])
+    assert model.predict(DATA.train.images[:50], verbose=0).tolist() == [[0.0] * 4] * 50
 
 
 def test_the_rates_that_forget_are_four_decades():
-    rates = [experiment.VARIANTS[f"fine_tuned_160_at_the_{how}_rate"].keywords["rate"] for how in experiment.FORGETTING]
-    assert rates == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2])
+    arms = [experiment.VARIANTS[f"fine_tuned_160_at_the_{how}_rate"].keywords for how in experiment.FORGETTING]
+    assert [arm["rate"] for arm in arms] == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
+    assert {arm["head_rate"] for arm in arms} == {experiment.RATES["frozen_160"]}
+
+
+def opened(diverged=False):
+    return types.SimpleNamespace(open_test_set=lambda data: data.test, diverged=diverged, seed=1)
 
 
 def test_a_probe_tells_what_is_left_of_the_features():
     """A base that sees nothing knows no class; one that sees colors knows some."""
-    known, _ = experiment.divided(DATA)
-    run = types.SimpleNamespace(open_test_set=lambda data: data.test)
+    known, _ = experiment.divided(DATA, seed=1)
     blind = recipe.build_base(SHAPE)
     blind.set_weights([np.zeros(weight.shape) for weight in blind.weights])
-    assert experiment.probed(blind, known, 250, run) == pytest.approx(1 / 6, abs=0.02)
-    assert experiment.probed(recipe.build_base(SHAPE), known, 250, run) > 0.3
+    assert experiment.probed(blind, known, 250, opened()) == pytest.approx(1 / 6, abs=0.02)
+    assert experiment.probed(recipe.build_base(SHAPE), known, 250, opened()) > 0.3
 
 
-def test_a_run_is_scored_on_the_new_classes_and_leaves_no_pictures_of_all(monkeypatch, tmp_path):
-    asked = {}
+@pytest.mark.parametrize(("diverged", "after"), [(False, 0.5), (True, 1 / 6)])
+def test_what_is_kept_is_a_share_of_what_pretraining_gave(monkeypatch, diverged, after):
+    """The base knew 0.8 before and knows 0.5 now; one that was never trained, though it has seen images, knows 0.4."""
+    known, _ = experiment.divided(DATA, seed=1)
+    base = recipe.build_base(SHAPE)
+    before = [np.full(weight.shape, 2.0) for weight in base.weights]
+    base.set_weights([np.full(weight.shape, 3.0) for weight in base.weights])
 
-    class Fake:
-        variant, seed, data, folder, diverged, correct = "frozen_160", 301, sources.Request(), tmp_path, False, "bits"
+    def probed(base, *_):
+        first = float(np.ravel(base.weights[0])[0])
+        if first not in (2.0, 3.0):
+            assert all(moved(statistics_of(recipe.build_base(SHAPE)), statistics_of(base)))
+        return {2.0: 0.8, 3.0: 0.5}.get(first, 0.4)
 
-        def bound(self, *sets, callbacks):
-            asked["trained"] = sets
+    monkeypatch.setattr(experiment, "probed", probed)
+    found = experiment.remembered(base, before, known, 250, opened(diverged))
+    assert found == {"known_accuracy": pytest.approx(after), "kept": pytest.approx((after - 0.4) / 0.4)}
+    assert experiment.remembered(base, None, known, 250, opened()) == {"known_accuracy": 0.8}
 
-        def callbacks(self, data):
-            asked["callbacks"] = data
-            return []
 
-        def scores(self, model, data):
-            asked["scored"] = data
-            (tmp_path / "predicted.npy").touch()
-            return {"test_accuracy": 0.5, "train_accuracy": 0.7}
+def test_what_is_held_is_weights_what_adam_keeps_of_them_and_the_batch():
+    kernels, norms, head = 9 * (3 * 32 + 32 * 64 + 64 * 64), 4 * (32 + 64 + 64), 64 * 4 + 4
+    for frozen, trains in ((True, head), (False, head + kernels)):
+        numbers = kernels + norms + head + 2 * trains + 5 * 32 * 32 * 3
+        # Besides: the optimizer's own two numbers.
+        assert experiment.held(frozen, list(SHAPE), 5) == pytest.approx(4 * numbers / 2**20, abs=1e-4)
 
-    def pretrain(train_set, validation_set, classes, epochs):
-        asked["known"] = classes, epochs
-        return types.SimpleNamespace(get_layer=lambda name: name)
+
+class Fake:
+    seed, diverged, correct = 301, False, "bits"
+
+    def __init__(self, variant, folder, request=None):
+        self.variant, self.folder, self.data = variant, folder, request or sources.Request()
+        self.asked = {}
+
+    def bound(self, *sets, callbacks):
+        self.asked["trained"] = sets
+        return "model"
+
+    def callbacks(self, data):
+        return []
+
+    def scores(self, model, data):
+        self.asked["scored"] = data
+        (self.folder / "predicted.npy").touch()
+        return {"test_accuracy": 0.5, "train_accuracy": 0.7}
+
+
+@pytest.fixture
+def pretraining(monkeypatch):
+    """Pretrainings, which train nothing: number of classes, epochs, and the seed that the weights are drawn by."""
+    calls = []
+
+    def pretrain(train_set, validation_set, classes, rate, epochs):
+        calls.append((classes, epochs, len(train_set)))
+        base = recipe.build_base(SHAPE)
+        base.set_weights([np.full(weight.shape, 2.0) for weight in base.weights])
+        return types.SimpleNamespace(get_layer=lambda name: {"base": base}[name])
 
     monkeypatch.setattr(recipe, "pretrain", pretrain)
+    experiment.pretrained.cache_clear()
+    yield calls
+    experiment.pretrained.cache_clear()
+
+
+def test_a_run_is_scored_on_the_new_classes_and_leaves_no_pictures_of_all(monkeypatch, tmp_path, pretraining):
     monkeypatch.setattr(experiment, "memory_of", lambda step, frozen, *_: 100.0 if frozen else 400.0)
-    monkeypatch.setattr(experiment, "probed", lambda base, *_: {"base": 0.8}[base])
-    run = Fake()
+    monkeypatch.setattr(experiment, "held", lambda frozen, *_: 10.0 if frozen else 20.0)
+    monkeypatch.setattr(experiment, "remembered", lambda base, before, *_: {"kept": float(before[0].mean())})
+    run = Fake("frozen_160", tmp_path)
     found = experiment.train("frozen_160", experiment.EXPERIMENT.config(), run)
     assert found == {
-        "new_accuracy": 0.5, "train_accuracy": 0.7, "known_accuracy": 0.8, "memory": 100.0,
-        "log_memory": pytest.approx(np.log(100)),
+        "new_accuracy": 0.5, "train_accuracy": 0.7, "kept": 2.0, "memory": 110.0,
+        "log_memory": pytest.approx(np.log(110)),
     }  # fmt: skip
-    assert asked["known"] == (6, 5)
-    train_set, _, classes, base = asked["trained"]
-    assert (len(train_set), classes, base) == (640 // 20, 4, "base")
-    assert np.bincount(asked["scored"].train.labels).tolist() == [160] * 4
+    assert pretraining == [(6, 15, 4800 // 64)]
+    train_set, _, classes, base = run.asked["trained"]
+    assert (len(train_set), classes) == (640 // 20, 4)
+    assert all((weight == 2.0).all() for weight in base.get_weights())
+    assert np.bincount(run.asked["scored"].train.labels).tolist() == [160] * 4
+    assert run.asked["scored"].classes == experiment.divided(sources.load(), 301)[1].classes
     assert run.correct is None
     assert not (tmp_path / "predicted.npy").exists()
-    bare = experiment.train("frozen_160", experiment.EXPERIMENT.config(memory=0), Fake())
+    bare = experiment.train("frozen_160", experiment.EXPERIMENT.config(memory=0), Fake("frozen_160", tmp_path))
     assert set(bare) == {"new_accuracy", "train_accuracy"}
+    tuned = experiment.train("fine_tuned_160", experiment.EXPERIMENT.config(), Fake("fine_tuned_160", tmp_path))
+    assert tuned["memory"] == 420.0
+
+
+@pytest.mark.parametrize("variant", ["scratch_160", "random_160", "guess_10"])
+def test_what_needs_no_pretrained_base_has_none(monkeypatch, tmp_path, pretraining, variant):
+    monkeypatch.setattr(experiment, "probed", lambda *_: 0.4)
+    run = Fake(variant, tmp_path)
+    found = experiment.train(variant, experiment.EXPERIMENT.config(), run)
+    assert pretraining == []
+    assert not (run.asked["trained"][3].get_weights()[0] == 2.0).all()
+    known = {"known_accuracy": 0.4} if variant == "random_160" else {}
+    assert found == {"new_accuracy": 0.5, "train_accuracy": 0.7, **known}
+
+
+@pytest.mark.usefixtures("pretraining")
+def test_a_run_that_diverged_is_probed_as_a_guess(monkeypatch, tmp_path):
+    monkeypatch.setattr(experiment, "probed", lambda base, *_: 0.8 if (base.weights[0].numpy() == 2).all() else 0.4)
+    variant = "fine_tuned_160_at_the_highest_rate"
+    run = Fake(variant, tmp_path, sources.Request(train_images=1000))
+    run.diverged = True
+    assert experiment.train(variant, experiment.EXPERIMENT.config(), run)["known_accuracy"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.processes
+def test_a_seed_is_pretrained_once_and_its_runs_are_the_same_whether_or_not(monkeypatch, tmp_path):
+    """Bit for bit, with little of everything."""
+    monkeypatch.setattr(experiment, "LEAST_STEPS", 1)
+    experiment.pretrained.cache_clear()
+    request, config = sources.Request(train_images=500), experiment.EXPERIMENT.config(known_epochs=1, memory=0)
+    digests = []
+    for variant in ("fine_tuned_10", "frozen_10", "fine_tuned_10"):
+        call = experiment.VARIANTS[variant]
+
+        class Real(Fake):
+            def bound(self, *sets, callbacks, call=call):
+                return call(*sets, epochs=2, callbacks=callbacks)
+
+            def scores(self, model, data):
+                self.model = model
+                return {"test_accuracy": 0.5}
+
+        run = Real(variant, tmp_path, request)
+        keras.utils.set_random_seed(301)
+        experiment.train(variant, config, run)
+        digests.append(np.concatenate([np.ravel(weight) for weight in run.model.get_weights()]))
+    assert np.array_equal(digests[0], digests[2])
+    assert not np.array_equal(digests[0], digests[1])
+    assert experiment.pretrained.cache_info()[:2] == (2, 1)
+    experiment.pretrained.cache_clear()

@@ -204,7 +204,8 @@ def convolutions(recompute):
 def shares_memory(move):
     """Whether a tensor that was moved is the same memory under another shape."""
     images = tf.zeros((32, 16, 16, 3))
-    return bool(np.shares_memory(*(np.asarray(memoryview(one)) for one in (images, move(images)))))
+    before, after = (np.asarray(memoryview(one)) for one in (images, move(images)))
+    return bool(np.shares_memory(before, after))
 
 
 @functools.cache

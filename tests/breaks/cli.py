@@ -65,7 +65,7 @@ ROWS = [
         ('if name == "ours":\n', "if False:\n", f"{BENCHMARK}::test_without_ours"),
         ("return (errors or lines", "return (lines", f"{BENCHMARK}::test_another_that"),
         (', "CUDA_VISIBLE_DEVICES": ""}', "}", f"{BENCHMARK}::test_a_race_tells"),
-        ('zip(seconds[one], times', 'zip(seconds["ours"], times', f"{BENCHMARK}::test_ratios_are"),
+        ("zip(seconds[one], times", 'zip(seconds["ours"], times', f"{BENCHMARK}::test_ratios_are"),
         ("if len(set(weights.values())) > 1:", "if False:", f"{BENCHMARK}::test_contestants_with_other_weights"),
         ("names | dict.fromkeys(TORCH, torch_python)", "names", f"{BENCHMARK}::test_pytorch_takes_part"),
         ("cores = cores or (1, most)", "cores = cores or (most,)", f"{BENCHMARK}::test_both_nets"),
