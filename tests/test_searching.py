@@ -56,7 +56,8 @@ def test_the_space_is_what_the_tuning_sweeps_and_what_the_recipe_adds():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_that_trains_can_be_searched(name):
     experiment = load(name)
-    assert bool(experiment.searched) == bool(experiment.floor)
+    # What seeds trains has no floor, since luck is what it is about.
+    assert bool(experiment.searched) == (bool(experiment.floor) or name == "seeds")
 
 
 SPACE = {"rate": Range(1e-4, 1e-1, (1e-3, 1e-2)), "decay": (0.0, 0.04)}

@@ -126,9 +126,9 @@ VARIANTS |= {
     for how, rate in FORGETTING.items()
 }
 for number in (10, 40):
-    head_rate = RATES[f"frozen_{number}"]
-    VARIANTS |= tuned(briefly_fine_tuned, "brief", number, head_rate=head_rate)
-    VARIANTS |= tuned(with_batchnorm_in_training, "batchnorm_trains", number, head_rate=head_rate, momentum=0.99)
+    HEAD = {"head_rate": RATES[f"frozen_{number}"]}
+    VARIANTS |= tuned(briefly_fine_tuned, "brief", number, **HEAD)
+    VARIANTS |= tuned(with_batchnorm_in_training, "batchnorm_trains", number, momentum=0.99, **HEAD)
 VARIANTS |= tuned(with_batchnorm_in_training, "batchnorm_adapts", 10, head_rate=RATES["frozen_10"], momentum=0.8)
 VARIANTS["guess_10"] = partial(guessing)
 NEVER_PRETRAINED = ("scratch", "random", "guess")  # How their names begin.
