@@ -115,20 +115,20 @@ def tuned(function, way, labels, **how):
 
 
 VARIANTS: dict[str, partial[Any]] = {}
-for number in LABELS:
-    VARIANTS |= tuned(head_alone, "frozen", number)
-    VARIANTS |= tuned(fine_tuned, "fine_tuned", number, head_rate=RATES[f"frozen_{number}"])
-    VARIANTS |= tuned(from_scratch, "scratch", number)
-for number in (10, 160):
-    VARIANTS |= tuned(on_random_features, "random", number)
+for MANY in LABELS:
+    VARIANTS |= tuned(head_alone, "frozen", MANY)
+    VARIANTS |= tuned(fine_tuned, "fine_tuned", MANY, head_rate=RATES[f"frozen_{MANY}"])
+    VARIANTS |= tuned(from_scratch, "scratch", MANY)
+for MANY in (10, 160):
+    VARIANTS |= tuned(on_random_features, "random", MANY)
 VARIANTS |= {
     f"fine_tuned_160_at_the_{how}_rate": partial(fine_tuned, rate=rate, head_rate=RATES["frozen_160"])
     for how, rate in FORGETTING.items()
 }
-for number in (10, 40):
-    HEAD = {"head_rate": RATES[f"frozen_{number}"]}
-    VARIANTS |= tuned(briefly_fine_tuned, "brief", number, **HEAD)
-    VARIANTS |= tuned(with_batchnorm_in_training, "batchnorm_trains", number, momentum=0.99, **HEAD)
+for MANY in (10, 40):
+    HEAD = {"head_rate": RATES[f"frozen_{MANY}"]}
+    VARIANTS |= tuned(briefly_fine_tuned, "brief", MANY, **HEAD)
+    VARIANTS |= tuned(with_batchnorm_in_training, "batchnorm_trains", MANY, momentum=0.99, **HEAD)
 VARIANTS |= tuned(with_batchnorm_in_training, "batchnorm_adapts", 10, head_rate=RATES["frozen_10"], momentum=0.8)
 VARIANTS["guess_10"] = partial(guessing)
 NEVER_PRETRAINED = ("scratch", "random", "guess")  # How their names begin.
