@@ -76,11 +76,10 @@ def fitted(model, run: Run, data: sources.Data) -> dict[str, float]:
 def crossing(gaps):
     """The logarithm of the number of images at which a line through the gaps, on such a scale, turns positive.
 
-    Where it does not between the sizes, half of the smallest one or twice the largest one: as many images or fewer,
-    or as many or more.
+    It may lie beyond the sizes, but not below one image or above a million. A limit at the smallest size would make all
+    seeds equal whose convnet is ahead from there on, and equal numbers decide nothing.
     """
-    powers = [math.log(size) for size in gaps]
-    least, most = powers[0] - math.log(2), powers[-1] + math.log(2)
+    powers, (least, most) = [math.log(size) for size in gaps], (0.0, math.log(1e6))
     slope, start = np.polyfit(powers, list(gaps.values()), 1)
     if slope <= 0:
         return least if np.mean(list(gaps.values())) > 0 else most
