@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lab.core.run import Run
+from lab.execute.job import Job, run_job
 from lab.experiments import transfer_learning as experiment
-from pipelines import batches, sources
+from pipelines import batches, sources, splits
 from recipes import transfer_learning as recipe
 
 DATA = sources.load(sources.Request(train_images=1000))
@@ -373,6 +375,29 @@ def test_a_run_that_diverged_is_probed_as_a_guess(monkeypatch, tmp_path):
     run = Fake(variant, tmp_path, sources.Request(train_images=1000))
     run.diverged = True
     assert experiment.train(variant, experiment.EXPERIMENT.config(), run)["known_accuracy"] == pytest.approx(1 / 6)
+
+
+@pytest.mark.processes
+def test_what_a_record_says_is_true_of_its_model(monkeypatch, tmp_path):
+    """Of new test images alone, whose classes are drawn and counted here once more."""
+    made, scores = [], Run.scores
+    monkeypatch.setattr(Run, "scores", lambda run, model, data: made.append(model) or scores(run, model, data))
+    monkeypatch.setattr(experiment, "LEAST_STEPS", 1)
+    request = sources.Request(train_images=500)
+    config = dataclasses.asdict(experiment.EXPERIMENT.config(known_epochs=1, epochs=4, memory=0))
+    module = experiment.EXPERIMENT.module
+    (record,) = run_job(Job(module, ("frozen_10",), 301, config, request, str(tmp_path), logging=False, alone=True))
+    assert (record.status, record.cause, record.correct) == ("finished", None, None)
+    data = sources.load(splits.with_split_seed(request, 301))
+    new = sorted(np.random.default_rng(301).permutation(10)[6:].tolist())
+    for part, metric in ((data.test, "new_accuracy"), (data.validation, "validation_accuracy")):
+        chosen = np.isin(part.labels, new)
+        said = made[0].predict(part.images[chosen], verbose=0).argmax(axis=1)
+        right = [new[label] for label in said] == part.labels[chosen]
+        assert record.metrics[metric] == pytest.approx(right.mean(), abs=2e-3)
+        assert record.metrics[metric] > 0.3
+    assert "test_accuracy" not in record.metrics
+    experiment.pretrained.cache_clear()
 
 
 @pytest.mark.processes
