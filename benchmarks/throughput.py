@@ -10,8 +10,8 @@ The nets are the small one of recipes/optimizers.py and the strong one of recipe
 our training, plain Keras, PyTorch eager, and PyTorch compiled by torch.compile, which needs a C++ compiler. Each is a
 process with as many threads as cores, and sees no GPU. They train a few epochs each, in turn and in a new order each
 round, with nothing beside them: what slows the machine for a while slows all alike. Tracing and compiling come before,
-and do not count. Ours has algorithms that the others have not, so that its speed is not TensorFlow's; plain Keras's is.
-Intervals are of one start of each process.
+and do not count. Ours has faster algorithms than the others. To compare the libraries, compare plain Keras with
+PyTorch. The intervals do not cover how speeds differ between starts of a process.
 """
 
 import contextlib

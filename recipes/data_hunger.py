@@ -65,8 +65,8 @@ def train(
     """Train with AdamW and return the model.
 
     The sets hold batches of images with values 0 to 255 and integer labels, as
-    `keras.utils.image_dataset_from_directory` returns them. There are so many `steps` whatever the number of
-    images, unless `epochs` says how often each image is seen.
+    `keras.utils.image_dataset_from_directory` returns them. A training takes `steps` steps, however many
+    images there are. With `epochs` it sees each image so many times instead.
     """
     if epochs is None:  # One long epoch: a small set would be validated hundreds of times.
         train_set, epochs = train_set.repeat().take(steps), 1

@@ -338,9 +338,9 @@ def test_the_seeds_that_a_difference_needs_come_from_the_spread_of_current_compa
         "gradients": summary(of(9.0), stale=True),
     }
     text = front_page.luck(found)
-    assert "by a standard deviation of 1.0 points (few images, 3 comparisons)." in text
+    assert "by a median standard deviation of 1.0 points (few images, 3 comparisons)." in text
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert rows[0] == ["| true difference", "seeds", "one run each errs |"]
+    assert rows[0] == ["| true difference", "seeds needed", "one run each picks the worse |"]
     assert rows[2:] == [["| 0.5 points", "34", "31 % |"], ["| 1 point", "10", "16 % |"], ["| 2 points", "5", "2 % |"]]
     text = front_page.luck(found | {"strong_baseline": summary(of(0.5))})
     assert "1.0 points (few images, 3 comparisons) and 0.5 points (the strong baseline, 1 comparison)." in text

@@ -59,6 +59,9 @@ def test_a_card_shows_the_first_command_of_several_and_no_folder_of_a_machine(wr
     parts = joined(written(*(runs(seed, command=f"{words} {seed} --logdir '/a b'") for seed in (1, 2))))
     short = without_folder(parts.command)
     assert short == f"{words} 1; {words} 2"
+    assert (
+        without_folder("python -m recipes.dice --data 'folder:a; b'") == "python -m recipes.dice --data 'folder:a; b'"
+    )
     text = markdown(Report(dice.EXPERIMENT, structs.replace(parts, command=short)))
     assert f"`{words} 1`, and the same command for each other seed, measured this" in text
 

@@ -123,10 +123,15 @@ def is_commit(name: str) -> bool:
     return commit() is None or _git("cat-file", "-e", f"{name}^{{commit}}").returncode == 0
 
 
+def commands_of(command: str) -> list[str]:
+    """The command of evidence, or the commands of its parts if it was joined."""
+    return re.split(f"{PARTED}(?=python -m )", command)
+
+
 def without_folder(command: str) -> str:
     """A command as anyone may give it: without where its logs went on the machine that it was given on."""
-    if PARTED in command:
-        return PARTED.join(without_folder(part) for part in command.split(PARTED))
+    if len(parts := commands_of(command)) > 1:
+        return PARTED.join(map(without_folder, parts))
     words = shlex.split(command)
     behind = {number + 1 for number, word in enumerate(words) if word == "--logdir"}
     logs = ("--logdir", "--no-log", "--resume")  # None of them makes another number.

@@ -172,7 +172,7 @@ def spread(ways, config, run, data):
 
 
 def scored(variant, config, run, data):
-    """The metrics of a variant that trains, or of "nothing", which passes a gradient back as it is."""
+    """The metrics of a variant that trains, or of "nothing", a reference that passes gradients on unchanged."""
     if variant == "nothing":
         return {"log_passed": 0.0}
     if variant in FOUR_WAYS:

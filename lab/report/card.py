@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lab.evidence.provenance import PARTED
+from lab.evidence.provenance import commands_of
 from lab.evidence.schemas import LOOKS, ClaimSummary, Evidence, Finding, Machine, Summary
 from lab.report.pages import (
     class_name,
@@ -46,7 +46,7 @@ def markdown(
         title=title(report.experiment.name, summary.question),
         report=report,
         found=report.found,
-        commands=report.found.command.split(PARTED),
+        commands=commands_of(report.found.command),
         summary=summary,
         advice=advice,
         claims=_table(report, claims),

@@ -144,13 +144,13 @@ def luck(found: Summaries) -> str:
         if spreads:
             columns.append((words, len(spreads), statistics.median(spreads)))
     rows = [
-        [f"{_points(difference)}"]
+        [_points(difference)]
         + [str(recipe.seeds_needed(spread, difference)) for *_, spread in columns]
         + [f"{100 * recipe.chance_of_the_worse(spread, difference):.0f} %" for *_, spread in columns]
         for difference in DIFFERENCES
     ]
     ends = [f", {words}" if len(columns) > 1 else "" for words, *_ in columns]
-    headers = [f"{what}{end}" for what in ("seeds", "one run each errs") for end in ends]
+    headers = [f"{what}{end}" for what in ("seeds needed", "one run each picks the worse") for end in ends]
     return render("luck", columns=columns, headers=headers, rows=rows)
 
 
