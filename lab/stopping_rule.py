@@ -21,8 +21,8 @@ REPEATS = 10  # Seeds of an occasion.
 def extend(invocation: Invocation, say: Say, watch: Watch) -> list[Record]:
     """Add to what is published, and return all records, the published ones included.
 
-    Where claims are about times, it is one more occasion of ten seeds, with every variant, until there are four. Where
-    they are not, seeds are added look by look, up to `settings.to`.
+    Where claims are about times, it is one more occasion of ten seeds, with every variant that is timed, until there
+    are four. Where they are not, seeds are added look by look, up to `settings.to`.
 
     Raises:
         UsageError: the published runs come from a machine that will not do, or the last occasion is too near.
@@ -39,7 +39,10 @@ def times_count(experiment: Experiment) -> bool:
 
 
 def _one_more_occasion(invocation: Invocation, before: Sequence[Record], say: Say, watch: Watch) -> list[Record]:
-    """Measure all variants at ten more seeds, unless there are four occasions."""
+    """Measure the timed variants at ten more seeds, unless there are four occasions.
+
+    Those that only train belong to the first occasion: the hour does not matter to them.
+    """
     experiment = invocation.experiment
     before = [record for record in before if record.variant not in experiment.apart]
     many, seeds = len(set(occasions_of(before).values())), sorted({record.seed for record in before})
@@ -57,8 +60,10 @@ def _one_more_occasion(invocation: Invocation, before: Sequence[Record], say: Sa
     else:
         say(f"Times were measured on {many} occasions, which is all that verdicts look at: nothing is added.")
     every = experiment.names
+    timed = [name for name in every if name not in experiment.apart]
     invocation.settings = dataclasses.replace(invocation.settings, seeds=tuple(seeds), variants=every)
-    return run_jobs(invocation, invocation.plan(every, seeds), say, watch)
+    jobs = [*invocation.plan(every, seeds[:REPEATS]), *invocation.plan(timed, seeds[REPEATS:])]
+    return run_jobs(invocation, jobs, say, watch)
 
 
 def _look_by_look(invocation: Invocation, tuning: TuningSweep | None, say: Say, watch: Watch) -> list[Record]:

@@ -178,6 +178,19 @@ def test_each_extension_adds_an_occasion_of_all_variants_until_there_are_four(re
 
 
 @pytest.mark.variants
+def test_variants_that_only_train_belong_to_the_first_occasion(results, tmp_path, started, at, monkeypatch):
+    monkeypatch.setitem(globals(), "TIMED", dataclasses.replace(TIMED, apart=("unclaimed",)))
+    at("2026-11-01T08:00")
+    first = extended(results, tmp_path / "first")
+    assert counts(first) == dict.fromkeys(dice.VARIANTS, 10)
+    started.clear()
+    at("2026-11-01T12:00")
+    second = extended(results, tmp_path / "second")
+    assert counts(second) == dict.fromkeys(dice.VARIANTS, 20) | {"unclaimed": 10}
+    assert {name for job in started for name in job.variants} == {*dice.VARIANTS} - {"unclaimed"}
+
+
+@pytest.mark.variants
 @pytest.mark.parametrize(
     ("when", "name", "code"), [("2026-11-01T09:59", "a", 2), ("2026-11-01T10:01", "a", 0), ("2026-11-01T08:30", "b", 0)]
 )

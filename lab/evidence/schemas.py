@@ -188,7 +188,8 @@ class Evidence(Origin, frozen=True, kw_only=True):
         for record in self.records:
             record.check_bits(self.test_images)
         first = min(self.seeds, default=1)
-        whole, said = [sorted(self.seeds)], "one record for each seed"
+        # Variants that are not timed have no more than the first occasion's ten.
+        whole, said = [sorted(self.seeds), sorted(self.seeds)[:10]], "one record for each seed, or for the first ten"
         if self.until_decided is not None:
             whole, said = [list(range(first, first + look)) for look in LOOKS], "10, 20, 40 or 80 seeds"
         for variant in sorted({*self.variants, *(record.variant for record in self.records)}):

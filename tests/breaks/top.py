@@ -197,6 +197,11 @@ ROWS = [
             "first = seeds[0] + 1 if seeds else",
             f"{STOPPING}::test_each_extension",
         ),
+        (
+            "*invocation.plan(timed, seeds[REPEATS:])",
+            "*invocation.plan(every, seeds[REPEATS:])",
+            f"{STOPPING}::test_variants_that_only_train",
+        ),
         ("if record.began and record.host == host()]", "if record.began]", f"{STOPPING}::test_within_two_hours"),
         ("default=in_utc() - GAP) + GAP", "default=in_utc() - GAP)", f"{STOPPING}::test_within_two_hours"),
         ("if times_count(invocation.experiment):", "if False:", f"{STOPPING}::test_each_extension"),
