@@ -26,6 +26,7 @@ from lab import (
     together,
     workers_here,
 )
+from lab.parallelism import pipelines_idle_as_said, split_layer_gives_the_same
 from pipelines import batches, sources
 from recipes import distributed as recipe
 
@@ -250,6 +251,19 @@ CLAIMS = [
         "mirrored_2",
         "one_device",
         math.log(1.6),
+    ),
+    Claim(
+        "S14a",
+        "Tensor parallelism: a Dense layer whose kernel is split over two devices gives the same outputs, by columns "
+        "and by rows",
+        source="DL",
+        asserted=split_layer_gives_the_same,
+    ),
+    Claim(
+        "S14b",
+        "Pipeline parallelism: p stages idle (p − 1) / (m + p − 1) of the time with m microbatches",
+        source="DL",
+        asserted=pipelines_idle_as_said,
     ),
 ]
 

@@ -180,6 +180,13 @@ ROWS = [
         ),
     ),
     *of(
+        "lab/parallelism.py",
+        ("(2 * half, 2 * half + 2)", "(0, 2)", "tests/test_parallelism.py::test_a_layer_that_is_split"),
+        ("tf.device(devices[half % len(devices)])", "tf.device(None)", "tests/test_parallelism.py::test_a_layer_that"),
+        ("ends[stage, microbatch - 1]) + 1", "0) + 1", "tests/test_parallelism.py::test_a_pipeline_waits"),
+        ("stages - 1) / (microbatches", "stages) / (microbatches", "tests/test_parallelism.py::test_a_pipeline_waits"),
+    ),
+    *of(
         "lab/stopping_rule.py",
         (
             "else set(comparison.between)",
