@@ -5,7 +5,7 @@ widths on 1,000 images.
 
 Run       python -m recipes.data_hunger
 Copy      learning_curve and after_doubling, and build_linear, which a network should beat
-Careful   give small sets as many steps as large ones. For as many epochs, a small set is not trained enough,
+Careful   give small sets as many steps as large ones. With equal epochs, a small set is not trained enough,
           and more images seem to help more than they do.
 Numbers   results/data_hunger/README.md
 Papers    arXiv:1712.00409 (learning curves)

@@ -1,4 +1,4 @@
-"""What does dirty data do to a training, and what repairs it?
+"""What does dirty data do to training, and what repairs it?
 
 Not measured yet: extreme targets under three losses, extreme inputs, missing values, wrong labels, and images
 that are in the training set and in the test set.

@@ -1,4 +1,4 @@
-"""Which tf.data techniques keep a training from waiting for its images?
+"""Which tf.data techniques keep training from waiting for images?
 
 Provisional (timed on 1 of 4 occasions). Cache the decoded images, augment whole batches, map in
 parallel and prefetch: a training step then takes 0.36× as long as with a pipeline that takes one
@@ -6,7 +6,8 @@ image at a time. The cache saves the most. With `image_dataset_from_directory(ba
 shuffle=False)`, cache first, then shuffle and batch.
 
 Run       python -m recipes.input_pipeline
-Copy      build_feed with augment; list_files, IMAGES and load for a folder with one folder per class
+Copy      build_feed, with augment or (faster here) Keras's layers; list_files,
+          IMAGES and load for a folder with one folder per class
 Careful   Use cache=False when the decoded images do not fit into memory. Shuffle and augment after the
           cache, as build_feed does: before it, every epoch would repeat the first one.
 Numbers   results/input_pipeline/README.md

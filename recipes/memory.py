@@ -1,4 +1,4 @@
-"""How much memory does a training need, and what can you do if it does not fit?
+"""How much memory does training need, and what can you do if it does not fit?
 
 Not measured yet: weights, gradients, optimizer state and activations, counted and measured; activations
 that are computed twice, and gradients that are accumulated.

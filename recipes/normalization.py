@@ -1,4 +1,4 @@
-"""Which normalization should a deep network have, and where should it stand?
+"""Which normalization should a deep network have, and where should you put it?
 
 Not measured yet: batch, layer and group normalization, tanh(a · x) and none in residual networks of three
 depths; before each branch, after each addition, and branches that begin at zero.

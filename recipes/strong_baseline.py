@@ -1,6 +1,6 @@
 """How good a convnet can two CPU cores train in three minutes?
 
-Not measured yet. Its parts are chosen on validation images, and its scores come from all of CIFAR-10.
+Not measured yet. Its parts are chosen on validation images. It then trains on all 50,000 training images.
 
 Run       python -m recipes.strong_baseline      the baseline, with AdamW, and without augmentation
 Copy      all of it, with the four recipes that it imports; or FusedBatchNorm or FlipAveraged alone

@@ -294,8 +294,8 @@ def test_totals_are_counted_by_hand_and_the_same_on_every_page():
         expected_false=pytest.approx(0.3),
     )
     sentence = (
-        "3 recipes, 7 claims: 2 supported, 1 contradicted, 1 no real difference. 3 claims wait for a measurement with "
-        "the current code. Another 2 checks test the code, arithmetic or the measurement itself."
+        "3 measured recipes, 7 claims: 2 supported, 1 contradicted, 1 no real difference. 3 claims wait for a "
+        "measurement with the current code. Another 2 checks test the code, arithmetic or the measurement itself."
     )
     page = "\n".join(line for part in front_page.PARTS for line in front_page.marks(part))
     assert sentence in front_page.readme(page, found)
@@ -340,7 +340,7 @@ def test_the_seeds_that_a_difference_needs_come_from_the_spread_of_current_compa
     text = front_page.luck(found)
     assert "by a median standard deviation of 1.0 points (few images, 3 comparisons)." in text
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
-    assert rows[0] == ["| true difference", "seeds needed", "one run each picks the worse |"]
+    assert rows[0] == ["| true difference", "seeds needed", "single runs pick the worse |"]
     assert rows[2:] == [["| 0.5 points", "34", "31 % |"], ["| 1 point", "10", "16 % |"], ["| 2 points", "5", "2 % |"]]
     text = front_page.luck(found | {"strong_baseline": summary(of(0.5))})
     assert "1.0 points (few images, 3 comparisons) and 0.5 points (the strong baseline, 1 comparison)." in text

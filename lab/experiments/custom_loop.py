@@ -203,9 +203,9 @@ EXPERIMENT = Experiment(
         "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3, timed=True),
     },
     panels=(Bars("step_ms"), Bars("memory")),
-    answer="Write one when the step itself is new, and compile it: else it takes "
-    "{log_time.eager / log_time.by_hand} as long. The weights are those of `fit`. For speed alone, set "
-    "`steps_per_execution`.",
+    answer="Write one when the step itself is new, and compile it: an eager step takes "
+    "{log_time.eager / log_time.by_hand} as long. The weights then equal those of `fit`. For speed alone, set "
+    "`steps_per_execution` instead.",
     rests_on=("B10", "B13c"),
     about={
         "steps_per_execution=": ("B13b",),
@@ -214,8 +214,8 @@ EXPERIMENT = Experiment(
     advice=[
         "**Compile every step that you write.** Without `tf.function` it takes {log_time.eager / log_time.by_hand} as "
         "long.",
-        "**Set `steps_per_execution` before you write a loop for speed.** With 16 steps a call `fit` takes "
-        "{log_time.fit_16 / log_time.by_hand} the time of a compiled step by hand.",
+        "**Set `steps_per_execution` before you write a loop for speed.** With 16 steps a call, `fit` is "
+        "{faster log_time.fit_16 / log_time.by_hand} than a hand-written loop with a compiled step.",
         "**Use `gradient_accumulation_steps` for batches that do not fit.** A batch of 512 images in four parts takes "
         "{log_memory.accumulate / log_memory.fit} the memory of a whole one. A batch of 64 in four parts takes "
         "{log_time.accumulate / log_time.fit} the time.",

@@ -291,20 +291,21 @@ EXPERIMENT = Experiment(
         "log_time": Unit("time of an epoch (log e)", name="e-folds", digits=3, timed=True),
     },
     panels=(Bars("images_per_second"), Bars("test_accuracy")),
-    answer="Build and compile it in a strategy's scope. It is the same model if each image counts alike and "
-    "BatchNormalization is synchronized.",
+    answer="Build and compile it inside `strategy.scope()`. It is the same model up to rounding if each image has the "
+    "same weight in the loss and BatchNormalization is synchronized.",
     rests_on=("S8a", "S8b"),
     about={
         "synchronized=": ("S8b", "S8c"),
     },
     advice=[
-        "**Try one device with all cores first.** On one processor two replicas take "
-        "{log_time.mirrored_2 / log_time.all_threads} its time, and two workers {log_time.workers_2 / "
-        "log_time.all_threads}.",
+        "**Try one device with all cores first.** On one processor, an epoch with two replicas takes "
+        "{log_time.mirrored_2 / log_time.all_threads} as long as with one device, and with two workers "
+        "{log_time.workers_2 / log_time.all_threads} as long.",
         "**Divide each image's loss by the size of the whole batch.** The weights then equal those of one device up "
         "to rounding, even when the last batch is small.",
         "**Synchronize BatchNormalization if you need the same model.** Without it, four replicas train a different "
-        "model, which reaches {test_accuracy.mirrored_4_plain}. With it they reach {test_accuracy.mirrored_4}.",
+        "model, which reaches {test_accuracy.mirrored_4_plain}. With it they reach {test_accuracy.mirrored_4}. Which "
+        "is better is undecided.",
         "**Save each epoch from the first worker.** Workers that are restarted then end with the same weights.",
     ],
 )

@@ -335,15 +335,15 @@ EXPERIMENT = Experiment(
         "**Use 5-fold cross-validation for small sets.** From split to split its estimate varies "
         "{log_spread.five_fold / log_spread.hold_out} as much as that of a single hold-out. Five hold-outs cost as "
         "much and vary more.",
-        "**Hold out a larger share of a smaller set**, if you hold out at all: {best_share.best_share_of_200} of 200 "
-        "images were best, and {best_share.best_share_of_2000} of 2,000.",
-        "**Use walk-forward validation for rows in order of time.** The random split flattered a model by "
-        "{optimism.random_split - optimism.walk_forward} more.",
+        "**Hold out a larger share of a smaller set**, if you hold out at all. The best share was "
+        "{best_share.best_share_of_200} of 200 images, and {best_share.best_share_of_2000} of 2,000.",
+        "**Validate on rows later than those you train on (walk-forward) if rows have an order in time.** On made-up "
+        "rows that drift, a random split flattered the model by {optimism.random_split - optimism.walk_forward} more.",
         "**Do not stratify by month to prevent look-ahead.** Such a split flattered the model by "
         "{optimism.by_month - optimism.truth}, as much as a random one.",
         "**Ask how many images an accuracy is from.** The standard error of an accuracy p from n images is "
         "√(p(1 − p)/n). At 90 % it is 4.2 points with 50 images and 0.5 points with 4,000.",
-        "**Look at AUC where a class is rare.** A model that found one image in ten with an AUC of "
+        "**Look at AUC where a class is rare.** Where one image in ten is positive, a model with an AUC of "
         "{auc.logistic_one_of_ten} was hardly more accurate than one that always says no.",
         "**Do not read a large p-value as equality.** Ask `equivalence` with the smallest difference that would matter "
         "to you.",

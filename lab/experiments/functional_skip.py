@@ -207,7 +207,7 @@ EXPERIMENT = Experiment(
         "{test_accuracy.residual_deep - test_accuracy.plain_deep} at 13 convolutions.",
         "**Do not expect depth alone to pay.** With BatchNorm, 13 plain convolutions fit their training images "
         "{train_accuracy.plain_shallow_norm - train_accuracy.plain_deep_norm} worse than 3. With skip connections too, "
-        "they end {test_accuracy.residual_deep_norm - test_accuracy.residual_shallow_norm} above 3.",
+        "13 end {test_accuracy.residual_deep_norm - test_accuracy.residual_shallow_norm} above 3 on test images.",
         "**BatchNorm alone does not replace skip connections.** The deep plain network with BatchNorm stays "
         "{test_accuracy.residual_deep_norm - test_accuracy.plain_deep_norm} behind the residual one.",
         "**Do not expect the initializer to do it.** With He's initializer, 13 plain convolutions fit their training "

@@ -195,7 +195,7 @@ EXPERIMENT = Experiment(
     advice=[
         "**Profile twenty steps before you change anything, and mark them.** Keras's callback marks none, and "
         "TensorBoard's Profile page then reports no step time.",
-        "**Mend the input pipeline first where the profile shows much waiting.** With the naive pipeline the large "
+        "**Fix the input pipeline first if the profile shows much waiting.** With the naive pipeline the large "
         "model waits for {waiting.naive_large} of a step, and batches in memory save {saved.naive_large}.",
         "**Do not trust little waiting on a CPU.** With a prefetching pipeline the profile shows the large model "
         "waiting for {waiting.overlapped_large} of a step, yet batches in memory save {saved.overlapped_large}. A "

@@ -341,12 +341,12 @@ EXPERIMENT = Experiment(
         "{strong_accuracy.baseline - strong_accuracy.constant} lower, and exponential decay "
         "{strong_accuracy.baseline - strong_accuracy.exponential}.",
         "**Train with Muon.** SGD with Nesterov momentum ends {strong_accuracy.baseline - strong_accuracy.nesterov} "
-        "lower, after as many steps.",
-        "**Mirror images, in training and when the model answers.** Without, it ends "
+        "lower, after the same number of steps.",
+        "**Mirror images, in training and at prediction.** Without mirroring it ends "
         "{strong_accuracy.baseline - strong_accuracy.no_flips} lower.",
-        "**Do not expect more of cutout, mixup or dropout in five epochs.** Tuning turned each of them nearly off.",
-        "**Know what was tuned.** Each variant had 5 to 11 trials of its rate and one more setting, at one seed. All "
-        "other settings were chosen for Muon, ReLU and BatchNorm.",
+        "**Do not expect more from cutout, mixup or dropout in five epochs.** Tuning turned each of them nearly off.",
+        "**Tune again if you change a part.** Here each variant had 5 to 11 trials of its rate and one more setting, "
+        "at one seed. All other settings were chosen for Muon, ReLU and BatchNorm.",
     ],
     first_seed=501,
 )

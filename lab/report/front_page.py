@@ -150,7 +150,7 @@ def luck(found: Summaries) -> str:
         for difference in DIFFERENCES
     ]
     ends = [f", {words}" if len(columns) > 1 else "" for words, *_ in columns]
-    headers = [f"{what}{end}" for what in ("seeds needed", "one run each picks the worse") for end in ends]
+    headers = [f"{what}{end}" for what in ("seeds needed", "single runs pick the worse") for end in ends]
     return render("luck", columns=columns, headers=headers, rows=rows)
 
 
