@@ -1,7 +1,7 @@
 """Which batch size should you train with, and which learning rate belongs to it?
 
-Not measured yet: batches of 16, 64, 256 and 1,000 images, at one rate and each at its own, for the same number
-of epochs and of steps.
+Not measured yet: batches of 16, 64, 256 and 1,000 images, at one rate and each at its own, for the same
+number of epochs and of steps.
 
 Run       python -m recipes.batch_size      four batch sizes, at one rate and each at its own
 Copy      scaled_rate as a first guess, and agreement to see how noisy your gradients are

@@ -1,7 +1,7 @@
 """How do you train one model on several devices or machines, and is it still the same model?
 
-Build and compile it in a strategy's scope. It is the same model if each image counts alike and
-BatchNormalization is synchronized.
+Build and compile it inside `strategy.scope()`. It is the same model up to rounding if each image
+has the same weight in the loss and BatchNormalization is synchronized.
 
 Run       python -m recipes.distributed      one device and two replicas, three seeds
 Copy      build_strategy, and train with share and build_step; fit needs batches that replicas share evenly

@@ -1,7 +1,7 @@
 """Should you clip gradients, or add noise to them?
 
 Clip at a norm that healthy steps seldom exceed. That costs nothing, and saves a training in which
-one batch an epoch has pixels 257 times too large. Noise helps a stuck network, and no other.
+one batch an epoch has pixels 257 times too large. Noise helped only a stuck network.
 
 Run       python -m recipes.gradients      clipping and noise, three seeds
 Copy      global_clipnorm=, which every optimizer has; GradientNorms, to choose its value

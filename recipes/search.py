@@ -1,7 +1,7 @@
 """How do you find a learning rate, a dropout and a width in a few dozen trainings?
 
-By Bayesian optimization: after 20 trials its choice is 1.5 points above random search's. Search the
-learning rate first: it explains 86.4 % of the variance.
+Use Bayesian optimization: after 20 trials the setting it chooses scores 1.5 points above random
+search's. Search the learning rate first: it explains 86.4 % of the variance in accuracy.
 
 Run       python -m recipes.search
 Copy      all of it, with your own hyperparameters in build_model

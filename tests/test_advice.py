@@ -300,7 +300,7 @@ def test_totals_are_counted_by_hand_and_the_same_on_every_page():
     page = "\n".join(line for part in front_page.PARTS for line in front_page.marks(part))
     assert sentence in front_page.readme(page, found)
     assert sentence in ledger.page(found)
-    assert "at most 0.3 of all of them" in ledger.page(found)
+    assert "at most 0.3 in all" in ledger.page(found)
     assert sum(row["kind"] == "claim" for row in ledger.entries(found)) == 7
 
 

@@ -188,7 +188,7 @@ def test_evidence_becomes_a_card_a_figure_and_a_summary(results, tmp_path):
     assert command == "python -m tests.toys.guess --seeds 10"  # One that anyone may give.
     page = front(tmp_path)
     publish.publish_front(results, page)
-    assert "1 recipe, 1 claim: 1 undecided." in page.read_text()
+    assert "1 measured recipe, 1 claim: 1 undecided." in page.read_text()
     text = (results / "README.md").read_text()
     assert "## [guess](guess/README.md): Do coins land heads up?" in text
     row = "| A loaded coin wins (us). | **undecided (the same difference at every seed)** | test accuracy: +30.0 points"

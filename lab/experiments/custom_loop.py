@@ -203,9 +203,9 @@ EXPERIMENT = Experiment(
         "log_memory": Unit("peak memory (log e)", name="e-folds", digits=3, timed=True),
     },
     panels=(Bars("step_ms"), Bars("memory")),
-    answer="Write one when the step itself is new, and compile it: an eager step takes "
-    "{log_time.eager / log_time.by_hand} as long. The weights then equal those of `fit`. For speed alone, set "
-    "`steps_per_execution` instead.",
+    answer="Write one when the step is new, and compile it: an eager step takes "
+    "{log_time.eager / log_time.by_hand} as long. The weights equal those of `fit`. For speed alone, set "
+    "`steps_per_execution`.",
     rests_on=("B10", "B13c"),
     about={
         "steps_per_execution=": ("B13b",),

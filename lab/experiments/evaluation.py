@@ -338,7 +338,8 @@ EXPERIMENT = Experiment(
         "**Hold out a larger share of a smaller set**, if you hold out at all. The best share was "
         "{best_share.best_share_of_200} of 200 images, and {best_share.best_share_of_2000} of 2,000.",
         "**Validate on rows later than those you train on (walk-forward) if rows have an order in time.** On made-up "
-        "rows that drift, a random split flattered the model by {optimism.random_split - optimism.walk_forward} more.",
+        "rows that drift, a random split flattered the model by {optimism.random_split - optimism.walk_forward} more "
+        "than walking forward did.",
         "**Do not stratify by month to prevent look-ahead.** Such a split flattered the model by "
         "{optimism.by_month - optimism.truth}, as much as a random one.",
         "**Ask how many images an accuracy is from.** The standard error of an accuracy p from n images is "

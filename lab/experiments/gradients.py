@@ -307,7 +307,7 @@ EXPERIMENT = Experiment(
     variants=VARIANTS,
     claims=CLAIMS,
     answer="Clip at a norm that healthy steps seldom exceed. That costs nothing, and saves a training in which one "
-    "batch an epoch has pixels 257 times too large. Noise helped a stuck network, and did not help a healthy one.",
+    "batch an epoch has pixels 257 times too large. Noise helped only a stuck network.",
     rests_on=("P3f", "B11d", "B11f", "B12", "not B12d"),
     about={
         "global_clipnorm=": ("P3", "P3b", "P3f", "B11", "B11b", "B11c", "B11e", "B11f"),

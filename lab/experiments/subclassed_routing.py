@@ -285,8 +285,8 @@ EXPERIMENT = Experiment(
     claims=CLAIMS,
     compare=compare,
     answer="Not for free: it loses {test_accuracy.deep_alone - test_accuracy.confidence_30} when only the 30 % least "
-    "confident images take the deep path. With half of them or more, whether it loses a point is undecided. The "
-    "variance of activations routes no better than chance.",
+    "confident images take the deep path. With half or more, a loss of a point is undecided. "
+    "Activation variance routes no better than chance.",
     rests_on=("not B8a_30", "not B9a"),
     advice=[
         "**Try a narrower network first.** With as many multiplications as routing half of the images, it reaches "
