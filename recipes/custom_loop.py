@@ -1,8 +1,7 @@
 """When should you write your own training loop, and what must it then do itself?
 
 Provisional (timed on 1 of 4 occasions). Write one when the step is new, and compile it: an eager
-step takes 4.7× as long. The weights equal those of `fit`. For speed alone, set
-`steps_per_execution`.
+step takes 4.7× as long. The weights equal those of `fit`. For speed, set `steps_per_execution`.
 
 Run       python -m recipes.custom_loop      six ways to train one model, three seeds
 Copy      `accumulate` in train; OwnStep with one_step and gradients_of; fit_by_hand with one_epoch

@@ -204,7 +204,7 @@ EXPERIMENT = Experiment(
     },
     panels=(Bars("step_ms"), Bars("memory")),
     answer="Write one when the step is new, and compile it: an eager step takes "
-    "{log_time.eager / log_time.by_hand} as long. The weights equal those of `fit`. For speed alone, set "
+    "{log_time.eager / log_time.by_hand} as long. The weights equal those of `fit`. For speed, set "
     "`steps_per_execution`.",
     rests_on=("B10", "B13c"),
     about={
