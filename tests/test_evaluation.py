@@ -239,6 +239,8 @@ def test_a_choice_flatters_on_the_images_that_made_it_and_on_no_others(monkeypat
     )
     assert 0.04 < on_test < 0.1  # Twenty draws of a mean with a standard error of 3.5 points: 1.87 of them.
     assert abs(on_validation) < 0.02
+    small = known[0][:200], known[1][:200]  # Of which 50 choose and 50 test.
+    assert experiment.optimism_of_choice(experiment.CHOSEN[0], None, small, config, draws)["optimism"] > on_test
 
 
 def test_candidates_differ_in_images_strength_and_components():

@@ -143,11 +143,11 @@ def optimism_of_choice(variant, pool, known, config, draws):
 
     It is the best one on the test images themselves, or on as many validation images.
     """
-    found = []
+    found, few = [], min(SMALL_TEST, len(known[1]) // 4)
     for _ in range(config.again):
         models = list(candidates(pool, config, draws))
         images = some(known, len(known[1]), draws)
-        parts = [slice(0, SMALL_TEST), slice(SMALL_TEST, 2 * SMALL_TEST), slice(2 * SMALL_TEST, None)]
+        parts = [slice(0, few), slice(few, 2 * few), slice(2 * few, None)]
         test, validation, others = ((images[0][part], images[1][part]) for part in parts)
         chooses = test if variant == "chosen_on_the_test_set" else validation
         best = max(models, key=lambda model: accuracy(model, chooses))
@@ -317,22 +317,23 @@ CLAIMS: list[Any] = [
     beats(
         "G23a",
         f"Choosing on the test set flatters: the best of {TRIED} models on {SMALL_TEST} test images scores higher on "
-        "them than on all others",
+        "them than on thousands of others",
         "DL",
         "chosen_on_the_test_set",
         "truth",
         "optimism",
         said="Choosing on the test set flatters",
-        family="choosing",
+        check=True,  # The expected optimism of a maximum is not negative; how large it is, nobody can say beforehand.
     ),
     Claim(
         "G23b",
-        f"The best of {TRIED} models on validation images scores no higher on the test images than on all others",
+        f"The best of {TRIED} models on validation images scores no higher on the test images than on thousands "
+        "of others",
         source="ours",
         metric="optimism",
         equal=("chosen_on_validation_images", "truth"),
         side="above",
-        family="choosing",
+        check=True,
     ),
     Claim(
         "D14a",
@@ -392,6 +393,8 @@ EXPERIMENT = Experiment(
         "much and vary more.",
         "**Hold out a larger share of a smaller set**, if you hold out at all. The best share was "
         "{best_share.best_share_of_200} of 200 images, and {best_share.best_share_of_2000} of 2,000.",
+        "**Choose models on validation images.** The best of 20 models on 200 test images scored "
+        "{optimism.chosen_on_the_test_set - optimism.truth} higher on them than on thousands of others.",
         "**Validate on rows later than those you train on (walk-forward) if rows have an order in time.** On made-up "
         "rows that drift, a random split flattered the model by {optimism.random_split - optimism.walk_forward} more "
         "than walking forward did.",

@@ -50,7 +50,7 @@ ROWS = [
             f"{EVALUATION}::test_a_choice",
         ),
         ("- accuracy(best, others))", "- accuracy(best, test))", f"{EVALUATION}::test_a_choice"),
-        ("slice(SMALL_TEST, 2 * SMALL_TEST)", "slice(0, 2 * SMALL_TEST)", f"{EVALUATION}::test_a_choice"),
+        ("slice(few, 2 * few)", "slice(0, 2 * few)", f"{EVALUATION}::test_a_choice"),
         ("(len(correct) - count) / (len(correct) - 1)", "1", f"{EVALUATION}::test_accuracies_spread"),
         ("partial(StratifiedKFold, 10", "partial(StratifiedKFold, 5", f"{EVALUATION}::test_each_splitter"),
         ("angle = turn * month", "angle = 0 * month", f"{EVALUATION}::test_what_makes"),
