@@ -76,6 +76,7 @@ SMALLEST: dict[str, tuple[float, str]] = {
     "apart": (0.01, "a point, as for test images"),
     "lost": (0.01, "a point, as for test images"),
     "saved": (0.01, "a point, as for test images"),
+    "saved_whole": (0.01, "a point, as for test images"),
     "gain_elsewhere": (0.01, "a point, as for test images"),
     "kinds_shown": (1.0, "one kind of curve or histogram"),
 }

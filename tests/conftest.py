@@ -125,7 +125,8 @@ def smoke(request, tmp_path_factory) -> Callable[[str], tuple[subprocess.Complet
     def run(names: tuple[str, ...]) -> tuple[subprocess.CompletedProcess, Path]:
         base = tmp_path_factory.getbasetemp()
         together = base.parent if hasattr(request.config, "workerinput") else base  # That of all processes of `-n 2`.
-        folder = together / "smoke" / "-".join(names)
+        of_these = hashlib.sha256(" ".join(names).encode()).hexdigest()[:16]  # All names are too long for a folder's.
+        folder = together / "smoke" / of_these
         folder.mkdir(parents=True, exist_ok=True)
         told, logs = folder / "told.json", folder / "logs"
         with filelock.FileLock(folder / "lock"):

@@ -121,7 +121,7 @@ class Recorder:
     """In the place of a `Trainer`: what was asked for. `of(luck, how)` of a hundred images are classified correctly."""
 
     def __init__(self, of, **config):
-        usual = {"runs": 4, "trials": 5, "whole": 8, "rate": None}
+        usual = {"runs": 4, "trials": 5, "whole": 8, "rate": None, "images": 620, "batch_size": 62}
         self.asked, self.of, self.config = [], of, types.SimpleNamespace(**usual | config)
 
     def train(self, luck, **how):
@@ -157,6 +157,8 @@ def test_the_best_is_compared_with_the_mean_and_judged_on_other_images_too():
     values = [10, 20, 30, 80]
     trainer = Recorder(lambda luck, how: values[luck.weights - 5000])
     found = experiment.everything(trainer, 5000)
+    assert {luck.split for luck, _ in trainer.asked} == {5000}
+    assert [luck.order for luck, _ in trainer.asked] == [5000, 5001, 5002, 5003]
     assert found["gain"] == pytest.approx(0.8 - 0.35)
     assert found["gain_elsewhere"] == pytest.approx(0.8 - 0.35)  # It is the best on each half.
     # Each of two models is right on one half alone: which is best on one half is the worse one on the other.
@@ -214,8 +216,17 @@ def test_what_a_short_run_loses_and_saves_is_measured_by_whole_runs_at_another_s
 
     trainer = Recorder(count)
     found = experiment.by_a_short_run("rate", trainer, 4000)
-    assert found == pytest.approx({"lost": 0.62 - 0.55, "saved": 0.55 - (0.55 + 0.65 + 0.62 + 0.4) / 4})
+    mean = (0.55 + 0.65 + 0.62 + 0.4) / 4
+    assert found == pytest.approx({"lost": 0.62 - 0.55, "saved": 0.55 - mean, "saved_whole": 0.62 - mean})
     assert [how["epochs"] for _, how in trainer.asked] == [2] * 4 + [8] * 8
+
+
+def test_a_warm_up_has_as_many_steps_in_a_short_run():
+    trainer = Recorder(lambda luck, how: 50)  # Ten steps an epoch.
+    experiment.by_a_short_run("warmup", trainer, 4000)
+    steps = [how["warmup"] * how["epochs"] * 10 for _, how in trainer.asked]
+    assert steps == pytest.approx([0, 20, 20, 20, *[0, 20, 60, 80] * 2])  # No run has more than all of its own.
+    assert all("warmup_steps" not in how for _, how in trainer.asked)
 
 
 def test_each_seed_goes_where_it_belongs(monkeypatch):
@@ -228,6 +239,7 @@ def test_each_seed_goes_where_it_belongs(monkeypatch):
     def train(train_set, validation_set, classes, **how):
         images, labels = zip(*train_set.as_numpy_iterator(), strict=True)
         calls.append((np.concatenate(labels), np.concatenate(images).sum(), how))
+        assert 100 < len(np.unique(np.concatenate(images), axis=0)) < 190  # Some images come twice.
         return Model()
 
     monkeypatch.setattr(recipe, "train", train)
@@ -243,7 +255,7 @@ def test_each_seed_goes_where_it_belongs(monkeypatch):
     assert list(labels) != list(others)  # in another order,
     assert total != other_total  # and other images;
     assert list(labels) == list(again)
-    assert (how["weights_seed"], how["augmentation_seed"]) == (5, 5)
+    assert (how["weights_seed"], how["augmentation_seed"], how["rate"]) == (5, 5, experiment.RATES["plain"])
     assert (seeded["weights_seed"], seeded["augmentation_seed"]) == (6, 8)
 
 
