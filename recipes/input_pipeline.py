@@ -6,7 +6,7 @@ image at a time. The cache saves the most. With `image_dataset_from_directory(ba
 shuffle=False)`, cache first, then shuffle and batch.
 
 Run       python -m recipes.input_pipeline
-Copy      build_feed, with augment or (faster here) Keras's layers; list_files, IMAGES, load for folders
+Copy      build_feed with augment; list_files, IMAGES and load for a folder with one folder per class
 Careful   Use cache=False when the decoded images do not fit into memory. Shuffle and augment after the
           cache, as build_feed does: before it, every epoch would repeat the first one.
 Numbers   results/input_pipeline/README.md

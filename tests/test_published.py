@@ -434,6 +434,17 @@ def test_evidence_tuned_otherwise_is_of_earlier_settings(clean, monkeypatch):
     assert staleness.tuned_otherwise(guess.EXPERIMENT, records) == ["loaded"]
 
 
+def test_only_variants_that_are_not_timed_may_end_after_ten_seeds(clean):
+    found = evidence_of(seeds=range(1, 21))
+    records = [record for record in found.records if record.variant == "fair" or record.seed <= 10]
+    write_json(clean, structs.replace(found, records=records))
+    why = "It lacks seeds of variants that are timed: loaded."
+    assert publishable.objections(guess.EXPERIMENT, clean) == [why]
+    assert publishable.objections(dataclasses.replace(guess.EXPERIMENT, apart=("loaded",)), clean) == []
+    write_json(clean, structs.replace(found, records=records, until_decided=20))
+    assert publishable.objections(guess.EXPERIMENT, clean) == []
+
+
 def test_evidence_of_some_variants_is_refused(clean):
     found = read(clean, Evidence)
     fair = [record for record in found.records if record.variant == "fair"]

@@ -225,7 +225,9 @@ def test_a_warm_up_has_as_many_steps_in_a_short_run():
     trainer = Recorder(lambda luck, how: 50)  # Ten steps an epoch.
     experiment.by_a_short_run("warmup", trainer, 4000)
     steps = [how["warmup"] * how["epochs"] * 10 for _, how in trainer.asked]
-    assert steps == pytest.approx([0, 20, 20, 20, *[0, 20, 60, 80] * 2])  # No run has more than all of its own.
+    assert steps == pytest.approx(
+        [0, 20, 20, 20, *[0, 20, 60, 80] * 2]
+    )  # A run of 20 steps has no room for a longer one.
     assert all("warmup_steps" not in how for _, how in trainer.asked)
 
 

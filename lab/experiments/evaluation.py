@@ -130,7 +130,7 @@ def optimism(variant, config, draws):
 
 
 def candidates(pool, config, draws):
-    """Logistic regressions on other images each, of other strengths and with as many components as each one draws."""
+    """Logistic regressions that differ in their images, their penalty and their number of components."""
     for _ in range(TRIED):
         strength, components = 10 ** draws.uniform(-4, 0), draws.integers(5, COMPONENTS + 1)
         inputs, labels = some(pool, config.few, draws)

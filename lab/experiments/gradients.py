@@ -321,8 +321,8 @@ EXPERIMENT = Experiment(
         "a lower rate by {change test_accuracy.clipped_often - test_accuracy.lower_rate}. At three times the best rate "
         "the comparison is undecided.",
         "**Lower a rate that is far too high.** At twelve times the best rate, a model clipped at a healthy norm ends "
-        "at {test_accuracy.high_clipped_seldom}. Clipping every step reaches {test_accuracy.high_clipped_always}, but "
-        "only because it makes each step as short as a low rate does.",
+        "at {test_accuracy.high_clipped_seldom}. Clipping every step reaches {test_accuracy.high_clipped_always}, "
+        "because it makes each step as short as a low rate does.",
         "**Keep noise for a network that is stuck.** Noise that starts at a standard deviation of 0.1 takes 13 plain "
         "convolutions from {test_accuracy.deep} to {test_accuracy.deep_noise_weak}. It costs a healthy network "
         "{test_accuracy.plain - test_accuracy.noise_weak}; a tenth of it makes no real difference.",

@@ -37,9 +37,8 @@ WAYS: dict[str, dict[str, Any]] = {
 PAIRS = {"wider": ("plain", "narrower"), "with_momentum": ("momentum", "sgd")}
 # Settings of one kind that a short run is to choose from.
 CHOICES: dict[str, tuple[dict, ...]] = {
-    "warmup": tuple(
-        {"warmup_steps": steps} for steps in (0, 20, 60, 120)
-    ),  # Of 186 in a short run, 744 in a whole one.
+    # Of 186 steps in a short run and 744 in a whole one.
+    "warmup": tuple({"warmup_steps": steps} for steps in (0, 20, 60, 120)),
     "architecture": tuple(
         {"build_model": partial(recipe.build_model, **how)}
         for how in ({}, {"filters": (48, 128)}, {"kernel": 5}, {"filters": (24, 64, 128)})
@@ -158,7 +157,7 @@ def apart(name: str, trainer: Trainer, seed: int) -> dict[str, float]:
 
 
 def arguments_of(how: dict, epochs: int, config: Any) -> dict:
-    """What `train` is given for so many epochs. A warm-up of as many steps is a larger share of a shorter run."""
+    """Arguments of `train` for that many epochs. The same warm-up steps are a larger share of a shorter run."""
     if "warmup_steps" not in how:
         return {"epochs": epochs, **how}
     return {"epochs": epochs, "warmup": min(1.0, how["warmup_steps"] / (epochs * (config.images // config.batch_size)))}
@@ -282,7 +281,7 @@ CLAIMS = [
     ),
     Claim(
         "N2a",
-        "The spread by initial weights has at most half the variance of that by which images are trained on",
+        "Initial weights cause at most half of the variance that the choice of training images causes",
         source="Bouthillier et al. 2021",
         metric="log_luck",
         lower="weights",
@@ -369,8 +368,8 @@ EXPERIMENT = Experiment(
         "wrong": Unit("share of pairs that pick the worse", 100, "points", 0),
         "apart": Unit("test accuracies apart", 100, "points"),
         "lost": Unit("test accuracy lost", 100, "points"),
-        "saved": Unit("test accuracy above that of any choice", 100, "points"),
-        "saved_whole": Unit("test accuracy of a whole run's choice above that of any", 100, "points"),
+        "saved": Unit("test accuracy gained by a short run's choice", 100, "points"),
+        "saved_whole": Unit("test accuracy gained by a whole run's choice", 100, "points"),
     },
     panels=(Bars("log_luck", (*SOURCES, "everything")), Bars("lost", SHORT_RUNS)),
 )

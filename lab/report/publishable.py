@@ -1,6 +1,7 @@
 """Why evidence may not be published: it is stale, not whole, or not what its budget asks for."""
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,10 @@ def objections(experiment: Experiment, path: Path) -> list[str]:
         lacking = set(experiment.names) - set(found.variants)
         first, many = experiment.first_seed, len(found.seeds)
         few = found.seeds != list(range(first, first + many)) or many < LEAST_SEEDS
+        counts = Counter(run.variant for run in runs)
+        short = [name for name in counts if counts[name] < many and name not in experiment.apart]
+        dropped = bool(short) and found.until_decided is None
+        problems[f"It lacks seeds of variants that are timed: {', '.join(sorted(short))}."] = dropped
         problems["Its variants have settings of their own, from --tuned."] = bool(found.tuned)
         problems[f"It has {many} seeds; at least {LEAST_SEEDS} are needed, from {first} on."] = few
     problems[f"It lacks some of the variants: {', '.join(sorted(lacking))}."] = bool(lacking)

@@ -195,6 +195,7 @@ ROWS = [
     *of(
         "lab/report/publishable.py",
         ("and found.data_digest != DIGESTS[source]", "and False", f"{PUBLISHED}::test_unfit_evidence"),
+        ("counts[name] < many and name not in experiment.apart", "False", f"{PUBLISHED}::test_only_variants_that"),
         ("= found.winners != won", "= False", f"{PUBLISHED}::test_unfit_sweeps"),
         ("if other or own:", "if own:", f"{PUBLISHED}::test_newer_evidence"),
         ("if other or own:", "if other:", f"{PUBLISHED}::test_newer_evidence"),
